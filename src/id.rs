@@ -1,0 +1,62 @@
+//! The ids of users, sessions and events: UUIDv7 (RFC 9562), so that rows lie in the
+//! order in which they were made and a primary key is also an index by age.
+
+use std::fmt;
+
+use uuid::{NoContext, Uuid};
+
+use crate::clock::Timestamp;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// A new id for something that is made `now`.
+            #[must_use]
+            pub fn new(now: Timestamp) -> Self {
+                Self(uuid_v7(now))
+            }
+
+            /// The id with these bytes, as the database keeps it.
+            #[must_use]
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
+
+            /// The bytes, most significant first.
+            #[must_use]
+            pub const fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
+        }
+
+        impl fmt::Display for $name {
+            /// Lower-case text with hyphens, as on the wire.
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.hyphenated().fmt(f)
+            }
+        }
+    };
+}
+
+id! {
+    /// Names a user, for ever.
+    UserId
+}
+id! {
+    /// Names a session: one login on one device. The `sid` of its access tokens.
+    SessionId
+}
+id! {
+    /// Names an event, the same in every copy of it.
+    EventId
+}
+
+fn uuid_v7(now: Timestamp) -> Uuid {
+    let micros = u64::try_from(now.as_micros()).unwrap_or(0);
+    let nanos = u32::try_from(micros % 1_000_000 * 1000).expect("below 10^9");
+    Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, micros / 1_000_000, nanos))
+}

@@ -1,0 +1,9 @@
+//! auth
+pub mod clock;
+pub mod db;
+pub mod id;
+/// Generated from `proto/`.
+#[allow(clippy::all, clippy::pedantic, missing_docs)]
+pub mod proto {
+    tonic::include_proto!("realchat.auth.v1");
+}
