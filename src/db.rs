@@ -1,2 +1,111 @@
-//! x
+//! Everything the service keeps: accounts, sessions and unpublished events, in Postgres
+//! or SQLite.
+//!
+//! [`Db`] is two pools behind one enum. A query is written once, with Diesel, and
+//! [`with_conn!`] expands it for each pool; types that differ between the databases are
+//! settled in [`sql_types`]. One method is one unit of work, named after the business
+//! act, and it writes its event in the same transaction. Races are settled by
+//! compare-and-set. Every unit has a time limit, and no connection is held across
+//! anything that is not SQL.
+//!
+//! Rows are locked in one order, sessions before users: two acts cannot deadlock.
+
+mod connect;
+mod migrate;
 pub mod outbox;
+mod schema;
+pub mod sessions;
+mod sql_types;
+pub mod users;
+
+use std::time::Duration;
+
+use diesel::SqliteConnection;
+use diesel_async::{
+    AsyncPgConnection, RunQueryDsl as _,
+    pooled_connection::deadpool::{Pool, PoolError},
+    sync_connection_wrapper::SyncConnectionWrapper,
+};
+
+use crate::config::{DatabaseConfig, DatabaseUrl};
+
+/// The database. Clones share one pool.
+#[derive(Clone)]
+pub struct Db {
+    pools: Pools,
+    /// The longest a unit of work may take, waiting for a connection included.
+    timeout: Duration,
+}
+
+#[derive(Clone)]
+enum Pools {
+    Postgres(Pool<AsyncPgConnection>),
+    Sqlite(Pool<SyncConnectionWrapper<SqliteConnection>>),
+}
+
+/// Runs one unit of work: the body, with `$conn` a connection of whichever pool there
+/// is, within the time limit.
+macro_rules! with_conn {
+    ($db:expr, $conn:ident => $body:expr) => {
+        tokio::time::timeout($db.timeout, async {
+            match &$db.pools {
+                $crate::db::Pools::Postgres(pool) => {
+                    let $conn = &mut *pool.get().await?;
+                    Ok::<_, $crate::db::Error>($body)
+                }
+                $crate::db::Pools::Sqlite(pool) => {
+                    let $conn = &mut *pool.get().await?;
+                    Ok::<_, $crate::db::Error>($body)
+                }
+            }
+        })
+        .await
+        .unwrap_or(Err($crate::db::Error::Timeout))
+    };
+}
+use with_conn;
+
+/// Why a unit of work failed. Nothing of it is written then, with one exception: after a
+/// lost connection or a timeout a commit may have gone through.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No connection could be had.
+    #[error("cannot connect to the database")]
+    Connect(#[from] PoolError),
+    /// The database refused a statement or went away.
+    #[error("the database failed")]
+    Query(#[from] diesel::result::Error),
+    /// The time limit passed.
+    #[error("the database did not answer in time")]
+    Timeout,
+    /// A migration failed.
+    #[error("cannot migrate the database")]
+    Migrate(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The database was migrated by a newer version of this service.
+    #[error("the database has migration {version}, which this version does not know: run a newer one")]
+    NewerSchema {
+        /// The newest unknown migration.
+        version: String,
+    },
+}
+
+impl Db {
+    /// Opens the pool; connections are made when they are needed. `timeout` bounds every
+    /// unit of work.
+    pub fn new(config: &DatabaseConfig, timeout: Duration) -> anyhow::Result<Self> {
+        let pools = match &config.url {
+            DatabaseUrl::Postgres(postgres) => {
+                Pools::Postgres(connect::postgres(postgres, config.max_connections, timeout)?)
+            }
+            DatabaseUrl::Sqlite(path) => Pools::Sqlite(connect::sqlite(path)?),
+        };
+        Ok(Self { pools, timeout })
+    }
+
+    /// Asks the database for a sign of life.
+    pub async fn ping(&self) -> Result<(), Error> {
+        with_conn!(self, conn => {
+            diesel::sql_query("SELECT 1").execute(conn).await?;
+        })
+    }
+}

@@ -1,4 +1,4 @@
-//! The ids of users, sessions and events: UUIDv7 (RFC 9562), so that rows lie in the
+//! The ids of users, sessions, events, replicas and tokens: UUIDv7 (RFC 9562), so that rows lie in the
 //! order in which they were made and a primary key is also an index by age.
 
 use std::fmt;
@@ -53,6 +53,14 @@ id! {
 id! {
     /// Names an event, the same in every copy of it.
     EventId
+}
+id! {
+    /// Names a running process: who holds the outbox lease.
+    ReplicaId
+}
+id! {
+    /// Names an access token: its `jti`.
+    TokenId
 }
 
 fn uuid_v7(now: Timestamp) -> Uuid {

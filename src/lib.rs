@@ -1,7 +1,12 @@
 //! auth
+pub mod auth;
 pub mod clock;
+pub mod config;
 pub mod db;
+pub mod grpc;
 pub mod id;
+pub mod password;
+pub mod tls;
 /// Generated from `proto/`.
 #[allow(clippy::all, clippy::pedantic, missing_docs)]
 pub mod proto {

@@ -1,9 +1,68 @@
-//! Placeholder; the founder writes this file.
+//! Events between their commit and Kafka's acknowledgement, and the lease of the one
+//! replica that publishes them.
 
-use crate::{clock::Timestamp, id::{EventId, UserId}};
+use std::time::Duration;
+
+use diesel::{dsl::sql, prelude::*};
+use diesel_async::RunQueryDsl;
+
+use super::{
+    Db, Error, Pools,
+    schema::{outbox_events, outbox_lease},
+    sql_types::Moment,
+    with_conn,
+};
+use crate::{
+    clock::Timestamp,
+    id::{EventId, ReplicaId, UserId},
+};
+
+/// An event to be written with the act that causes it.
+pub struct NewEvent {
+    /// The same in every copy of the event.
+    pub event_id: EventId,
+    /// Whom it is about.
+    pub user_id: UserId,
+    /// `USER_CREATED`, ..
+    pub event_type: &'static str,
+    /// When it happened.
+    pub occurred_at: Timestamp,
+    /// The W3C trace context of the request that causes it.
+    pub traceparent: Option<String>,
+    /// Encodes the `UserEvent`, once the transaction knows the user's version.
+    pub encode: Box<dyn Fn(i64) -> Vec<u8> + Send + Sync>,
+}
+
+/// A row to insert.
+#[derive(Insertable)]
+#[diesel(table_name = outbox_events)]
+pub(super) struct EventRow<'a> {
+    event_id: EventId,
+    user_id: UserId,
+    user_version: i64,
+    event_type: &'static str,
+    occurred_at: Timestamp,
+    traceparent: Option<&'a str>,
+    payload: Vec<u8>,
+}
+
+impl NewEvent {
+    pub(super) fn versioned(&self, user_version: i64) -> EventRow<'_> {
+        EventRow {
+            event_id: self.event_id,
+            user_id: self.user_id,
+            user_version,
+            event_type: self.event_type,
+            occurred_at: self.occurred_at,
+            traceparent: self.traceparent.as_deref(),
+            payload: (self.encode)(user_version),
+        }
+    }
+}
 
 /// An event that waits to be published.
-#[derive(Clone, Debug)]
+#[derive(Clone, Queryable, Selectable)]
+#[diesel(table_name = outbox_events)]
 pub struct PendingEvent {
     /// The row: its order among all events.
     pub id: i64,
@@ -22,3 +81,155 @@ pub struct PendingEvent {
     /// The encoded `UserEvent`.
     pub payload: Vec<u8>,
 }
+
+/// An event that Kafka refused, and that blocks the later ones of its user.
+#[derive(Debug, Queryable)]
+pub struct ParkedEvent {
+    /// Which.
+    pub event_id: EventId,
+    /// Whom it is about.
+    pub user_id: UserId,
+    /// `USER_CREATED`, ..
+    pub event_type: String,
+    /// When it was parked.
+    pub parked_at: Option<Timestamp>,
+    /// What Kafka said.
+    pub parked_reason: Option<String>,
+}
+
+impl Db {
+    /// The oldest events still there that may be published: not parked, and not after a
+    /// parked one of the same user.
+    ///
+    /// Never "after the last one seen": a lower id may become visible later.
+    pub async fn pending_events(&self, limit: i64) -> Result<Vec<PendingEvent>, Error> {
+        let parked = diesel::alias!(outbox_events as parked);
+        let (parked_user, parked_at) = (
+            parked.field(outbox_events::user_id),
+            parked.field(outbox_events::parked_at),
+        );
+        with_conn!(self, conn => {
+            outbox_events::table
+                .filter(outbox_events::parked_at.is_null())
+                .filter(diesel::dsl::not(diesel::dsl::exists(
+                    parked
+                        .filter(parked_at.is_not_null())
+                        .filter(parked_user.eq(outbox_events::user_id)),
+                )))
+                .order(outbox_events::id)
+                .limit(limit)
+                .select(PendingEvent::as_select())
+                .load(conn)
+                .await?
+        })
+    }
+
+    /// Forgets events that Kafka acknowledged.
+    pub async fn delete_events(&self, ids: &[i64]) -> Result<(), Error> {
+        with_conn!(self, conn => {
+            diesel::delete(outbox_events::table.filter(outbox_events::id.eq_any(ids)))
+                .execute(conn)
+                .await?;
+        })
+    }
+
+    /// Sets an event aside that Kafka will never take.
+    pub async fn park_event(&self, id: i64, reason: &str, now: Timestamp) -> Result<(), Error> {
+        with_conn!(self, conn => {
+            diesel::update(outbox_events::table.find(id))
+                .set((
+                    outbox_events::parked_at.eq(now),
+                    outbox_events::parked_reason.eq(reason),
+                ))
+                .execute(conn)
+                .await?;
+        })
+    }
+
+    /// The parked events, oldest first.
+    pub async fn parked_events(&self) -> Result<Vec<ParkedEvent>, Error> {
+        with_conn!(self, conn => {
+            outbox_events::table
+                .filter(outbox_events::parked_at.is_not_null())
+                .order(outbox_events::id)
+                .select((
+                    outbox_events::event_id,
+                    outbox_events::user_id,
+                    outbox_events::event_type,
+                    outbox_events::parked_at,
+                    outbox_events::parked_reason,
+                ))
+                .load(conn)
+                .await?
+        })
+    }
+
+    /// Lets a parked event be tried again. Says whether there was one.
+    pub async fn requeue_event(&self, event_id: EventId) -> Result<bool, Error> {
+        with_conn!(self, conn => {
+            diesel::update(outbox_events::table)
+                .filter(outbox_events::event_id.eq(event_id))
+                .filter(outbox_events::parked_at.is_not_null())
+                .set((
+                    outbox_events::parked_at.eq(None::<Timestamp>),
+                    outbox_events::parked_reason.eq(None::<String>),
+                ))
+                .execute(conn)
+                .await? > 0
+        })
+    }
+
+    /// Deletes a parked event, which is never published then. Says whether there was one.
+    pub async fn discard_event(&self, event_id: EventId) -> Result<bool, Error> {
+        with_conn!(self, conn => {
+            diesel::delete(outbox_events::table)
+                .filter(outbox_events::event_id.eq(event_id))
+                .filter(outbox_events::parked_at.is_not_null())
+                .execute(conn)
+                .await? > 0
+        })
+    }
+
+    /// Takes the lease or renews it for `ttl`, if nobody else holds it. The database's
+    /// clock decides, so replicas need not agree on the time.
+    pub async fn hold_lease(&self, owner: ReplicaId, ttl: Duration) -> Result<bool, Error> {
+        let (now, until) = match &self.pools {
+            Pools::Postgres(_) => (
+                "now()".to_owned(),
+                format!("now() + interval '{} milliseconds'", ttl.as_millis()),
+            ),
+            Pools::Sqlite(_) => (
+                SQLITE_NOW.to_owned(),
+                format!("{SQLITE_NOW} + {}", ttl.as_micros()),
+            ),
+        };
+        with_conn!(self, conn => {
+            diesel::update(outbox_lease::table)
+                .filter(
+                    outbox_lease::owner
+                        .eq(owner)
+                        .or(outbox_lease::expires_at.le(sql::<Moment>(&now))),
+                )
+                .set((
+                    outbox_lease::owner.eq(owner),
+                    outbox_lease::expires_at.eq(sql::<Moment>(&until)),
+                ))
+                .execute(conn)
+                .await? > 0
+        })
+    }
+
+    /// Gives the lease up, so that another replica need not wait for its end.
+    pub async fn release_lease(&self, owner: ReplicaId) -> Result<(), Error> {
+        with_conn!(self, conn => {
+            diesel::update(outbox_lease::table)
+                .filter(outbox_lease::owner.eq(owner))
+                .set(outbox_lease::expires_at.eq(Timestamp::from_micros(0)))
+                .execute(conn)
+                .await?;
+        })
+    }
+}
+
+/// Microseconds since 1970, as our columns count.
+const SQLITE_NOW: &str = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)";

@@ -1,0 +1,63 @@
+-- One account.
+CREATE TABLE users (
+    id                  uuid PRIMARY KEY,
+    email               text NOT NULL UNIQUE,
+    password_hash       text NOT NULL,
+    -- The version of the user's last event; raising it locks the row, which orders the events.
+    event_version       bigint NOT NULL,
+    created_at          timestamptz NOT NULL,
+    password_changed_at timestamptz NOT NULL
+) WITH (fillfactor = 90);
+
+-- One device's login, for its whole life. Only hashes of tokens.
+--
+-- No index on a column that Refresh changes, and room on the page: the update stays HOT.
+CREATE TABLE sessions (
+    id                  uuid PRIMARY KEY,
+    user_id             uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    handle_hash         bytea NOT NULL UNIQUE,
+    token_hash          bytea NOT NULL,
+    previous_token_hash bytea,
+    sealed_successor    bytea,
+    generation          bigint NOT NULL,
+    device_name         text,
+    created_at          timestamptz NOT NULL,
+    rotated_at          timestamptz NOT NULL,
+    expires_at          timestamptz NOT NULL,
+    ends_at             timestamptz NOT NULL,
+    revoked_at          timestamptz,
+    revoke_reason       text
+) WITH (fillfactor = 80);
+CREATE INDEX sessions_user_id ON sessions (user_id);
+
+-- Events that Kafka has not acknowledged yet. Rows outlive their user: no foreign key.
+--
+-- The table is a queue of short-lived rows: vacuum by count, not by share of its size.
+CREATE TABLE outbox_events (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    event_id      uuid NOT NULL,
+    user_id       uuid NOT NULL,
+    user_version  bigint NOT NULL,
+    event_type    text NOT NULL,
+    occurred_at   timestamptz NOT NULL,
+    traceparent   text,
+    payload       bytea NOT NULL,
+    parked_at     timestamptz,
+    parked_reason text
+) WITH (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
+    autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 10000,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 10000,
+    autovacuum_vacuum_cost_delay = 0
+);
+-- A parked event blocks the later ones of its user.
+CREATE INDEX outbox_events_parked ON outbox_events (user_id) WHERE parked_at IS NOT NULL;
+
+-- Who publishes. One row.
+CREATE TABLE outbox_lease (
+    id         integer PRIMARY KEY CHECK (id = 1),
+    owner      uuid NOT NULL,
+    expires_at timestamptz NOT NULL
+) WITH (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100);
+INSERT INTO outbox_lease (id, owner, expires_at)
+VALUES (1, '00000000-0000-0000-0000-000000000000', '1970-01-01T00:00:00Z');

@@ -1,0 +1,371 @@
+//! The use cases, one function each. Start reading here.
+//!
+//! Whatever arrives has been parsed ([`Email`], [`RefreshToken`], ..), so a function here
+//! only decides. Each asks the clock once, writes what belongs together in one unit of
+//! work, and answers with an [`Error`] in the words of the contract.
+//!
+//! A session is one row for its whole life. A refresh token names the row (handle) and
+//! proves that its holder is up to date (secret); exchanging it replaces the secret. See
+//! [`Auth::refresh`] for what happens when an old secret comes back.
+
+pub mod access_token;
+mod device_name;
+mod email;
+mod error;
+mod events;
+mod hs256;
+mod refresh_token;
+mod session;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
+use tracing::{debug, info, warn};
+
+pub use self::{
+    access_token::{AccessToken, Issuer, SigningKey},
+    device_name::DeviceName,
+    email::Email,
+    error::{Error, Fault},
+    refresh_token::RefreshToken,
+};
+use self::{
+    events::{Event, SessionEndReason},
+    session::SessionDraft,
+};
+use crate::{
+    clock::{Clock, Timestamp},
+    db::{
+        Db,
+        outbox::NewEvent,
+        sessions::{Exchange, Session},
+        users::{NewUser, Registration},
+    },
+    id::{SessionId, UserId},
+    password::{Hasher, Password, PasswordHash, Policy, Verified},
+};
+
+/// The identity core. All state is in the database: any number of replicas may run.
+pub struct Auth {
+    /// Where accounts and sessions are.
+    pub db: Db,
+    /// Where passwords are hashed.
+    pub hasher: Hasher,
+    /// What a new password must satisfy.
+    pub password_policy: Policy,
+    /// Who signs access tokens.
+    pub issuer: Issuer,
+    /// How long sessions live.
+    pub lifetimes: SessionLifetimes,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Wakes the outbox poller after a commit.
+    pub outbox: Arc<Notify>,
+}
+
+/// How long sessions live.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionLifetimes {
+    /// Without a refresh.
+    pub idle: Duration,
+    /// In all.
+    pub max: Duration,
+    /// How long after an exchange the old token still returns the same successor.
+    pub retry_window: Duration,
+}
+
+/// What a use case knows of the call it serves.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// When the answer is of no use any more.
+    pub deadline: Instant,
+    /// The caller's W3C trace context.
+    pub traceparent: Option<String>,
+}
+
+/// A request to create an account.
+pub struct Register {
+    /// The address.
+    pub email: Email,
+    /// The password, not checked yet.
+    pub password: Password,
+    /// Whether to start a session too.
+    pub start_session: bool,
+    /// What to call that session.
+    pub device_name: Option<DeviceName>,
+}
+
+/// A request to start a session.
+pub struct Login {
+    /// `None` for what is no address: nobody can have it.
+    pub email: Option<Email>,
+    /// What was typed.
+    pub password: Password,
+    /// What to call the session.
+    pub device_name: Option<DeviceName>,
+}
+
+/// A created account.
+pub struct Registered {
+    /// Its id.
+    pub user_id: UserId,
+    /// When.
+    pub created_at: Timestamp,
+    /// Its first session, if one was wanted.
+    pub session: Option<StartedSession>,
+}
+
+/// A login that succeeded.
+pub struct LoggedIn {
+    /// Who.
+    pub user_id: UserId,
+    /// The session.
+    pub session: StartedSession,
+}
+
+/// A new session.
+pub struct StartedSession {
+    /// Its id.
+    pub id: SessionId,
+    /// Its first tokens.
+    pub tokens: TokenPair,
+}
+
+/// An access token and the refresh token that replaces it.
+pub struct TokenPair {
+    /// For the gateway.
+    pub access_token: AccessToken,
+    /// For [`Auth::refresh`].
+    pub refresh_token: RefreshToken,
+    /// When the session ends unless it is refreshed before.
+    pub refresh_token_expires_at: Timestamp,
+}
+
+/// What a presented refresh token turned out to be.
+enum Rotation {
+    /// The current one: exchanged for its successor.
+    Rotated(Session, RefreshToken),
+    /// The one before, a moment ago: a lost reply or a race. The successor stays.
+    Retried(Session, RefreshToken),
+    /// An older one: somebody else has used it.
+    Reused(Session),
+    /// Of no live session.
+    Unknown,
+}
+
+impl Auth {
+    /// Creates an account, and its first session on request: the hash is the expensive
+    /// part, and a login right after would pay for it again.
+    pub async fn register(&self, request: Register, call: &Call) -> Result<Registered, Error> {
+        let email = request.email;
+        let password = self
+            .password_policy
+            .check(request.password, email.as_str())
+            .map_err(|weakness| Error::InvalidArgument {
+                field: "password",
+                problem: weakness.to_string(),
+            })?;
+        // Only saves the hash; the insert below is the judge.
+        if self.db.find_credentials(email.as_str()).await?.is_some() {
+            return Err(Error::EmailTaken);
+        }
+        let hash = self.hasher.hash(&password, call.deadline).await?;
+
+        let now = self.clock.now();
+        let user_id = UserId::new(now);
+        let session = if request.start_session {
+            Some(self.draft_session(user_id, request.device_name, now)?)
+        } else {
+            None
+        };
+        let user = NewUser {
+            id: user_id,
+            email: email.as_str(),
+            password_hash: hash.as_str(),
+            created_at: now,
+        };
+        let row = session.as_ref().map(SessionDraft::row);
+        let event = Event::UserCreated(&email).draft(user_id, now, call);
+        match self.db.register(&user, row.as_ref(), &event).await? {
+            Registration::Created => self.committed(&event),
+            Registration::EmailTaken => return Err(Error::EmailTaken),
+        }
+        Ok(Registered {
+            user_id,
+            created_at: now,
+            session: session.map(SessionDraft::started),
+        })
+    }
+
+    /// Starts a session. A wrong password and an unknown user cost the same and get the
+    /// same answer.
+    pub async fn login(&self, request: Login, call: &Call) -> Result<LoggedIn, Error> {
+        let credentials = match &request.email {
+            Some(email) => self.db.find_credentials(email.as_str()).await?,
+            None => None,
+        };
+        let (user_id, hash) = match credentials {
+            Some(found) => (Some(found.user_id), Some(parse_hash(&found.password_hash)?)),
+            None => (None, None),
+        };
+        let verified = self
+            .hasher
+            .verify(&request.password, hash.as_ref(), call.deadline)
+            .await?;
+        let (Some(verified), Some(user_id), Some(hash)) = (verified, user_id, hash) else {
+            return Err(Error::InvalidCredentials);
+        };
+        if self.hasher.needs_upgrade(&hash) {
+            self.upgrade_hash(user_id, &hash, verified, call).await;
+        }
+
+        let now = self.clock.now();
+        let session = self.draft_session(user_id, request.device_name, now)?;
+        self.db.start_session(&session.row()).await?;
+        Ok(LoggedIn {
+            user_id,
+            session: session.started(),
+        })
+    }
+
+    /// Exchanges a refresh token for the next pair.
+    ///
+    /// The current token is exchanged by one compare-and-set. A client that lost the reply,
+    /// or whose two tabs raced, shows the token before: within the retry window it gets the
+    /// *same* successor, so nobody is logged out and the session never forks. Any other
+    /// secret of the session means that a rotated token came back, as it does after a
+    /// theft: the session ends (RFC 9700, 4.14.2).
+    pub async fn refresh(&self, token: RefreshToken, call: &Call) -> Result<TokenPair, Error> {
+        let now = self.clock.now();
+        match self.rotate(&token, now).await? {
+            Rotation::Rotated(session, successor) | Rotation::Retried(session, successor) => {
+                Ok(TokenPair {
+                    access_token: self.issuer.issue(session.user_id, session.id, now)?,
+                    refresh_token: successor,
+                    refresh_token_expires_at: session.expires_at.min(session.ends_at),
+                })
+            }
+            Rotation::Reused(session) => {
+                let reason = SessionEndReason::Reuse;
+                if self.end_session(&session, reason, now, call).await? {
+                    warn!(session_id = %session.id, user_id = %session.user_id,
+                        "a rotated refresh token came back: the session is ended");
+                }
+                Err(Error::InvalidToken)
+            }
+            Rotation::Unknown => Err(Error::InvalidToken),
+        }
+    }
+
+    /// Ends the session that the token's handle names, whether the token is current or not.
+    /// A session that has ended already stays as it is.
+    pub async fn logout(&self, token: RefreshToken, call: &Call) -> Result<(), Error> {
+        let now = self.clock.now();
+        let session = self.db.find_session(&token.handle_hash()).await?;
+        if let Some(session) = session.filter(|session| session.is_live(now)) {
+            let reason = SessionEndReason::Logout;
+            self.end_session(&session, reason, now, call).await?;
+        }
+        Ok(())
+    }
+
+    async fn rotate(&self, token: &RefreshToken, now: Timestamp) -> Result<Rotation, Error> {
+        let successor = token.generate_successor()?;
+        let exchange = Exchange {
+            handle_hash: &token.handle_hash(),
+            token_hash: &token.secret_hash(),
+            new_token_hash: &successor.secret_hash(),
+            sealed_successor: &token.seal(&successor),
+            now,
+            expires_at: now + self.lifetimes.idle,
+        };
+        if let Some(session) = self.db.exchange_token(&exchange).await? {
+            return Ok(Rotation::Rotated(session, successor));
+        }
+        let found = self.db.find_session(exchange.handle_hash).await?;
+        let Some(session) = found.filter(|session| session.is_live(now)) else {
+            return Ok(Rotation::Unknown);
+        };
+        let is_previous = (session.previous_token_hash.as_deref())
+            .is_some_and(|hash| token.matches(hash));
+        if is_previous && now.since(session.rotated_at) <= self.lifetimes.retry_window {
+            let successor = (session.sealed_successor.as_deref())
+                .and_then(|sealed| token.unseal(sealed))
+                .filter(|successor| successor.matches(&session.token_hash))
+                .ok_or(Fault::Corrupt("sealed successor"))?;
+            return Ok(Rotation::Retried(session, successor));
+        }
+        Ok(Rotation::Reused(session))
+    }
+
+    fn draft_session(
+        &self,
+        user_id: UserId,
+        device_name: Option<DeviceName>,
+        now: Timestamp,
+    ) -> Result<SessionDraft, Error> {
+        SessionDraft::new(user_id, device_name, now, self.lifetimes, &self.issuer)
+    }
+
+    async fn end_session(
+        &self,
+        session: &Session,
+        reason: SessionEndReason,
+        now: Timestamp,
+        call: &Call,
+    ) -> Result<bool, Error> {
+        let event = Event::SessionEnded {
+            session_id: session.id,
+            reason,
+            access_tokens_expire_at: now + self.issuer.ttl(),
+        }
+        .draft(session.user_id, now, call);
+        let ended = self
+            .db
+            .end_session(session.id, reason.as_str(), now, &event)
+            .await?;
+        if ended {
+            self.committed(&event);
+        }
+        Ok(ended)
+    }
+
+    /// Gives an account the configured cost. The login goes on without it if the hasher is
+    /// busy or half of the caller's time is over: the next login tries again.
+    async fn upgrade_hash(
+        &self,
+        user_id: UserId,
+        old: &PasswordHash,
+        password: Verified<'_>,
+        call: &Call,
+    ) {
+        let now = Instant::now();
+        let patience = now + call.deadline.saturating_duration_since(now) / 2;
+        let upgrade = async {
+            let new = self.hasher.rehash(password, patience).await?;
+            self.db
+                .upgrade_password_hash(user_id, old.as_str(), new.as_str())
+                .await?;
+            Ok::<_, Error>(())
+        };
+        match timeout_at(patience, upgrade).await {
+            Ok(Ok(())) => debug!(%user_id, "upgraded the cost of a password hash"),
+            Ok(Err(error)) => debug!(%user_id, %error, "postponed the upgrade of a password hash"),
+            Err(_) => debug!(%user_id, "postponed the upgrade of a password hash"),
+        }
+    }
+
+    /// An act and its event are written: tells the log and the poller.
+    fn committed(&self, event: &NewEvent) {
+        info!(event_id = %event.event_id, event_type = event.event_type,
+            user_id = %event.user_id, "event written");
+        self.outbox.notify_one();
+    }
+}
+
+fn parse_hash(text: &str) -> Result<PasswordHash, Error> {
+    PasswordHash::parse(text).map_err(|_| Fault::Corrupt("password hash").into())
+}

@@ -1,0 +1,155 @@
+//! Access tokens (RFC 9068) and the keys that sign them.
+//!
+//! The signing algorithm is HS256, so whoever verifies holds the same secret. A key's id
+//! is the RFC 7638 thumbprint of the secret: replicas with the same configuration agree
+//! on it without a word. Keys rotate in three steps: a next key is published before it
+//! signs, a previous one after it stopped.
+
+use std::time::Duration;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use super::hs256;
+use crate::{
+    clock::Timestamp,
+    id::{SessionId, TokenId, UserId},
+};
+
+/// A key that signs or verifies.
+#[derive(Clone)]
+pub struct SigningKey {
+    id: String,
+    secret: SecretSlice<u8>,
+}
+
+impl SigningKey {
+    /// The key with this secret.
+    #[must_use]
+    pub fn new(secret: SecretSlice<u8>) -> Self {
+        // RFC 7638, 3.2: the required members of an `oct` key in lexicographic order.
+        let k = Zeroizing::new(BASE64URL.encode(secret.expose_secret()));
+        let jwk = Zeroizing::new(format!(r#"{{"k":"{}","kty":"oct"}}"#, *k));
+        let id = BASE64URL.encode(Sha256::digest(jwk.as_bytes()));
+        Self { id, secret }
+    }
+
+    /// The `kid`.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The HMAC secret.
+    #[must_use]
+    pub const fn secret(&self) -> &SecretSlice<u8> {
+        &self.secret
+    }
+}
+
+/// Signs access tokens, and knows all keys that a valid one may be signed with.
+pub struct Issuer {
+    keys: Vec<SigningKey>,
+    encoding: EncodingKey,
+    issuer: String,
+    audience: String,
+    ttl: Duration,
+}
+
+/// A signed token.
+pub struct AccessToken {
+    /// The JWT.
+    pub jwt: SecretString,
+    /// Its `exp`.
+    pub expires_at: Timestamp,
+}
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    aud: &'a str,
+    sub: String,
+    sid: String,
+    jti: String,
+    iat: i64,
+    exp: i64,
+}
+
+impl Issuer {
+    /// Signs with `signing`; tokens of the `others` (next and previous keys) are valid too.
+    #[must_use]
+    pub fn new(
+        signing: SigningKey,
+        others: Vec<SigningKey>,
+        issuer: String,
+        audience: String,
+        ttl: Duration,
+    ) -> Self {
+        hs256::install();
+        let encoding = EncodingKey::from_secret(signing.secret.expose_secret());
+        let keys = std::iter::once(signing).chain(others).collect();
+        Self { keys, encoding, issuer, audience, ttl }
+    }
+
+    /// Issues a token for a session.
+    pub fn issue(
+        &self,
+        user_id: UserId,
+        session_id: SessionId,
+        now: Timestamp,
+    ) -> Result<AccessToken, jsonwebtoken::errors::Error> {
+        let header = Header {
+            typ: Some("at+jwt".to_owned()),
+            kid: Some(self.signing_key().id.clone()),
+            ..Header::new(Algorithm::HS256)
+        };
+        // NumericDate has whole seconds (RFC 7519, section 2).
+        let issued_at = Timestamp::from_micros(now.as_secs() * 1_000_000);
+        let expires_at = issued_at + self.ttl;
+        let claims = Claims {
+            iss: &self.issuer,
+            aud: &self.audience,
+            sub: user_id.to_string(),
+            sid: session_id.to_string(),
+            jti: TokenId::new(now).to_string(),
+            iat: issued_at.as_secs(),
+            exp: expires_at.as_secs(),
+        };
+        let jwt = jsonwebtoken::encode(&header, &claims, &self.encoding)?.into();
+        Ok(AccessToken { jwt, expires_at })
+    }
+
+    /// The key that signs.
+    #[must_use]
+    pub fn signing_key(&self) -> &SigningKey {
+        &self.keys[0]
+    }
+
+    /// Every key that a valid token may be signed with, the signing key first.
+    #[must_use]
+    pub fn verification_keys(&self) -> &[SigningKey] {
+        &self.keys
+    }
+
+    /// The `iss`.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// The `aud`.
+    #[must_use]
+    pub fn audience(&self) -> &str {
+        &self.audience
+    }
+
+    /// How long a token lives.
+    #[must_use]
+    pub const fn ttl(&self) -> Duration {
+        self.ttl
+    }
+}

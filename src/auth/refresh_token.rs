@@ -1,0 +1,192 @@
+//! Refresh tokens, and how one becomes the next.
+//!
+//! A token is `rcr_` and unpadded base64url of a handle (16 bytes, names the session for
+//! its whole life), a secret (32 bytes, new at every rotation) and a CRC-32 of both. The
+//! prefix and the checksum let secret scanners recognise a leaked token, and let junk be
+//! refused before the database is asked.
+//!
+//! The database keeps only SHA-256 of handle and secret, and the next secret *sealed*:
+//! XORed with an HMAC keyed by the old one. Whoever shows the old token again can be
+//! given the same successor, yet the row alone reveals no token.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use secrecy::SecretString;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+use zeroize::{Zeroize as _, Zeroizing};
+
+const PREFIX: &str = "rcr_";
+const HANDLE: usize = 16;
+const SECRET: usize = 32;
+const CHECKSUM: usize = 4;
+const LENGTH: usize = HANDLE + SECRET + CHECKSUM;
+
+/// A well-formed refresh token.
+#[derive(Clone)]
+pub struct RefreshToken {
+    handle: [u8; HANDLE],
+    secret: Zeroizing<[u8; SECRET]>,
+}
+
+impl RefreshToken {
+    /// The first token of a new session.
+    pub fn generate() -> Result<Self, getrandom::Error> {
+        let mut handle = [0; HANDLE];
+        getrandom::fill(&mut handle)?;
+        Self::with_handle(handle)
+    }
+
+    /// The next token of the same session.
+    pub fn generate_successor(&self) -> Result<Self, getrandom::Error> {
+        Self::with_handle(self.handle)
+    }
+
+    fn with_handle(handle: [u8; HANDLE]) -> Result<Self, getrandom::Error> {
+        let mut secret = Zeroizing::new([0; SECRET]);
+        getrandom::fill(&mut *secret)?;
+        Ok(Self { handle, secret })
+    }
+
+    /// Reads a token; `None` unless prefix, length, alphabet and checksum are right.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = Zeroizing::new([0; LENGTH]);
+        let encoded = text.strip_prefix(PREFIX)?;
+        let length = BASE64URL.decode_slice(encoded, &mut *bytes).ok()?;
+        if length != LENGTH {
+            return None;
+        }
+        let (body, checksum) = bytes.split_at(HANDLE + SECRET);
+        if crc32fast::hash(body).to_be_bytes() != checksum {
+            return None;
+        }
+        let (handle, secret) = body.split_at(HANDLE);
+        let mut token = Self {
+            handle: handle.try_into().ok()?,
+            secret: Zeroizing::new([0; SECRET]),
+        };
+        token.secret.copy_from_slice(secret);
+        Some(token)
+    }
+
+    /// The text for the client.
+    #[must_use]
+    pub fn expose(&self) -> SecretString {
+        let mut bytes = Zeroizing::new([0; LENGTH]);
+        bytes[..HANDLE].copy_from_slice(&self.handle);
+        bytes[HANDLE..HANDLE + SECRET].copy_from_slice(&*self.secret);
+        let checksum = crc32fast::hash(&bytes[..HANDLE + SECRET]);
+        bytes[HANDLE + SECRET..].copy_from_slice(&checksum.to_be_bytes());
+        let mut encoded = BASE64URL.encode(&*bytes);
+        let text = format!("{PREFIX}{encoded}");
+        encoded.zeroize();
+        text.into()
+    }
+
+    /// SHA-256 of the handle: finds the session.
+    #[must_use]
+    pub fn handle_hash(&self) -> [u8; 32] {
+        Sha256::digest(self.handle).into()
+    }
+
+    /// SHA-256 of the secret: says whether the token is current.
+    #[must_use]
+    pub fn secret_hash(&self) -> [u8; 32] {
+        Sha256::digest(&*self.secret).into()
+    }
+
+    /// Whether `hash` is this token's [`secret_hash`](Self::secret_hash).
+    #[must_use]
+    pub fn matches(&self, hash: &[u8]) -> bool {
+        self.secret_hash().ct_eq(hash).into()
+    }
+
+    /// `successor`'s secret, readable only with this token.
+    #[must_use]
+    pub fn seal(&self, successor: &Self) -> [u8; SECRET] {
+        self.xor_with_pad(&successor.secret)
+    }
+
+    /// The token that was [sealed](Self::seal) with this one.
+    #[must_use]
+    pub fn unseal(&self, sealed: &[u8]) -> Option<Self> {
+        Some(Self {
+            handle: self.handle,
+            secret: Zeroizing::new(self.xor_with_pad(sealed.try_into().ok()?)),
+        })
+    }
+
+    fn xor_with_pad(&self, bytes: &[u8; SECRET]) -> [u8; SECRET] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&*self.secret).expect("any key length");
+        mac.update(b"refresh successor");
+        let mut result: [u8; SECRET] = mac.finalize().into_bytes().into();
+        for (byte, pad) in result.iter_mut().zip(bytes) {
+            *byte ^= pad;
+        }
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    fn text(token: &RefreshToken) -> String {
+        token.expose().expose_secret().to_owned()
+    }
+
+    #[test]
+    fn a_token_survives_its_text() {
+        let token = RefreshToken::generate().unwrap();
+        let again = RefreshToken::parse(&text(&token)).unwrap();
+        assert_eq!(again.handle, token.handle);
+        assert_eq!(*again.secret, *token.secret);
+        assert_eq!(text(&token).len(), 4 + 70);
+    }
+
+    #[test]
+    fn the_text_is_what_the_design_says() {
+        let token = RefreshToken {
+            handle: [0; HANDLE],
+            secret: Zeroizing::new([0; SECRET]),
+        };
+        // The checksum of 48 zero bytes is zlib's.
+        let expected = format!("rcr_{}", BASE64URL.encode([&[0; 48][..], &0xf288b395_u32.to_be_bytes()].concat()));
+        assert_eq!(text(&token), expected);
+    }
+
+    #[test]
+    fn a_changed_character_is_refused() {
+        let text = text(&RefreshToken::generate().unwrap());
+        for position in 0..text.len() {
+            let mut changed = text.clone().into_bytes();
+            changed[position] = if changed[position] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(changed).unwrap();
+            assert!(RefreshToken::parse(&changed).is_none(), "at {position}");
+        }
+    }
+
+    #[test]
+    fn the_successor_comes_back_only_with_the_old_token() {
+        let old = RefreshToken::generate().unwrap();
+        let new = old.generate_successor().unwrap();
+        let sealed = old.seal(&new);
+        let unsealed = old.unseal(&sealed).unwrap();
+        assert!(unsealed.matches(&new.secret_hash()));
+        assert_eq!(text(&unsealed), text(&new));
+        let other = old.generate_successor().unwrap();
+        assert!(!other.unseal(&sealed).unwrap().matches(&new.secret_hash()));
+        assert_ne!(sealed, *new.secret);
+    }
+
+    proptest! {
+        #[test]
+        fn junk_is_refused(junk in "(rcr_)?[A-Za-z0-9_-]{0,80}") {
+            prop_assert!(RefreshToken::parse(&junk).is_none());
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! How connections are made.
+
+use std::{path::Path, time::Duration};
+
+use diesel::{ConnectionError, SqliteConnection};
+use diesel_async::{
+    AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _,
+    pooled_connection::{
+        AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+        deadpool::{BuildError, Pool},
+    },
+    sync_connection_wrapper::SyncConnectionWrapper,
+};
+use futures::FutureExt as _;
+use tokio_postgres::NoTls;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::{
+    config::{PostgresConfig, TlsMode},
+    tls,
+};
+
+/// A pool of Postgres connections. A statement that outlives `timeout` is ended by the
+/// server, so that a call which gave up leaves no work behind.
+pub(super) fn postgres(
+    postgres: &PostgresConfig,
+    max_connections: usize,
+    timeout: Duration,
+) -> anyhow::Result<Pool<AsyncPgConnection>> {
+    let config = postgres.config.clone();
+    let tls = match postgres.tls {
+        TlsMode::Disable => None,
+        // libpq's meaning: encrypted, and verified only if a root certificate is named.
+        TlsMode::Prefer | TlsMode::Require if postgres.root_cert.is_none() => {
+            Some(tls::unverified_client())
+        }
+        TlsMode::Prefer | TlsMode::Require | TlsMode::VerifyFull => {
+            Some(tls::client(postgres.root_cert.as_deref())?)
+        }
+    }
+    .map(MakeRustlsConnect::new);
+    let settings = format!(
+        "SET statement_timeout = {0}; SET idle_in_transaction_session_timeout = {0}",
+        timeout.as_millis()
+    );
+
+    let mut manager = ManagerConfig::default();
+    // A closed connection is seen without a query; a test query would double Refresh's cost.
+    manager.recycling_method = RecyclingMethod::Fast;
+    manager.custom_setup = Box::new(move |_| {
+        let (config, tls, settings) = (config.clone(), tls.clone(), settings.clone());
+        async move {
+            let mut conn = match tls {
+                Some(tls) => {
+                    let (client, connection) = config.connect(tls).await.map_err(bad)?;
+                    AsyncPgConnection::try_from_client_and_connection(client, connection).await?
+                }
+                None => {
+                    let (client, connection) = config.connect(NoTls).await.map_err(bad)?;
+                    AsyncPgConnection::try_from_client_and_connection(client, connection).await?
+                }
+            };
+            conn.batch_execute(&settings).await.map_err(bad)?;
+            Ok(conn)
+        }
+        .boxed()
+    });
+    let manager = AsyncDieselConnectionManager::new_with_config(String::new(), manager);
+    Ok(Pool::builder(manager).max_size(max_connections).build()?)
+}
+
+/// A pool of one SQLite connection: SQLite has one writer, and waiting for our own
+/// connection is fairer than waiting for the file's lock.
+pub(super) fn sqlite(
+    path: &Path,
+) -> Result<Pool<SyncConnectionWrapper<SqliteConnection>>, BuildError> {
+    let mut manager = ManagerConfig::default();
+    manager.recycling_method = RecyclingMethod::Fast;
+    manager.custom_setup = Box::new(|path: &str| {
+        async move {
+            let mut conn = SyncConnectionWrapper::<SqliteConnection>::establish(path).await?;
+            // FULL: what was acknowledged also survives a power loss.
+            conn.batch_execute(
+                "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; \
+                 PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
+            )
+            .await
+            .map_err(bad)?;
+            Ok(conn)
+        }
+        .boxed()
+    });
+    let manager =
+        AsyncDieselConnectionManager::new_with_config(path.to_string_lossy(), manager);
+    Pool::builder(manager).max_size(1).build()
+}
+
+fn bad(error: impl std::error::Error) -> ConnectionError {
+    ConnectionError::BadConnection(with_sources(&error))
+}
+
+/// Diesel keeps only text here, so the source chain becomes part of it.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

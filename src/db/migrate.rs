@@ -1,0 +1,73 @@
+//! Migrations: embedded in the binary, one set for each database with the same names.
+//!
+//! Many replicas may start at once, and not every Postgres-compatible database has
+//! advisory locks. So each replica just tries. A migration runs in one transaction with
+//! the row that says it ran, whose primary key lets one replica win; the losers look
+//! again and find nothing left to do.
+
+use std::{error::Error as StdError, time::Duration};
+
+use diesel::{backend::Backend, migration::MigrationSource};
+use diesel_async::AsyncMigrationHarness;
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+
+use super::{Db, Error, Pools};
+
+const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
+const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+
+/// Losing a race is over once the winner has committed. What still fails after this many
+/// tries fails for a reason of its own.
+const ATTEMPTS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(250);
+
+type Fault = Box<dyn StdError + Send + Sync>;
+
+impl Db {
+    /// Brings the schema up to date. Refuses one that is newer than this binary.
+    ///
+    /// Needs a multi-threaded runtime, since Diesel's migrations are blocking code.
+    pub async fn migrate(&self) -> Result<(), Error> {
+        let mut attempt = 1;
+        loop {
+            match self.try_to_migrate().await {
+                Err(Error::Migrate(_)) if attempt < ATTEMPTS => attempt += 1,
+                done => return done,
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn try_to_migrate(&self) -> Result<(), Error> {
+        match &self.pools {
+            Pools::Postgres(pool) => run(AsyncMigrationHarness::new(pool.get().await?), POSTGRES),
+            Pools::Sqlite(pool) => run(AsyncMigrationHarness::new(pool.get().await?), SQLITE),
+        }
+    }
+}
+
+fn run<DB: Backend>(
+    mut harness: impl MigrationHarness<DB>,
+    known: EmbeddedMigrations,
+) -> Result<(), Error> {
+    if let Some(version) = newest_unknown(&mut harness, &known).map_err(Error::Migrate)? {
+        return Err(Error::NewerSchema { version });
+    }
+    harness
+        .run_pending_migrations(known)
+        .map_err(Error::Migrate)?;
+    Ok(())
+}
+
+fn newest_unknown<DB: Backend>(
+    harness: &mut impl MigrationHarness<DB>,
+    known: &EmbeddedMigrations,
+) -> Result<Option<String>, Fault> {
+    let known = MigrationSource::<DB>::migrations(known)?;
+    let applied = harness.applied_migrations()?;
+    Ok(applied
+        .into_iter()
+        .filter(|version| !known.iter().any(|known| known.name().version() == *version))
+        .map(|version| version.to_string())
+        .max())
+}

@@ -1,0 +1,69 @@
+//! The tables as Diesel sees them: one definition for both databases. `migrations/`
+//! makes them.
+
+use diesel::table;
+
+table! {
+    use diesel::sql_types::{BigInt, Text};
+    use crate::db::sql_types::{Moment, Uuid};
+
+    users (id) {
+        id -> Uuid,
+        email -> Text,
+        password_hash -> Text,
+        event_version -> BigInt,
+        created_at -> Moment,
+        password_changed_at -> Moment,
+    }
+}
+
+table! {
+    use diesel::sql_types::{BigInt, Binary, Nullable, Text};
+    use crate::db::sql_types::{Moment, Uuid};
+
+    sessions (id) {
+        id -> Uuid,
+        user_id -> Uuid,
+        handle_hash -> Binary,
+        token_hash -> Binary,
+        previous_token_hash -> Nullable<Binary>,
+        sealed_successor -> Nullable<Binary>,
+        generation -> BigInt,
+        device_name -> Nullable<Text>,
+        created_at -> Moment,
+        rotated_at -> Moment,
+        expires_at -> Moment,
+        ends_at -> Moment,
+        revoked_at -> Nullable<Moment>,
+        revoke_reason -> Nullable<Text>,
+    }
+}
+
+table! {
+    use diesel::sql_types::{BigInt, Binary, Nullable, Text};
+    use crate::db::sql_types::{Moment, Uuid};
+
+    outbox_events (id) {
+        id -> BigInt,
+        event_id -> Uuid,
+        user_id -> Uuid,
+        user_version -> BigInt,
+        event_type -> Text,
+        occurred_at -> Moment,
+        traceparent -> Nullable<Text>,
+        payload -> Binary,
+        parked_at -> Nullable<Moment>,
+        parked_reason -> Nullable<Text>,
+    }
+}
+
+table! {
+    use diesel::sql_types::Integer;
+    use crate::db::sql_types::{Moment, Uuid};
+
+    outbox_lease (id) {
+        id -> Integer,
+        owner -> Uuid,
+        expires_at -> Moment,
+    }
+}

@@ -1,0 +1,140 @@
+//! The gRPC server: `AuthService`, health and reflection.
+//!
+//! A handler reads the message ([`convert`]), calls one use case and writes the reply.
+//! Around them lies one layer, [`deadline`]: no call outlives its deadline. Errors become
+//! a `Status` in one place, [`status`].
+
+mod caller;
+mod convert;
+mod deadline;
+mod status;
+mod trace;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Request, Response, Status,
+    transport::{Server, server::TcpIncoming},
+};
+use tonic_health::pb::health_server::{Health, HealthServer};
+
+pub use self::caller::InternalCallers;
+use self::deadline::DeadlineLayer;
+use crate::{
+    auth::Auth,
+    proto::{
+        self,
+        auth_service_server::{AuthService, AuthServiceServer},
+    },
+};
+
+/// The service's name in health checks.
+pub const SERVICE_NAME: &str = <AuthServiceServer<Handlers> as tonic::server::NamedService>::NAME;
+
+/// The largest request: ours are far below one kilobyte.
+const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+const MAX_HEADER_BYTES: u32 = 16 * 1024;
+const MAX_STREAMS_PER_CONNECTION: u32 = 256;
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Clients reconnect, and so spread over new replicas; read buffers, which may hold a
+/// password, are freed.
+const MAX_CONNECTION_AGE: Duration = Duration::from_mins(5);
+
+const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// Serves until `stop` is cancelled and the calls that run then have ended.
+pub async fn serve(
+    listener: TcpListener,
+    handlers: Handlers,
+    health: HealthServer<impl Health>,
+    request_timeout: Duration,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let auth_service = AuthServiceServer::new(handlers)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+        .max_connection_age(MAX_CONNECTION_AGE)
+        .layer(DeadlineLayer { longest: request_timeout })
+        .add_service(auth_service)
+        .add_service(health)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            stop.cancelled_owned(),
+        )
+        .await?;
+    Ok(())
+}
+
+/// The five RPCs.
+pub struct Handlers {
+    /// The use cases.
+    pub auth: Arc<Auth>,
+    /// Who may ask for the signing key.
+    pub internal_callers: InternalCallers,
+}
+
+#[tonic::async_trait]
+impl AuthService for Handlers {
+    async fn register(
+        &self,
+        request: Request<proto::RegisterRequest>,
+    ) -> Result<Response<proto::RegisterResponse>, Status> {
+        let call = deadline::call(&request);
+        let register = convert::register(request.into_inner())?;
+        let registered = self.auth.register(register, &call).await?;
+        Ok(Response::new(registered.into()))
+    }
+
+    async fn login(
+        &self,
+        request: Request<proto::LoginRequest>,
+    ) -> Result<Response<proto::LoginResponse>, Status> {
+        let call = deadline::call(&request);
+        let login = convert::login(request.into_inner())?;
+        let logged_in = self.auth.login(login, &call).await?;
+        Ok(Response::new(logged_in.into()))
+    }
+
+    async fn refresh(
+        &self,
+        request: Request<proto::RefreshRequest>,
+    ) -> Result<Response<proto::RefreshResponse>, Status> {
+        let call = deadline::call(&request);
+        let token = convert::refresh_token(request.into_inner().refresh_token)?;
+        let tokens = self.auth.refresh(token, &call).await?;
+        Ok(Response::new(tokens.into()))
+    }
+
+    async fn logout(
+        &self,
+        request: Request<proto::LogoutRequest>,
+    ) -> Result<Response<proto::LogoutResponse>, Status> {
+        let call = deadline::call(&request);
+        let token = convert::refresh_token(request.into_inner().refresh_token)?;
+        self.auth.logout(token, &call).await?;
+        Ok(Response::new(proto::LogoutResponse {}))
+    }
+
+    async fn get_signing_key(
+        &self,
+        request: Request<proto::GetSigningKeyRequest>,
+    ) -> Result<Response<proto::GetSigningKeyResponse>, Status> {
+        self.internal_callers.authorise(request.metadata(), "GetSigningKey")?;
+        Ok(Response::new((&self.auth.issuer).into()))
+    }
+}

@@ -1,0 +1,63 @@
+//! Errors as the contract has them: a code, a constant text, and `google.rpc.ErrorInfo`
+//! with the reason that a program branches on.
+
+use std::{collections::HashMap, error::Error as _, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+use tracing::error;
+
+use crate::auth::{Error, Fault};
+
+const DOMAIN: &str = "auth.realchat";
+
+/// When to try again after a fault of ours: about as long as a failover takes.
+const RETRY_AFTER_FAULT: Duration = Duration::from_secs(1);
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let (code, reason) = match error {
+            Error::InvalidArgument { .. } => (Code::InvalidArgument, "INVALID_ARGUMENT"),
+            Error::EmailTaken => (Code::AlreadyExists, "EMAIL_TAKEN"),
+            Error::InvalidCredentials => (Code::Unauthenticated, "INVALID_CREDENTIALS"),
+            Error::InvalidToken => (Code::Unauthenticated, "INVALID_TOKEN"),
+            Error::PermissionDenied => (Code::PermissionDenied, "PERMISSION_DENIED"),
+            Error::Overloaded { .. } => (Code::ResourceExhausted, "OVERLOADED"),
+            Error::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+            Error::Internal(_) => (Code::Internal, "INTERNAL"),
+        };
+        let mut details = ErrorDetails::new();
+        details.set_error_info(reason, DOMAIN, HashMap::new());
+        match &error {
+            Error::InvalidArgument { field, problem } => {
+                details.add_bad_request_violation(*field, problem);
+            }
+            Error::Overloaded { retry_after } => {
+                details.set_retry_info(Some(*retry_after));
+            }
+            Error::Internal(fault) => {
+                log(fault);
+                if matches!(fault, Fault::Database(_)) {
+                    details.set_retry_info(Some(RETRY_AFTER_FAULT));
+                }
+            }
+            Error::EmailTaken
+            | Error::InvalidCredentials
+            | Error::InvalidToken
+            | Error::PermissionDenied
+            | Error::DeadlineExceeded => {}
+        }
+        Self::with_error_details(code, error.to_string(), details)
+    }
+}
+
+/// The one place where a call's fault is logged, with its causes.
+fn log(fault: &Fault) {
+    let mut causes = Vec::new();
+    let mut source = fault.source();
+    while let Some(cause) = source {
+        causes.push(cause.to_string());
+        source = cause.source();
+    }
+    error!(causes = causes.join(": "), "{fault}");
+}
