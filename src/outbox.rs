@@ -1,0 +1,206 @@
+//! Takes committed events to Kafka, at least once and in order per user.
+//!
+//! One replica at a time publishes, elected by a lease row. A [`tick`](Poller::tick) reads
+//! the oldest events, publishes them outside any transaction, and deletes what Kafka
+//! acknowledged. Whatever dies in between leaves the rows, and the next poller, here or
+//! elsewhere, publishes them again, byte for byte the same. The lease only saves
+//! duplicates; order does not hang on it, since a user's later event is never sent before
+//! the earlier one was acknowledged.
+//!
+//! A fault of the environment is waited out for ever. Only a record that Kafka will never
+//! take is parked, and holds up nobody but its own user.
+
+pub mod backoff;
+pub mod kafka;
+pub mod partition;
+pub mod publisher;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use self::publisher::{PublishError, Publisher};
+use crate::{
+    clock::Clock,
+    db::{self, Db, outbox::PendingEvent},
+    id::ReplicaId,
+};
+
+/// How long a replica that died holds up the others.
+const LEASE_TTL: Duration = Duration::from_secs(15);
+/// A lease with less left is renewed, so that a produce call always fits into it.
+const LEASE_RENEWAL: Duration = Duration::from_secs(10);
+/// How many events a tick reads: enough to fill every partition's produce calls.
+const BATCH: i64 = 1000;
+/// The commit of another replica is seen this soon.
+const IDLE: Duration = Duration::from_millis(200);
+/// How soon a released lease is taken over.
+const STANDBY: Duration = Duration::from_secs(1);
+
+/// Publishes the outbox.
+pub struct Poller {
+    db: Db,
+    publisher: Arc<dyn Publisher>,
+    clock: Arc<dyn Clock>,
+    wake: Arc<Notify>,
+    replica: ReplicaId,
+    lease_until: Option<Instant>,
+}
+
+/// What a tick did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Another replica publishes.
+    Standby,
+    /// There was nothing to publish.
+    Idle,
+    /// Events were published or parked; there may be more.
+    Progress,
+}
+
+/// Why a tick could not go on. Nothing is lost by it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database.
+    #[error("{0}")]
+    Database(#[from] db::Error),
+    /// Kafka.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+impl Poller {
+    /// A poller that is woken by `wake` after a commit in this process.
+    #[must_use]
+    pub fn new(
+        db: Db,
+        publisher: Arc<dyn Publisher>,
+        clock: Arc<dyn Clock>,
+        wake: Arc<Notify>,
+    ) -> Self {
+        let replica = ReplicaId::new(clock.now());
+        Self { db, publisher, clock, wake, replica, lease_until: None }
+    }
+
+    /// Polls until `stop` is cancelled, then gives the lease up.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut faults = Faults::default();
+        while !stop.is_cancelled() {
+            let tick = self.tick().await;
+            let wait = faults.judge(&tick);
+            let woken = async {
+                match tick {
+                    Ok(Outcome::Progress) => {}
+                    Ok(Outcome::Idle) => tokio::select! {
+                        () = self.wake.notified() => {}
+                        () = sleep(wait) => {}
+                    },
+                    // A commit cannot help; a flood of them must not become a flood of tries.
+                    Ok(Outcome::Standby) | Err(_) => sleep(wait).await,
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = woken => {}
+            }
+        }
+        self.release().await;
+    }
+
+    /// Publishes one batch.
+    pub async fn tick(&mut self) -> Result<Outcome, Error> {
+        let Some(until) = self.hold_lease().await? else {
+            return Ok(Outcome::Standby);
+        };
+        let events = self.db.pending_events(BATCH).await?;
+        if events.is_empty() {
+            return Ok(Outcome::Idle);
+        }
+        let published = self.publisher.publish(&events, until).await;
+        if !published.acknowledged.is_empty() {
+            self.db.delete_events(&published.acknowledged).await?;
+        }
+        for (id, reason) in &published.refused {
+            self.park(&events, *id, reason).await?;
+        }
+        match published.fault {
+            Some(fault) => Err(fault.into()),
+            None => Ok(Outcome::Progress),
+        }
+    }
+
+    /// Until when this replica is sure to hold the lease, if it does. Counted from before
+    /// the database was asked, so never later than the database thinks.
+    async fn hold_lease(&mut self) -> Result<Option<Instant>, db::Error> {
+        let now = Instant::now();
+        if let Some(until) = self.lease_until
+            && until.saturating_duration_since(now) > LEASE_RENEWAL
+        {
+            return Ok(Some(until));
+        }
+        let held = self.db.hold_lease(self.replica, LEASE_TTL).await?;
+        if held != self.lease_until.is_some() {
+            info!(replica = %self.replica, held, "outbox lease changed hands");
+        }
+        self.lease_until = held.then(|| now + LEASE_TTL);
+        Ok(self.lease_until)
+    }
+
+    async fn park(&self, events: &[PendingEvent], id: i64, reason: &str) -> Result<(), db::Error> {
+        if let Some(event) = events.iter().find(|event| event.id == id) {
+            error!(event_id = %event.event_id, event_type = event.event_type,
+                user_id = %event.user_id, reason,
+                "Kafka refuses an event: it is parked and holds up the later events of its user; \
+                 see `auth-service outbox list`");
+        }
+        self.db.park_event(id, reason, self.clock.now()).await
+    }
+
+    async fn release(&self) {
+        if self.lease_until.is_some()
+            && let Err(error) = self.db.release_lease(self.replica).await
+        {
+            warn!(%error, "cannot release the outbox lease; it ends by itself");
+        }
+    }
+}
+
+/// Decides how long to wait, and says once what is wrong instead of at every try.
+#[derive(Default)]
+struct Faults {
+    in_a_row: u32,
+    reported: Option<String>,
+}
+
+impl Faults {
+    fn judge(&mut self, tick: &Result<Outcome, Error>) -> Duration {
+        match tick {
+            Ok(outcome) => {
+                if self.reported.take().is_some() {
+                    info!("publishing events again");
+                }
+                self.in_a_row = 0;
+                match outcome {
+                    Outcome::Standby => STANDBY,
+                    Outcome::Idle | Outcome::Progress => IDLE,
+                }
+            }
+            Err(error) => {
+                let text = error.to_string();
+                if self.reported.as_deref() == Some(&text) {
+                    debug!(error = text, "still cannot publish events");
+                } else {
+                    warn!(error = text, "cannot publish events; they wait in the outbox");
+                    self.reported = Some(text);
+                }
+                self.in_a_row = self.in_a_row.saturating_add(1);
+                backoff::delay(self.in_a_row, getrandom::u32().unwrap_or(u32::MAX))
+            }
+        }
+    }
+}

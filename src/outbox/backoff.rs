@@ -1,0 +1,55 @@
+//! How long the poller waits after a failure, before it tries again, for ever.
+//!
+//! Full jitter (<https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>):
+//! the wait is random below a cap that doubles with each failure, so that replicas and
+//! services that lost the same broker do not return to it in step. Unlike there, a wait is
+//! never shorter than a floor: no draw turns the poller into a busy loop.
+
+use std::time::Duration;
+
+/// The shortest wait: as long as the poller sleeps when nothing is wrong.
+const FLOOR: Duration = Duration::from_millis(200);
+
+/// The longest wait: how late the first event may be once the broker is back.
+const CEILING: Duration = Duration::from_secs(30);
+
+/// The wait after `failures` failures in a row. `random` is uniform over all its values.
+#[must_use]
+pub fn delay(failures: u32, random: u32) -> Duration {
+    let cap = FLOOR
+        .saturating_mul(2_u32.saturating_pow(failures))
+        .min(CEILING);
+    FLOOR
+        + cap
+            .saturating_sub(FLOOR)
+            .mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_longest_wait_doubles_with_each_failure_up_to_the_ceiling() {
+        let longest = [0, 1, 2, 3, 7, 8, u32::MAX].map(|failures| delay(failures, u32::MAX));
+        let expected = [200, 400, 800, 1_600, 25_600, 30_000, 30_000];
+        assert_eq!(longest, expected.map(Duration::from_millis));
+    }
+
+    proptest! {
+        #[test]
+        fn a_wait_lies_between_floor_and_ceiling(failures: u32, random: u32) {
+            let delay = delay(failures, random);
+            prop_assert!((FLOOR..=CEILING).contains(&delay));
+        }
+
+        #[test]
+        fn a_wait_is_spread_over_the_whole_range(failures in 1_u32..100) {
+            let middle = (FLOOR + delay(failures, u32::MAX)) / 2;
+            prop_assert_eq!(delay(failures, 0), FLOOR);
+            prop_assert!(delay(failures, u32::MAX / 2).abs_diff(middle) < Duration::from_millis(1));
+        }
+    }
+}

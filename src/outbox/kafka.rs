@@ -1,0 +1,103 @@
+//! Publishes to Apache Kafka through rskafka, with `acks=all`.
+//!
+//! Promises what [`Publisher`] asks for, and to answer: no call hangs, however the brokers
+//! behave. It remembers nothing but a connection, which it keeps while all goes well. After
+//! any fault the next call connects anew, because rskafka does not recover by itself from
+//! everything that may happen to a cluster.
+//!
+//! A record may arrive twice: when its acknowledgement was lost, and when the broker
+//! throttles us, for then rskafka sends a request again that succeeded.
+
+mod lane;
+mod record;
+mod settings;
+mod topic;
+
+use std::time::Duration;
+
+use futures::{FutureExt, future::BoxFuture};
+use tokio::{sync::Mutex, time::Instant};
+
+pub use self::settings::{KafkaSettings, Sasl, SaslMechanism, Security};
+use self::topic::Topic;
+use super::publisher::{PublishError, Published, Publisher};
+use crate::db::outbox::PendingEvent;
+
+/// How long one produce call may take: the poller's lease must last longer.
+pub const PRODUCE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long it may take to connect to the leaders of all partitions.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection is used. Brokers and load balancers close what is idle for some
+/// minutes (Kafka after 10, `connections.max.idle.ms`), and in a quiet hour some partition
+/// always is: we close first, so that no event meets a dead connection.
+const MAX_AGE: Duration = Duration::from_mins(3);
+
+/// Publishes to one topic.
+pub struct KafkaPublisher {
+    settings: KafkaSettings,
+    topic: Mutex<Option<Topic>>,
+}
+
+impl KafkaPublisher {
+    /// A publisher that connects when it is first used.
+    #[must_use]
+    pub fn new(settings: KafkaSettings) -> Self {
+        Self {
+            settings,
+            topic: Mutex::new(None),
+        }
+    }
+
+    async fn open(&self, kept: Option<Topic>) -> Result<Topic, PublishError> {
+        match kept.filter(|topic| topic.age() < MAX_AGE) {
+            Some(topic) => Ok(topic),
+            None => Topic::open(&self.settings).await,
+        }
+    }
+}
+
+impl Publisher for KafkaPublisher {
+    fn publish<'a>(
+        &'a self,
+        events: &'a [PendingEvent],
+        until: Instant,
+    ) -> BoxFuture<'a, Published> {
+        async move {
+            let mut kept = self.topic.lock().await;
+            // Taken out, so that a call that is dropped half-way leaves no connection behind.
+            let topic = match self.open(kept.take()).await {
+                Ok(topic) => topic,
+                Err(fault) => return Published::failed(fault),
+            };
+            let published = topic.publish(events, until).await;
+            if published.fault.is_none() {
+                *kept = Some(topic);
+            }
+            published
+        }
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{lane::tests::event, *};
+
+    #[tokio::test]
+    async fn without_a_broker_every_event_is_still_to_be_published() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let closed = listener.local_addr().expect("bound");
+        drop(listener);
+        let publisher = KafkaPublisher::new(KafkaSettings {
+            brokers: vec![closed.to_string()],
+            topic: "events".to_owned(),
+            security: Security::Plaintext,
+        });
+        let until = Instant::now() + 3 * PRODUCE_TIMEOUT;
+        let outcome = publisher.publish(&[event(1, 1, 1)], until).await;
+        assert!(outcome.acknowledged.is_empty() && outcome.refused.is_empty());
+        assert!(matches!(outcome.fault, Some(PublishError::Connect(_))));
+    }
+}
