@@ -1,0 +1,241 @@
+//! Wiring and lifecycle: from a [`Config`] to a running service, and its orderly end.
+//!
+//! Everything that runs is a task of one set. Whichever ends before it was told to takes
+//! the process down: half a service is worse than one that is restarted. On `stop` health
+//! says NOT_SERVING, no new call is accepted, those that run are finished, the outbox lease
+//! is given up.
+
+mod admin;
+mod health;
+pub mod housekeeping;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use tokio::{
+    net::TcpListener,
+    sync::Notify,
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use self::health::Monitor;
+use crate::{
+    auth::{Auth, Issuer, SessionLifetimes, SigningKey},
+    clock::Clock,
+    config::{Config, KafkaConfig, SaslMechanism, TokenConfig},
+    db::Db,
+    grpc::{self, Handlers, InternalCallers},
+    outbox::{
+        Poller,
+        kafka::{self, KafkaPublisher, KafkaSettings, Security},
+    },
+    password::{Hasher, HasherSettings, Policy},
+    tls,
+};
+
+/// How long calls may take to end after `stop`: the longest that leaves the process time
+/// to exit within 15 s.
+const DRAIN: Duration = Duration::from_secs(13);
+
+/// A unit of database work takes milliseconds. After this long something is broken.
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The service, listening but not serving yet.
+pub struct App {
+    grpc_listener: TcpListener,
+    admin_listener: TcpListener,
+    request_timeout: Duration,
+    db: Db,
+    auth: Arc<Auth>,
+    internal_callers: InternalCallers,
+    poller: Option<Poller>,
+    clock: Arc<dyn Clock>,
+}
+
+impl App {
+    /// Migrates the database, checks the hasher and opens the ports. Kafka is not asked.
+    pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+        let db = Db::new(&config.database, database_timeout(config.request_timeout))?;
+        db.migrate().await?;
+        let hasher = Hasher::start(HasherSettings {
+            cost: config.passwords.bcrypt_cost,
+            threads: config.passwords.threads,
+            max_wait: config.passwords.max_wait,
+        })?;
+        let outbox = Arc::new(Notify::new());
+        let poller = match &config.kafka {
+            Some(kafka) => Some(Poller::new(
+                db.clone(),
+                Arc::new(KafkaPublisher::new(kafka_settings(kafka)?)),
+                Arc::clone(&clock),
+                Arc::clone(&outbox),
+            )),
+            None => {
+                warn!("KAFKA_BROKERS is not set: events are kept in the outbox");
+                None
+            }
+        };
+        let auth = Arc::new(Auth {
+            db: db.clone(),
+            hasher,
+            password_policy: Policy::new(config.passwords.min_score),
+            lifetimes: SessionLifetimes {
+                idle: config.tokens.lifetimes.refresh_token,
+                max: config.tokens.lifetimes.session,
+                retry_window: config.tokens.lifetimes.retry_window,
+            },
+            issuer: issuer(config.tokens),
+            clock: Arc::clone(&clock),
+            outbox,
+        });
+        Ok(Self {
+            grpc_listener: listen("GRPC_ADDR", config.grpc_addr).await?,
+            admin_listener: listen("ADMIN_ADDR", config.admin_addr).await?,
+            request_timeout: config.request_timeout,
+            db,
+            auth,
+            internal_callers: InternalCallers::new(config.internal_tokens),
+            poller,
+            clock,
+        })
+    }
+
+    /// Where gRPC is served.
+    pub fn grpc_addr(&self) -> std::io::Result<SocketAddr> {
+        self.grpc_listener.local_addr()
+    }
+
+    /// Where the probes are answered.
+    pub fn admin_addr(&self) -> std::io::Result<SocketAddr> {
+        self.admin_listener.local_addr()
+    }
+
+    /// Serves until `stop` is cancelled, then drains. An error if a part of the service
+    /// ended by itself.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        info!(grpc = %self.grpc_addr()?, admin = %self.admin_addr()?, "listening");
+        let (health, health_service) = Monitor::new(self.db.clone()).await;
+        let winding_down = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let stopping = || winding_down.clone();
+
+        tasks.spawn(grpc::serve(
+            self.grpc_listener,
+            Handlers { auth: Arc::clone(&self.auth), internal_callers: self.internal_callers },
+            health_service,
+            self.request_timeout,
+            stopping(),
+        ));
+        tasks.spawn(admin::serve(self.admin_listener, health.ready(), stopping()));
+        tasks.spawn(health.run(stopping()));
+        tasks.spawn(housekeeping::run(self.db, self.clock, stopping()));
+        if let Some(poller) = self.poller {
+            let stop = stopping();
+            tasks.spawn(async move {
+                poller.run(stop).await;
+                Ok(())
+            });
+        }
+        let (auth, stop_watching) = (self.auth, stopping());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = stop_watching.cancelled() => Ok(()),
+                () = auth.hasher.failed() => bail!("a password thread died"),
+            }
+        });
+
+        let early = tokio::select! {
+            () = stop.cancelled() => None,
+            ended = tasks.join_next() => ended,
+        };
+        info!("stopping");
+        winding_down.cancel();
+        let drained = drain(&mut tasks, Instant::now() + DRAIN).await;
+        match early {
+            Some(ended) => {
+                ended.context("a task panicked")??;
+                bail!("a task ended before its time")
+            }
+            None => drained,
+        }
+    }
+}
+
+/// Waits for the tasks to end, but not for ever: a client may hold a stream open.
+async fn drain(
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+    deadline: Instant,
+) -> anyhow::Result<()> {
+    let mut result = Ok(());
+    let all = async {
+        while let Some(ended) = tasks.join_next().await {
+            result = result.and(ended.context("a task panicked").flatten());
+        }
+        result
+    };
+    match timeout_at(deadline, all).await {
+        Ok(result) => {
+            info!("stopped");
+            result
+        }
+        Err(_) => {
+            warn!("stopped before all calls had ended");
+            Ok(())
+        }
+    }
+}
+
+/// A database that hangs must leave the call time to say so.
+#[must_use]
+pub fn database_timeout(request_timeout: Duration) -> Duration {
+    DATABASE_TIMEOUT.min(request_timeout / 2)
+}
+
+async fn listen(variable: &str, addr: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(addr)
+        .await
+        .with_context(|| format!("{variable}: cannot listen on {addr}"))
+}
+
+fn issuer(tokens: TokenConfig) -> Issuer {
+    let secrets = tokens.secrets;
+    let others = secrets.next.into_iter().chain(secrets.previous);
+    Issuer::new(
+        SigningKey::new(secrets.current),
+        others.map(SigningKey::new).collect(),
+        tokens.issuer,
+        tokens.audience,
+        tokens.lifetimes.access_token,
+    )
+}
+
+fn kafka_settings(config: &KafkaConfig) -> anyhow::Result<KafkaSettings> {
+    let tls = match &config.tls {
+        Some(tls) => Some(Arc::new(
+            tls::client(tls.ca_file.as_deref()).context("KAFKA_SSL_CA_FILE")?,
+        )),
+        None => None,
+    };
+    let sasl = config.sasl.clone().map(|sasl| kafka::Sasl {
+        mechanism: match sasl.mechanism {
+            SaslMechanism::Plain => kafka::SaslMechanism::Plain,
+            SaslMechanism::ScramSha256 => kafka::SaslMechanism::ScramSha256,
+            SaslMechanism::ScramSha512 => kafka::SaslMechanism::ScramSha512,
+        },
+        username: sasl.username,
+        password: sasl.password,
+    });
+    Ok(KafkaSettings {
+        brokers: config.brokers.clone(),
+        topic: config.topic.clone(),
+        security: match (tls, sasl) {
+            (None, None) => Security::Plaintext,
+            (Some(tls), None) => Security::Ssl { tls },
+            (None, Some(sasl)) => Security::SaslPlaintext { sasl },
+            (Some(tls), Some(sasl)) => Security::SaslSsl { tls, sasl },
+        },
+    })
+}

@@ -1,0 +1,84 @@
+//! Whether the service serves: while its database answers. Kafka does not count, since no
+//! call waits for it.
+
+use std::time::Duration;
+
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::{Health, HealthServer},
+    server::HealthReporter,
+};
+use tracing::{info, warn};
+
+use crate::{db::Db, grpc::SERVICE_NAME};
+
+/// How often the database is asked. With the time limit of one question, an outage is
+/// told within five seconds.
+const INTERVAL: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The names that clients ask for: the process as a whole, and the service.
+const NAMES: [&str; 2] = ["", SERVICE_NAME];
+
+/// Watches the database and tells `grpc.health.v1` and `/readyz`.
+pub(super) struct Monitor {
+    db: Db,
+    reporter: HealthReporter,
+    ready: watch::Sender<bool>,
+}
+
+impl Monitor {
+    /// Asks once, so that the first caller gets a true answer.
+    pub(super) async fn new(db: Db) -> (Self, HealthServer<impl Health>) {
+        let (reporter, service) = tonic_health::server::health_reporter();
+        let monitor = Self { db, reporter, ready: watch::Sender::new(false) };
+        monitor.check().await;
+        (monitor, service)
+    }
+
+    /// Whether the service serves.
+    pub(super) fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
+    }
+
+    /// Watches until `stop`; then the service does not serve any more.
+    pub(super) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        while stop.run_until_cancelled(sleep(INTERVAL)).await.is_some() {
+            self.check().await;
+        }
+        self.tell(false).await;
+        for name in NAMES {
+            // Ends the watchers' streams, which would hold up the drain.
+            self.reporter.clone().clear_service_status(name).await;
+        }
+        Ok(())
+    }
+
+    async fn check(&self) {
+        let fault = match timeout(PATIENCE, self.db.ping()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("the database did not answer in time".to_owned()),
+        };
+        let was_ready = *self.ready.borrow();
+        match &fault {
+            Some(fault) if was_ready => warn!(fault, "not serving"),
+            None if !was_ready => info!("serving"),
+            _ => {}
+        }
+        self.tell(fault.is_none()).await;
+    }
+
+    async fn tell(&self, ready: bool) {
+        self.ready.send_replace(ready);
+        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for name in NAMES {
+            self.reporter.set_service_status(name, status).await;
+        }
+    }
+}

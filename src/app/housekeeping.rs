@@ -1,0 +1,52 @@
+//! Deletes sessions a while after they ended.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::{
+    clock::{Clock, Timestamp},
+    db::{self, Db},
+};
+
+const INTERVAL: Duration = Duration::from_hours(1);
+/// Between two batches, so that the sweep never crowds out the calls.
+const PAUSE: Duration = Duration::from_millis(50);
+/// An ended session is kept this long, for whoever looks into an incident.
+const RETENTION: Duration = Duration::from_hours(24);
+
+/// Sweeps once an hour until `stop`. Every replica does; they do not get in each other's way.
+pub(super) async fn run(
+    db: Db,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let rounds = async {
+        loop {
+            sleep(INTERVAL).await;
+            match sweep(&db, clock.now()).await {
+                Ok(deleted) => debug!(deleted, "deleted ended sessions"),
+                Err(error) => warn!(%error, "cannot delete ended sessions; trying again later"),
+            }
+        }
+    };
+    stop.run_until_cancelled(rounds).await;
+    Ok(())
+}
+
+/// Walks all sessions once and deletes those that ended a while ago. Returns how many.
+pub async fn sweep(db: &Db, now: Timestamp) -> Result<usize, db::Error> {
+    let mut deleted = 0;
+    let mut position = None;
+    loop {
+        let step = db.sweep_sessions(position, now - RETENTION).await?;
+        deleted += step.deleted;
+        match step.next {
+            Some(next) => position = Some(next),
+            None => return Ok(deleted),
+        }
+        sleep(PAUSE).await;
+    }
+}
