@@ -2,6 +2,7 @@
 pub mod clock;
 pub mod db;
 pub mod id;
+pub mod password;
 /// Generated from `proto/`.
 #[allow(clippy::all, clippy::pedantic, missing_docs)]
 pub mod proto {
