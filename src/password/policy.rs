@@ -1,0 +1,191 @@
+//! Which passwords may be set: NIST SP 800-63B's minimum of 8 characters, bcrypt's
+//! maximum of 72 bytes (longer is refused, never cut), and not guessable.
+//!
+//! Guessing is judged by zxcvbn and not by rules on character classes, which forbid good
+//! passwords and allow `Password1!`. Login never asks the policy: it may have been
+//! stricter or laxer when the password was set.
+
+use std::fmt;
+
+use zxcvbn::zxcvbn;
+
+use super::{MAX_BYTES, Password, kernel::Key};
+
+const MIN_CHARS: usize = 8;
+
+/// How much of a password zxcvbn sees. It tries every reading of the symbols that stand
+/// for letters at every position: 72 bytes made for it take as long as a bcrypt hash, on
+/// the runtime's threads. Random text earns the best score with half as many characters.
+const JUDGED_CHARS: usize = 24;
+
+/// The rules for new passwords.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    min_score: u8,
+}
+
+impl Policy {
+    /// Refuses what zxcvbn scores below `min_score` (0 to 4).
+    #[must_use]
+    pub const fn new(min_score: u8) -> Self {
+        Self { min_score }
+    }
+
+    /// The only way from a [`Password`] to one that can be set. `email` is the account's:
+    /// it is what an attacker tries first.
+    pub fn check(self, password: Password, email: &str) -> Result<NewPassword, Weakness> {
+        let text = password.0.as_str();
+        if text.chars().count() < MIN_CHARS {
+            return Err(Weakness::TooShort);
+        }
+        if text.len() > MAX_BYTES {
+            return Err(Weakness::TooLong);
+        }
+        if text.contains('\0') {
+            return Err(Weakness::Nul);
+        }
+        let local_part = email.split('@').next().unwrap_or(email);
+        let known = [beginning(email), local_part];
+        if u8::from(zxcvbn(beginning(text), &known).score()) < self.min_score {
+            return Err(Weakness::Guessable);
+        }
+        Ok(NewPassword(password))
+    }
+}
+
+fn beginning(text: &str) -> &str {
+    let end = text.char_indices().nth(JUDGED_CHARS);
+    end.map_or(text, |(end, _)| &text[..end])
+}
+
+/// A password that passed the [`Policy`].
+pub struct NewPassword(Password);
+
+impl NewPassword {
+    pub(super) fn key(&self) -> Key {
+        self.0.key().expect("the policy refuses what cannot match")
+    }
+}
+
+impl fmt::Debug for NewPassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NewPassword(..)")
+    }
+}
+
+/// Why a password may not be set. The text is for the user and never holds the password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Weakness {
+    /// Fewer than 8 characters after normalisation.
+    #[error("must have at least {MIN_CHARS} characters")]
+    TooShort,
+    /// More than 72 bytes of UTF-8 after normalisation.
+    #[error("must have at most {MAX_BYTES} bytes in UTF-8")]
+    TooLong,
+    /// bcrypt ends a password at its first NUL.
+    #[error("must not contain a NUL character")]
+    Nul,
+    /// The score is below the configured minimum.
+    #[error("is too easy to guess")]
+    Guessable,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(text: &str) -> Result<(), Weakness> {
+        let email = "rosalind.elsie@example.com";
+        Policy::new(2).check(Password::of(text), email).map(|_| ())
+    }
+
+    #[test]
+    fn the_policy_counts_characters_below_and_bytes_above() {
+        let table = [
+            ("vK3#qT9", Err(Weakness::TooShort)),
+            ("vK3#qT9z", Ok(())),
+            // 8 characters, but 7 once the accent is composed
+            ("vK3#qTe\u{301}", Err(Weakness::TooShort)),
+            (&"vK3#qT9z".repeat(9), Ok(())),
+            (&("vK3#qT9z".repeat(9) + "x"), Err(Weakness::TooLong)),
+            // 24 characters of 3 bytes: 72 bytes; and one byte more
+            (
+                &"漢字仮名交文学"
+                    .chars()
+                    .cycle()
+                    .take(24)
+                    .collect::<String>(),
+                Ok(()),
+            ),
+            (
+                "漢字仮名交文学漢字仮名交文学漢字仮名交文学漢字仮x",
+                Err(Weakness::TooLong),
+            ),
+            ("vK3#q\0T9z", Err(Weakness::Nul)),
+            ("password", Err(Weakness::Guessable)),
+            ("Password1", Err(Weakness::Guessable)),
+            ("aaaaaaaaaaaa", Err(Weakness::Guessable)),
+        ];
+        for (text, expected) in table {
+            assert_eq!(check(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_email_and_its_local_part_are_guessable() {
+        for text in [
+            "rosalind.elsie@example.com",
+            "Rosalind.Elsie",
+            "rosalind.elsie1",
+            "rosalind.elsie@example.com1",
+        ] {
+            assert_eq!(check(text), Err(Weakness::Guessable), "{text:?}");
+            let stranger = Policy::new(2).check(Password::of(text), "someone@example.org");
+            assert!(stranger.is_ok(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_password_is_judged_by_its_beginning() {
+        assert_eq!(
+            check(&("password".repeat(3) + "vK3#qT9z")),
+            Err(Weakness::Guessable)
+        );
+        let strict = Policy::new(4);
+        assert!(
+            strict
+                .check(Password::of(&"vK3#qT9z".repeat(9)), "")
+                .is_err()
+        );
+        assert!(strict.check(Password::of("vK3#qT9zLw7!pX2m"), "").is_ok());
+    }
+
+    #[test]
+    fn a_minimum_score_of_zero_turns_guessing_off() {
+        assert!(
+            Policy::new(0)
+                .check(Password::of("password"), "a@b.c")
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn the_messages_name_the_rule() {
+        insta::assert_snapshot!(Weakness::TooShort, @"must have at least 8 characters");
+        insta::assert_snapshot!(Weakness::TooLong, @"must have at most 72 bytes in UTF-8");
+        insta::assert_snapshot!(Weakness::Nul, @"must not contain a NUL character");
+        insta::assert_snapshot!(Weakness::Guessable, @"is too easy to guess");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn any_text_gets_an_answer_and_what_passes_can_be_hashed(text in ".{0,40}") {
+            if let Ok(new) = Policy::new(2).check(Password::of(&text), "a@example.com") {
+                new.key();
+            }
+        }
+    }
+}
