@@ -1,9 +1,194 @@
-//! stub
-#![allow(missing_docs)]
-use std::path::PathBuf;
-pub struct DatabaseConfig { pub url: DatabaseUrl, pub max_connections: usize }
-pub enum DatabaseUrl { Sqlite(PathBuf), Postgres(Box<PostgresConfig>) }
-pub struct PostgresConfig { pub config: tokio_postgres::Config, pub tls: TlsMode, pub root_cert: Option<PathBuf> }
-#[derive(Clone, Copy)]
-pub enum TlsMode { Disable, Prefer, Require, VerifyFull }
-pub struct InternalToken { pub name: String, pub sha256: [u8; 32] }
+//! The configuration: read once, before anything is started, and right from then on.
+//!
+//! [`Args`] is what was given, as text; [`Config`] is what it means, with no text left to
+//! parse. Every problem is reported in one run, and none shows a value. Nothing is written
+//! while there is a problem; only the embedded default (no `DATABASE_URL`) writes at all.
+
+use std::{net::SocketAddr, num::NonZeroUsize, path::Path, thread, time::Duration};
+
+mod args;
+mod command;
+mod database;
+mod embedded;
+mod kafka;
+mod log;
+mod postgres;
+mod problem;
+mod secret;
+mod tokens;
+mod value;
+
+pub use args::{Args, Exit};
+pub use command::{Command, OutboxAction};
+pub use database::{DatabaseConfig, DatabaseUrl};
+pub use embedded::Embedded;
+pub use kafka::{KafkaConfig, KafkaTls, Sasl, SaslMechanism};
+pub use log::{LogConfig, LogFormat};
+pub use postgres::{PostgresConfig, TlsMode};
+pub use problem::Problem;
+pub use secret::{InternalToken, SigningSecrets};
+pub use tokens::{Lifetimes, TokenConfig};
+
+use embedded::DataFolder;
+use problem::Problems;
+use secret::Secret;
+
+/// All that `serve` needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where gRPC listens.
+    pub grpc_addr: SocketAddr,
+    /// Where metrics and probes are answered.
+    pub admin_addr: SocketAddr,
+    /// The longest a call may take.
+    pub request_timeout: Duration,
+    /// The database.
+    pub database: DatabaseConfig,
+    /// Tokens and sessions.
+    pub tokens: TokenConfig,
+    /// How passwords are judged and hashed.
+    pub passwords: PasswordConfig,
+    /// Who may call `GetSigningKey`: nobody if empty.
+    pub internal_tokens: Vec<InternalToken>,
+    /// Where events go; `None` keeps them in the outbox.
+    pub kafka: Option<KafkaConfig>,
+    /// The log.
+    pub log: LogConfig,
+    /// The embedded default, if there is no `DATABASE_URL`.
+    pub embedded: Option<Embedded>,
+}
+
+/// How passwords are judged and hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PasswordConfig {
+    /// bcrypt's cost, 10 to 16.
+    pub bcrypt_cost: u32,
+    /// Threads that hash.
+    pub threads: NonZeroUsize,
+    /// The longest a call waits for a free lane: below the request timeout.
+    pub max_wait: Duration,
+    /// The lowest zxcvbn score of a new password, 0 to 4.
+    pub min_score: u8,
+}
+
+impl Config {
+    /// The configuration of `serve`. Makes the embedded default's folder and secrets below
+    /// `base` (the current directory is `""`), but only if there is no problem.
+    pub fn load(args: &Args, base: &Path) -> Result<Self, Vec<Problem>> {
+        let mut problems = Problems::default();
+        let mut folder = None;
+        let config = Self::read(args, base, &mut folder, &mut problems);
+        let config = problems.finish(config)?;
+        Ok(Self {
+            embedded: database::create(folder)?,
+            ..config
+        })
+    }
+
+    fn read(
+        args: &Args,
+        base: &Path,
+        folder: &mut Option<DataFolder>,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let grpc_addr = problems.parse("GRPC_ADDR", args.grpc_addr.as_deref(), value::address);
+        let admin_addr = problems.parse("ADMIN_ADDR", args.admin_addr.as_deref(), value::address);
+        let database = DatabaseConfig::read(args, base, folder, problems);
+        let tokens = TokenConfig::read(args, folder.as_mut(), problems);
+        let (request_timeout, passwords) = read_limits(args, problems);
+        let internal_tokens = read_internal_tokens(args, folder.as_mut(), problems);
+        let kafka = KafkaConfig::read(args, problems);
+        let log = LogConfig::read(args, problems);
+        refuse_unsupported(args, problems);
+        Some(Self {
+            grpc_addr: grpc_addr.unwrap_or(([127, 0, 0, 1], 50051).into()),
+            admin_addr: admin_addr.unwrap_or(([127, 0, 0, 1], 9464).into()),
+            request_timeout,
+            database: database?,
+            tokens: tokens?,
+            passwords,
+            internal_tokens,
+            kafka,
+            log,
+            embedded: None,
+        })
+    }
+}
+
+fn read_limits(args: &Args, problems: &mut Problems) -> (Duration, PasswordConfig) {
+    let range = || value::duration(Duration::from_millis(1)..=Duration::from_hours(1));
+    let timeout = problems.parse("REQUEST_TIMEOUT", args.request_timeout.as_deref(), range());
+    let cost = problems.parse(
+        "BCRYPT_COST",
+        args.bcrypt_cost.as_deref(),
+        value::number(10..=16),
+    );
+    let range_of_threads = NonZeroUsize::MIN..=NonZeroUsize::MIN.saturating_add(1023);
+    let threads = args.password_threads.as_deref();
+    let threads = problems.parse("PASSWORD_THREADS", threads, value::number(range_of_threads));
+    let max_wait = problems.parse(
+        "PASSWORD_MAX_WAIT",
+        args.password_max_wait.as_deref(),
+        range(),
+    );
+    let min_score = args.password_min_score.as_deref();
+    let min_score = problems.parse("PASSWORD_MIN_SCORE", min_score, value::number(0..=4));
+    let request_timeout = timeout.unwrap_or(Duration::from_secs(10));
+    let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let passwords = PasswordConfig {
+        bcrypt_cost: cost.unwrap_or(12),
+        threads: threads.unwrap_or_else(cores),
+        max_wait: max_wait.unwrap_or(Duration::from_secs(2)),
+        min_score: min_score.unwrap_or(2),
+    };
+    problems.require(
+        passwords.max_wait < request_timeout,
+        ["PASSWORD_MAX_WAIT", "REQUEST_TIMEOUT"],
+        "(default 2s) must be shorter than REQUEST_TIMEOUT (default 10s)",
+    );
+    (request_timeout, passwords)
+}
+
+fn read_internal_tokens(
+    args: &Args,
+    folder: Option<&mut DataFolder>,
+    problems: &mut Problems,
+) -> Vec<InternalToken> {
+    let (value, file) = (
+        args.internal_tokens.as_deref(),
+        args.internal_tokens_file.as_deref(),
+    );
+    let tokens = match folder {
+        Some(folder) if value.is_none() && file.is_none() => {
+            let token = |text: &str| secret::internal_token("local", text);
+            let found = folder.internal_token(problems);
+            found
+                .and_then(|found| found.parse(problems, token))
+                .map(|token| vec![token])
+        }
+        _ => Secret::read("INTERNAL_TOKENS", value, file, problems)
+            .and_then(|secret| secret.parse(problems, secret::internal_tokens)),
+    };
+    tokens.unwrap_or_default()
+}
+
+/// A setting that is silently ignored would be worse than none.
+fn refuse_unsupported(args: &Args, problems: &mut Problems) {
+    let unsupported = [
+        ("PASSWORD_BLOCKLIST_FILE", &args.password_blocklist_file),
+        ("TLS_CERT_FILE", &args.tls_cert_file),
+        ("TLS_KEY_FILE", &args.tls_key_file),
+        ("TLS_CLIENT_CA_FILE", &args.tls_client_ca_file),
+        ("INTERNAL_CLIENT_NAMES", &args.internal_client_names),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            &args.otel_exporter_otlp_endpoint,
+        ),
+    ];
+    for (name, _) in unsupported.iter().filter(|(_, value)| value.is_some()) {
+        problems.add(*name, "not supported by this version yet");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,295 @@
+//! The command line: one clap struct, every field a flag with its environment variable.
+//!
+//! Each field is the text as it was given. Clap would stop at the first bad value and
+//! print it; [`Config`](super::Config) reports every problem in one run and prints none.
+//! There is no `Debug`: some of these texts are secrets.
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, FromArgMatches, Parser};
+
+use super::command::Command;
+
+/// RealChat Auth Service: accounts, sessions and tokens over gRPC.
+///
+/// Every option is also an environment variable; the flag wins. Bad configuration or usage
+/// ends with exit code 64 before anything is started.
+#[derive(Parser)]
+#[expect(clippy::doc_markdown, reason = "--help shows these texts as they are")]
+#[command(version, max_term_width = 100)]
+pub struct Args {
+    /// What to do; serve when not given
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Where gRPC listens; port 0 picks a free one [default: 127.0.0.1:50051]
+    #[arg(long, env, value_name = "IP:PORT", help_heading = "Server")]
+    pub grpc_addr: Option<String>,
+    /// Where /metrics, /livez and /readyz listen [default: 127.0.0.1:9464]
+    #[arg(long, env, value_name = "IP:PORT", help_heading = "Server")]
+    pub admin_addr: Option<String>,
+    /// The longest a call may take, above 0s and at most 1h [default: 10s]
+    #[arg(long, env, value_name = "DURATION", help_heading = "Server")]
+    pub request_timeout: Option<String>,
+
+    /// sqlite://path or postgres://user:password@host:5432/name, with sslmode=disable, prefer,
+    /// require or verify-full and sslrootcert=path [default: sqlite://data/auth.db, made with
+    /// its secrets in ./data]
+    #[arg(long, env, value_name = "URL", help_heading = "Database")]
+    pub database_url: Option<String>,
+    /// File that holds the DATABASE_URL
+    #[arg(long, env, value_name = "PATH", help_heading = "Database")]
+    pub database_url_file: Option<String>,
+    /// Most connections to Postgres, 1 to 1000 [default: 16]
+    #[arg(long, env, value_name = "COUNT", help_heading = "Database")]
+    pub database_max_connections: Option<String>,
+
+    /// Key that signs access tokens: text of at least 32 bytes without a comma, or base64:..
+    /// [default: generated when DATABASE_URL is not set]
+    #[arg(long, env, value_name = "SECRET", help_heading = "Tokens")]
+    pub jwt_secret: Option<String>,
+    /// File that holds the JWT_SECRET
+    #[arg(long, env, value_name = "PATH", help_heading = "Tokens")]
+    pub jwt_secret_file: Option<String>,
+    /// Key that will sign next: already published, not used yet [default: none]
+    #[arg(long, env, value_name = "SECRET", help_heading = "Tokens")]
+    pub jwt_next_secret: Option<String>,
+    /// File that holds the JWT_NEXT_SECRET
+    #[arg(long, env, value_name = "PATH", help_heading = "Tokens")]
+    pub jwt_next_secret_file: Option<String>,
+    /// Keys that no longer sign but still verify, comma-separated [default: none]
+    #[arg(long, env, value_name = "SECRETS", help_heading = "Tokens")]
+    pub jwt_previous_secrets: Option<String>,
+    /// File that holds the JWT_PREVIOUS_SECRETS
+    #[arg(long, env, value_name = "PATH", help_heading = "Tokens")]
+    pub jwt_previous_secrets_file: Option<String>,
+    /// The claim iss [default: realchat-auth]
+    #[arg(long, env, value_name = "TEXT", help_heading = "Tokens")]
+    pub jwt_issuer: Option<String>,
+    /// The claim aud [default: realchat]
+    #[arg(long, env, value_name = "TEXT", help_heading = "Tokens")]
+    pub jwt_audience: Option<String>,
+    /// How long an access token is valid, whole seconds, 1s to 30d [default: 60m]
+    #[arg(long, env, value_name = "DURATION", help_heading = "Tokens")]
+    pub access_token_ttl: Option<String>,
+    /// How long a refresh token is valid, up to SESSION_MAX_AGE [default: 24h]
+    #[arg(long, env, value_name = "DURATION", help_heading = "Tokens")]
+    pub refresh_token_ttl: Option<String>,
+    /// How long a session lives however often it is refreshed [default: 30d]
+    #[arg(long, env, value_name = "DURATION", help_heading = "Tokens")]
+    pub session_max_age: Option<String>,
+    /// How long a lost refresh may be repeated, below REFRESH_TOKEN_TTL; 0s: never [default: 30s]
+    #[arg(long, env, value_name = "DURATION", help_heading = "Tokens")]
+    pub refresh_retry_window: Option<String>,
+
+    /// bcrypt's cost, 10 to 16; each step doubles the work [default: 12]
+    #[arg(long, env, value_name = "COST", help_heading = "Passwords")]
+    pub bcrypt_cost: Option<String>,
+    /// Threads that hash passwords, 1 to 1024 [default: one per core]
+    #[arg(long, env, value_name = "COUNT", help_heading = "Passwords")]
+    pub password_threads: Option<String>,
+    /// Longest wait for a free hash lane, below REQUEST_TIMEOUT [default: 2s]
+    #[arg(long, env, value_name = "DURATION", help_heading = "Passwords")]
+    pub password_max_wait: Option<String>,
+    /// Lowest zxcvbn score of a new password, 0 to 4 [default: 2]
+    #[arg(long, env, value_name = "SCORE", help_heading = "Passwords")]
+    pub password_min_score: Option<String>,
+    /// Have-I-Been-Pwned file of SHA-1 hashes (not supported by this version yet)
+    #[arg(long, env, value_name = "PATH", help_heading = "Passwords")]
+    pub password_blocklist_file: Option<String>,
+
+    /// Who may call GetSigningKey: name:token, comma-separated, a token has at least 32
+    /// characters [default: nobody; generated when DATABASE_URL is not set]
+    #[arg(long, env, value_name = "TOKENS", help_heading = "Callers")]
+    pub internal_tokens: Option<String>,
+    /// File that holds the INTERNAL_TOKENS
+    #[arg(long, env, value_name = "PATH", help_heading = "Callers")]
+    pub internal_tokens_file: Option<String>,
+    /// Certificate chain of the server, PEM (not supported by this version yet)
+    #[arg(long, env, value_name = "PATH", help_heading = "Callers")]
+    pub tls_cert_file: Option<String>,
+    /// Private key of the server, PEM (not supported by this version yet)
+    #[arg(long, env, value_name = "PATH", help_heading = "Callers")]
+    pub tls_key_file: Option<String>,
+    /// CA of client certificates, PEM (not supported by this version yet)
+    #[arg(long, env, value_name = "PATH", help_heading = "Callers")]
+    pub tls_client_ca_file: Option<String>,
+    /// Certificate names that may call GetSigningKey (not supported by this version yet)
+    #[arg(long, env, value_name = "NAMES", help_heading = "Callers")]
+    pub internal_client_names: Option<String>,
+
+    /// host:port, comma-separated [default: none, events wait in the database]
+    #[arg(long, env, value_name = "BROKERS", help_heading = "Kafka")]
+    pub kafka_brokers: Option<String>,
+    /// Topic of the events [default: realchat.auth.user-events.v1]
+    #[arg(long, env, value_name = "TOPIC", help_heading = "Kafka")]
+    pub kafka_topic: Option<String>,
+    /// PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL [default: PLAINTEXT]
+    #[arg(long, env, value_name = "PROTOCOL", help_heading = "Kafka")]
+    pub kafka_security_protocol: Option<String>,
+    /// PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; required by SASL
+    #[arg(long, env, value_name = "MECHANISM", help_heading = "Kafka")]
+    pub kafka_sasl_mechanism: Option<String>,
+    /// User name; required by SASL
+    #[arg(long, env, value_name = "NAME", help_heading = "Kafka")]
+    pub kafka_sasl_username: Option<String>,
+    /// Password; required by SASL
+    #[arg(long, env, value_name = "SECRET", help_heading = "Kafka")]
+    pub kafka_sasl_password: Option<String>,
+    /// File that holds the KAFKA_SASL_PASSWORD
+    #[arg(long, env, value_name = "PATH", help_heading = "Kafka")]
+    pub kafka_sasl_password_file: Option<String>,
+    /// CA certificates of the brokers, PEM [default: the system's]
+    #[arg(long, env, value_name = "PATH", help_heading = "Kafka")]
+    pub kafka_ssl_ca_file: Option<String>,
+
+    /// off, error, warn, info, debug or trace, also per target: info,auth_service::outbox=debug;
+    /// only targets of this service go below info [default: info]
+    #[arg(long, env, value_name = "FILTER", help_heading = "Telemetry")]
+    pub log: Option<String>,
+    /// text or json [default: text on a terminal, else json]
+    #[arg(long, env, value_name = "FORMAT", help_heading = "Telemetry")]
+    pub log_format: Option<String>,
+    /// Where traces go (not supported by this version yet)
+    #[arg(long, env, value_name = "URL", help_heading = "Telemetry")]
+    pub otel_exporter_otlp_endpoint: Option<String>,
+}
+
+/// The program ends at once: help was asked for, or the usage is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Exit(#[from] clap::Error);
+
+impl Exit {
+    /// `EX_USAGE` of sysexits.h for wrong usage (clap's own choice is 2), 0 for help.
+    #[must_use]
+    pub fn code(&self) -> u8 {
+        if self.0.use_stderr() { 64 } else { 0 }
+    }
+
+    /// Prints clap's text, coloured on a terminal: help to stdout, an error to stderr.
+    pub fn print(&self) -> std::io::Result<()> {
+        self.0.print()
+    }
+}
+
+impl Args {
+    /// Reads the command line (the program's name first) and the environment.
+    pub fn from_argv(argv: impl IntoIterator<Item = OsString>) -> Result<Self, Exit> {
+        Self::from_command(Self::definition(), argv)
+    }
+
+    /// Every option works before and after a subcommand, and `--help` shows no values.
+    fn definition() -> clap::Command {
+        Self::command().mut_args(|arg| arg.global(true).hide_env_values(true))
+    }
+
+    fn from_command(
+        command: clap::Command,
+        argv: impl IntoIterator<Item = OsString>,
+    ) -> Result<Self, Exit> {
+        let matches = command.try_get_matches_from(argv)?;
+        Ok(Self::from_arg_matches(&matches)?)
+    }
+
+    /// The options in `line`, separated by white space, whatever this process's environment holds.
+    #[cfg(test)]
+    pub(super) fn for_test(line: &str) -> Result<Self, Exit> {
+        let argv = line.split_whitespace().map(OsString::from);
+        let command = Self::definition().mut_args(|arg| arg.env(None));
+        Self::from_command(command, std::iter::once("auth-service".into()).chain(argv))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{OutboxAction, tests::VARIABLES},
+        id::EventId,
+    };
+
+    fn code(line: &str) -> u8 {
+        Args::for_test(line).err().map_or(200, |exit| exit.code())
+    }
+
+    fn command(line: &str) -> Option<Command> {
+        Args::for_test(line).unwrap().command
+    }
+
+    #[test]
+    fn help_lists_every_variable_and_shows_no_value() {
+        for arg in Args::definition().get_arguments() {
+            let name = arg.get_id().as_str().to_uppercase();
+            assert_eq!(arg.get_env().unwrap(), name.as_str());
+            assert!(
+                arg.is_hide_env_values_set() && arg.is_global_set(),
+                "{name}"
+            );
+        }
+        let help = Args::definition().render_long_help().to_string();
+        for name in VARIABLES {
+            assert!(help.contains(&format!("[env: {name}]")), "{name}");
+        }
+        assert_eq!(help.matches("not supported by this version yet").count(), 6);
+    }
+
+    #[test]
+    fn wrong_usage_ends_with_64_and_help_with_0() {
+        for line in ["--help", "--version", "help", "outbox --help", "migrate -h"] {
+            assert_eq!(code(line), 0, "{line}");
+        }
+        for line in [
+            "--no-such-flag",
+            "no-such-command",
+            "--log",
+            "outbox",
+            "outbox discard",
+            "outbox requeue",
+            "outbox discard not-an-id",
+            "--log info --log info",
+        ] {
+            assert_eq!(code(line), 64, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_flag_works_before_and_after_the_subcommand() {
+        for line in [
+            "--log warn outbox list",
+            "outbox list --log warn",
+            "outbox --log warn list",
+        ] {
+            let args = Args::for_test(line).unwrap();
+            assert_eq!(args.log.as_deref(), Some("warn"), "{line}");
+        }
+    }
+
+    #[test]
+    fn subcommands() {
+        let id = EventId::from_bytes([0xab; 16]);
+        let action = |line: &str| match command(line) {
+            Some(Command::Outbox { action }) => action,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(command(""), None);
+        assert_eq!(command("serve"), Some(Command::Serve));
+        assert_eq!(command("migrate"), Some(Command::Migrate));
+        assert_eq!(action("outbox list"), OutboxAction::List);
+        let some = OutboxAction::Requeue {
+            events: vec![id, id],
+            all: false,
+        };
+        assert_eq!(action(&format!("outbox requeue {id} {id}")), some);
+        let all = OutboxAction::Requeue {
+            events: vec![],
+            all: true,
+        };
+        assert_eq!(action("outbox requeue --all"), all);
+        assert_eq!(
+            action(&format!("outbox discard {id}")),
+            OutboxAction::Discard { events: vec![id] }
+        );
+        assert_eq!(code(&format!("outbox requeue --all {id}")), 64);
+    }
+}

@@ -1,0 +1,105 @@
+//! Which database: all that `migrate` and `outbox` need to know.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    Problem,
+    args::Args,
+    embedded::{DataFolder, Embedded},
+    postgres::{self, PostgresConfig},
+    problem::Problems,
+    secret::Secret,
+    value::number,
+};
+
+/// The database and how much of it may be used.
+#[derive(Clone, Debug)]
+pub struct DatabaseConfig {
+    /// Where it is.
+    pub url: DatabaseUrl,
+    /// Most connections of this process (Postgres).
+    pub max_connections: usize,
+}
+
+/// Where the database is.
+#[derive(Clone, Debug)]
+pub enum DatabaseUrl {
+    /// A file, relative to the current directory unless absolute; its folder exists.
+    Sqlite(PathBuf),
+    /// A server, or several of which one is the primary.
+    Postgres(Box<PostgresConfig>),
+}
+
+impl DatabaseConfig {
+    /// The database alone, for `migrate` and `outbox`: other variables are not looked at.
+    /// Makes the embedded default's folder below `base` when there is no `DATABASE_URL`.
+    pub fn load(args: &Args, base: &Path) -> Result<Self, Vec<Problem>> {
+        let mut problems = Problems::default();
+        let mut folder = None;
+        let config = Self::read(args, base, &mut folder, &mut problems);
+        let config = problems.finish(config)?;
+        create(folder)?;
+        Ok(config)
+    }
+
+    /// Also puts the embedded default's `folder` where the caller finds it, if it is used.
+    pub(super) fn read(
+        args: &Args,
+        base: &Path,
+        folder: &mut Option<DataFolder>,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let max = args.database_max_connections.as_deref();
+        let max = problems.parse("DATABASE_MAX_CONNECTIONS", max, number(1..=1000));
+        let (url, file) = (
+            args.database_url.as_deref(),
+            args.database_url_file.as_deref(),
+        );
+        let url = if url.is_none() && file.is_none() {
+            let data = folder.insert(DataFolder::new(base));
+            DatabaseUrl::Sqlite(data.database())
+        } else {
+            Secret::read("DATABASE_URL", url, file, problems)?.parse(problems, database_url)?
+        };
+        Some(Self {
+            url,
+            max_connections: max.unwrap_or(16),
+        })
+    }
+}
+
+/// Makes the embedded default's folder, if it is used.
+pub(super) fn create(folder: Option<DataFolder>) -> Result<Option<Embedded>, Vec<Problem>> {
+    folder
+        .map(DataFolder::create)
+        .transpose()
+        .map_err(|problem| vec![problem])
+}
+
+fn database_url(url: &str) -> Result<DatabaseUrl, String> {
+    match url.split_once("://") {
+        Some(("sqlite", path)) => sqlite_path(path).map(DatabaseUrl::Sqlite),
+        Some(("postgres" | "postgresql", _)) => {
+            postgres::parse(url).map(|config| DatabaseUrl::Postgres(Box::new(config)))
+        }
+        _ => Err("must begin with sqlite:// or postgres://".into()),
+    }
+}
+
+fn sqlite_path(path: &str) -> Result<PathBuf, String> {
+    // SQLite would take these for something else than a file's name.
+    if path.is_empty() || path.contains('?') || path.starts_with(':') || path.starts_with("file:") {
+        return Err("must be sqlite:// and the path of a file, without parameters".into());
+    }
+    let path = PathBuf::from(path);
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    if path.is_dir() {
+        return Err("names a folder, not a file".into());
+    }
+    if folder.is_some_and(|folder| !folder.is_dir()) {
+        return Err("names a file in a folder that does not exist: make the folder first".into());
+    }
+    Ok(path)
+}

@@ -1,0 +1,128 @@
+//! The URL of a Postgres server.
+//!
+//! tokio-postgres parses it, all but two parameters of libpq that it does not know in
+//! full: `sslmode` (no `verify-full`) and `sslrootcert`. They are taken out first, by hand,
+//! because no URL type accepts several hosts.
+
+use std::{error::Error, path::PathBuf, time::Duration};
+
+use tokio_postgres::config::SslMode;
+
+use super::value::{one_of, readable_file};
+
+/// A Postgres server and how far it is trusted. `Debug` leaves the password out.
+#[derive(Clone, Debug)]
+pub struct PostgresConfig {
+    /// Hosts, user, database and time limits. Its `ssl_mode` agrees with `tls`.
+    pub config: tokio_postgres::Config,
+    /// Whether to encrypt, and what to check.
+    pub tls: TlsMode,
+    /// PEM file of the authorities to trust; the system's when `None`.
+    pub root_cert: Option<PathBuf>,
+}
+
+/// libpq's `sslmode`, without those that only pretend to check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    /// Never encrypted.
+    Disable,
+    /// Encrypted if the server can.
+    Prefer,
+    /// Encrypted; the server's certificate is not checked.
+    Require,
+    /// Encrypted; the server's certificate and host name are checked.
+    VerifyFull,
+}
+
+const TLS_MODES: [(&str, TlsMode); 4] = [
+    ("disable", TlsMode::Disable),
+    ("prefer", TlsMode::Prefer),
+    ("require", TlsMode::Require),
+    ("verify-full", TlsMode::VerifyFull),
+];
+
+pub(super) fn parse(url: &str) -> Result<PostgresConfig, String> {
+    let (start, parameters) = split_parameters(url);
+    let mut tls = TlsMode::Prefer;
+    let mut root_cert = None;
+    let mut others = Vec::new();
+    for parameter in parameters.split('&') {
+        match parameter.split_once('=') {
+            Some(("sslmode", mode)) => {
+                tls = one_of(&TLS_MODES)(mode).map_err(|what| format!("sslmode {what}"))?;
+            }
+            Some(("sslrootcert", path)) => root_cert = Some(certificate_file(path)?),
+            _ => others.push(parameter),
+        }
+    }
+    let url = format!("{start}?{}", others.join("&"));
+    let mut config = url.parse().map_err(|error| explain(&error))?;
+    complete(&mut config, tls)?;
+    Ok(PostgresConfig {
+        config,
+        tls,
+        root_cert,
+    })
+}
+
+/// Splits at the `?` that begins the parameters; one in the password is another.
+fn split_parameters(url: &str) -> (&str, &str) {
+    let hosts = url.find('@').unwrap_or(0);
+    match url[hosts..].find('?') {
+        Some(index) => (&url[..hosts + index], &url[hosts + index + 1..]),
+        None => (url, ""),
+    }
+}
+
+/// Sets what the URL left open: a server that went away must be noticed in seconds.
+fn complete(config: &mut tokio_postgres::Config, tls: TlsMode) -> Result<(), String> {
+    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        return Err("names no host".into());
+    }
+    config.ssl_mode(match tls {
+        TlsMode::Disable => SslMode::Disable,
+        TlsMode::Prefer => SslMode::Prefer,
+        TlsMode::Require | TlsMode::VerifyFull => SslMode::Require,
+    });
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(Duration::from_secs(5));
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(Duration::from_secs(10));
+    }
+    if config.get_keepalives_idle() == tokio_postgres::Config::new().get_keepalives_idle() {
+        config.keepalives_idle(Duration::from_secs(30));
+    }
+    if config.get_keepalives_interval().is_none() {
+        config.keepalives_interval(Duration::from_secs(5));
+    }
+    if config.get_keepalives_retries().is_none() {
+        config.keepalives_retries(3);
+    }
+    if config.get_application_name().is_none() {
+        config.application_name("auth-service");
+    }
+    Ok(())
+}
+
+/// The path may be percent-encoded like any value in a URL: tokio-postgres decodes it when
+/// it stands where it knows a parameter.
+fn certificate_file(encoded: &str) -> Result<PathBuf, String> {
+    let config = format!("postgres://user@host?application_name={encoded}")
+        .parse::<tokio_postgres::Config>()
+        .map_err(|_| "sslrootcert is not a percent-encoded path")?;
+    let path = config.get_application_name().unwrap_or_default();
+    readable_file(path).map_err(|what| format!("sslrootcert {what}"))
+}
+
+/// Says which parameter is wrong, but only if tokio-postgres knows it: others are a value.
+fn explain(error: &tokio_postgres::Error) -> String {
+    let cause = error.source().map(ToString::to_string).unwrap_or_default();
+    if cause.starts_with("invalid value for option") {
+        format!("has an {cause}")
+    } else if cause.starts_with("unknown option") {
+        "has an unknown parameter".into()
+    } else {
+        "must be like postgres://user:password@host:5432/name".into()
+    }
+}

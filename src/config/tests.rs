@@ -1,0 +1,209 @@
+//! The configuration as a whole; its parts are tested in the files below.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use secrecy::ExposeSecret;
+use tempfile::TempDir;
+
+use super::*;
+
+mod database;
+mod embedded;
+mod kafka;
+mod secrets;
+
+const KEY: &str = "a-key-of-exactly-32-bytes-aaaaaa";
+const OTHER_KEY: &str = "b-key-of-exactly-32-bytes-bbbbbb";
+/// With a `DATABASE_URL`, so that nothing is generated.
+const COMPLETE: &str =
+    "--database-url sqlite://auth.db --jwt-secret a-key-of-exactly-32-bytes-aaaaaa";
+
+/// Every variable of ARCHITECTURE.md, section 8, and each secret's file.
+pub(super) const VARIABLES: [&str; 40] = [
+    "GRPC_ADDR",
+    "ADMIN_ADDR",
+    "REQUEST_TIMEOUT",
+    "DATABASE_URL",
+    "DATABASE_URL_FILE",
+    "DATABASE_MAX_CONNECTIONS",
+    "JWT_SECRET",
+    "JWT_SECRET_FILE",
+    "JWT_NEXT_SECRET",
+    "JWT_NEXT_SECRET_FILE",
+    "JWT_PREVIOUS_SECRETS",
+    "JWT_PREVIOUS_SECRETS_FILE",
+    "JWT_ISSUER",
+    "JWT_AUDIENCE",
+    "ACCESS_TOKEN_TTL",
+    "REFRESH_TOKEN_TTL",
+    "SESSION_MAX_AGE",
+    "REFRESH_RETRY_WINDOW",
+    "BCRYPT_COST",
+    "PASSWORD_THREADS",
+    "PASSWORD_MAX_WAIT",
+    "PASSWORD_MIN_SCORE",
+    "PASSWORD_BLOCKLIST_FILE",
+    "INTERNAL_TOKENS",
+    "INTERNAL_TOKENS_FILE",
+    "TLS_CERT_FILE",
+    "TLS_KEY_FILE",
+    "TLS_CLIENT_CA_FILE",
+    "INTERNAL_CLIENT_NAMES",
+    "KAFKA_BROKERS",
+    "KAFKA_TOPIC",
+    "KAFKA_SECURITY_PROTOCOL",
+    "KAFKA_SASL_MECHANISM",
+    "KAFKA_SASL_USERNAME",
+    "KAFKA_SASL_PASSWORD",
+    "KAFKA_SASL_PASSWORD_FILE",
+    "KAFKA_SSL_CA_FILE",
+    "LOG",
+    "LOG_FORMAT",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+];
+
+fn flag(variable: &str) -> String {
+    format!("--{}", variable.to_lowercase().replace('_', "-"))
+}
+
+fn load_at(base: &Path, line: &str) -> Result<Config, Vec<Problem>> {
+    Config::load(&Args::for_test(line).unwrap(), base)
+}
+
+/// The configuration of `line` added to a complete one.
+fn load(line: &str) -> Config {
+    let base = TempDir::new().unwrap();
+    load_at(base.path(), &format!("{COMPLETE} {line}")).unwrap()
+}
+
+fn lines(result: Result<Config, Vec<Problem>>) -> Vec<String> {
+    result
+        .unwrap_err()
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+/// The problems of `line` added to a complete configuration.
+fn problems(line: &str) -> Vec<String> {
+    let base = TempDir::new().unwrap();
+    lines(load_at(base.path(), &format!("{COMPLETE} {line}")))
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+fn file(folder: &TempDir, name: &str, content: &str) -> String {
+    let path = folder.path().join(name);
+    fs::write(&path, content).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn defaults_are_those_of_the_table() {
+    let config = load("");
+    assert_eq!(config.grpc_addr.to_string(), "127.0.0.1:50051");
+    assert_eq!(config.admin_addr.to_string(), "127.0.0.1:9464");
+    assert_eq!(config.request_timeout, Duration::from_secs(10));
+    assert_eq!(config.database.max_connections, 16);
+    assert_eq!(config.tokens.issuer, "realchat-auth");
+    assert_eq!(config.tokens.audience, "realchat");
+    let lifetimes = Lifetimes {
+        access_token: Duration::from_hours(1),
+        refresh_token: Duration::from_hours(24),
+        session: Duration::from_hours(30 * 24),
+        retry_window: Duration::from_secs(30),
+    };
+    assert_eq!(config.tokens.lifetimes, lifetimes);
+    let passwords = PasswordConfig {
+        bcrypt_cost: 12,
+        threads: thread::available_parallelism().unwrap(),
+        max_wait: Duration::from_secs(2),
+        min_score: 2,
+    };
+    assert_eq!(config.passwords, passwords);
+    assert!(config.internal_tokens.is_empty() && config.kafka.is_none());
+    assert!(config.embedded.is_none());
+    assert_eq!(config.log.filter.to_string(), "info");
+}
+
+#[test]
+fn each_bad_value_is_one_line_that_says_what_is_right() {
+    for line in include_str!("tests/bad_values.txt").lines() {
+        let (options, problem) = line.split_once(" => ").unwrap();
+        assert_eq!(problems(options), [problem], "{options}");
+    }
+}
+
+#[test]
+fn every_problem_is_reported_in_one_run() {
+    let base = TempDir::new().unwrap();
+    let found = lines(load_at(
+        base.path(),
+        "--database-url mysql://x --bcrypt-cost 1 --log-format x",
+    ));
+    let expected = [
+        "DATABASE_URL: must begin with sqlite:// or postgres://",
+        "JWT_SECRET: is required when DATABASE_URL is set",
+        "BCRYPT_COST: must be a whole number from 10 to 16",
+        "LOG_FORMAT: must be one of text, json",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn no_problem_shows_a_value() {
+    let needles = [
+        "needle",
+        "needle,needle",
+        "postgres://needle:needle@needle:needle/needle?needle=needle",
+        "sqlite://needle/needle",
+        "base64:needle",
+    ];
+    for needle in needles {
+        let args: Vec<_> = VARIABLES
+            .iter()
+            .map(|name| format!("{}={needle}", flag(name)))
+            .collect();
+        // Both forms of a secret hide each other's problems: once without files, once with.
+        for suffix in ["-file=", "\0"] {
+            let line = args
+                .iter()
+                .filter(|arg| !arg.contains(suffix))
+                .fold(String::new(), |line, arg| line + " " + arg);
+            let base = TempDir::new().unwrap();
+            let found = lines(load_at(base.path(), &line));
+            assert!(found.len() > 20, "{found:?}");
+            assert!(
+                found
+                    .iter()
+                    .all(|line| !line.contains("needle") && !line.contains('\n')),
+                "{found:?}"
+            );
+        }
+    }
+    let found = problems(
+        "--kafka-brokers a:1 --kafka-security-protocol SASL_SSL --kafka-sasl-password-file needle --jwt-next-secret-file needle",
+    );
+    assert!(
+        found.iter().all(|line| !line.contains("needle")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn an_empty_variable_is_a_problem_whatever_it_is() {
+    for name in VARIABLES {
+        let base = TempDir::new().unwrap();
+        let found = lines(load_at(base.path(), &format!("{}=", flag(name))));
+        assert!(
+            found[0].starts_with(&format!("{name}: ")),
+            "{name} {found:?}"
+        );
+        assert!(
+            fs::read_dir(base.path()).unwrap().next().is_none(),
+            "{name}"
+        );
+    }
+}

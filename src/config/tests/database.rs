@@ -1,0 +1,145 @@
+//! Which URLs are taken, and what Postgres is told beyond its URL.
+
+use super::*;
+
+/// The problems of a `DATABASE_URL`.
+fn url_problems(url: &str) -> Vec<String> {
+    let base = TempDir::new().unwrap();
+    lines(load_at(
+        base.path(),
+        &format!("--jwt-secret {KEY} --database-url {url}"),
+    ))
+}
+
+fn postgres(url: &str) -> PostgresConfig {
+    let args = Args::for_test(&format!("--database-url {url}")).unwrap();
+    match DatabaseConfig::load(&args, Path::new("")).unwrap().url {
+        DatabaseUrl::Postgres(config) => *config,
+        DatabaseUrl::Sqlite(_) => panic!("not Postgres"),
+    }
+}
+
+#[test]
+fn a_sqlite_url_is_relative_with_two_slashes_and_absolute_with_three() {
+    let folder = TempDir::new().unwrap();
+    let absolute = folder.path().join("a.db");
+    for (url, path) in [
+        ("sqlite://a.db".to_owned(), Path::new("a.db")),
+        ("sqlite://src/a.db".to_owned(), Path::new("src/a.db")),
+        (format!("sqlite://{}", absolute.display()), &absolute),
+    ] {
+        let args = Args::for_test(&format!("--database-url {url}")).unwrap();
+        let config = DatabaseConfig::load(&args, Path::new("/nonexistent")).unwrap();
+        assert!(matches!(config.url, DatabaseUrl::Sqlite(found) if found == path));
+    }
+}
+
+#[test]
+fn a_database_url_that_names_nothing_usable_is_a_problem() {
+    let malformed = "DATABASE_URL: must be sqlite:// and the path of a file, without parameters";
+    for (url, problem) in [
+        ("sqlite://", malformed),
+        ("sqlite://:memory:", malformed),
+        ("sqlite://a.db?mode=ro", malformed),
+        ("sqlite://src", "DATABASE_URL: names a folder, not a file"),
+        (
+            "sqlite://nonexistent/a.db",
+            "DATABASE_URL: names a file in a folder that does not exist: make the folder first",
+        ),
+        (
+            "auth.db",
+            "DATABASE_URL: must begin with sqlite:// or postgres://",
+        ),
+        (
+            "Postgres://h/db",
+            "DATABASE_URL: must begin with sqlite:// or postgres://",
+        ),
+        ("postgres:///db", "DATABASE_URL: names no host"),
+        (
+            "postgres://h:port/db",
+            "DATABASE_URL: has an invalid value for option `port`",
+        ),
+        (
+            "postgres://h/db?sslcert=x",
+            "DATABASE_URL: has an unknown parameter",
+        ),
+        (
+            "postgres://h/db?x",
+            "DATABASE_URL: must be like postgres://user:password@host:5432/name",
+        ),
+        (
+            "postgres://h/db?sslmode=verify-ca",
+            "DATABASE_URL: sslmode must be one of disable, prefer, require, verify-full",
+        ),
+        (
+            "postgres://h/db?sslrootcert=/nonexistent",
+            "DATABASE_URL: sslrootcert cannot read the file (entity not found)",
+        ),
+    ] {
+        assert_eq!(url_problems(url), [problem], "{url}");
+    }
+}
+
+#[test]
+fn a_postgres_url_may_name_several_hosts_and_any_sslmode() {
+    use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+    let folder = TempDir::new().unwrap();
+    let ca = file(&folder, "the ca@home.pem", "x");
+    let encoded = ca.replace(' ', "%20").replace('@', "%40");
+    let postgres = postgres(&format!(
+        "postgresql://u:p?w@h1:5432,h2:5433/db?sslmode=verify-full&target_session_attrs=read-write&sslrootcert={encoded}&connect_timeout=7"
+    ));
+    assert_eq!(
+        (postgres.tls, postgres.root_cert),
+        (TlsMode::VerifyFull, Some(ca.into()))
+    );
+    let config = postgres.config;
+    assert_eq!(
+        config.get_hosts(),
+        ["h1", "h2"].map(|host| Host::Tcp(host.into()))
+    );
+    assert_eq!(
+        (config.get_ports(), config.get_dbname()),
+        (&[5432, 5433][..], Some("db"))
+    );
+    assert_eq!(config.get_password(), Some(&b"p?w"[..]));
+    assert_eq!(config.get_ssl_mode(), SslMode::Require);
+    assert_eq!(
+        config.get_target_session_attrs(),
+        TargetSessionAttrs::ReadWrite
+    );
+    assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(7)));
+}
+
+#[test]
+fn a_bare_postgres_url_gets_time_limits_and_a_name() {
+    let postgres = postgres("postgres://h");
+    assert_eq!((postgres.tls, postgres.root_cert), (TlsMode::Prefer, None));
+    let config = postgres.config;
+    assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(5)));
+    assert_eq!(
+        config.get_tcp_user_timeout(),
+        Some(&Duration::from_secs(10))
+    );
+    assert_eq!(config.get_keepalives_idle(), Duration::from_secs(30));
+    assert_eq!(config.get_application_name(), Some("auth-service"));
+}
+
+#[test]
+fn the_database_alone_needs_no_other_variable() {
+    let args =
+        Args::for_test("migrate --database-url sqlite://a.db --bcrypt-cost x --tls-key-file x");
+    assert!(DatabaseConfig::load(&args.unwrap(), Path::new("")).is_ok());
+    let args = Args::for_test("migrate --database-max-connections x").unwrap();
+    let base = TempDir::new().unwrap();
+    assert_eq!(
+        DatabaseConfig::load(&args, base.path()).unwrap_err().len(),
+        1
+    );
+    assert!(!base.path().join("data").exists());
+
+    let args = Args::for_test("migrate").unwrap();
+    DatabaseConfig::load(&args, base.path()).unwrap();
+    assert_eq!(mode(&base.path().join("data")), 0o700);
+    assert!(!base.path().join("data/jwt-secret").exists());
+}

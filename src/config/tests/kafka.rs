@@ -1,0 +1,46 @@
+//! Kafka's settings and how they depend on each other.
+
+use super::*;
+
+#[test]
+fn kafka_with_sasl_and_tls() {
+    let folder = TempDir::new().unwrap();
+    let ca = file(&folder, "ca.pem", "x");
+    let password = file(&folder, "password", "secret\n");
+    let config = load(&format!(
+        "--kafka-brokers a:9092,[::1]:9093 --kafka-topic t --kafka-security-protocol SASL_SSL --kafka-sasl-mechanism SCRAM-SHA-512 --kafka-sasl-username me --kafka-sasl-password-file {password} --kafka-ssl-ca-file {ca}"
+    ));
+    let kafka = config.kafka.unwrap();
+    assert_eq!(
+        (kafka.topic.as_str(), &kafka.brokers[..]),
+        ("t", &["a:9092".to_owned(), "[::1]:9093".to_owned()][..])
+    );
+    assert_eq!(
+        kafka.tls,
+        Some(KafkaTls {
+            ca_file: Some(ca.into())
+        })
+    );
+    let sasl = kafka.sasl.unwrap();
+    assert_eq!(
+        (sasl.mechanism, sasl.username.as_str()),
+        (SaslMechanism::ScramSha512, "me")
+    );
+    assert_eq!(sasl.password.expose_secret(), "secret");
+}
+
+#[test]
+fn kafka_in_plain_text_by_default_on_the_topic_of_the_contract() {
+    let kafka = load("--kafka-brokers a:9092").kafka.unwrap();
+    assert_eq!(kafka.topic, "realchat.auth.user-events.v1");
+    assert!(kafka.tls.is_none() && kafka.sasl.is_none());
+    assert!(load("--kafka-topic t").kafka.is_none());
+}
+
+#[test]
+fn sasl_needs_a_mechanism_a_user_and_a_password() {
+    let found = problems("--kafka-brokers a:1 --kafka-security-protocol SASL_PLAINTEXT");
+    let expected = ["MECHANISM", "USERNAME", "PASSWORD"]
+        .map(|name| format!("KAFKA_SASL_{name}: is required by this KAFKA_SECURITY_PROTOCOL"));
+    assert_eq!(found, expected);
+}

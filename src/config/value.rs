@@ -1,0 +1,79 @@
+//! How the text of a variable becomes a value. Each error says which text would be right.
+
+use std::{
+    fmt::Display,
+    fs::File,
+    io,
+    net::SocketAddr,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+pub(super) fn text(value: &str) -> Result<String, String> {
+    if value.chars().any(char::is_control) {
+        return Err("must not contain control characters".into());
+    }
+    Ok(value.to_owned())
+}
+
+pub(super) fn address(value: &str) -> Result<SocketAddr, String> {
+    value
+        .parse()
+        .map_err(|_| "must be an IP address with a port, such as 127.0.0.1:50051".into())
+}
+
+pub(super) fn number<T: FromStr + PartialOrd + Display>(
+    range: RangeInclusive<T>,
+) -> impl FnOnce(&str) -> Result<T, String> {
+    move |value| {
+        let number = value.parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| {
+            format!(
+                "must be a whole number from {} to {}",
+                range.start(),
+                range.end()
+            )
+        })
+    }
+}
+
+pub(super) fn duration(
+    range: RangeInclusive<Duration>,
+) -> impl FnOnce(&str) -> Result<Duration, String> {
+    move |value| {
+        let duration = humantime::parse_duration(value).ok();
+        duration
+            .filter(|duration| range.contains(duration))
+            .ok_or_else(|| {
+                let [min, max] = [*range.start(), *range.end()].map(humantime::format_duration);
+                format!("must be a duration from {min} to {max}, such as 90s, 60m or 24h")
+            })
+    }
+}
+
+pub(super) fn one_of<T: Copy>(choices: &[(&str, T)]) -> impl FnOnce(&str) -> Result<T, String> {
+    move |value| {
+        let found = choices.iter().find(|(name, _)| *name == value);
+        found.map(|(_, choice)| *choice).ok_or_else(|| {
+            let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+            format!("must be one of {}", names.join(", "))
+        })
+    }
+}
+
+/// The path of a file that can be opened for reading.
+pub(super) fn readable_file(value: &str) -> Result<PathBuf, String> {
+    let path = Path::new(value);
+    match File::open(path).and_then(|file| file.metadata()) {
+        Ok(metadata) if metadata.is_dir() => Err("names a folder, not a file".into()),
+        Ok(_) => Ok(path.to_owned()),
+        Err(error) => Err(unreadable(&error)),
+    }
+}
+
+/// Says why without the path, which is a value too.
+pub(super) fn unreadable(error: &io::Error) -> String {
+    format!("cannot read the file ({})", error.kind())
+}

@@ -1,0 +1,166 @@
+//! The log: to stderr, as text or JSON, filtered by `LOG`.
+//!
+//! Two rules hold whatever `LOG` says. Other crates never log below INFO: at DEBUG and TRACE
+//! they print header values, frames and SQL parameters, which hold tokens and e-mails. A
+//! panic is logged like any other fault, but its message only when it is a constant: a
+//! formatted one may show a value.
+
+use std::{
+    io::{IsTerminal, stderr},
+    panic::{self, PanicHookInfo},
+};
+
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::{
+    Layer,
+    filter::filter_fn,
+    fmt,
+    fmt::MakeWriter,
+    layer::SubscriberExt,
+    util::{SubscriberInitExt, TryInitError},
+};
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Starts the log of this process. Fails if it was started before.
+pub fn init(config: &LogConfig) -> Result<(), TryInitError> {
+    let color = stderr().is_terminal();
+    subscriber(config, color, stderr).try_init()?;
+    panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+fn subscriber<W>(
+    config: &LogConfig,
+    color: bool,
+    writer: W,
+) -> impl Subscriber + Send + Sync + use<W>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let layer = fmt::layer().with_writer(writer);
+    let lines = match config.format {
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+        // Left alone, the layer also obeys NO_COLOR.
+        LogFormat::Text if color => layer.boxed(),
+        LogFormat::Text => layer.with_ansi(false).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(config.filter.clone())
+        .with(filter_fn(may_be_logged))
+        .with(lines)
+}
+
+/// Only what this crate logs is known to be free of secrets at every level.
+fn may_be_logged(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    let own = target == "auth_service" || target.starts_with("auth_service::");
+    own || *metadata.level() <= Level::INFO
+}
+
+fn log_panic(info: &PanicHookInfo<'_>) {
+    let reason = info.payload().downcast_ref::<&'static str>();
+    let location = info.location().map(ToString::to_string);
+    tracing::error!(reason, location, "panicked");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use tracing_subscriber::EnvFilter;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(filter: &str, format: LogFormat, act: impl FnOnce()) -> String {
+        let buffer = Buffer::default();
+        let writer = buffer.clone();
+        let config = LogConfig {
+            filter: EnvFilter::new(filter),
+            format,
+        };
+        let subscriber = subscriber(&config, false, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, act);
+        String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn other_crates_never_log_below_info() {
+        for filter in [
+            "trace",
+            "h2=trace,auth_service=trace",
+            "auth_service_x=trace,h2=debug",
+        ] {
+            let log = logged(filter, LogFormat::Text, || {
+                tracing::trace!(target: "h2::codec", "secret");
+                tracing::debug!(target: "hyper", "secret");
+                tracing::debug!(target: "auth_service_x", "secret");
+                tracing::info!(target: "h2", "shown");
+            });
+            assert!(!log.contains("secret"), "{filter}");
+            assert!(log.contains("shown"), "{filter}");
+        }
+    }
+
+    #[test]
+    fn this_crate_logs_at_the_level_of_the_filter() {
+        let act = || {
+            tracing::debug!(target: "auth_service::outbox", "detail");
+            tracing::info!(target: "auth_service", "news");
+        };
+        assert!(logged("auth_service=debug", LogFormat::Text, act).contains("detail"));
+        let log = logged("info", LogFormat::Text, act);
+        assert!(log.contains("news") && !log.contains("detail"));
+        assert!(!log.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn json_is_one_object_per_line() {
+        let log = logged("info", LogFormat::Json, || {
+            tracing::info!(user_id = 7, "news");
+        });
+        assert_eq!(log.lines().count(), 1);
+        assert!(
+            log.starts_with('{') && log.contains(r#""message":"news","user_id":7"#),
+            "{log}"
+        );
+    }
+
+    #[test]
+    fn a_panic_is_logged_with_its_place_and_with_its_message_only_if_constant() {
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(log_panic));
+        let secret = "needle".to_owned();
+        let log = logged("info", LogFormat::Text, || {
+            for act in [
+                |_: &str| panic!("a constant"),
+                |text: &str| panic!("{text}"),
+            ] {
+                assert!(panic::catch_unwind(|| act(&secret)).is_err());
+            }
+        });
+        panic::set_hook(hook);
+        assert_eq!(log.matches("src/telemetry.rs:").count(), 2, "{log}");
+        assert!(
+            log.contains("a constant") && !log.contains("needle"),
+            "{log}"
+        );
+    }
+}
