@@ -124,12 +124,19 @@ impl App {
 
         tasks.spawn(grpc::serve(
             self.grpc_listener,
-            Handlers { auth: Arc::clone(&self.auth), internal_callers: self.internal_callers },
+            Handlers {
+                auth: Arc::clone(&self.auth),
+                internal_callers: self.internal_callers,
+            },
             health_service,
             self.request_timeout,
             stopping(),
         ));
-        tasks.spawn(admin::serve(self.admin_listener, health.ready(), stopping()));
+        tasks.spawn(admin::serve(
+            self.admin_listener,
+            health.ready(),
+            stopping(),
+        ));
         tasks.spawn(health.run(stopping()));
         tasks.spawn(housekeeping::run(self.db, self.clock, stopping()));
         if let Some(poller) = self.poller {
@@ -165,10 +172,7 @@ impl App {
 }
 
 /// Waits for the tasks to end, but not for ever: a client may hold a stream open.
-async fn drain(
-    tasks: &mut JoinSet<anyhow::Result<()>>,
-    deadline: Instant,
-) -> anyhow::Result<()> {
+async fn drain(tasks: &mut JoinSet<anyhow::Result<()>>, deadline: Instant) -> anyhow::Result<()> {
     let mut result = Ok(());
     let all = async {
         while let Some(ended) = tasks.join_next().await {

@@ -289,8 +289,8 @@ impl Auth {
         let Some(session) = found.filter(|session| session.is_live(now)) else {
             return Ok(Rotation::Unknown);
         };
-        let is_previous = (session.previous_token_hash.as_deref())
-            .is_some_and(|hash| token.matches(hash));
+        let is_previous =
+            (session.previous_token_hash.as_deref()).is_some_and(|hash| token.matches(hash));
         if is_previous && now.since(session.rotated_at) <= self.lifetimes.retry_window {
             let successor = (session.sealed_successor.as_deref())
                 .and_then(|sealed| token.unseal(sealed))

@@ -82,7 +82,9 @@ pub enum Error {
     #[error("cannot migrate the database")]
     Migrate(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The database was migrated by a newer version of this service.
-    #[error("the database has migration {version}, which this version does not know: run a newer one")]
+    #[error(
+        "the database has migration {version}, which this version does not know: run a newer one"
+    )]
     NewerSchema {
         /// The newest unknown migration.
         version: String,
@@ -94,9 +96,11 @@ impl Db {
     /// unit of work.
     pub fn new(config: &DatabaseConfig, timeout: Duration) -> anyhow::Result<Self> {
         let pools = match &config.url {
-            DatabaseUrl::Postgres(postgres) => {
-                Pools::Postgres(connect::postgres(postgres, config.max_connections, timeout)?)
-            }
+            DatabaseUrl::Postgres(postgres) => Pools::Postgres(connect::postgres(
+                postgres,
+                config.max_connections,
+                timeout,
+            )?),
             DatabaseUrl::Sqlite(path) => Pools::Sqlite(connect::sqlite(path)?),
         };
         Ok(Self { pools, timeout })

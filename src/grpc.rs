@@ -67,7 +67,9 @@ pub async fn serve(
         .http2_max_header_list_size(MAX_HEADER_BYTES)
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .max_connection_age(MAX_CONNECTION_AGE)
-        .layer(DeadlineLayer { longest: request_timeout })
+        .layer(DeadlineLayer {
+            longest: request_timeout,
+        })
         .add_service(auth_service)
         .add_service(health)
         .add_service(reflection().build_v1()?)
@@ -134,7 +136,8 @@ impl AuthService for Handlers {
         &self,
         request: Request<proto::GetSigningKeyRequest>,
     ) -> Result<Response<proto::GetSigningKeyResponse>, Status> {
-        self.internal_callers.authorise(request.metadata(), "GetSigningKey")?;
+        self.internal_callers
+            .authorise(request.metadata(), "GetSigningKey")?;
         Ok(Response::new((&self.auth.issuer).into()))
     }
 }

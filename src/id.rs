@@ -66,5 +66,9 @@ id! {
 fn uuid_v7(now: Timestamp) -> Uuid {
     let micros = u64::try_from(now.as_micros()).unwrap_or(0);
     let nanos = u32::try_from(micros % 1_000_000 * 1000).expect("below 10^9");
-    Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, micros / 1_000_000, nanos))
+    Uuid::new_v7(uuid::Timestamp::from_unix(
+        NoContext,
+        micros / 1_000_000,
+        nanos,
+    ))
 }

@@ -11,7 +11,12 @@ pub mod password;
 pub mod telemetry;
 pub mod tls;
 /// Generated from `proto/`.
-#[expect(clippy::all, clippy::pedantic, clippy::allow_attributes, missing_docs, reason = "generated")]
+#[expect(
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes,
+    reason = "generated"
+)]
 pub mod proto {
     tonic::include_proto!("realchat.auth.v1");
 }

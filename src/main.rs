@@ -1,28 +1,146 @@
 //! The command line: reads the configuration, then serves, migrates or looks after the
 //! outbox. Exit codes: 0 done, 1 failed, 64 wrong usage or configuration.
 
-use std::{path::Path, process::ExitCode, sync::Arc};
+mod outbox_command;
+
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use auth_service::{
     app::App,
-    clock::{Clock, SystemClock},
-    config::{Args, Command, Config, DatabaseConfig, LogConfig, OutboxAction, Problem},
+    clock::SystemClock,
+    config::{Args, Command, Config, DatabaseConfig, Embedded, LogConfig, Problem},
     db::Db,
     telemetry,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 const EX_USAGE: u8 = 64;
 
+/// How long one step of `migrate` or `outbox` may take.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+
 fn main() -> ExitCode {
-    match Args::from_argv(std::env::args_os()) {
-        Ok(args) => run(&args),
+    let args = match Args::from_argv(std::env::args_os()) {
+        Ok(args) => args,
         Err(exit) => {
+            // If even this cannot be printed, the exit code still says it.
             let _ = exit.print();
-            exit.code().into()
+            return exit.code().into();
         }
+    };
+    let command = args.command.clone().unwrap_or(Command::Serve);
+    prepare(command, &args).unwrap_or_else(|problems| {
+        for problem in problems {
+            eprintln!("{problem}");
+        }
+        EX_USAGE.into()
+    })
+}
+
+/// Reads the configuration that the command needs, then runs it.
+fn prepare(command: Command, args: &Args) -> Result<ExitCode, Vec<Problem>> {
+    let here = Path::new("");
+    Ok(match command {
+        Command::Serve => {
+            let config = Config::load(args, here)?;
+            run(&config.log.clone(), serve(config))
+        }
+        Command::Migrate => {
+            let log = LogConfig::load(args)?;
+            run(&log, migrate(DatabaseConfig::load(args, here)?))
+        }
+        Command::Outbox { action } => {
+            let log = LogConfig::load(args)?;
+            let database = DatabaseConfig::load(args, here)?;
+            run(&log, async move {
+                let db = Db::new(&database, COMMAND_TIMEOUT)?;
+                db.migrate().await?;
+                outbox_command::run(&db, action).await
+            })
+        }
+    })
+}
+
+fn run(log: &LogConfig, work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    let done = telemetry::init(log)
+        .context("cannot start the log")
+        .and_then(|()| tokio::runtime::Runtime::new().context("cannot start the runtime"))
+        .and_then(|runtime| {
+            let done = runtime.block_on(work);
+            // A thread that hangs in a system call must not hold up the exit.
+            runtime.shutdown_background();
+            done
+        });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Alternate form: with all causes, on one line.
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    if let Some(embedded) = &config.embedded {
+        announce(embedded);
+    }
+    let stop = CancellationToken::new();
+    // From here on a signal is heard, however long the start takes.
+    let (term, interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let signals = tokio::spawn(heed(term, interrupt, stop.clone()));
+    let app = tokio::select! {
+        app = App::build(config, Arc::new(SystemClock)) => app?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    app.run(stop).await?;
+    signals.abort();
+    Ok(())
+}
+
+/// The first signal asks for an orderly end, the second ends the process.
+async fn heed(mut term: Signal, mut interrupt: Signal, stop: CancellationToken) {
+    let mut next = async || {
+        tokio::select! {
+            _ = term.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
+    let name = next().await;
+    info!(signal = name, "finishing what runs");
+    stop.cancel();
+    let name = next().await;
+    warn!(signal = name, "a second signal: exiting at once");
+    std::process::exit(1);
+}
+
+async fn migrate(database: DatabaseConfig) -> anyhow::Result<()> {
+    Db::new(&database, COMMAND_TIMEOUT)?.migrate().await?;
+    info!("the database is up to date");
+    Ok(())
+}
+
+/// Nobody should run on generated secrets without knowing.
+fn announce(embedded: &Embedded) {
+    let folder = embedded.folder.display();
+    if embedded.created.is_empty() {
+        warn!("NO DATABASE_URL: RUNNING ON THE EMBEDDED DEFAULT in {folder}/, not for production");
+    } else {
+        let created: Vec<_> = embedded
+            .created
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        warn!(
+            "NO DATABASE_URL: RUNNING ON THE EMBEDDED DEFAULT in {folder}/, not for production; \
+             GENERATED {} AND THE DATABASE {folder}/auth.db",
+            created.join(", ")
+        );
     }
 }

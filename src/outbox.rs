@@ -84,7 +84,14 @@ impl Poller {
         wake: Arc<Notify>,
     ) -> Self {
         let replica = ReplicaId::new(clock.now());
-        Self { db, publisher, clock, wake, replica, lease_until: None }
+        Self {
+            db,
+            publisher,
+            clock,
+            wake,
+            replica,
+            lease_until: None,
+        }
     }
 
     /// Polls until `stop` is cancelled, then gives the lease up.
@@ -195,7 +202,10 @@ impl Faults {
                 if self.reported.as_deref() == Some(&text) {
                     debug!(error = text, "still cannot publish events");
                 } else {
-                    warn!(error = text, "cannot publish events; they wait in the outbox");
+                    warn!(
+                        error = text,
+                        "cannot publish events; they wait in the outbox"
+                    );
                     self.reported = Some(text);
                 }
                 self.in_a_row = self.in_a_row.saturating_add(1);

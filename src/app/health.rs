@@ -36,7 +36,11 @@ impl Monitor {
     /// Asks once, so that the first caller gets a true answer.
     pub(super) async fn new(db: Db) -> (Self, HealthServer<impl Health>) {
         let (reporter, service) = tonic_health::server::health_reporter();
-        let monitor = Self { db, reporter, ready: watch::Sender::new(false) };
+        let monitor = Self {
+            db,
+            reporter,
+            ready: watch::Sender::new(false),
+        };
         monitor.check().await;
         (monitor, service)
     }
@@ -76,7 +80,11 @@ impl Monitor {
 
     async fn tell(&self, ready: bool) {
         self.ready.send_replace(ready);
-        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+        let status = if ready {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
         for name in NAMES {
             self.reporter.set_service_status(name, status).await;
         }

@@ -92,7 +92,13 @@ impl Issuer {
         hs256::install();
         let encoding = EncodingKey::from_secret(signing.secret.expose_secret());
         let keys = std::iter::once(signing).chain(others).collect();
-        Self { keys, encoding, issuer, audience, ttl }
+        Self {
+            keys,
+            encoding,
+            issuer,
+            audience,
+            ttl,
+        }
     }
 
     /// Issues a token for a session.

@@ -79,7 +79,11 @@ impl Event<'_> {
                 email: email.as_str().to_owned(),
                 created_at: Some(now.into()),
             }),
-            Self::SessionEnded { session_id, reason, access_tokens_expire_at } => {
+            Self::SessionEnded {
+                session_id,
+                reason,
+                access_tokens_expire_at,
+            } => {
                 let reason = match reason {
                     SessionEndReason::Logout => proto::SessionEndReason::Logout,
                     SessionEndReason::Reuse => proto::SessionEndReason::Reuse,
@@ -98,6 +102,9 @@ impl From<Timestamp> for ProtoTimestamp {
     fn from(time: Timestamp) -> Self {
         let micros = time.as_micros();
         let nanos = i32::try_from(micros.rem_euclid(1_000_000) * 1000).expect("below 10^9");
-        Self { seconds: time.as_secs(), nanos }
+        Self {
+            seconds: time.as_secs(),
+            nanos,
+        }
     }
 }

@@ -40,11 +40,19 @@ impl Hs256 {
 }
 
 fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
-    Ok(Box::new(Hs256::new(*algorithm, key.family(), key.as_bytes())?))
+    Ok(Box::new(Hs256::new(
+        *algorithm,
+        key.family(),
+        key.as_bytes(),
+    )?))
 }
 
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
-    Ok(Box::new(Hs256::new(*algorithm, key.family(), key.try_get_as_bytes()?)?))
+    Ok(Box::new(Hs256::new(
+        *algorithm,
+        key.family(),
+        key.try_get_as_bytes()?,
+    )?))
 }
 
 impl Signer<Vec<u8>> for Hs256 {
@@ -55,7 +63,9 @@ impl Signer<Vec<u8>> for Hs256 {
 
 impl Verifier<Vec<u8>> for Hs256 {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> std::result::Result<(), Error> {
-        self.mac(message).verify_slice(signature).map_err(|_| Error::new())
+        self.mac(message)
+            .verify_slice(signature)
+            .map_err(|_| Error::new())
     }
 }
 

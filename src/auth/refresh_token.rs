@@ -155,7 +155,10 @@ mod tests {
             secret: Zeroizing::new([0; SECRET]),
         };
         // The checksum of 48 zero bytes is zlib's.
-        let expected = format!("rcr_{}", BASE64URL.encode([&[0; 48][..], &0xf288b395_u32.to_be_bytes()].concat()));
+        let expected = format!(
+            "rcr_{}",
+            BASE64URL.encode([&[0; 48][..], &0xf288b395_u32.to_be_bytes()].concat())
+        );
         assert_eq!(text(&token), expected);
     }
 
@@ -164,7 +167,11 @@ mod tests {
         let text = text(&RefreshToken::generate().unwrap());
         for position in 0..text.len() {
             let mut changed = text.clone().into_bytes();
-            changed[position] = if changed[position] == b'A' { b'B' } else { b'A' };
+            changed[position] = if changed[position] == b'A' {
+                b'B'
+            } else {
+                b'A'
+            };
             let changed = String::from_utf8(changed).unwrap();
             assert!(RefreshToken::parse(&changed).is_none(), "at {position}");
         }

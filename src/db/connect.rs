@@ -90,8 +90,7 @@ pub(super) fn sqlite(
         }
         .boxed()
     });
-    let manager =
-        AsyncDieselConnectionManager::new_with_config(path.to_string_lossy(), manager);
+    let manager = AsyncDieselConnectionManager::new_with_config(path.to_string_lossy(), manager);
     Pool::builder(manager).max_size(1).build()
 }
 

@@ -22,13 +22,19 @@ use crate::{
 
 /// `uuid` or 16 bytes.
 #[derive(Clone, Copy, Debug, Default, SqlType, diesel::query_builder::QueryId)]
-#[diesel(postgres_type(oid = 2950, array_oid = 2951), sqlite_type(name = "Binary"))]
+#[diesel(
+    postgres_type(oid = 2950, array_oid = 2951),
+    sqlite_type(name = "Binary")
+)]
 pub struct Uuid;
 
 /// `timestamptz` or microseconds since 1970. (The names that Diesel uses for times make
 /// `table!` ask for arithmetic, which we do not need.)
 #[derive(Clone, Copy, Debug, Default, SqlType, diesel::query_builder::QueryId)]
-#[diesel(postgres_type(oid = 1184, array_oid = 1185), sqlite_type(name = "Long"))]
+#[diesel(
+    postgres_type(oid = 1184, array_oid = 1185),
+    sqlite_type(name = "Long")
+)]
 pub struct Moment;
 
 macro_rules! uuid_column {

@@ -82,7 +82,14 @@ mod tests {
     fn anybody_else_is_unknown() {
         let almost = format!("Bearer {}", &TOKEN[1..]);
         let basic = format!("Basic {TOKEN}");
-        for header in [None, Some(""), Some("Bearer "), Some(TOKEN), Some(&almost), Some(&basic)] {
+        for header in [
+            None,
+            Some(""),
+            Some("Bearer "),
+            Some(TOKEN),
+            Some(&almost),
+            Some(&basic),
+        ] {
             assert_eq!(identify(header), None, "{header:?}");
         }
         let nobody = InternalCallers::new(Vec::new());

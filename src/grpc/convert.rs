@@ -15,7 +15,10 @@ use crate::{
 
 /// How long a gateway may cache the keys: a key that was published this long ago is known
 /// everywhere.
-const KEYS_MAX_AGE: ProtoDuration = ProtoDuration { seconds: 300, nanos: 0 };
+const KEYS_MAX_AGE: ProtoDuration = ProtoDuration {
+    seconds: 300,
+    nanos: 0,
+};
 
 pub(super) fn register(message: proto::RegisterRequest) -> Result<Register, Error> {
     let password = password(message.password);
@@ -62,7 +65,10 @@ fn required<'a>(field: &'static str, text: &'a str) -> Result<&'a str, Error> {
 }
 
 fn invalid(field: &'static str, problem: &str) -> Error {
-    Error::InvalidArgument { field, problem: problem.to_owned() }
+    Error::InvalidArgument {
+        field,
+        problem: problem.to_owned(),
+    }
 }
 
 impl From<Registered> for proto::RegisterResponse {
@@ -92,7 +98,9 @@ impl From<LoggedIn> for proto::LoginResponse {
 
 impl From<TokenPair> for proto::RefreshResponse {
     fn from(tokens: TokenPair) -> Self {
-        Self { tokens: Some(tokens.into()) }
+        Self {
+            tokens: Some(tokens.into()),
+        }
     }
 }
 

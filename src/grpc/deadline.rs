@@ -31,7 +31,10 @@ impl<S> Layer<S> for DeadlineLayer {
     type Service = Bounded<S>;
 
     fn layer(&self, inner: S) -> Bounded<S> {
-        Bounded { inner, longest: self.longest }
+        Bounded {
+            inner,
+            longest: self.longest,
+        }
     }
 }
 
@@ -123,7 +126,18 @@ mod tests {
 
     #[test]
     fn anything_else_is_no_timeout() {
-        for value in ["", "S", "5", "5x", "-5S", "+5S", "1.5S", "123456789S", "5 S", "5S "] {
+        for value in [
+            "",
+            "S",
+            "5",
+            "5x",
+            "-5S",
+            "+5S",
+            "1.5S",
+            "123456789S",
+            "5 S",
+            "5S ",
+        ] {
             assert_eq!(parse(value), None, "{value:?}");
         }
     }

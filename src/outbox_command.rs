@@ -1,0 +1,55 @@
+//! `auth-service outbox`: looks after events that Kafka refused.
+
+use std::io::Write as _;
+
+use anyhow::bail;
+use auth_service::{config::OutboxAction, db::Db, id::EventId};
+
+pub(crate) async fn run(db: &Db, action: OutboxAction) -> anyhow::Result<()> {
+    match action {
+        OutboxAction::List => list(db).await,
+        OutboxAction::Requeue { events, all } => {
+            let events = if all { parked_ids(db).await? } else { events };
+            for event in events {
+                report(event, "requeued", db.requeue_event(event).await?)?;
+            }
+            Ok(())
+        }
+        OutboxAction::Discard { events } => {
+            for event in events {
+                report(event, "discarded", db.discard_event(event).await?)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn parked_ids(db: &Db) -> anyhow::Result<Vec<EventId>> {
+    let parked = db.parked_events().await?;
+    Ok(parked.into_iter().map(|event| event.event_id).collect())
+}
+
+/// One line an event: id, user, type, when and why it was parked. Never its content.
+async fn list(db: &Db) -> anyhow::Result<()> {
+    for event in db.parked_events().await? {
+        let parked_at = event.parked_at.map(|at| at.to_string()).unwrap_or_default();
+        let reason = event.parked_reason.unwrap_or_default();
+        print(&format!(
+            "{}\t{}\t{}\t{parked_at}\t{reason}",
+            event.event_id, event.user_id, event.event_type
+        ))?;
+    }
+    Ok(())
+}
+
+fn report(event: EventId, what: &str, found: bool) -> anyhow::Result<()> {
+    if !found {
+        bail!("{event} is not a parked event");
+    }
+    print(&format!("{event} {what}"))
+}
+
+fn print(line: &str) -> anyhow::Result<()> {
+    writeln!(std::io::stdout(), "{line}")?;
+    Ok(())
+}
