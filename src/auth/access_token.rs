@@ -55,7 +55,7 @@ impl SigningKey {
 pub struct Issuer {
     keys: Vec<SigningKey>,
     encoding: EncodingKey,
-    issuer: String,
+    name: String,
     audience: String,
     ttl: Duration,
 }
@@ -81,11 +81,12 @@ struct Claims<'a> {
 
 impl Issuer {
     /// Signs with `signing`; tokens of the `others` (next and previous keys) are valid too.
+    /// `name` is the `iss`.
     #[must_use]
     pub fn new(
         signing: SigningKey,
         others: Vec<SigningKey>,
-        issuer: String,
+        name: String,
         audience: String,
         ttl: Duration,
     ) -> Self {
@@ -95,7 +96,7 @@ impl Issuer {
         Self {
             keys,
             encoding,
-            issuer,
+            name,
             audience,
             ttl,
         }
@@ -117,7 +118,7 @@ impl Issuer {
         let issued_at = Timestamp::from_micros(now.as_secs() * 1_000_000);
         let expires_at = issued_at + self.ttl;
         let claims = Claims {
-            iss: &self.issuer,
+            iss: &self.name,
             aud: &self.audience,
             sub: user_id.to_string(),
             sid: session_id.to_string(),
@@ -143,8 +144,8 @@ impl Issuer {
 
     /// The `iss`.
     #[must_use]
-    pub fn issuer(&self) -> &str {
-        &self.issuer
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The `aud`.

@@ -78,7 +78,7 @@ impl RefreshToken {
         bytes[HANDLE..HANDLE + SECRET].copy_from_slice(&*self.secret);
         let checksum = crc32fast::hash(&bytes[..HANDLE + SECRET]);
         bytes[HANDLE + SECRET..].copy_from_slice(&checksum.to_be_bytes());
-        let mut encoded = BASE64URL.encode(&*bytes);
+        let mut encoded = BASE64URL.encode(*bytes);
         let text = format!("{PREFIX}{encoded}");
         encoded.zeroize();
         text.into()
@@ -93,7 +93,7 @@ impl RefreshToken {
     /// SHA-256 of the secret: says whether the token is current.
     #[must_use]
     pub fn secret_hash(&self) -> [u8; 32] {
-        Sha256::digest(&*self.secret).into()
+        Sha256::digest(*self.secret).into()
     }
 
     /// Whether `hash` is this token's [`secret_hash`](Self::secret_hash).
@@ -157,7 +157,7 @@ mod tests {
         // The checksum of 48 zero bytes is zlib's.
         let expected = format!(
             "rcr_{}",
-            BASE64URL.encode([&[0; 48][..], &0xf288b395_u32.to_be_bytes()].concat())
+            BASE64URL.encode([&[0; 48][..], &0xf288_b395_u32.to_be_bytes()].concat())
         );
         assert_eq!(text(&token), expected);
     }

@@ -121,7 +121,7 @@ impl From<&Issuer> for proto::GetSigningKeyResponse {
         Self {
             signing_key: Some(issuer.signing_key().into()),
             verification_keys: issuer.verification_keys().iter().map(Into::into).collect(),
-            issuer: issuer.issuer().to_owned(),
+            issuer: issuer.name().to_owned(),
             audience: issuer.audience().to_owned(),
             access_token_ttl: ProtoDuration::try_from(issuer.ttl()).ok(),
             max_age: Some(KEYS_MAX_AGE),

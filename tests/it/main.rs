@@ -1,2 +1,5 @@
-//! t
-fn main() {}
+//! Everything that is not pure, through the real server with a real client, on SQLite and
+//! on Postgres, and on a real Kafka. `tests/run` starts what these tests need.
+
+mod harness;
+mod smoke;

@@ -1,0 +1,172 @@
+//! A database of its own for each test.
+
+use std::{env, path::PathBuf, sync::Arc};
+
+use diesel::{
+    Connection as _, RunQueryDsl as _, SqliteConnection, connection::SimpleConnection as _,
+};
+use tempfile::TempDir;
+use tokio_postgres::NoTls;
+
+use super::skip;
+
+/// Which database a test runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// A file.
+    Sqlite,
+    /// The server of `TEST_DATABASE_URL`.
+    Postgres,
+}
+
+/// An empty database, gone when its last clone is dropped.
+#[derive(Clone)]
+pub struct TestDatabase(Arc<Inner>);
+
+enum Inner {
+    Sqlite(TempDir),
+    Postgres {
+        server: tokio_postgres::Config,
+        url: String,
+        name: String,
+    },
+}
+
+impl TestDatabase {
+    /// Makes one; `None`, said aloud, if there is no such server.
+    pub async fn create(backend: Backend) -> Option<Self> {
+        let inner = match backend {
+            Backend::Sqlite => Inner::Sqlite(tempfile::tempdir().expect("a temporary folder")),
+            Backend::Postgres => {
+                let Ok(server_url) = env::var("TEST_DATABASE_URL") else {
+                    skip("no Postgres: TEST_DATABASE_URL is not set");
+                    return None;
+                };
+                let server: tokio_postgres::Config = server_url.parse().expect("a Postgres URL");
+                let name = format!("test_{}", uuid::Uuid::now_v7().simple());
+                execute_on(&server, &format!("CREATE DATABASE {name}")).await;
+                let (base, parameters) = server_url.split_once('?').unwrap_or((&server_url, ""));
+                let (base, _) = base.rsplit_once('/').expect("a URL with a database");
+                let url = format!("{base}/{name}?{parameters}");
+                Inner::Postgres { server, url, name }
+            }
+        };
+        Some(Self(Arc::new(inner)))
+    }
+
+    /// Which kind it is.
+    pub fn backend(&self) -> Backend {
+        match *self.0 {
+            Inner::Sqlite(_) => Backend::Sqlite,
+            Inner::Postgres { .. } => Backend::Postgres,
+        }
+    }
+
+    /// For `DATABASE_URL`.
+    pub fn url(&self) -> String {
+        match &*self.0 {
+            Inner::Sqlite(folder) => format!("sqlite://{}", file(folder).display()),
+            Inner::Postgres { url, .. } => url.clone(),
+        }
+    }
+
+    /// Runs statements.
+    pub async fn execute(&self, sql: &str) {
+        match &*self.0 {
+            Inner::Sqlite(folder) => {
+                sqlite(folder)
+                    .batch_execute(sql)
+                    .expect("the statements run");
+            }
+            Inner::Postgres { server, name, .. } => {
+                execute_on(server.clone().dbname(name), sql).await;
+            }
+        }
+    }
+
+    /// The one number that a query returns.
+    pub async fn count(&self, sql: &str) -> i64 {
+        self.text(&format!("SELECT CAST(({sql}) AS TEXT)"))
+            .await
+            .expect("a number")
+            .parse()
+            .expect("a number")
+    }
+
+    /// The one text, or NULL, that a query returns (cast it to TEXT). No row is `None` too.
+    pub async fn text(&self, sql: &str) -> Option<String> {
+        self.texts(sql).await.into_iter().next().flatten()
+    }
+
+    /// The one column of texts that a query returns.
+    pub async fn texts(&self, sql: &str) -> Vec<Option<String>> {
+        match &*self.0 {
+            Inner::Sqlite(folder) => {
+                #[derive(diesel::QueryableByName)]
+                struct Row {
+                    #[diesel(sql_type = diesel::sql_types::Nullable<diesel::sql_types::Text>)]
+                    value: Option<String>,
+                }
+                let sql =
+                    format!("SELECT value FROM (SELECT NULL AS value WHERE false UNION ALL {sql})");
+                let rows: Vec<Row> = diesel::sql_query(sql)
+                    .load(&mut sqlite(folder))
+                    .expect("the query runs");
+                rows.into_iter().map(|row| row.value).collect()
+            }
+            Inner::Postgres { server, name, .. } => {
+                let (client, connection) = server
+                    .clone()
+                    .dbname(name)
+                    .connect(NoTls)
+                    .await
+                    .expect("Postgres answers");
+                tokio::spawn(connection);
+                let rows = client.query(sql, &[]).await.expect("the query runs");
+                rows.iter().map(|row| row.get(0)).collect()
+            }
+        }
+    }
+
+    /// SQLite's file, to look at its bytes.
+    pub fn sqlite_file(&self) -> Option<PathBuf> {
+        match &*self.0 {
+            Inner::Sqlite(folder) => Some(file(folder)),
+            Inner::Postgres { .. } => None,
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Self::Postgres { server, name, .. } = self {
+            let (server, name) = (server.clone(), name.clone());
+            // Not on the test's own runtime, which may be ending.
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+                let sql = format!("DROP DATABASE {name} WITH (FORCE)");
+                runtime.block_on(execute_on(&server, &sql));
+            })
+            .join()
+            .ok();
+        }
+    }
+}
+
+fn file(folder: &TempDir) -> PathBuf {
+    folder.path().join("auth.db")
+}
+
+fn sqlite(folder: &TempDir) -> SqliteConnection {
+    let file = file(folder);
+    let mut conn = SqliteConnection::establish(file.to_str().expect("UTF-8")).expect("opens");
+    conn.batch_execute("PRAGMA busy_timeout = 5000")
+        .expect("a pragma");
+    conn
+}
+
+async fn execute_on(server: &tokio_postgres::Config, sql: &str) {
+    let (client, connection) = server.connect(NoTls).await.expect("Postgres answers");
+    tokio::spawn(connection);
+    client.batch_execute(sql).await.expect("the statements run");
+}

@@ -1,0 +1,125 @@
+//! The service as a process of its own, for what only a process has: arguments, signals,
+//! exit codes, a log.
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    process::{Output, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+    time::{sleep, timeout},
+};
+
+/// A running `auth-service`, killed when it is dropped.
+pub struct Process {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Process {
+    /// Starts it in `folder` with nothing but these variables in its environment.
+    pub fn start(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut child = command(folder, arguments, variables)
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the binary runs");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let writer = Arc::clone(&log);
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                writer.lock().unwrap().push(line);
+            }
+        });
+        Self { child, log }
+    }
+
+    /// Runs it to its end, within a minute.
+    pub async fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+        let output = command(folder, arguments, variables)
+            .kill_on_drop(true)
+            .output();
+        timeout(Duration::from_secs(60), output)
+            .await
+            .expect("it ends")
+            .expect("the binary runs")
+    }
+
+    /// Waits until a line of the log contains `text`, and returns that line.
+    pub async fn wait_for(&self, text: &str) -> String {
+        let found = async {
+            loop {
+                if let Some(line) = self.log().into_iter().find(|line| line.contains(text)) {
+                    return line;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        match timeout(Duration::from_secs(60), found).await {
+            Ok(line) => line,
+            Err(_) => panic!("no {text:?} in the log: {:#?}", self.log()),
+        }
+    }
+
+    /// Where it serves gRPC, once it does.
+    pub async fn grpc_addr(&self) -> SocketAddr {
+        self.addr("grpc").await
+    }
+
+    /// Where it answers probes, once it does.
+    pub async fn admin_addr(&self) -> SocketAddr {
+        self.addr("admin").await
+    }
+
+    async fn addr(&self, field: &str) -> SocketAddr {
+        let line = self.wait_for("\"listening\"").await;
+        let (_, rest) = line
+            .split_once(&format!("\"{field}\":\""))
+            .expect("the log says where");
+        rest.split_once('"')
+            .expect("JSON")
+            .0
+            .parse()
+            .expect("an address")
+    }
+
+    /// Its log so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Sends a signal by its name, such as TERM.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("it runs").to_string();
+        let sent = std::process::Command::new("kill")
+            .args([&format!("-{name}"), &pid])
+            .status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    /// Waits for its end, for at most 20 s; the exit code.
+    pub async fn exit_code(&mut self) -> Option<i32> {
+        let ended = timeout(Duration::from_secs(20), self.child.wait()).await;
+        ended
+            .expect("it ends")
+            .expect("it can be waited for")
+            .code()
+    }
+}
+
+fn command(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_auth-service"));
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null());
+    command
+}
