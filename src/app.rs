@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::health::Monitor;
+use self::health::{Monitor, Watchers};
 use crate::{
     auth::{Auth, Issuer, SessionLifetimes, SigningKey},
     clock::Clock,
@@ -40,8 +40,12 @@ use crate::{
 /// to exit within 15 s.
 const DRAIN: Duration = Duration::from_secs(13);
 
+/// How long health says NOT_SERVING to whoever asks on an open connection, while there is
+/// anything to wait for.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// A unit of database work takes milliseconds. After this long something is broken.
-const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The service, listening but not serving yet.
 pub struct App {
@@ -118,6 +122,7 @@ impl App {
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         info!(grpc = %self.grpc_addr()?, admin = %self.admin_addr()?, "listening");
         let (health, health_service) = Monitor::new(self.db.clone()).await;
+        let watchers = health.watchers();
         let winding_down = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let stopping = || winding_down.clone();
@@ -160,7 +165,7 @@ impl App {
         };
         info!("stopping");
         winding_down.cancel();
-        let drained = drain(&mut tasks, Instant::now() + DRAIN).await;
+        let drained = drain(&mut tasks, watchers).await;
         match early {
             Some(ended) => {
                 ended.context("a task panicked")??;
@@ -172,7 +177,8 @@ impl App {
 }
 
 /// Waits for the tasks to end, but not for ever: a client may hold a stream open.
-async fn drain(tasks: &mut JoinSet<anyhow::Result<()>>, deadline: Instant) -> anyhow::Result<()> {
+async fn drain(tasks: &mut JoinSet<anyhow::Result<()>>, watchers: Watchers) -> anyhow::Result<()> {
+    let started = Instant::now();
     let mut result = Ok(());
     let all = async {
         while let Some(ended) = tasks.join_next().await {
@@ -180,11 +186,13 @@ async fn drain(tasks: &mut JoinSet<anyhow::Result<()>>, deadline: Instant) -> an
         }
         result
     };
-    match timeout_at(deadline, all).await {
-        Ok(result) => {
-            info!("stopped");
-            result
-        }
+    tokio::pin!(all);
+    if let Ok(result) = timeout_at(started + LINGER, &mut all).await {
+        return result;
+    }
+    watchers.dismiss().await;
+    match timeout_at(started + DRAIN, all).await {
+        Ok(result) => result,
         Err(_) => {
             warn!("stopped before all calls had ended");
             Ok(())

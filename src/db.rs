@@ -20,13 +20,14 @@ pub mod users;
 
 use std::time::Duration;
 
-use diesel::SqliteConnection;
+use diesel::{QueryDsl as _, SqliteConnection};
 use diesel_async::{
     AsyncPgConnection, RunQueryDsl as _,
     pooled_connection::deadpool::{Pool, PoolError},
     sync_connection_wrapper::SyncConnectionWrapper,
 };
 
+use self::schema::outbox_lease;
 use crate::config::{DatabaseConfig, DatabaseUrl};
 
 /// The database. Clones share one pool.
@@ -101,15 +102,18 @@ impl Db {
                 config.max_connections,
                 timeout,
             )?),
-            DatabaseUrl::Sqlite(path) => Pools::Sqlite(connect::sqlite(path)?),
+            DatabaseUrl::Sqlite(path) => Pools::Sqlite(connect::sqlite(path, timeout)?),
         };
         Ok(Self { pools, timeout })
     }
 
-    /// Asks the database for a sign of life.
+    /// Asks the database for a sign of life: one row of a table of ours.
     pub async fn ping(&self) -> Result<(), Error> {
         with_conn!(self, conn => {
-            diesel::sql_query("SELECT 1").execute(conn).await?;
+            outbox_lease::table
+                .select(outbox_lease::id)
+                .first::<i32>(conn)
+                .await?;
         })
     }
 }

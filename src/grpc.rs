@@ -43,6 +43,9 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// password, are freed.
 const MAX_CONNECTION_AGE: Duration = Duration::from_mins(5);
 
+/// Far longer than any call may take, so only an endless stream is cut.
+const MAX_CONNECTION_AGE_GRACE: Duration = Duration::from_mins(1);
+
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// Serves until `stop` is cancelled and the calls that run then have ended.
@@ -69,13 +72,22 @@ pub async fn serve(
         .http2_max_header_list_size(MAX_HEADER_BYTES)
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .max_connection_age(MAX_CONNECTION_AGE)
+        .max_connection_age_grace(MAX_CONNECTION_AGE_GRACE)
         .layer(DeadlineLayer {
             longest: request_timeout,
         })
         .add_service(auth_service)
-        .add_service(health)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
+        .add_service(health.max_decoding_message_size(MAX_MESSAGE_BYTES))
+        .add_service(
+            reflection()
+                .build_v1()?
+                .max_decoding_message_size(MAX_MESSAGE_BYTES),
+        )
+        .add_service(
+            reflection()
+                .build_v1alpha()?
+                .max_decoding_message_size(MAX_MESSAGE_BYTES),
+        )
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
             stop.cancelled_owned(),

@@ -29,6 +29,7 @@ use crate::{
     clock::Clock,
     db::{self, Db, outbox::PendingEvent},
     id::ReplicaId,
+    telemetry::Causes,
 };
 
 /// How long a replica that died holds up the others.
@@ -67,7 +68,7 @@ pub enum Outcome {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The database.
-    #[error("{0}")]
+    #[error(transparent)]
     Database(#[from] db::Error),
     /// Kafka.
     #[error(transparent)]
@@ -172,7 +173,7 @@ impl Poller {
         if self.lease_until.is_some()
             && let Err(error) = self.db.release_lease(self.replica).await
         {
-            warn!(%error, "cannot release the outbox lease; it ends by itself");
+            warn!(error = %Causes(&error), "cannot release the outbox lease; it ends by itself");
         }
     }
 }
@@ -198,7 +199,7 @@ impl Faults {
                 }
             }
             Err(error) => {
-                let text = error.to_string();
+                let text = Causes(error).to_string();
                 if self.reported.as_deref() == Some(&text) {
                     debug!(error = text, "still cannot publish events");
                 } else {

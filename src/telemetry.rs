@@ -1,11 +1,13 @@
 //! The log: to stderr, as text or JSON, filtered by `LOG`.
 //!
 //! Two rules hold whatever `LOG` says. Other crates never log below INFO: at DEBUG and TRACE
-//! they print header values, frames and SQL parameters, which hold tokens and e-mails. A
-//! panic is logged like any other fault, but its message only when it is a constant: a
-//! formatted one may show a value.
+//! they print header values, frames and SQL parameters, which hold tokens and e-mails. And
+//! rskafka not at all, since what it logs it also returns. A panic is logged like any other
+//! fault, but its message only when it is a constant: a formatted one may show a value.
 
 use std::{
+    error::Error,
+    fmt::{Display, Formatter, Result as FmtResult},
     io::{IsTerminal, stderr},
     panic::{self, PanicHookInfo},
 };
@@ -21,6 +23,27 @@ use tracing_subscriber::{
 };
 
 use crate::config::{LogConfig, LogFormat};
+
+/// Displays an error with its causes, on one line: `what: why: why that`.
+pub struct Causes<'a>(pub &'a dyn Error);
+
+impl Display for Causes<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> FmtResult {
+        let mut last = self.0.to_string();
+        f.write_str(&last)?;
+        let mut source = self.0.source();
+        while let Some(cause) = source {
+            let text = cause.to_string();
+            // Some crates already say the cause in the error.
+            if !last.ends_with(&text) {
+                write!(f, ": {text}")?;
+            }
+            last = text;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}
 
 /// Starts the log of this process. Fails if it was started before.
 pub fn init(config: &LogConfig) -> Result<(), TryInitError> {
@@ -55,7 +78,7 @@ where
 fn may_be_logged(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();
     let own = target == "auth_service" || target.starts_with("auth_service::");
-    own || *metadata.level() <= Level::INFO
+    own || *metadata.level() <= Level::INFO && !target.starts_with("rskafka")
 }
 
 fn log_panic(info: &PanicHookInfo<'_>) {
@@ -99,6 +122,18 @@ mod tests {
         let subscriber = subscriber(&config, false, move || writer.clone());
         tracing::subscriber::with_default(subscriber, act);
         String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn an_error_is_shown_with_its_causes_once() {
+        let inner = io::Error::other("no route");
+        let outer = io::Error::other(io::Error::other(inner));
+        assert_eq!(Causes(&outer).to_string(), "no route");
+        let fault = crate::db::Error::Migrate("broken".into());
+        assert_eq!(
+            Causes(&fault).to_string(),
+            "cannot migrate the database: broken"
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tonic_health::{
 };
 use tracing::{info, warn};
 
-use crate::{db::Db, grpc::SERVICE_NAME};
+use crate::{db::Db, grpc::SERVICE_NAME, telemetry::Causes};
 
 /// How often the database is asked. With the time limit of one question, an outage is
 /// told within five seconds.
@@ -45,6 +45,11 @@ impl Monitor {
         (monitor, service)
     }
 
+    /// Who watches, to be sent home.
+    pub(super) fn watchers(&self) -> Watchers {
+        Watchers(self.reporter.clone())
+    }
+
     /// Whether the service serves.
     pub(super) fn ready(&self) -> watch::Receiver<bool> {
         self.ready.subscribe()
@@ -56,17 +61,13 @@ impl Monitor {
             self.check().await;
         }
         self.tell(false).await;
-        for name in NAMES {
-            // Ends the watchers' streams, which would hold up the drain.
-            self.reporter.clone().clear_service_status(name).await;
-        }
         Ok(())
     }
 
     async fn check(&self) {
         let fault = match timeout(PATIENCE, self.db.ping()).await {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
+            Ok(Err(error)) => Some(Causes(&error).to_string()),
             Err(_) => Some("the database did not answer in time".to_owned()),
         };
         let was_ready = *self.ready.borrow();
@@ -87,6 +88,19 @@ impl Monitor {
         };
         for name in NAMES {
             self.reporter.set_service_status(name, status).await;
+        }
+    }
+}
+
+/// The clients that watch the health of the service. Their streams have no end of their
+/// own, and would hold up the drain.
+pub(super) struct Watchers(HealthReporter);
+
+impl Watchers {
+    /// Ends the streams; the watchers have been told before why.
+    pub(super) async fn dismiss(mut self) {
+        for name in NAMES {
+            self.0.clear_service_status(name).await;
         }
     }
 }

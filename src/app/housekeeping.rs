@@ -9,6 +9,7 @@ use tracing::{debug, warn};
 use crate::{
     clock::{Clock, Timestamp},
     db::{self, Db},
+    telemetry::Causes,
 };
 
 const INTERVAL: Duration = Duration::from_hours(1);
@@ -28,7 +29,9 @@ pub(super) async fn run(
             sleep(INTERVAL).await;
             match sweep(&db, clock.now()).await {
                 Ok(deleted) => debug!(deleted, "deleted ended sessions"),
-                Err(error) => warn!(%error, "cannot delete ended sessions; trying again later"),
+                Err(error) => {
+                    warn!(error = %Causes(&error), "cannot delete ended sessions; trying again later");
+                }
             }
         }
     };

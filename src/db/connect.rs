@@ -17,6 +17,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::{
     config::{PostgresConfig, TlsMode},
+    telemetry::Causes,
     tls,
 };
 
@@ -70,22 +71,25 @@ pub(super) fn postgres(
 }
 
 /// A pool of one SQLite connection: SQLite has one writer, and waiting for our own
-/// connection is fairer than waiting for the file's lock.
+/// connection is fairer than waiting for the file's lock. Another process may hold that
+/// lock for half of `timeout`.
 pub(super) fn sqlite(
     path: &Path,
+    timeout: Duration,
 ) -> Result<Pool<SyncConnectionWrapper<SqliteConnection>>, BuildError> {
     let mut manager = ManagerConfig::default();
     manager.recycling_method = RecyclingMethod::Fast;
-    manager.custom_setup = Box::new(|path: &str| {
+    // FULL: what was acknowledged also survives a power loss.
+    let settings = format!(
+        "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; \
+         PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
+        timeout.as_millis() / 2
+    );
+    manager.custom_setup = Box::new(move |path: &str| {
+        let (path, settings) = (path.to_owned(), settings.clone());
         async move {
-            let mut conn = SyncConnectionWrapper::<SqliteConnection>::establish(path).await?;
-            // FULL: what was acknowledged also survives a power loss.
-            conn.batch_execute(
-                "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; \
-                 PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
-            )
-            .await
-            .map_err(bad)?;
+            let mut conn = SyncConnectionWrapper::<SqliteConnection>::establish(&path).await?;
+            conn.batch_execute(&settings).await.map_err(bad)?;
             Ok(conn)
         }
         .boxed()
@@ -94,17 +98,7 @@ pub(super) fn sqlite(
     Pool::builder(manager).max_size(1).build()
 }
 
+/// Diesel keeps only text here, so the causes become part of it.
 fn bad(error: impl std::error::Error) -> ConnectionError {
-    ConnectionError::BadConnection(with_sources(&error))
-}
-
-/// Diesel keeps only text here, so the source chain becomes part of it.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+    ConnectionError::BadConnection(Causes(&error).to_string())
 }

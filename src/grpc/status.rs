@@ -1,13 +1,16 @@
 //! Errors as the contract has them: a code, a constant text, and `google.rpc.ErrorInfo`
 //! with the reason that a program branches on.
 
-use std::{collections::HashMap, error::Error as _, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::error;
 
-use crate::auth::{Error, Fault};
+use crate::{
+    auth::{Error, Fault},
+    telemetry::Causes,
+};
 
 const DOMAIN: &str = "auth.realchat";
 
@@ -36,7 +39,8 @@ impl From<Error> for Status {
                 details.set_retry_info(Some(*retry_after));
             }
             Error::Internal(fault) => {
-                log(fault);
+                // The one place where a call's fault is logged.
+                error!("{}", Causes(fault));
                 if matches!(fault, Fault::Database(_)) {
                     details.set_retry_info(Some(RETRY_AFTER_FAULT));
                 }
@@ -49,15 +53,4 @@ impl From<Error> for Status {
         }
         Self::with_error_details(code, error.to_string(), details)
     }
-}
-
-/// The one place where a call's fault is logged, with its causes.
-fn log(fault: &Fault) {
-    let mut causes = Vec::new();
-    let mut source = fault.source();
-    while let Some(cause) = source {
-        causes.push(cause.to_string());
-        source = cause.source();
-    }
-    error!(causes = causes.join(": "), "{fault}");
 }
