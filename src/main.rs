@@ -3,7 +3,7 @@
 
 mod outbox_command;
 
-use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{alloc::System, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use auth_service::{
@@ -16,6 +16,12 @@ use auth_service::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+use zeroizing_alloc::ZeroAlloc;
+
+/// Passwords and tokens also lie in buffers that no type of ours owns, those of protobuf
+/// and HTTP/2. So whatever the process frees is wiped.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 const EX_USAGE: u8 = 64;
 
@@ -23,6 +29,7 @@ const EX_USAGE: u8 = 64;
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
+    keep_memory_private();
     let args = match Args::from_argv(std::env::args_os()) {
         Ok(args) => args,
         Err(exit) => {
@@ -38,6 +45,23 @@ fn main() -> ExitCode {
         }
         EX_USAGE.into()
     })
+}
+
+/// No core dump, and no look into our memory by another process of the same user.
+fn keep_memory_private() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{
+            DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit,
+        };
+        let none = Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        };
+        // Hardening only: where the kernel refuses, the service still serves.
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+        let _ = setrlimit(Resource::Core, none);
+    }
 }
 
 /// Reads the configuration that the command needs, then runs it.
