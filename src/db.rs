@@ -2,8 +2,8 @@
 //! or SQLite.
 //!
 //! [`Db`] is two pools behind one enum. A query is written once, with Diesel, and
-//! [`with_conn!`] expands it for each pool; types that differ between the databases are
-//! settled in [`sql_types`]. One method is one unit of work, named after the business
+//! `with_conn!` expands it for each pool; types that differ between the databases are
+//! settled in `sql_types`. One method is one unit of work, named after the business
 //! act, and it writes its event in the same transaction. Races are settled by
 //! compare-and-set. Every unit has a time limit, and no connection is held across
 //! anything that is not SQL.

@@ -1,8 +1,8 @@
 //! The gRPC server: `AuthService`, health and reflection.
 //!
-//! A handler reads the message ([`convert`]), calls one use case and writes the reply.
-//! Around them lies one layer, [`deadline`]: no call outlives its deadline. Errors become
-//! a `Status` in one place, [`status`].
+//! A handler reads the message (`convert`), calls one use case and writes the reply.
+//! Around them lies one layer, `deadline`: no call outlives its deadline. Errors become
+//! a `Status` in one place, `status`.
 
 mod caller;
 mod convert;
