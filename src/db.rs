@@ -20,7 +20,7 @@ pub mod users;
 
 use std::time::Duration;
 
-use diesel::{QueryDsl as _, SqliteConnection};
+use diesel::{QueryDsl as _, SqliteConnection, result::DatabaseErrorKind};
 use diesel_async::{
     AsyncPgConnection, RunQueryDsl as _,
     pooled_connection::deadpool::{Pool, PoolError},
@@ -47,22 +47,28 @@ enum Pools {
 /// Runs one unit of work: the body, with `$conn` a connection of whichever pool there
 /// is, within the time limit.
 macro_rules! with_conn {
-    ($db:expr, $conn:ident => $body:expr) => {
-        tokio::time::timeout($db.timeout, async {
-            match &$db.pools {
-                $crate::db::Pools::Postgres(pool) => {
-                    let $conn = &mut *pool.get().await?;
-                    Ok::<_, $crate::db::Error>($body)
-                }
-                $crate::db::Pools::Sqlite(pool) => {
-                    let $conn = &mut *pool.get().await?;
-                    Ok::<_, $crate::db::Error>($body)
-                }
-            }
+    ($db:expr, $conn:ident => $body:expr) => {{
+        let deadline = tokio::time::Instant::now() + $db.timeout;
+        match &$db.pools {
+            $crate::db::Pools::Postgres(pool) => with_conn!(@ pool, deadline, $conn => $body),
+            $crate::db::Pools::Sqlite(pool) => with_conn!(@ pool, deadline, $conn => $body),
+        }
+    }};
+    (@ $pool:expr, $deadline:expr, $conn:ident => $body:expr) => {{
+        let mut pooled = tokio::time::timeout_at($deadline, $pool.get())
+            .await
+            .map_err(|_| $crate::db::Error::Timeout)??;
+        let done = tokio::time::timeout_at($deadline, async {
+            let $conn = &mut *pooled;
+            Ok::<_, $crate::db::Error>($body)
         })
         .await
-        .unwrap_or(Err($crate::db::Error::Timeout))
-    };
+        .unwrap_or(Err($crate::db::Error::Timeout));
+        if done.as_ref().is_err_and($crate::db::Error::spoils_connection) {
+            drop(diesel_async::pooled_connection::deadpool::Object::take(pooled));
+        }
+        done
+    }};
 }
 use with_conn;
 
@@ -90,6 +96,21 @@ pub enum Error {
         /// The newest unknown migration.
         version: String,
     },
+}
+
+impl Error {
+    /// Whether the connection should not be used again: it may hang, or lead to what was
+    /// the primary before a failover.
+    fn spoils_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::Timeout
+                | Self::Query(diesel::result::Error::DatabaseError(
+                    DatabaseErrorKind::ReadOnlyTransaction,
+                    _
+                ))
+        )
+    }
 }
 
 impl Db {
