@@ -4,6 +4,8 @@
 mod database;
 mod kafka;
 mod process;
+mod rows;
+mod sessions;
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -22,6 +24,8 @@ pub use self::{
     database::{Backend, TestDatabase},
     kafka::{Kafka, Record},
     process::Process,
+    rows::{bytes_of, hex_of},
+    sessions::{Session, TokenParts, crc32, malformed_tokens},
 };
 
 /// A password that the policy accepts.
