@@ -78,7 +78,7 @@ pub struct Args {
     /// How long a session lives however often it is refreshed [default: 30d]
     #[arg(long, env, value_name = "DURATION", help_heading = "Tokens")]
     pub session_max_age: Option<String>,
-    /// How long a lost refresh may be repeated, below REFRESH_TOKEN_TTL; 0s: only within a race [default: 30s]
+    /// How long a lost refresh may be repeated, below REFRESH_TOKEN_TTL; 0s: never [default: 30s]
     #[arg(long, env, value_name = "DURATION", help_heading = "Tokens")]
     pub refresh_retry_window: Option<String>,
 

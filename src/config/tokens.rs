@@ -38,7 +38,7 @@ pub struct Lifetimes {
     pub refresh_token: Duration,
     /// A session, however often it is refreshed.
     pub session: Duration,
-    /// How long the previous refresh token may come back; with zero, only in a race.
+    /// How long the previous refresh token may come back; zero for never.
     pub retry_window: Duration,
 }
 
