@@ -1,9 +1,12 @@
 //! Starts the service as a test needs it: in this process with a clock that the test
 //! moves, or as a process of its own.
 
+mod bare;
 mod database;
 mod kafka;
+mod probes;
 mod process;
+mod proxy;
 mod rows;
 mod sessions;
 
@@ -21,11 +24,13 @@ use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
 pub use self::{
+    bare::BareConnection,
     database::{Backend, TestDatabase},
     kafka::{Kafka, Record},
     process::Process,
     rows::{bytes_of, hex_of},
     sessions::{Session, TokenParts, crc32, malformed_tokens},
+    proxy::Proxy,
 };
 
 /// A password that the policy accepts.
@@ -266,4 +271,28 @@ pub fn reason(status: &Status) -> (Code, String) {
         .expect("every error has ErrorInfo");
     assert_eq!(info.domain, "auth.realchat");
     (status.code(), info.reason)
+}
+
+/// Code, reason and text of an error from the service: what a client can see at a glance.
+pub fn told(status: &Status) -> String {
+    let (code, reason) = reason(status);
+    format!("{code:?} {reason}: {}", status.message())
+}
+
+/// The one field that a request got wrong, and what is wrong with it.
+pub fn violation(status: &Status) -> (String, String) {
+    assert_eq!(
+        reason(status),
+        (Code::InvalidArgument, "INVALID_ARGUMENT".to_owned())
+    );
+    let bad_request = status.get_details_bad_request().expect("a BadRequest");
+    let [violation] = &bad_request.field_violations[..] else {
+        panic!("{bad_request:?}")
+    };
+    (violation.field.clone(), violation.description.clone())
+}
+
+/// When the service wants to be asked again.
+pub fn retry_after(status: &Status) -> Option<Duration> {
+    status.get_details_retry_info()?.retry_delay
 }

@@ -6,9 +6,13 @@
     reason = "a test that panics has failed, as it should"
 )]
 
+mod errors;
 mod harness;
 mod housekeeping;
 mod keys;
+mod login;
 mod logout;
+mod outage;
 mod refresh;
-mod smoke;
+mod register;
+mod server;
