@@ -1,11 +1,12 @@
 //! A database of its own for each test.
 
-use std::{env, path::PathBuf, sync::Arc};
+use std::{env, path::PathBuf, sync::Arc, time::Duration};
 
 use diesel::{
     Connection as _, RunQueryDsl as _, SqliteConnection, connection::SimpleConnection as _,
 };
 use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::NoTls;
 
 use super::skip;
@@ -91,6 +92,25 @@ impl TestDatabase {
             .expect("a number")
             .parse()
             .expect("a number")
+    }
+
+    /// Waits, for at most a minute, until a query returns this number.
+    pub async fn wait_for(&self, sql: &str, number: i64) {
+        let reached = async {
+            while self.count(sql).await != number {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let in_time = timeout(Duration::from_mins(1), reached).await.is_ok();
+        assert!(in_time, "{sql} is not {number}");
+    }
+
+    /// One of two pieces of SQL, whichever this database understands.
+    pub fn dialect<'a>(&self, sqlite: &'a str, postgres: &'a str) -> &'a str {
+        match self.backend() {
+            Backend::Sqlite => sqlite,
+            Backend::Postgres => postgres,
+        }
     }
 
     /// The one text, or NULL, that a query returns (cast it to TEXT). No row is `None` too.

@@ -15,6 +15,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use super::{JWT_SECRET, TestDatabase};
+
 /// A running `auth-service`, killed when it is dropped.
 pub struct Process {
     child: Child,
@@ -38,6 +40,21 @@ impl Process {
             }
         });
         Self { child, log }
+    }
+
+    /// Starts it on a database, on free ports, with these further variables (they win over
+    /// the harness's own).
+    pub fn serve(database: &TestDatabase, variables: &[(&str, &str)]) -> Self {
+        let url = database.url();
+        let defaults = [
+            ("DATABASE_URL", url.as_str()),
+            ("GRPC_ADDR", "127.0.0.1:0"),
+            ("ADMIN_ADDR", "127.0.0.1:0"),
+            ("JWT_SECRET", JWT_SECRET),
+            ("BCRYPT_COST", "10"),
+        ];
+        let variables = [&defaults, variables].concat();
+        Self::start(&std::env::temp_dir(), &[], &variables)
     }
 
     /// Runs it to its end, within a minute.
