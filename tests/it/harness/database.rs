@@ -27,7 +27,7 @@ pub struct TestDatabase(Arc<Inner>);
 enum Inner {
     Sqlite(TempDir),
     Postgres {
-        server: tokio_postgres::Config,
+        server: Box<tokio_postgres::Config>,
         url: String,
         name: String,
     },
@@ -49,7 +49,11 @@ impl TestDatabase {
                 let (base, parameters) = server_url.split_once('?').unwrap_or((&server_url, ""));
                 let (base, _) = base.rsplit_once('/').expect("a URL with a database");
                 let url = format!("{base}/{name}?{parameters}");
-                Inner::Postgres { server, url, name }
+                Inner::Postgres {
+                    server: Box::new(server),
+                    url,
+                    name,
+                }
             }
         };
         Some(Self(Arc::new(inner)))

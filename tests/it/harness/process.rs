@@ -62,7 +62,7 @@ impl Process {
         let output = command(folder, arguments, variables)
             .kill_on_drop(true)
             .output();
-        timeout(Duration::from_secs(60), output)
+        timeout(Duration::from_mins(1), output)
             .await
             .expect("it ends")
             .expect("the binary runs")
@@ -78,10 +78,10 @@ impl Process {
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        match timeout(Duration::from_secs(60), found).await {
-            Ok(line) => line,
-            Err(_) => panic!("no {text:?} in the log: {:#?}", self.log()),
-        }
+        let Ok(line) = timeout(Duration::from_mins(1), found).await else {
+            panic!("no {text:?} in the log: {:#?}", self.log())
+        };
+        line
     }
 
     /// Where it serves gRPC, once it does.
