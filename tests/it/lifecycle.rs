@@ -1,20 +1,23 @@
 //! What only a process has: a first start in an empty folder, signals, exit codes.
 
 use std::{
-    fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, pin::pin, process::Output,
+    fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, pin::Pin, process::Output,
 };
 
 use auth_service::proto::{
-    GetSigningKeyRequest, LoginResponse, SigningKey, auth_service_client::AuthServiceClient,
+    GetSigningKeyRequest, LoginRequest, LoginResponse, SigningKey,
+    auth_service_client::AuthServiceClient,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tonic::{Request, Response, Status, transport::Channel};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
+use tonic_prost::ProstCodec;
 
 use crate::harness::{
-    JWT_SECRET, Kafka, Process, TestDatabase, both, connect, login, refresh, refused, register,
+    Backend, JWT_SECRET, Kafka, Process, TestDatabase, both, connect, login, refresh, refused,
+    register,
 };
 
 /// Some seconds for one hash: a call that is still running when the signal comes.
@@ -88,22 +91,36 @@ async fn signing_key(client: &mut Client, token: &str) -> SigningKey {
     response.signing_key.unwrap()
 }
 
-/// Starts a login and returns its answer, to be awaited, once the server has it: it has
-/// answered a call that came later on the same connection.
-async fn login_in_flight(
+/// Starts a call and returns it, to be awaited, once the server has it: it has answered
+/// another one that came later on the same connection.
+async fn in_flight<T>(
     client: &Client,
-) -> impl Future<Output = Result<Response<LoginResponse>, Status>> + use<> {
-    let (mut slow, mut quick) = (client.clone(), client.clone());
-    let mut call = Box::pin(async move { slow.login(login("ana@example.com")).await });
-    {
-        let later = pin!(quick.refresh(refresh("junk")));
-        tokio::select! {
-            biased;
-            _ = &mut call => panic!("the login is over already"),
-            answer = later => drop(refused(answer)),
-        }
+    call: impl Future<Output = T>,
+) -> Pin<Box<impl Future<Output = T>>> {
+    let mut call = Box::pin(call);
+    let mut client = client.clone();
+    tokio::select! {
+        biased;
+        _ = &mut call => panic!("the call is over already"),
+        answer = client.refresh(refresh("junk")) => drop(refused(answer)),
     }
     call
+}
+
+async fn slow_login(mut client: Client) -> Result<Response<LoginResponse>, Status> {
+    client.login(login("ana@example.com")).await
+}
+
+/// A login whose caller never sends the request itself.
+async fn login_without_a_body(channel: Channel) -> Result<Response<LoginResponse>, Status> {
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.expect("the connection stands");
+    let path = "/realchat.auth.v1.AuthService/Login".parse().unwrap();
+    let nothing = futures::stream::pending::<LoginRequest>();
+    let codec = ProstCodec::<LoginRequest, LoginResponse>::default();
+    client
+        .client_streaming(Request::new(nothing), path, codec)
+        .await
 }
 
 async fn until_refused(addr: SocketAddr) {
@@ -150,7 +167,7 @@ both! {
             ServingStatus::Serving
         );
 
-        let mut login = login_in_flight(&client).await;
+        let mut login = in_flight(&client, slow_login(client.clone())).await;
         process.signal("TERM");
         tokio::select! {
             biased;
@@ -184,7 +201,7 @@ both! {
             .register(register("ana@example.com"))
             .await
             .unwrap();
-        let login = login_in_flight(&client).await;
+        let login = in_flight(&client, slow_login(client.clone())).await;
         process.signal("TERM");
         process.wait_for("finishing what runs").await;
         process.signal("TERM");
@@ -231,6 +248,38 @@ both! {
                 .await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_never_ends_does_not_hold_up_the_exit() {
+    let database = TestDatabase::create(Backend::Sqlite).await.unwrap();
+    let mut process = Process::serve(&database, &SLOW);
+    let channel = connect(process.grpc_addr().await).await;
+    let client = AuthServiceClient::new(channel.clone());
+    let endless = in_flight(&client, login_without_a_body(channel)).await;
+    process.signal("TERM");
+    process.wait_for("stopped before all calls had ended").await;
+    assert_eq!(process.exit_code().await, Some(0));
+    refused(endless.await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_hangs_does_not_hold_up_the_exit() {
+    let database = TestDatabase::create(Backend::Sqlite).await.unwrap();
+    let hangs = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let broker = hangs.local_addr().unwrap().to_string();
+    let mut process = Process::serve(&database, &[("KAFKA_BROKERS", &broker)]);
+    let mut client = client(&process).await;
+    client.register(register("ana@example.com")).await.unwrap();
+    let _asked = hangs.accept().await.unwrap();
+    process.signal("TERM");
+    assert_eq!(process.exit_code().await, Some(0), "{:#?}", process.log());
+    let released = "SELECT count(*) FROM outbox_lease WHERE expires_at = 0";
+    assert_eq!(database.count(released).await, 1);
+    assert_eq!(
+        database.count("SELECT count(*) FROM outbox_events").await,
+        1
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
