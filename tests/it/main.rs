@@ -9,10 +9,14 @@
 mod errors;
 mod harness;
 mod housekeeping;
+mod kafka;
 mod keys;
+mod lifecycle;
 mod login;
 mod logout;
+mod migrations;
 mod outage;
+mod outbox;
 mod refresh;
 mod register;
 mod server;
