@@ -28,9 +28,9 @@ pub use self::{
     database::{Backend, TestDatabase},
     kafka::{Kafka, Record},
     process::Process,
+    proxy::Proxy,
     rows::{bytes_of, hex_of},
     sessions::{Session, TokenParts, crc32, malformed_tokens},
-    proxy::Proxy,
 };
 
 /// A password that the policy accepts.

@@ -89,11 +89,6 @@ impl Process {
         self.addr("grpc").await
     }
 
-    /// Where it answers probes, once it does.
-    pub async fn admin_addr(&self) -> SocketAddr {
-        self.addr("admin").await
-    }
-
     async fn addr(&self, field: &str) -> SocketAddr {
         let line = self.wait_for("\"listening\"").await;
         let (_, rest) = line
