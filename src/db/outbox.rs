@@ -98,8 +98,7 @@ pub struct ParkedEvent {
 }
 
 impl Db {
-    /// The oldest events still there that may be published: not parked, and not after a
-    /// parked one of the same user.
+    /// The oldest events still there whose user has no parked one.
     ///
     /// Never "after the last one seen": a lower id may become visible later.
     pub async fn pending_events(&self, limit: i64) -> Result<Vec<PendingEvent>, Error> {
@@ -110,7 +109,6 @@ impl Db {
         );
         with_conn!(self, conn => {
             outbox_events::table
-                .filter(outbox_events::parked_at.is_null())
                 .filter(diesel::dsl::not(diesel::dsl::exists(
                     parked
                         .filter(parked_at.is_not_null())
