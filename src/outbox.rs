@@ -43,6 +43,10 @@ const IDLE: Duration = Duration::from_millis(200);
 /// How soon a released lease is taken over.
 const STANDBY: Duration = Duration::from_secs(1);
 
+/// How long a tick may go on when the service stops: Kafka may never answer, and the lease
+/// is still to be released.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Publishes the outbox.
 pub struct Poller {
     db: Db,
@@ -99,7 +103,15 @@ impl Poller {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut faults = Faults::default();
         while !stop.is_cancelled() {
-            let tick = self.tick().await;
+            let patience = async {
+                stop.cancelled().await;
+                sleep(PATIENCE).await;
+            };
+            let tick = tokio::select! {
+                tick = self.tick() => tick,
+                // What Kafka has and the table still has is published once more.
+                () = patience => break,
+            };
             let wait = faults.judge(&tick);
             let woken = async {
                 match tick {
