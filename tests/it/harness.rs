@@ -1,9 +1,12 @@
 //! Starts the service as a test needs it: in this process with a clock that the test
 //! moves, or as a process of its own.
 
+mod chance;
 mod database;
 mod kafka;
 mod process;
+mod process_memory;
+mod raw;
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -19,9 +22,12 @@ use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
 pub use self::{
+    chance::{Chance, soak},
     database::{Backend, TestDatabase},
     kafka::{Kafka, Record},
     process::Process,
+    process_memory::{Needles, memory_of},
+    raw::{Answer, RawConnection, framed},
 };
 
 /// A password that the policy accepts.
