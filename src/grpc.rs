@@ -1,14 +1,15 @@
 //! The gRPC server: `AuthService`, health and reflection.
 //!
 //! A handler reads the message (`convert`), calls one use case and writes the reply.
-//! Around them lie two layers. `deadline`: no call outlives its deadline. `unreadable`: what
-//! tonic itself refuses is answered in our words. Errors become a `Status` in one place,
-//! `status`.
+//! Around them lie three layers. `deadline`: no call outlives its deadline. `room`: what
+//! unfinished messages take is bounded. `unreadable`: what tonic itself refuses is answered in
+//! our words. Errors become a `Status` in one place, `status`.
 
 mod accept;
 mod caller;
 mod convert;
 mod deadline;
+mod room;
 mod status;
 mod trace;
 mod unreadable;
@@ -19,10 +20,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, transport::Server};
 use tonic_health::pb::health_server::{Health, HealthServer};
-use tower::util::MapResponseLayer;
+use tower::util::{MapRequestLayer, MapResponseLayer};
 
 pub use self::caller::InternalCallers;
-use self::deadline::DeadlineLayer;
+use self::{deadline::DeadlineLayer, room::Room};
 use crate::{
     auth::Auth,
     proto::{
@@ -71,6 +72,7 @@ pub async fn serve(
     let auth_service = AuthServiceServer::new(handlers)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let room = Room::new();
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
@@ -83,6 +85,7 @@ pub async fn serve(
         .layer(DeadlineLayer {
             longest: request_timeout,
         })
+        .layer(MapRequestLayer::new(move |request| room.meter(request)))
         .layer(MapResponseLayer::new(unreadable::explain))
         .add_service(auth_service)
         .add_service(health.max_decoding_message_size(MAX_MESSAGE_BYTES))

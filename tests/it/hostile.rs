@@ -399,7 +399,7 @@ async fn abuse_of_http_2_harms_nobody_else() {
         guest.is_served(addr, name).await;
         let grown = victim.memory("VmRSS:").saturating_sub(before);
         eprintln!("{name}: {grown} KiB more");
-        assert!(grown < 256 * 1024, "{name}: {grown} KiB more");
+        assert!(grown < 128 * 1024, "{name}: {grown} KiB more");
         drop(held);
     }
     guest.is_served(addr, "after").await;
