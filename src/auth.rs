@@ -73,7 +73,8 @@ pub struct SessionLifetimes {
     pub idle: Duration,
     /// In all.
     pub max: Duration,
-    /// How long after an exchange the old token still returns the same successor.
+    /// How long after an exchange the old token still returns the same successor; zero for
+    /// never, whatever the clocks of two replicas say.
     pub retry_window: Duration,
 }
 
@@ -291,7 +292,8 @@ impl Auth {
         };
         let is_previous =
             (session.previous_token_hash.as_deref()).is_some_and(|hash| token.matches(hash));
-        if is_previous && now.since(session.rotated_at) <= self.lifetimes.retry_window {
+        let window = self.lifetimes.retry_window;
+        if is_previous && !window.is_zero() && now.since(session.rotated_at) <= window {
             let successor = (session.sealed_successor.as_deref())
                 .and_then(|sealed| token.unseal(sealed))
                 .filter(|successor| successor.matches(&session.token_hash))

@@ -38,7 +38,7 @@ use secret::Secret;
 pub struct Config {
     /// Where gRPC listens.
     pub grpc_addr: SocketAddr,
-    /// Where metrics and probes are answered.
+    /// Where probes are answered.
     pub admin_addr: SocketAddr,
     /// The longest a call may take.
     pub request_timeout: Duration,

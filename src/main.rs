@@ -97,9 +97,7 @@ fn prepare(command: Command, args: &Args) -> Result<ExitCode, Vec<Problem>> {
             let log = LogConfig::load(args)?;
             let database = DatabaseConfig::load(args, here)?;
             run(&log, async move {
-                let db = Db::new(&database, COMMAND_TIMEOUT)?;
-                db.migrate().await?;
-                outbox_command::run(&db, action).await
+                outbox_command::run(&Db::new(&database, COMMAND_TIMEOUT)?, action).await
             })
         }
     })
@@ -169,19 +167,18 @@ async fn migrate(database: DatabaseConfig) -> anyhow::Result<()> {
 
 /// Nobody should run on generated secrets without knowing.
 fn announce(embedded: &Embedded) {
-    let folder = embedded.folder.display();
-    if embedded.created.is_empty() {
-        warn!("NO DATABASE_URL: RUNNING ON THE EMBEDDED DEFAULT in {folder}/, not for production");
+    let created: Vec<_> = embedded
+        .created
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    let generated = if created.is_empty() {
+        String::new()
     } else {
-        let created: Vec<_> = embedded
-            .created
-            .iter()
-            .map(|path| path.display().to_string())
-            .collect();
-        warn!(
-            "NO DATABASE_URL: RUNNING ON THE EMBEDDED DEFAULT in {folder}/, not for production; \
-             GENERATED {} AND THE DATABASE {folder}/auth.db",
-            created.join(", ")
-        );
-    }
+        format!("; GENERATED {}", created.join(", "))
+    };
+    warn!(
+        "NO DATABASE_URL: RUNNING ON THE EMBEDDED DEFAULT in {}/, not for production{generated}",
+        embedded.folder.display()
+    );
 }

@@ -25,7 +25,7 @@ pub struct Args {
     /// Where gRPC listens; port 0 picks a free one [default: 127.0.0.1:50051]
     #[arg(long, env, value_name = "IP:PORT", help_heading = "Server")]
     pub grpc_addr: Option<String>,
-    /// Where /metrics, /livez and /readyz listen [default: 127.0.0.1:9464]
+    /// Where /livez and /readyz are answered [default: 127.0.0.1:9464]
     #[arg(long, env, value_name = "IP:PORT", help_heading = "Server")]
     pub admin_addr: Option<String>,
     /// The longest a call may take, above 0s and at most 1h [default: 10s]

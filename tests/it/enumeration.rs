@@ -28,6 +28,9 @@ use crate::harness::{
 
 const LOGIN: &str = "/realchat.auth.v1.AuthService/Login";
 const ALPHA: f64 = 1e-6;
+/// A login that pays for no hash takes next to no time.
+const SEEN_PART: f64 = 0.9;
+const MOST_BATCHES: usize = 5;
 
 /// A kind of login that must not succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,29 +118,47 @@ struct Samples {
 }
 
 impl Samples {
-    /// `rounds` logins of each kind, in random order.
+    /// `rounds` logins of each kind, in random order; more on a machine so noisy that a
+    /// skipped hash could not be seen among so few.
     async fn take(service: &Service, kinds: &[Kind], rounds: usize) -> Self {
+        accounts(service, MOST_BATCHES * rounds).await;
         let connection = RawConnection::open(service.addr).await;
         let mut chance = Chance::new();
-        let (mut times, mut answers) = (Vec::new(), BTreeSet::new());
+        let mut samples = Self {
+            times: Vec::new(),
+            answers: BTreeSet::new(),
+        };
         // The first answers also pay for caches.
         for n in 0..3 {
             login(&connection, Kind::MalformedEmail, n).await;
         }
-        for n in 0..rounds {
+        for n in 0..MOST_BATCHES * rounds {
+            if n > 0 && n % rounds == 0 && kinds.iter().all(|kind| samples.suffice_for(*kind)) {
+                break;
+            }
             let mut order = kinds.to_vec();
             chance.shuffle(&mut order);
             for kind in order {
                 let started = Instant::now();
                 let answer = login(&connection, kind, n).await;
-                times.push((kind, started.elapsed().as_secs_f64() * 1e3));
-                answers.insert(answer.fingerprint());
-                let status = answer.status().expect("a status");
-                let expected = (Code::Unauthenticated, "INVALID_CREDENTIALS".to_owned());
-                assert_eq!(reason(&status), expected, "{kind:?}");
+                samples.add(kind, started.elapsed(), &answer);
             }
         }
-        Self { times, answers }
+        samples
+    }
+
+    fn add(&mut self, kind: Kind, time: Duration, answer: &Answer) {
+        self.times.push((kind, time.as_secs_f64() * 1e3));
+        self.answers.insert(answer.fingerprint());
+        let status = answer.status().expect("a status");
+        let expected = (Code::Unauthenticated, "INVALID_CREDENTIALS".to_owned());
+        assert_eq!(reason(&status), expected, "{kind:?}");
+    }
+
+    /// Whether there is an answer already: a difference, or enough to have seen one.
+    fn suffice_for(&self, kind: Kind) -> bool {
+        let (a, b) = (self.of(Kind::KnownWrong), self.of(kind));
+        p_value(&a, &b) <= ALPHA || detectable(&a, &b) < SEEN_PART * median(&a)
     }
 
     fn of(&self, kind: Kind) -> Vec<f64> {
@@ -145,8 +166,7 @@ impl Samples {
         times.map(|(_, time)| *time).collect()
     }
 
-    /// Asserts that two kinds take equally long, and that a login which pays for no hash,
-    /// and so takes next to no time, would have been seen.
+    /// Asserts that two kinds take equally long, and that a skipped hash would have been seen.
     fn assert_alike(&self, one: Kind, other: Kind) {
         let (a, b) = (self.of(one), self.of(other));
         let p = p_value(&a, &b);
@@ -159,7 +179,7 @@ impl Samples {
         );
         assert!(p > ALPHA, "{one:?} and {other:?} differ: p = {p:e}");
         assert!(
-            seen < 0.9 * whole,
+            seen < SEEN_PART * whole,
             "the test is blind: it sees {seen} of {whole} ms"
         );
     }
@@ -173,7 +193,6 @@ async fn login(connection: &RawConnection, kind: Kind, n: usize) -> Answer {
 both! {
     async fn an_unknown_user_answers_like_a_wrong_password(service: Service) {
         let rounds = soak(30, 600);
-        accounts(&service, rounds).await;
         let samples = Samples::take(&service, &Kind::ALL, rounds).await;
 
         assert_eq!(samples.answers.len(), 1, "{:#?}", samples.answers);
@@ -193,7 +212,6 @@ both! {
 
     async fn it_does_so_while_others_wait_for_a_hash_too(service: Service) {
         let rounds = soak(30, 400);
-        accounts(&service, rounds).await;
         let stop = CancellationToken::new();
         let crowd = crowd(&service, 2, &stop);
         let kinds = [Kind::KnownWrong, Kind::UnknownWrong];
@@ -224,7 +242,7 @@ both! {
                 }
                 unreachable!("a loop without end")
             };
-            let status = tokio::time::timeout(Duration::from_secs(60), refused).await;
+            let status = tokio::time::timeout(Duration::from_mins(1), refused).await;
             let status = status.expect("the queue is full now and then");
             assert_eq!(reason(&status).1, "OVERLOADED", "{kind:?}");
             assert_eq!(status.message(), "too many logins are waiting, try again later");
@@ -259,10 +277,12 @@ fn p_value(a: &[f64], b: &[f64]) -> f64 {
 
 #[expect(clippy::cast_precision_loss, reason = "counts are small")]
 fn z_value(a: &[f64], b: &[f64]) -> f64 {
-    let less = a.iter().map(|x| b.iter().filter(|y| x < y).count());
-    let u = less.sum::<usize>() as f64;
-    let (n, m) = (a.len() as f64, b.len() as f64);
-    (u - n * m / 2.0) / (n * m * (n + m + 1.0) / 12.0).sqrt()
+    let less = a
+        .iter()
+        .map(|one| b.iter().filter(|other| one < other).count());
+    let pairs = (a.len() * b.len()) as f64;
+    let variance = pairs * (a.len() + b.len() + 1) as f64 / 12.0;
+    (less.sum::<usize>() as f64 - pairs / 2.0) / variance.sqrt()
 }
 
 /// The smallest delay of `b` or of `a` that would be an alarm on these samples.

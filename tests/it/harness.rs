@@ -1,12 +1,17 @@
 //! Starts the service as a test needs it: in this process with a clock that the test
 //! moves, or as a process of its own.
 
+mod bare;
 mod chance;
 mod database;
 mod kafka;
+mod probes;
 mod process;
 mod process_memory;
+mod proxy;
 mod raw;
+mod rows;
+mod sessions;
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -22,12 +27,16 @@ use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
 pub use self::{
+    bare::BareConnection,
     chance::{Chance, soak},
     database::{Backend, TestDatabase},
     kafka::{Kafka, Record},
     process::Process,
     process_memory::{Needles, memory_of},
+    proxy::Proxy,
     raw::{Answer, RawConnection, framed},
+    rows::{bytes_of, hex_of},
+    sessions::{Session, TokenParts, crc32, malformed_tokens},
 };
 
 /// A password that the policy accepts.
@@ -268,4 +277,28 @@ pub fn reason(status: &Status) -> (Code, String) {
         .expect("every error has ErrorInfo");
     assert_eq!(info.domain, "auth.realchat");
     (status.code(), info.reason)
+}
+
+/// Code, reason and text of an error from the service: what a client can see at a glance.
+pub fn told(status: &Status) -> String {
+    let (code, reason) = reason(status);
+    format!("{code:?} {reason}: {}", status.message())
+}
+
+/// The one field that a request got wrong, and what is wrong with it.
+pub fn violation(status: &Status) -> (String, String) {
+    assert_eq!(
+        reason(status),
+        (Code::InvalidArgument, "INVALID_ARGUMENT".to_owned())
+    );
+    let bad_request = status.get_details_bad_request().expect("a BadRequest");
+    let [violation] = &bad_request.field_violations[..] else {
+        panic!("{bad_request:?}")
+    };
+    (violation.field.clone(), violation.description.clone())
+}
+
+/// When the service wants to be asked again.
+pub fn retry_after(status: &Status) -> Option<Duration> {
+    status.get_details_retry_info()?.retry_delay
 }

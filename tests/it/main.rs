@@ -1,9 +1,26 @@
 //! Everything that is not pure, through the real server with a real client, on SQLite and
 //! on Postgres, and on a real Kafka. `tests/run` starts what these tests need.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, as it should"
+)]
+
 mod enumeration;
+mod errors;
 mod harness;
 mod hostile;
+mod housekeeping;
+mod kafka;
+mod keys;
+mod lifecycle;
+mod login;
+mod logout;
+mod migrations;
+mod outage;
+mod outbox;
 mod plaintext;
+mod refresh;
+mod register;
+mod server;
 mod session_model;
-mod smoke;

@@ -376,7 +376,7 @@ async fn half_a_frame(addr: SocketAddr, content: &str) -> TcpStream {
 }
 
 /// How many connections the process has not closed yet: whatever is bound to its port, but
-/// the listener (0A) and what only the kernel still knows (06, TIME_WAIT).
+/// the listener (0A) and what only the kernel still knows (06, `TIME_WAIT`).
 fn connections(addr: SocketAddr) -> usize {
     let port = format!(":{:04X}", addr.port());
     let table = fs::read_to_string("/proc/net/tcp").expect("Linux");

@@ -21,11 +21,10 @@ use tokio::{runtime::Handle, sync::Barrier, task::JoinSet};
 use tonic::{Code, Status, transport::Channel};
 
 use crate::harness::{
-    Backend, Chance, RawConnection, START, Service, TestDatabase, both, connect, framed, logout,
-    reason, refresh, refused, register, soak,
+    Backend, Chance, RawConnection, START, Service, TestDatabase, both, connect, framed, hex_of,
+    logout, reason, refresh, refused, register, soak,
 };
 
-const SECOND: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_hours(24);
 const MAX: Duration = Duration::from_hours(72);
 const RETRY_WINDOW: Duration = Duration::from_secs(30);
@@ -52,7 +51,7 @@ enum Step {
         age: usize,
     },
     Advance(Duration),
-    StepBack(Duration),
+    TurnBack(Duration),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -73,7 +72,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Forge),
         1 => age().prop_map(|age| Step::Logout { age }),
         6 => time().prop_map(Step::Advance),
-        3 => time().prop_map(Step::StepBack),
+        3 => time().prop_map(Step::TurnBack),
     ]
 }
 
@@ -175,7 +174,7 @@ impl<'a> Play<'a> {
         let now = self.service.clock.now();
         match step {
             Step::Advance(by) => self.service.clock.set(now + by),
-            Step::StepBack(by) => self.service.clock.set(now - by),
+            Step::TurnBack(by) => self.service.clock.set(now - by),
             Step::Refresh { age } => self.race(age, 1).await?,
             Step::Race { age, calls } => self.race(age, calls).await?,
             Step::RaceLogout { age, calls } => self.race_logout(age, calls).await?,
@@ -256,7 +255,7 @@ impl<'a> Play<'a> {
         Ok(())
     }
 
-    /// The new refresh tokens, `None` for INVALID_TOKEN; any other answer is a failure.
+    /// The new refresh tokens, `None` for `INVALID_TOKEN`; any other answer is a failure.
     async fn refresh_at_once(
         &self,
         token: &str,
@@ -536,7 +535,7 @@ async fn insert_sessions(
         Backend::Postgres => format!("timestamptz '{time}'"),
     };
     let bytes = |bytes: &[u8]| {
-        let hex = hex(&Sha256::digest(bytes));
+        let hex = hex_of(&Sha256::digest(bytes));
         match database.backend() {
             Backend::Sqlite => format!("x'{hex}'"),
             Backend::Postgres => format!(r"bytea '\x{hex}'"),
@@ -550,11 +549,12 @@ async fn insert_sessions(
             bytes(&token.handle),
             bytes(&token.secret),
         );
-        sql += &format!(
+        let insert = format!(
             "INSERT INTO sessions (id, user_id, handle_hash, token_hash, generation, created_at, \
              rotated_at, expires_at, ends_at) SELECT {id}, id, {handle}, {secret}, 1, {start}, \
              {start}, {expires}, {ends} FROM users;"
         );
+        sql.push_str(&insert);
     }
     database.execute(&sql).await;
 }
@@ -588,10 +588,6 @@ fn literal(database: &TestDatabase, id: &str) -> String {
         Backend::Sqlite => format!("x'{id}'"),
         Backend::Postgres => format!("uuid '{id}'"),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn unhex(hex: &str) -> Vec<u8> {

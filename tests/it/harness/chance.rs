@@ -2,7 +2,7 @@
 
 use std::env;
 
-/// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators).
+/// `SplitMix64` (Steele, Lea, Flood: Fast splittable pseudorandom number generators).
 pub struct Chance(u64);
 
 impl Chance {

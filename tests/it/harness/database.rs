@@ -1,11 +1,12 @@
 //! A database of its own for each test.
 
-use std::{env, path::PathBuf, sync::Arc};
+use std::{env, path::PathBuf, sync::Arc, time::Duration};
 
 use diesel::{
     Connection as _, RunQueryDsl as _, SqliteConnection, connection::SimpleConnection as _,
 };
 use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::NoTls;
 
 use super::skip;
@@ -26,7 +27,7 @@ pub struct TestDatabase(Arc<Inner>);
 enum Inner {
     Sqlite(TempDir),
     Postgres {
-        server: tokio_postgres::Config,
+        server: Box<tokio_postgres::Config>,
         url: String,
         name: String,
     },
@@ -48,7 +49,11 @@ impl TestDatabase {
                 let (base, parameters) = server_url.split_once('?').unwrap_or((&server_url, ""));
                 let (base, _) = base.rsplit_once('/').expect("a URL with a database");
                 let url = format!("{base}/{name}?{parameters}");
-                Inner::Postgres { server, url, name }
+                Inner::Postgres {
+                    server: Box::new(server),
+                    url,
+                    name,
+                }
             }
         };
         Some(Self(Arc::new(inner)))
@@ -91,6 +96,25 @@ impl TestDatabase {
             .expect("a number")
             .parse()
             .expect("a number")
+    }
+
+    /// Waits, for at most a minute, until a query returns this number.
+    pub async fn wait_for(&self, sql: &str, number: i64) {
+        let reached = async {
+            while self.count(sql).await != number {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let in_time = timeout(Duration::from_mins(1), reached).await.is_ok();
+        assert!(in_time, "{sql} is not {number}");
+    }
+
+    /// One of two pieces of SQL, whichever this database understands.
+    pub fn dialect<'a>(&self, sqlite: &'a str, postgres: &'a str) -> &'a str {
+        match self.backend() {
+            Backend::Sqlite => sqlite,
+            Backend::Postgres => postgres,
+        }
     }
 
     /// The one text, or NULL, that a query returns (cast it to TEXT). No row is `None` too.

@@ -102,7 +102,7 @@ impl Kafka {
                 sleep(Duration::from_millis(50)).await;
             }
         };
-        timeout(Duration::from_secs(60), waiting)
+        timeout(Duration::from_mins(1), waiting)
             .await
             .expect("the records arrive")
     }

@@ -15,6 +15,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use super::{JWT_SECRET, TestDatabase};
+
 /// A running `auth-service`, killed when it is dropped.
 pub struct Process {
     child: Child,
@@ -40,12 +42,27 @@ impl Process {
         Self { child, log }
     }
 
+    /// Starts it on a database, on free ports, with these further variables (they win over
+    /// the harness's own).
+    pub fn serve(database: &TestDatabase, variables: &[(&str, &str)]) -> Self {
+        let url = database.url();
+        let defaults = [
+            ("DATABASE_URL", url.as_str()),
+            ("GRPC_ADDR", "127.0.0.1:0"),
+            ("ADMIN_ADDR", "127.0.0.1:0"),
+            ("JWT_SECRET", JWT_SECRET),
+            ("BCRYPT_COST", "10"),
+        ];
+        let variables = [&defaults, variables].concat();
+        Self::start(&std::env::temp_dir(), &[], &variables)
+    }
+
     /// Runs it to its end, within a minute.
     pub async fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
         let output = command(folder, arguments, variables)
             .kill_on_drop(true)
             .output();
-        timeout(Duration::from_secs(60), output)
+        timeout(Duration::from_mins(1), output)
             .await
             .expect("it ends")
             .expect("the binary runs")
@@ -61,20 +78,15 @@ impl Process {
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        match timeout(Duration::from_secs(60), found).await {
-            Ok(line) => line,
-            Err(_) => panic!("no {text:?} in the log: {:#?}", self.log()),
-        }
+        let Ok(line) = timeout(Duration::from_mins(1), found).await else {
+            panic!("no {text:?} in the log: {:#?}", self.log())
+        };
+        line
     }
 
     /// Where it serves gRPC, once it does.
     pub async fn grpc_addr(&self) -> SocketAddr {
         self.addr("grpc").await
-    }
-
-    /// Where it answers probes, once it does.
-    pub async fn admin_addr(&self) -> SocketAddr {
-        self.addr("admin").await
     }
 
     async fn addr(&self, field: &str) -> SocketAddr {

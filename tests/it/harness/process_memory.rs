@@ -16,7 +16,7 @@ use base64::{
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
 
-use super::skip;
+use super::{hex_of, skip};
 
 const PIECE: usize = 16;
 
@@ -32,7 +32,7 @@ pub struct Needles {
 impl Needles {
     /// Adds a secret of at least 16 bytes, as it is and as hex and base64 of it.
     pub fn add(&mut self, name: impl Into<String>, secret: &[u8]) {
-        let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex_of(secret);
         self.names.push(name.into());
         self.beginnings.resize(1 << 16, false);
         for form in [

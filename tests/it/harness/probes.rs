@@ -1,0 +1,53 @@
+//! Whether the service says that it serves.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+use tonic::{Code, Status};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use super::Service;
+
+impl Service {
+    /// What `grpc.health.v1` says of a service, or with an empty name of the process.
+    pub async fn health(&self, name: &str) -> Result<ServingStatus, Status> {
+        let request = HealthCheckRequest {
+            service: name.to_owned(),
+        };
+        let answer = HealthClient::new(self.channel()).check(request).await?;
+        Ok(answer.into_inner().status())
+    }
+
+    /// Waits, for at most a minute, until health says so of the process.
+    pub async fn wait_for_health(&self, expected: ServingStatus) {
+        let waiting = async {
+            while self.health("").await.map_err(|status| status.code()) != Ok::<_, Code>(expected) {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(Duration::from_mins(1), waiting)
+            .await
+            .expect("health tells the state of the service");
+    }
+
+    /// The status and the body of the answer to `GET path` on the operators' port.
+    pub async fn probe(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.admin_addr)
+            .await
+            .expect("the port is open");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("answered");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("HTTP");
+        let status = head.split(' ').nth(1).expect("a status line");
+        (status.parse().expect("a status"), body.to_owned())
+    }
+}

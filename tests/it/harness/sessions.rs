@@ -1,0 +1,177 @@
+//! Sessions as a client has them, and refresh tokens as the design describes them, read
+//! and made without the service's own code.
+
+use auth_service::proto;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
+use tonic::Status;
+
+use super::{Service, login, logout, refresh, register};
+
+/// A session that a test started.
+pub struct Session {
+    /// Its id.
+    pub id: String,
+    /// Whose it is.
+    pub user_id: String,
+    /// Its first tokens.
+    pub tokens: proto::TokenPair,
+}
+
+impl Service {
+    /// Registers an account with a session.
+    pub async fn sign_up(&self, email: &str) -> Session {
+        let request = proto::RegisterRequest {
+            start_session: true,
+            ..register(email)
+        };
+        let answer = self.client().register(request).await.unwrap().into_inner();
+        Session {
+            id: answer.session_id,
+            user_id: answer.user_id,
+            tokens: answer.tokens.expect("a session was wanted"),
+        }
+    }
+
+    /// Starts another session.
+    pub async fn sign_in(&self, email: &str) -> Session {
+        let answer = self.client().login(login(email)).await.unwrap();
+        let answer = answer.into_inner();
+        Session {
+            id: answer.session_id,
+            user_id: answer.user_id,
+            tokens: answer.tokens.expect("a login has tokens"),
+        }
+    }
+
+    /// Exchanges a refresh token.
+    pub async fn refresh(&self, token: &str) -> Result<proto::TokenPair, Status> {
+        let answer = self.client().refresh(refresh(token)).await?;
+        Ok(answer.into_inner().tokens.expect("a refresh has tokens"))
+    }
+
+    /// Logs out with a refresh token.
+    pub async fn log_out(&self, token: &str) -> Result<(), Status> {
+        self.client().logout(logout(token)).await.map(|_| ())
+    }
+}
+
+/// What a refresh token is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenParts {
+    /// Names the session.
+    pub handle: Vec<u8>,
+    /// Changes with every rotation.
+    pub secret: Vec<u8>,
+}
+
+impl TokenParts {
+    /// Takes a token apart, and insists that it is as the design says.
+    pub fn of(text: &str) -> Self {
+        let encoded = text.strip_prefix("rcr_").expect("the prefix");
+        let bytes = BASE64URL.decode(encoded).expect("unpadded base64url");
+        assert_eq!(bytes.len(), 16 + 32 + 4);
+        let (body, checksum) = bytes.split_at(48);
+        assert_eq!(checksum, crc32(body).to_be_bytes());
+        let (handle, secret) = body.split_at(16);
+        Self {
+            handle: handle.to_vec(),
+            secret: secret.to_vec(),
+        }
+    }
+
+    /// The token's text, with a right checksum whatever the parts are.
+    pub fn text(&self) -> String {
+        let body = [&*self.handle, &*self.secret].concat();
+        let checksum = crc32(&body).to_be_bytes();
+        let encoded = BASE64URL.encode([&*body, &checksum].concat());
+        format!("rcr_{encoded}")
+    }
+}
+
+/// CRC-32/ISO-HDLC, bit by bit as its definition goes.
+pub fn crc32(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            let polynomial = if crc & 1 == 1 { 0xedb8_8320 } else { 0 };
+            crc = (crc >> 1) ^ polynomial;
+        }
+    }
+    !crc
+}
+
+/// What is no refresh token, most of it made from one that is, and what is wrong with it.
+pub fn malformed_tokens(session: &Session) -> Vec<(&'static str, String)> {
+    let token = &session.tokens.refresh_token;
+    let (prefix, encoded) = token.split_at(4);
+    let parts = TokenParts::of(token);
+    let with_secret = |secret: &[u8]| TokenParts {
+        secret: secret.to_vec(),
+        ..parts.clone()
+    };
+    let mut wrong_checksum = BASE64URL.decode(encoded).unwrap();
+    *wrong_checksum.last_mut().unwrap() ^= 1;
+    // 52 bytes leave four bits of the last character unused: they must be zero.
+    let stray_bits = match encoded.chars().last().unwrap() {
+        'A' => 'B',
+        'Q' => 'R',
+        'g' => 'h',
+        'w' => 'x',
+        last => panic!("{last} has stray bits already"),
+    };
+    vec![
+        ("no prefix", encoded.to_owned()),
+        ("another prefix", format!("rct_{encoded}")),
+        ("the prefix in capitals", format!("RCR_{encoded}")),
+        ("nothing but the prefix", prefix.to_owned()),
+        ("all lower case", token.to_ascii_lowercase()),
+        ("all upper case", token.to_ascii_uppercase()),
+        (
+            "a body in lower case",
+            format!("rcr_{}", encoded.to_ascii_lowercase()),
+        ),
+        (
+            "a body in upper case",
+            format!("rcr_{}", encoded.to_ascii_uppercase()),
+        ),
+        (
+            "a wrong checksum",
+            format!("rcr_{}", BASE64URL.encode(wrong_checksum)),
+        ),
+        ("a byte missing", with_secret(&parts.secret[1..]).text()),
+        (
+            "a byte too many",
+            with_secret(&[&*parts.secret, &[0]].concat()).text(),
+        ),
+        ("a character missing", token[..token.len() - 1].to_owned()),
+        ("a character too many", format!("{token}A")),
+        ("padding", format!("{token}==")),
+        (
+            "stray bits at the end",
+            format!("{}{stray_bits}", &token[..token.len() - 1]),
+        ),
+        (
+            "the standard alphabet",
+            with_secret(&[0xff; 32]).text().replace('_', "/"),
+        ),
+        (
+            "the standard alphabet after the prefix",
+            format!(
+                "rcr_{}",
+                with_secret(&[0xff; 32]).text()[4..].replace('_', "/")
+            ),
+        ),
+        ("a space before", format!(" {token}")),
+        ("a space after", format!("{token} ")),
+        ("a line feed after", format!("{token}\n")),
+        ("a space within", format!("rcr_ {encoded}")),
+        ("a NUL after", format!("{token}\0")),
+        ("two tokens", format!("{token}{token}")),
+        ("white space", " ".to_owned()),
+        ("junk", "junk".to_owned()),
+        ("junk that is no ASCII", "rcr_🦀".to_owned()),
+        ("much junk", format!("rcr_{}", "A".repeat(20_000))),
+        ("an access token", session.tokens.access_token.clone()),
+    ]
+}

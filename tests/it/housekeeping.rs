@@ -1,0 +1,174 @@
+//! Housekeeping deletes the sessions that ended a while ago, and no other.
+
+use std::time::Duration;
+
+use auth_service::{app::housekeeping::sweep, clock::Timestamp, db::Db};
+use tonic::Code;
+use uuid::Uuid;
+
+use crate::harness::{START, Service, TestDatabase, both, config, reason, refused};
+
+const HOUR: Duration = Duration::from_hours(1);
+const MICROSECOND: Duration = Duration::from_micros(1);
+/// How long an ended session is kept.
+const RETENTION: Duration = Duration::from_hours(24);
+
+/// A second pool on the service's database, as another replica has.
+fn db(database: &TestDatabase) -> Db {
+    let config = config(database, &[]);
+    Db::new(&config.database, Duration::from_secs(5)).expect("a pool")
+}
+
+/// A session's row.
+struct Row {
+    sliding_end: Timestamp,
+    absolute_end: Timestamp,
+    revoked: Option<Timestamp>,
+}
+
+const FAR: Duration = Duration::from_hours(10_000);
+
+impl Row {
+    /// One that lives for long.
+    fn live() -> Self {
+        Self {
+            sliding_end: START + FAR,
+            absolute_end: START + FAR,
+            revoked: None,
+        }
+    }
+
+    fn expired(at: Timestamp) -> Self {
+        Self {
+            sliding_end: at,
+            ..Self::live()
+        }
+    }
+
+    fn at_its_absolute_end(at: Timestamp) -> Self {
+        Self {
+            absolute_end: at,
+            ..Self::live()
+        }
+    }
+
+    fn revoked(at: Timestamp) -> Self {
+        Self {
+            revoked: Some(at),
+            ..Self::live()
+        }
+    }
+}
+
+/// Inserts rows for the one user there is, with ids in no order; their ids.
+async fn insert(database: &TestDatabase, rows: &[Row]) -> Vec<String> {
+    // The random end of a UUIDv7 comes first.
+    let new_id = |_| Uuid::from_u128(Uuid::now_v7().as_u128().swap_bytes()).to_string();
+    let ids: Vec<_> = rows.iter().map(new_id).collect();
+    let user = database
+        .text(&format!("SELECT {} FROM users", database.hex("id")))
+        .await;
+    let user_id = database.id(&user.expect("a user"));
+    let start = database.time(START);
+    let values: Vec<_> = rows
+        .iter()
+        .zip(&ids)
+        .map(|(row, id)| {
+            let hash = database.bytes(id.as_bytes());
+            let (expires_at, ends_at) = (
+                database.time(row.sliding_end),
+                database.time(row.absolute_end),
+            );
+            let revoked_at = row.revoked.map(|at| database.time(at));
+            let revoked_at = revoked_at.as_deref().unwrap_or("NULL");
+            let id = database.id(id);
+            format!(
+                "({id}, {user_id}, {hash}, {hash}, 1, {start}, {start}, {expires_at}, {ends_at}, \
+                 {revoked_at})"
+            )
+        })
+        .collect();
+    let columns = "id, user_id, handle_hash, token_hash, generation, created_at, rotated_at, \
+                   expires_at, ends_at, revoked_at";
+    let values = values.join(", ");
+    database
+        .execute(&format!("INSERT INTO sessions ({columns}) VALUES {values}"))
+        .await;
+    ids
+}
+
+/// The ids of all sessions, sorted.
+async fn remaining(database: &TestDatabase) -> Vec<String> {
+    let sql = format!("SELECT {} FROM sessions", database.hex("id"));
+    let ids = database.texts(&sql).await.into_iter().flatten();
+    sorted(ids)
+}
+
+fn sorted(ids: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut ids: Vec<_> = ids.into_iter().map(|id| id.replace('-', "")).collect();
+    ids.sort();
+    ids
+}
+
+both! {
+    async fn sessions_are_deleted_a_day_after_they_ended(service: Service) {
+        let first = service.sign_up("ana@example.com").await;
+        let ends: [fn(Timestamp) -> Row; 3] =
+            [Row::expired, Row::at_its_absolute_end, Row::revoked];
+        let now = START + HOUR;
+        let database = &service.database;
+        let gone = ends.map(|end| end(now - RETENTION - MICROSECOND));
+        insert(database, &gone).await;
+        let mut kept = insert(database, &ends.map(|end| end(now - RETENTION))).await;
+        kept.extend(insert(database, &ends.map(|end| end(now - MICROSECOND))).await);
+        kept.extend(insert(database, &[Row::live()]).await);
+        kept.push(first.id);
+
+        assert_eq!(sweep(&db(database), now).await.unwrap(), 3);
+        assert_eq!(remaining(database).await, sorted(kept));
+        assert_eq!(sweep(&db(database), now).await.unwrap(), 0);
+    }
+
+    async fn a_sweep_walks_through_all_batches(service: Service) {
+        let first = service.sign_up("ana@example.com").await;
+        let database = &service.database;
+        // Three batches and a half, every third row alive.
+        let old = START - RETENTION - HOUR;
+        let rows: Vec<_> = (0..1740)
+            .map(|row| match row % 3 {
+                0 => Row::live(),
+                1 => Row::revoked(old),
+                _ => Row::expired(old),
+            })
+            .collect();
+        let ids = insert(database, &rows).await;
+        let mut kept: Vec<_> = ids.into_iter().step_by(3).collect();
+        kept.push(first.id);
+
+        assert_eq!(sweep(&db(database), START).await.unwrap(), 1160);
+        assert_eq!(remaining(database).await, sorted(kept));
+    }
+
+    async fn an_empty_table_is_swept_too(service: Service) {
+        assert_eq!(sweep(&db(&service.database), START).await.unwrap(), 0);
+    }
+
+    async fn a_deleted_session_is_an_unknown_one(service: Service) {
+        let session = service.sign_up("ana@example.com").await;
+        let other = service.sign_in("ana@example.com").await;
+        let database = &service.database;
+        service.log_out(&session.tokens.refresh_token).await.unwrap();
+        let events = database.events().await.len();
+
+        service.clock.set(START + RETENTION - HOUR);
+        let other = service.refresh(&other.tokens.refresh_token).await.unwrap();
+        service.clock.set(START + RETENTION + HOUR);
+        assert_eq!(sweep(&db(database), START + RETENTION + HOUR).await.unwrap(), 1);
+
+        let status = refused(service.refresh(&session.tokens.refresh_token).await);
+        assert_eq!(reason(&status), (Code::Unauthenticated, "INVALID_TOKEN".to_owned()));
+        service.log_out(&session.tokens.refresh_token).await.unwrap();
+        service.refresh(&other.refresh_token).await.expect("the live one is still there");
+        assert_eq!(database.events().await.len(), events, "deleting is no event");
+    }
+}

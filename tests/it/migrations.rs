@@ -1,0 +1,105 @@
+//! The schema: made once however many start, the same on both databases, never downgraded.
+
+use std::{env, fs, process::Output, sync::Arc};
+
+use auth_service::clock::ManualClock;
+use futures::future::join_all;
+
+use crate::harness::{Backend, Process, START, TestDatabase, both, build};
+
+const APPLIED: &str = "SELECT count(*) FROM __diesel_schema_migrations";
+
+/// How many migrations there are.
+fn known(backend: Backend) -> i64 {
+    let folder = match backend {
+        Backend::Sqlite => "migrations/sqlite",
+        Backend::Postgres => "migrations/postgres",
+    };
+    let folder = format!("{}/{folder}", env!("CARGO_MANIFEST_DIR"));
+    fs::read_dir(folder).unwrap().count().try_into().unwrap()
+}
+
+async fn migrate(database: &TestDatabase) -> Output {
+    let url = database.url();
+    Process::run(&env::temp_dir(), &["migrate"], &[("DATABASE_URL", &url)]).await
+}
+
+/// Every table with its columns, in order.
+async fn columns(database: &TestDatabase) -> Vec<String> {
+    let sql = database.dialect(
+        "SELECT t.name || '.' || c.name FROM sqlite_schema t, pragma_table_info(t.name) c
+         WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%' AND t.name NOT LIKE '__diesel%'",
+        "SELECT table_name || '.' || column_name FROM information_schema.columns
+         WHERE table_schema = 'public' AND table_name NOT LIKE '__diesel%'",
+    );
+    let mut columns: Vec<_> = database.texts(sql).await.into_iter().flatten().collect();
+    columns.sort();
+    columns
+}
+
+both! {
+    async fn ten_replicas_can_start_at_once_on_an_empty_database(database: TestDatabase) {
+        let starts = (0..10).map(|_| {
+            let database = database.clone();
+            tokio::spawn(async move {
+                let clock = Arc::new(ManualClock::new(START));
+                build(&database, clock, &["--password-threads", "1"])
+                    .await
+                    .map(drop)
+            })
+        });
+        for started in join_all(starts).await {
+            started.unwrap().unwrap();
+        }
+        assert_eq!(database.count(APPLIED).await, known(database.backend()));
+        assert_eq!(database.count("SELECT count(*) FROM outbox_lease").await, 1);
+    }
+
+    async fn ten_processes_can_migrate_at_once_and_again(database: TestDatabase) {
+        for _ in 0..2 {
+            for output in join_all((0..10).map(|_| migrate(&database))).await {
+                let stderr = String::from_utf8_lossy(&output.stderr);
+                assert_eq!(output.status.code(), Some(0), "{stderr}");
+            }
+            assert_eq!(database.count(APPLIED).await, known(database.backend()));
+            assert_eq!(database.count("SELECT count(*) FROM outbox_lease").await, 1);
+        }
+    }
+
+    async fn a_schema_that_is_newer_than_the_binary_is_refused(database: TestDatabase) {
+        assert_eq!(migrate(&database).await.status.code(), Some(0));
+        database
+            .execute("INSERT INTO __diesel_schema_migrations (version) VALUES ('20991231000001')")
+            .await;
+        let output = migrate(&database).await;
+        assert_eq!(output.status.code(), Some(1));
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            stderr.contains("20991231000001") && stderr.lines().count() == 1,
+            "{stderr}"
+        );
+
+        let clock = Arc::new(ManualClock::new(START));
+        let refused = build(&database, clock, &[])
+            .await
+            .err()
+            .expect("the start is refused");
+        assert!(refused.to_string().contains("20991231000001"), "{refused}");
+        let mut process = Process::serve(&database, &[]);
+        assert_eq!(process.exit_code().await, Some(1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_databases_have_the_same_tables_and_columns() {
+    let mut schemas = Vec::new();
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let Some(database) = TestDatabase::create(backend).await else {
+            return;
+        };
+        assert_eq!(migrate(&database).await.status.code(), Some(0));
+        schemas.push(columns(&database).await);
+    }
+    assert!(schemas[0].contains(&"outbox_events.payload".to_owned()));
+    assert_eq!(schemas[0], schemas[1]);
+}

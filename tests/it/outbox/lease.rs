@@ -1,0 +1,112 @@
+//! One of many pollers publishes.
+
+use std::{sync::Arc, time::Duration};
+
+use auth_service::{
+    clock::ManualClock,
+    outbox::{Outcome, Poller, publisher::Publisher},
+};
+use futures::future::join_all;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::{Fake, db, end_lease, poller, sign_up};
+use crate::harness::{START, Service, both};
+
+both! {
+    async fn one_of_two_pollers_publishes_until_it_is_stopped(service: Service) {
+        let fake = Arc::new(Fake::default());
+        let (mut first, mut second) = (
+            poller(&service.database, &fake),
+            poller(&service.database, &fake),
+        );
+        assert_eq!(first.tick().await.unwrap(), Outcome::Idle);
+        sign_up(&service, "ana@example.com").await;
+        assert_eq!(second.tick().await.unwrap(), Outcome::Standby);
+        assert_eq!(second.tick().await.unwrap(), Outcome::Standby);
+        assert_eq!(first.tick().await.unwrap(), Outcome::Progress);
+
+        let stopped = CancellationToken::new();
+        stopped.cancel();
+        first.run(stopped).await;
+        assert_eq!(second.tick().await.unwrap(), Outcome::Idle);
+    }
+
+    async fn of_many_pollers_that_start_at_once_one_gets_the_lease(service: Service) {
+        let fake = Arc::new(Fake::default());
+        let mut pollers: Vec<_> = (0..8).map(|_| poller(&service.database, &fake)).collect();
+        let outcomes = join_all(pollers.iter_mut().map(Poller::tick)).await;
+        let idle = outcomes
+            .into_iter()
+            .filter(|outcome| matches!(outcome, Ok(Outcome::Idle)));
+        assert_eq!(idle.count(), 1);
+    }
+
+    async fn a_lease_that_ran_out_is_taken_over(service: Service) {
+        let fake = Arc::new(Fake::default());
+        let (mut first, mut second) = (
+            poller(&service.database, &fake),
+            poller(&service.database, &fake),
+        );
+        first.tick().await.unwrap();
+        assert_eq!(second.tick().await.unwrap(), Outcome::Standby);
+        end_lease(&service.database).await;
+        assert_eq!(second.tick().await.unwrap(), Outcome::Idle);
+        // The first one, once stopped, does not take it away from the second.
+        let stopped = CancellationToken::new();
+        stopped.cancel();
+        first.run(stopped).await;
+        let mut third = poller(&service.database, &fake);
+        assert_eq!(third.tick().await.unwrap(), Outcome::Standby);
+    }
+
+    async fn the_clock_of_the_database_decides_about_the_lease(service: Service) {
+        let fake = Arc::new(Fake::default());
+        let mut first = poller(&service.database, &fake);
+        first.tick().await.unwrap();
+        let hundred_years = Duration::from_hours(24 * 365 * 100);
+        let mut ahead = Poller::new(
+            db(&service.database),
+            Arc::clone(&fake) as Arc<dyn Publisher>,
+            Arc::new(ManualClock::new(START + hundred_years)),
+            Arc::new(Notify::new()),
+        );
+        assert_eq!(ahead.tick().await.unwrap(), Outcome::Standby);
+        let now = service
+            .database
+            .dialect("CAST(unixepoch('subsec') * 1000000 AS INTEGER)", "now()");
+        let until = service
+            .database
+            .dialect("+ 15000000", "+ interval '15 seconds'");
+        let in_time = format!(
+            "SELECT count(*) FROM outbox_lease WHERE expires_at > {now} AND expires_at <= {now} {until}"
+        );
+        assert_eq!(service.database.count(&in_time).await, 1);
+    }
+
+    async fn a_running_poller_renews_its_lease_and_releases_it_at_the_end(service: Service) {
+        let fake = Arc::new(Fake::default());
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(poller(&service.database, &fake).run(stop.clone()));
+        let zero = service.database.dialect("0", "'epoch'");
+        service
+            .database
+            .wait_for(
+                &format!("SELECT count(*) FROM outbox_lease WHERE expires_at > {zero}"),
+                1,
+            )
+            .await;
+        let until = service
+            .database
+            .text("SELECT CAST(expires_at AS TEXT) FROM outbox_lease")
+            .await
+            .unwrap();
+        let later =
+            format!("SELECT count(*) FROM outbox_lease WHERE CAST(expires_at AS TEXT) > '{until}'");
+        service.database.wait_for(&later, 1).await;
+        stop.cancel();
+        running.await.unwrap();
+        let released = format!("SELECT count(*) FROM outbox_lease WHERE expires_at = {zero}");
+        assert_eq!(service.database.count(&released).await, 1);
+    }
+}

@@ -1,0 +1,118 @@
+//! The running poller: what wakes it and what it survives.
+
+use std::{sync::Arc, time::Duration};
+
+use auth_service::{
+    auth::{Auth, Call, Email, Error, Issuer, Register, SessionLifetimes, SigningKey},
+    clock::ManualClock,
+    outbox::{Poller, publisher::Published},
+    password::{Hasher, HasherSettings, Password, Policy},
+};
+use futures::FutureExt as _;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{EVENTS, Fake, db, fault, poller, sign_up};
+use crate::harness::{PASSWORD, START, Service, TestDatabase, both, config};
+
+both! {
+    async fn a_running_poller_goes_on_after_faults_of_publisher_and_database(service: Service) {
+        sign_up(&service, "ana@example.com").await;
+        service
+            .database
+            .execute("ALTER TABLE outbox_lease RENAME TO hidden")
+            .await;
+        let fake = Arc::new(Fake::default());
+        fake.next(|_| Published::failed(fault()));
+        let stop = CancellationToken::new();
+        let mut poller = poller(&service.database, &fake);
+        poller.tick().await.unwrap_err();
+        let running = tokio::spawn(poller.run(stop.clone()));
+        service
+            .database
+            .execute("ALTER TABLE hidden RENAME TO outbox_lease")
+            .await;
+        service.database.wait_for(EVENTS, 0).await;
+        assert_eq!(fake.batches().len(), 2);
+        stop.cancel();
+        running.await.unwrap();
+    }
+
+    async fn an_idle_poller_listens_for_commits(service: Service) {
+        let wake = Arc::new(Notify::new());
+        let fake = Arc::new(Fake::default());
+        let clock = Arc::new(ManualClock::new(START));
+        let poller = Poller::new(db(&service.database), fake, clock, Arc::clone(&wake));
+        let running = tokio::spawn(poller.run(CancellationToken::new()));
+        // A notification that nobody takes stays: we can take it back ourselves.
+        let taken = async {
+            loop {
+                wake.notify_one();
+                tokio::task::yield_now().await;
+                if wake.notified().now_or_never().is_none() {
+                    break;
+                }
+            }
+        };
+        timeout(Duration::from_mins(1), taken)
+            .await
+            .expect("the poller takes a notification");
+        running.abort();
+    }
+
+    async fn a_commit_and_nothing_else_wakes_the_poller(service: Service) {
+        let auth = auth(&service.database);
+        let mut call = Call {
+            deadline: Instant::now() + Duration::from_mins(1),
+            traceparent: None,
+        };
+        auth.register(registration("ana@example.com"), &call)
+            .await
+            .unwrap_or_else(|e| panic!("{e}"));
+        assert!(auth.outbox.notified().now_or_never().is_some());
+        call.traceparent = Some("another".to_owned());
+        let again = auth.register(registration("ana@example.com"), &call).await;
+        assert!(matches!(again, Err(Error::EmailTaken)));
+        assert!(auth.outbox.notified().now_or_never().is_none());
+    }
+}
+
+fn auth(database: &TestDatabase) -> Auth {
+    let secret = config(database, &[]).tokens.secrets.current;
+    Auth {
+        db: db(database),
+        hasher: Hasher::start(HasherSettings {
+            cost: 10,
+            threads: 1.try_into().unwrap(),
+            max_wait: Duration::from_secs(9),
+        })
+        .unwrap(),
+        password_policy: Policy::new(2),
+        issuer: Issuer::new(
+            SigningKey::new(secret),
+            vec![],
+            "iss".to_owned(),
+            "aud".to_owned(),
+            Duration::from_mins(1),
+        ),
+        lifetimes: SessionLifetimes {
+            idle: Duration::from_mins(1),
+            max: Duration::from_mins(1),
+            retry_window: Duration::from_secs(30),
+        },
+        clock: Arc::new(ManualClock::new(START)),
+        outbox: Arc::new(Notify::new()),
+    }
+}
+
+fn registration(email: &str) -> Register {
+    Register {
+        email: Email::parse(email).unwrap(),
+        password: Password::new(PASSWORD.to_owned().into()),
+        start_session: false,
+        device_name: None,
+    }
+}

@@ -1,0 +1,131 @@
+//! What the server offers around the five calls, and what it does not accept.
+
+use auth_service::grpc::SERVICE_NAME;
+use prost::Message as _;
+use prost_types::FileDescriptorProto;
+use tonic::{Code, Request, client::Grpc, codegen::http::uri::PathAndQuery};
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_prost::ProstCodec;
+use tonic_reflection::pb::{v1, v1alpha};
+
+use crate::harness::{BareConnection, Service, both, login, reason, refused, register, violation};
+
+both! {
+    async fn a_message_of_200_kib_is_refused_and_the_connection_goes_on(service: Service) {
+        let mut client = BareConnection::open(service.addr).await.client();
+        let status = refused(client.login(login(&"x".repeat(200 * 1024))).await);
+        let expected = (Code::InvalidArgument, "INVALID_ARGUMENT".to_owned());
+        assert_eq!(reason(&status), expected, "{}", status.message());
+        client.register(register("ana@example.com")).await.expect("the same connection works");
+    }
+
+    async fn a_message_of_60_kib_reaches_the_service(service: Service) {
+        let status = refused(service.client().register(register(&"x".repeat(60 * 1024))).await);
+        assert_eq!(violation(&status).0, "email");
+    }
+
+    async fn headers_of_20_kib_are_refused_and_the_connection_goes_on(service: Service) {
+        let mut client = BareConnection::open(service.addr).await.client();
+        client.register(register("ana@example.com")).await.unwrap();
+        let mut request = Request::new(login("ana@example.com"));
+        request.metadata_mut().insert("x-padding", "x".repeat(20 * 1024).parse().unwrap());
+        let status = refused(client.login(request).await);
+        assert_eq!(status.code(), Code::Unknown, "HTTP 431: {}", status.message());
+        client.login(login("ana@example.com")).await.expect("the same connection works");
+    }
+
+    async fn health_is_told_for_the_service_and_overall(service: Service) {
+        assert_eq!(SERVICE_NAME, "realchat.auth.v1.AuthService");
+        for name in [SERVICE_NAME, ""] {
+            assert_eq!(service.health(name).await.unwrap(), ServingStatus::Serving, "{name:?}");
+        }
+        let unknown = service.health("realchat.auth.v1.NoService").await.unwrap_err();
+        assert_eq!(unknown.code(), Code::NotFound);
+        for path in ["/livez", "/readyz"] {
+            assert_eq!(service.probe(path).await.0, 200, "{path}");
+        }
+        assert_eq!(service.probe("/").await.0, 404);
+    }
+
+    async fn an_unknown_method_is_unimplemented(service: Service) {
+        for path in ["/realchat.auth.v1.AuthService/Forget", "/realchat.auth.v1.NoService/Login"] {
+            let mut client = Grpc::new(service.channel());
+            client.ready().await.unwrap();
+            let codec = ProstCodec::<(), ()>::default();
+            let path = PathAndQuery::from_static(path);
+            let status = refused(client.unary(Request::new(()), path, codec).await);
+            assert_eq!(status.code(), Code::Unimplemented);
+        }
+    }
+
+    async fn reflection_v1_shows_the_services(service: Service) {
+        use v1::{
+            ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+            server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+        };
+        let ask = async |question| {
+            let request = ServerReflectionRequest {
+                host: String::new(),
+                message_request: Some(question),
+            };
+            let mut client = ServerReflectionClient::new(service.channel());
+            let answers = client.server_reflection_info(tokio_stream::once(request)).await;
+            let answer = answers.unwrap().into_inner().message().await.unwrap();
+            answer.unwrap().message_response.unwrap()
+        };
+        let MessageResponse::ListServicesResponse(list) =
+            ask(MessageRequest::ListServices(String::new())).await
+        else { panic!("no list") };
+        assert_lists_ours(list.service.into_iter().map(|service| service.name));
+        let MessageResponse::FileDescriptorResponse(files) =
+            ask(MessageRequest::FileContainingSymbol(SERVICE_NAME.to_owned())).await
+        else { panic!("no file") };
+        assert_describes_ours(&files.file_descriptor_proto);
+        // So that a client can show the details of an error.
+        ask(MessageRequest::FileContainingSymbol("google.rpc.ErrorInfo".to_owned())).await;
+    }
+
+    async fn reflection_v1alpha_shows_the_services(service: Service) {
+        use v1alpha::{
+            ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+            server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+        };
+        let ask = async |question| {
+            let request = ServerReflectionRequest {
+                host: String::new(),
+                message_request: Some(question),
+            };
+            let mut client = ServerReflectionClient::new(service.channel());
+            let answers = client.server_reflection_info(tokio_stream::once(request)).await;
+            let answer = answers.unwrap().into_inner().message().await.unwrap();
+            answer.unwrap().message_response.unwrap()
+        };
+        let MessageResponse::ListServicesResponse(list) =
+            ask(MessageRequest::ListServices(String::new())).await
+        else { panic!("no list") };
+        assert_lists_ours(list.service.into_iter().map(|service| service.name));
+        let MessageResponse::FileDescriptorResponse(files) =
+            ask(MessageRequest::FileContainingSymbol(SERVICE_NAME.to_owned())).await
+        else { panic!("no file") };
+        assert_describes_ours(&files.file_descriptor_proto);
+    }
+}
+
+fn assert_lists_ours(names: impl Iterator<Item = String>) {
+    let names: Vec<_> = names.collect();
+    for expected in [SERVICE_NAME, "grpc.health.v1.Health"] {
+        assert!(names.iter().any(|name| name == expected), "{names:?}");
+    }
+}
+
+fn assert_describes_ours(files: &[Vec<u8>]) {
+    let methods: Vec<String> = files
+        .iter()
+        .map(|file| FileDescriptorProto::decode(&file[..]).expect("a descriptor"))
+        .flat_map(|file| file.service)
+        .flat_map(|service| service.method)
+        .map(|method| method.name().to_owned())
+        .collect();
+    let expected = ["Register", "Login", "Refresh", "Logout", "GetSigningKey"];
+    assert_eq!(methods, expected);
+}
