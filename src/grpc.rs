@@ -1,27 +1,29 @@
 //! The gRPC server: `AuthService`, health and reflection.
 //!
 //! A handler reads the message (`convert`), calls one use case and writes the reply.
-//! Around them lies one layer, `deadline`: no call outlives its deadline. Errors become
-//! a `Status` in one place, `status`.
+//! Around them lie three layers. `deadline`: no call outlives its deadline. `room`: what
+//! unfinished messages take is bounded. `unreadable`: what tonic itself refuses is answered in
+//! our words. Errors become a `Status` in one place, `status`.
 
+mod accept;
 mod caller;
 mod convert;
 mod deadline;
+mod room;
 mod status;
 mod trace;
+mod unreadable;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    Request, Response, Status,
-    transport::{Server, server::TcpIncoming},
-};
+use tonic::{Request, Response, Status, transport::Server};
 use tonic_health::pb::health_server::{Health, HealthServer};
+use tower::util::{MapRequestLayer, MapResponseLayer};
 
 pub use self::caller::InternalCallers;
-use self::deadline::DeadlineLayer;
+use self::{deadline::DeadlineLayer, room::Room};
 use crate::{
     auth::Auth,
     proto::{
@@ -37,6 +39,10 @@ pub const SERVICE_NAME: &str = <AuthServiceServer<Handlers> as tonic::server::Na
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 const MAX_STREAMS_PER_CONNECTION: u32 = 256;
+/// What a client may send before we ask for more, on one stream and on all of a connection:
+/// as much as a hostile one can make us keep. hyper's defaults, 1 MiB each, are for files.
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Clients reconnect, and so spread over new replicas; read buffers, which may hold a
@@ -66,16 +72,21 @@ pub async fn serve(
     let auth_service = AuthServiceServer::new(handlers)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let room = Room::new();
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .http2_max_header_list_size(MAX_HEADER_BYTES)
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_connection_age(MAX_CONNECTION_AGE)
         .max_connection_age_grace(MAX_CONNECTION_AGE_GRACE)
         .layer(DeadlineLayer {
             longest: request_timeout,
         })
+        .layer(MapRequestLayer::new(move |request| room.meter(request)))
+        .layer(MapResponseLayer::new(unreadable::explain))
         .add_service(auth_service)
         .add_service(health.max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(
@@ -88,10 +99,7 @@ pub async fn serve(
                 .build_v1alpha()?
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
         )
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            stop.cancelled_owned(),
-        )
+        .serve_with_incoming_shutdown(accept::connections(listener), stop.cancelled_owned())
         .await?;
     Ok(())
 }

@@ -30,6 +30,7 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
     keep_memory_private();
+    allow_many_connections();
     let args = match Args::from_argv(std::env::args_os()) {
         Ok(args) => args,
         Err(exit) => {
@@ -61,6 +62,22 @@ fn keep_memory_private() {
         // Hardening only: where the kernel refuses, the service still serves.
         let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
         let _ = setrlimit(Resource::Core, none);
+    }
+}
+
+/// As many file descriptors as the system grants: its default of 1024 is for programs that
+/// use `select`, and fewer than the connections that the server would hold.
+fn allow_many_connections() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let limit = getrlimit(Resource::Nofile);
+        let most = Rlimit {
+            current: limit.maximum,
+            ..limit
+        };
+        // With fewer, fewer connections are held.
+        let _ = setrlimit(Resource::Nofile, most);
     }
 }
 

@@ -2,11 +2,14 @@
 //! moves, or as a process of its own.
 
 mod bare;
+mod chance;
 mod database;
 mod kafka;
 mod probes;
 mod process;
+mod process_memory;
 mod proxy;
+mod raw;
 mod rows;
 mod sessions;
 
@@ -25,10 +28,13 @@ use tonic_types::StatusExt as _;
 
 pub use self::{
     bare::BareConnection,
+    chance::{Chance, soak},
     database::{Backend, TestDatabase},
     kafka::{Kafka, Record},
     process::Process,
+    process_memory::{Needles, memory_of},
     proxy::Proxy,
+    raw::{Answer, RawConnection, framed},
     rows::{bytes_of, hex_of},
     sessions::{Session, TokenParts, crc32, malformed_tokens},
 };

@@ -6,8 +6,10 @@
     reason = "a test that panics has failed, as it should"
 )]
 
+mod enumeration;
 mod errors;
 mod harness;
+mod hostile;
 mod housekeeping;
 mod kafka;
 mod keys;
@@ -17,6 +19,8 @@ mod logout;
 mod migrations;
 mod outage;
 mod outbox;
+mod plaintext;
 mod refresh;
 mod register;
 mod server;
+mod session_model;

@@ -8,13 +8,14 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_prost::ProstCodec;
 use tonic_reflection::pb::{v1, v1alpha};
 
-use crate::harness::{BareConnection, Service, both, login, refused, register, violation};
+use crate::harness::{BareConnection, Service, both, login, reason, refused, register, violation};
 
 both! {
     async fn a_message_of_200_kib_is_refused_and_the_connection_goes_on(service: Service) {
         let mut client = BareConnection::open(service.addr).await.client();
         let status = refused(client.login(login(&"x".repeat(200 * 1024))).await);
-        assert_eq!(status.code(), Code::OutOfRange, "{}", status.message());
+        let expected = (Code::InvalidArgument, "INVALID_ARGUMENT".to_owned());
+        assert_eq!(reason(&status), expected, "{}", status.message());
         client.register(register("ana@example.com")).await.expect("the same connection works");
     }
 

@@ -106,6 +106,11 @@ impl Process {
         self.log.lock().unwrap().clone()
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     /// Sends a signal by its name, such as TERM.
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().expect("it runs").to_string();

@@ -1,0 +1,151 @@
+//! Accepting connections, of which there may be only so many.
+//!
+//! Each costs memory and a file descriptor, and without descriptors the database cannot be
+//! reached either. Whoever comes when the house is full is turned away at once, so that a
+//! client tries another replica and does not wait in a queue that nobody sees.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::{Stream, stream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::sleep,
+};
+use tonic::transport::server::{Connected, TcpConnectInfo};
+use tracing::warn;
+
+/// Gateways and services hold a few connections each; an idle one takes about 20 KiB.
+const MAX_CONNECTIONS: usize = 4096;
+
+/// Descriptors that are not for clients: database, Kafka, log, files, probes.
+#[cfg(target_os = "linux")]
+const RESERVED_DESCRIPTORS: usize = 128;
+
+/// When the process or the system is out of descriptors, accepting fails at once and would
+/// be tried again at once: a core would do nothing else.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
+
+/// The connections that come, for as long as somebody asks.
+pub(super) fn connections(
+    listener: TcpListener,
+) -> impl Stream<Item = Result<Connection, io::Error>> {
+    let room = Arc::new(Semaphore::new(max_connections()));
+    stream::unfold((listener, room), async |(listener, room)| {
+        let connection = next(&listener, &room).await;
+        Some((Ok(connection), (listener, room)))
+    })
+}
+
+async fn next(listener: &TcpListener, room: &Arc<Semaphore>) -> Connection {
+    let mut turned_away = 0_u64;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => match Arc::clone(room).try_acquire_owned() {
+                Ok(place) => {
+                    // Without it replies are only slower.
+                    let _ = stream.set_nodelay(true);
+                    return Connection {
+                        stream,
+                        _place: place,
+                    };
+                }
+                Err(_) => {
+                    // One line for a crowd: a flood of connections must not flood the log.
+                    if turned_away.is_multiple_of(1000) {
+                        warn!(turned_away, "too many connections: turning new ones away");
+                    }
+                    turned_away += 1;
+                }
+            },
+            // It was over before we came.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                warn!(%error, "cannot accept a connection; trying again");
+                sleep(PAUSE_AFTER_FAILURE).await;
+            }
+        }
+    }
+}
+
+fn max_connections() -> usize {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Resource, getrlimit};
+        let descriptors = getrlimit(Resource::Nofile).current;
+        let descriptors = descriptors.and_then(|limit| usize::try_from(limit).ok());
+        descriptors.map_or(MAX_CONNECTIONS, |limit| {
+            let for_clients = limit.saturating_sub(RESERVED_DESCRIPTORS);
+            MAX_CONNECTIONS.min(for_clients.max(limit / 2))
+        })
+    }
+    #[cfg(not(target_os = "linux"))]
+    MAX_CONNECTIONS
+}
+
+/// A client's connection, whose place is free again when it is dropped.
+pub(super) struct Connection {
+    stream: TcpStream,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    fn stream(self: Pin<&mut Self>) -> Pin<&mut TcpStream> {
+        Pin::new(&mut self.get_mut().stream)
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> TcpConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.stream().poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.stream().poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.stream().poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_shutdown(context)
+    }
+}

@@ -1,0 +1,348 @@
+//! Nobody learns from a login whether an account exists: not from the answer, not from its
+//! time.
+//!
+//! The times are compared with the Mann-Whitney U test. The kinds of login take turns in
+//! random order, so whatever else the machine does hits all of them alike: without a
+//! difference every order of ranks is equally likely, however noisy the machine. A false
+//! alarm has a probability below `ALPHA` for each comparison. What a difference would have
+//! to be to be seen is computed from the samples themselves, printed, and part of the
+//! assertion: a test that could not see a skipped hash fails. With 30 samples of each kind it
+//! is about 1.6 standard deviations of the noise (some 10 ms of 60 on an idle machine), with
+//! 600 (`TEST_SOAK`) a third of one.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use auth_service::proto;
+use prost::Message as _;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+
+use crate::harness::{
+    Answer, Backend, Chance, PASSWORD, RawConnection, Service, TestDatabase, both, framed, reason,
+    register, soak,
+};
+
+const LOGIN: &str = "/realchat.auth.v1.AuthService/Login";
+const ALPHA: f64 = 1e-6;
+/// A login that pays for no hash takes next to no time.
+const SEEN_PART: f64 = 0.9;
+const MOST_BATCHES: usize = 5;
+
+/// A kind of login that must not succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    KnownWrong,
+    UnknownWrong,
+    KnownTooLong,
+    UnknownTooLong,
+    KnownNul,
+    UnknownNul,
+    MalformedEmail,
+}
+
+impl Kind {
+    const ALL: [Self; 7] = [
+        Self::KnownWrong,
+        Self::UnknownWrong,
+        Self::KnownTooLong,
+        Self::UnknownTooLong,
+        Self::KnownNul,
+        Self::UnknownNul,
+        Self::MalformedEmail,
+    ];
+
+    /// The `n`th login of this kind. Each names another account, so that no throttle and no
+    /// cache sees one twice.
+    fn request(self, n: usize) -> Vec<u8> {
+        let email = match self {
+            Self::KnownWrong => format!("known-a-{n}@example.com"),
+            Self::KnownTooLong => format!("known-b-{n}@example.com"),
+            Self::KnownNul => format!("known-c-{n}@example.com"),
+            Self::UnknownWrong => format!("other-a-{n}@example.com"),
+            Self::UnknownTooLong => format!("other-b-{n}@example.com"),
+            Self::UnknownNul => format!("other-c-{n}@example.com"),
+            Self::MalformedEmail => format!("other-d-{n}.example.com"),
+        };
+        let password = match self {
+            Self::KnownWrong | Self::UnknownWrong | Self::MalformedEmail => "wrong".to_owned(),
+            // The right one is its beginning, and bcrypt would not see the rest.
+            Self::KnownTooLong | Self::UnknownTooLong => format!("{}x", right_password()),
+            Self::KnownNul | Self::UnknownNul => format!("{}\0", right_password()),
+        };
+        let request = proto::LoginRequest {
+            email,
+            password,
+            ..Default::default()
+        };
+        framed(&request.encode_to_vec())
+    }
+}
+
+/// As long as a password can be.
+fn right_password() -> String {
+    let mut password = PASSWORD.repeat(3);
+    password.truncate(72);
+    password
+}
+
+/// Makes accounts `known-{a,b,c}-{0..count}` with one hash: the test pays for one.
+async fn accounts(service: &Service, count: usize) {
+    let request = proto::RegisterRequest {
+        password: right_password(),
+        ..register("first@example.com")
+    };
+    service.client().register(request).await.expect("registers");
+    let id = match service.database.backend() {
+        Backend::Sqlite => "randomblob(16)",
+        Backend::Postgres => "gen_random_uuid()",
+    };
+    for letter in ["a", "b", "c"] {
+        let sql = format!(
+            "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) \
+             INSERT INTO users (id, email, password_hash, event_version, created_at, \
+             password_changed_at) SELECT {id}, 'known-{letter}-' || i || '@example.com', \
+             password_hash, 1, created_at, password_changed_at FROM users, n \
+             WHERE email = 'first@example.com'"
+        );
+        service.database.execute(&sql).await;
+    }
+}
+
+struct Samples {
+    times: Vec<(Kind, f64)>,
+    answers: BTreeSet<String>,
+}
+
+impl Samples {
+    /// `rounds` logins of each kind, in random order; more on a machine so noisy that a
+    /// skipped hash could not be seen among so few.
+    async fn take(service: &Service, kinds: &[Kind], rounds: usize) -> Self {
+        accounts(service, MOST_BATCHES * rounds).await;
+        let connection = RawConnection::open(service.addr).await;
+        let mut chance = Chance::new();
+        let mut samples = Self {
+            times: Vec::new(),
+            answers: BTreeSet::new(),
+        };
+        // The first answers also pay for caches.
+        for n in 0..3 {
+            login(&connection, Kind::MalformedEmail, n).await;
+        }
+        for n in 0..MOST_BATCHES * rounds {
+            if n > 0 && n % rounds == 0 && kinds.iter().all(|kind| samples.suffice_for(*kind)) {
+                break;
+            }
+            let mut order = kinds.to_vec();
+            chance.shuffle(&mut order);
+            for kind in order {
+                let started = Instant::now();
+                let answer = login(&connection, kind, n).await;
+                samples.add(kind, started.elapsed(), &answer);
+            }
+        }
+        samples
+    }
+
+    fn add(&mut self, kind: Kind, time: Duration, answer: &Answer) {
+        self.times.push((kind, time.as_secs_f64() * 1e3));
+        self.answers.insert(answer.fingerprint());
+        let status = answer.status().expect("a status");
+        let expected = (Code::Unauthenticated, "INVALID_CREDENTIALS".to_owned());
+        assert_eq!(reason(&status), expected, "{kind:?}");
+    }
+
+    /// Whether there is an answer already: a difference, or enough to have seen one.
+    fn suffice_for(&self, kind: Kind) -> bool {
+        let (a, b) = (self.of(Kind::KnownWrong), self.of(kind));
+        p_value(&a, &b) <= ALPHA || detectable(&a, &b) < SEEN_PART * median(&a)
+    }
+
+    fn of(&self, kind: Kind) -> Vec<f64> {
+        let times = self.times.iter().filter(|(of, _)| *of == kind);
+        times.map(|(_, time)| *time).collect()
+    }
+
+    /// Asserts that two kinds take equally long, and that a skipped hash would have been seen.
+    fn assert_alike(&self, one: Kind, other: Kind) {
+        let (a, b) = (self.of(one), self.of(other));
+        let p = p_value(&a, &b);
+        let (seen, whole) = (detectable(&a, &b), median(&a));
+        eprintln!(
+            "{one:?} and {other:?}: {} samples each, medians {whole:.2} and {:.2} ms, p = {p:.3}, \
+             a difference of {seen:.2} ms would have been seen",
+            a.len(),
+            median(&b),
+        );
+        assert!(p > ALPHA, "{one:?} and {other:?} differ: p = {p:e}");
+        assert!(
+            seen < SEEN_PART * whole,
+            "the test is blind: it sees {seen} of {whole} ms"
+        );
+    }
+}
+
+async fn login(connection: &RawConnection, kind: Kind, n: usize) -> Answer {
+    let answer = connection.call(LOGIN, &[], kind.request(n)).await;
+    answer.expect("an answer")
+}
+
+both! {
+    async fn an_unknown_user_answers_like_a_wrong_password(service: Service) {
+        let rounds = soak(30, 600);
+        let samples = Samples::take(&service, &Kind::ALL, rounds).await;
+
+        assert_eq!(samples.answers.len(), 1, "{:#?}", samples.answers);
+        for (known, unknown) in [
+            (Kind::KnownWrong, Kind::UnknownWrong),
+            (Kind::KnownTooLong, Kind::UnknownTooLong),
+            (Kind::KnownNul, Kind::UnknownNul),
+            (Kind::KnownWrong, Kind::KnownTooLong),
+        ] {
+            samples.assert_alike(known, unknown);
+        }
+        // Whoever types no address knows it: here it matters only that a hash is paid.
+        let [malformed, unknown] =
+            [Kind::MalformedEmail, Kind::UnknownWrong].map(|kind| median(&samples.of(kind)));
+        assert!(malformed > unknown / 2.0, "{malformed} and {unknown} ms");
+    }
+
+    async fn it_does_so_while_others_wait_for_a_hash_too(service: Service) {
+        let rounds = soak(30, 400);
+        let stop = CancellationToken::new();
+        let crowd = crowd(&service, 2, &stop);
+        let kinds = [Kind::KnownWrong, Kind::UnknownWrong];
+        let samples = Samples::take(&service, &kinds, rounds).await;
+        stop.cancel();
+        crowd.join_all().await;
+
+        assert_eq!(samples.answers.len(), 1, "{:#?}", samples.answers);
+        samples.assert_alike(Kind::KnownWrong, Kind::UnknownWrong);
+    }
+
+    async fn a_full_queue_refuses_both_alike(database: TestDatabase) {
+        let options = ["--password-threads", "1", "--password-max-wait", "1ms"];
+        let service = Service::start(database, &options).await;
+        accounts(&service, 200).await;
+        let stop = CancellationToken::new();
+        let crowd = crowd(&service, 4, &stop);
+        let connection = RawConnection::open(service.addr).await;
+        for kind in [Kind::KnownWrong, Kind::UnknownWrong, Kind::MalformedEmail] {
+            // The crowd keeps the one thread busy, yet a login may find it free.
+            let refused = async {
+                for n in 0.. {
+                    let answer = login(&connection, kind, n).await;
+                    let status = answer.status().expect("a status");
+                    if status.code() == Code::ResourceExhausted {
+                        return status;
+                    }
+                }
+                unreachable!("a loop without end")
+            };
+            let status = tokio::time::timeout(Duration::from_mins(1), refused).await;
+            let status = status.expect("the queue is full now and then");
+            assert_eq!(reason(&status).1, "OVERLOADED", "{kind:?}");
+            assert_eq!(status.message(), "too many logins are waiting, try again later");
+        }
+        stop.cancel();
+        crowd.join_all().await;
+    }
+}
+
+/// Others who log in all the time, each time with another address.
+fn crowd(service: &Service, size: usize, stop: &CancellationToken) -> JoinSet<()> {
+    let mut crowd = JoinSet::new();
+    for member in 0..size {
+        let (addr, stop) = (service.addr, stop.clone());
+        crowd.spawn(async move {
+            let connection = RawConnection::open(addr).await;
+            let mut n = 1_000_000 * (member + 1);
+            while !stop.is_cancelled() {
+                login(&connection, Kind::UnknownWrong, n).await;
+                n += 1;
+            }
+        });
+    }
+    crowd
+}
+
+/// Two-sided, by the normal approximation, which is good from 20 samples on (Mann and
+/// Whitney, 1947). Times are never equal, so there is no correction for ties.
+fn p_value(a: &[f64], b: &[f64]) -> f64 {
+    erfc(z_value(a, b).abs() / std::f64::consts::SQRT_2)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are small")]
+fn z_value(a: &[f64], b: &[f64]) -> f64 {
+    let less = a
+        .iter()
+        .map(|one| b.iter().filter(|other| one < other).count());
+    let pairs = (a.len() * b.len()) as f64;
+    let variance = pairs * (a.len() + b.len() + 1) as f64 / 12.0;
+    (less.sum::<usize>() as f64 - pairs / 2.0) / variance.sqrt()
+}
+
+/// The smallest delay of `b` or of `a` that would be an alarm on these samples.
+fn detectable(a: &[f64], b: &[f64]) -> f64 {
+    let alarm = |delay: f64| {
+        let late = |times: &[f64]| times.iter().map(|time| time + delay).collect::<Vec<_>>();
+        p_value(a, &late(b)) <= ALPHA && p_value(&late(a), b) <= ALPHA
+    };
+    let (mut blind, mut sees) = (0.0, 10.0 * median(a));
+    for _ in 0..40 {
+        let middle = f64::midpoint(blind, sees);
+        if alarm(middle) {
+            sees = middle;
+        } else {
+            blind = middle;
+        }
+    }
+    sees
+}
+
+fn median(times: &[f64]) -> f64 {
+    let mut times = times.to_vec();
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// Numerical Recipes' `erfcc`: relative error below 1.2e-7 everywhere.
+fn erfc(x: f64) -> f64 {
+    let t = 1.0 / (1.0 + 0.5 * x);
+    let coefficients = [
+        0.170_872_77,
+        -0.822_152_23,
+        1.488_515_87,
+        -1.135_203_98,
+        0.278_868_07,
+        -0.186_288_06,
+        0.096_784_18,
+        0.374_091_96,
+        1.000_023_68,
+        -1.265_512_23,
+    ];
+    let polynomial = coefficients.iter().fold(0.0, |sum, c| sum * t + c);
+    t * (polynomial - x * x).exp()
+}
+
+#[test]
+fn the_rank_test_sees_a_difference_and_only_a_difference() {
+    let mut chance = Chance::new();
+    let mut noise = |shift: f64| {
+        let mut sample = || {
+            let bits = u32::try_from(chance.bits() >> 32).expect("32 bits");
+            shift + f64::from(bits) / f64::from(u32::MAX)
+        };
+        (0..40).map(|_| sample()).collect::<Vec<_>>()
+    };
+    let (a, b, late) = (noise(0.0), noise(0.0), noise(0.6));
+    assert!(p_value(&a, &b) > ALPHA);
+    assert!(p_value(&a, &late) < ALPHA);
+    let seen = detectable(&a, &b);
+    assert!(seen > 0.05 && seen < 0.6, "{seen}");
+    // Two-sided, 1.96 standard deviations.
+    assert!((erfc(1.959_964 / std::f64::consts::SQRT_2) - 0.05).abs() < 1e-6);
+}

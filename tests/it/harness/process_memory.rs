@@ -1,0 +1,133 @@
+//! Looking for secrets where they must not be: in another process's memory, in a log, in a
+//! database.
+//!
+//! Each secret is cut into pieces of 16 bytes, in every form it could have been copied in,
+//! so that one that was overwritten in part is found as well.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    os::unix::fs::FileExt as _,
+    process::Command,
+};
+
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
+
+use super::{hex_of, skip};
+
+const PIECE: usize = 16;
+
+/// What is searched for.
+#[derive(Default)]
+pub struct Needles {
+    pieces: HashMap<[u8; PIECE], usize>,
+    names: Vec<String>,
+    /// Whether a piece begins with these two bytes: most of a haystack ends here.
+    beginnings: Vec<bool>,
+}
+
+impl Needles {
+    /// Adds a secret of at least 16 bytes, as it is and as hex and base64 of it.
+    pub fn add(&mut self, name: impl Into<String>, secret: &[u8]) {
+        let hex = hex_of(secret);
+        self.names.push(name.into());
+        self.beginnings.resize(1 << 16, false);
+        for form in [
+            secret,
+            hex.as_bytes(),
+            hex.to_uppercase().as_bytes(),
+            BASE64_STANDARD.encode(secret).as_bytes(),
+            BASE64_URL_SAFE_NO_PAD.encode(secret).as_bytes(),
+        ] {
+            let last = form.len() - PIECE;
+            for start in [0, last / 2, last] {
+                let piece: [u8; PIECE] = form[start..start + PIECE].try_into().expect("16");
+                self.pieces.insert(piece, self.names.len() - 1);
+                self.beginnings[beginning(piece[0], piece[1])] = true;
+            }
+        }
+    }
+
+    /// How many secrets there are.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The names of what `haystack` contains, each with what lies around it.
+    pub fn found_in(&self, haystack: &[u8]) -> Vec<(&str, String)> {
+        let mut found = Vec::new();
+        if haystack.len() < PIECE || self.names.is_empty() {
+            return found;
+        }
+        for start in 0..=haystack.len() - PIECE {
+            if !self.beginnings[beginning(haystack[start], haystack[start + 1])] {
+                continue;
+            }
+            if let Some(name) = self.pieces.get(&haystack[start..start + PIECE]) {
+                let around = start.saturating_sub(48)..haystack.len().min(start + 96);
+                let around = haystack[around].escape_ascii().to_string();
+                found.push((self.names[*name].as_str(), around));
+            }
+        }
+        found
+    }
+}
+
+fn beginning(first: u8, second: u8) -> usize {
+    usize::from(first) << 8 | usize::from(second)
+}
+
+/// All that a process can read of its own memory, each region with its name; `None`, said
+/// aloud, if this user may not: the process is not dumpable, so it takes root or `sudo`.
+pub fn memory_of(process: u32) -> Option<Vec<(String, Vec<u8>)>> {
+    let maps = format!("/proc/{process}/maps");
+    let Some(maps) = fs::read(&maps).ok().or_else(|| sudo(&["cat", &maps])) else {
+        skip("no look into the memory of a process: neither root nor sudo without a password");
+        return None;
+    };
+    let maps = String::from_utf8(maps).expect("maps are text");
+    let regions = maps.lines().filter_map(|line| {
+        let mut fields = line.split_whitespace();
+        let (addresses, mode) = (fields.next()?, fields.next()?);
+        let name = fields.nth(3).unwrap_or("anonymous");
+        // The kernel's own pages.
+        let readable = mode.starts_with('r') && !name.starts_with("[v");
+        let (start, end) = addresses.split_once('-')?;
+        let number = |text| u64::from_str_radix(text, 16).ok();
+        let (start, end) = (number(start)?, number(end)?);
+        let bytes = readable.then(|| read(process, start, end - start))?;
+        Some((format!("{name} {mode} {addresses}"), bytes))
+    });
+    Some(regions.collect())
+}
+
+/// A region may be gone by now: then it is empty.
+fn read(process: u32, start: u64, length: u64) -> Vec<u8> {
+    let memory = format!("/proc/{process}/mem");
+    if let Ok(file) = File::open(&memory) {
+        let mut bytes = vec![0; usize::try_from(length).expect("64 bits")];
+        return match file.read_exact_at(&mut bytes, start) {
+            Ok(()) => bytes,
+            Err(_) => Vec::new(),
+        };
+    }
+    let dd = [
+        "dd",
+        &format!("if={memory}"),
+        &format!("skip={start}"),
+        &format!("count={length}"),
+        "iflag=skip_bytes,count_bytes,fullblock",
+        "bs=1M",
+        "status=none",
+    ];
+    sudo(&dd).unwrap_or_default()
+}
+
+fn sudo(command: &[&str]) -> Option<Vec<u8>> {
+    let mut sudo = Command::new("sudo");
+    let output = sudo.arg("-n").args(command).output().ok()?;
+    output.status.success().then_some(output.stdout)
+}

@@ -1,0 +1,120 @@
+//! HTTP/2 without a gRPC client's manners: any headers, any bytes, and the whole answer.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::{HeaderMap, Method, Request};
+use tokio::{net::TcpStream, task::JoinHandle};
+use tonic::Status;
+
+/// One HTTP/2 connection.
+pub struct RawConnection {
+    /// Starts streams.
+    pub requests: SendRequest<Bytes>,
+    driver: JoinHandle<Result<(), h2::Error>>,
+}
+
+/// All that a caller can see of an answer.
+pub struct Answer {
+    /// The HTTP status.
+    pub http_status: u16,
+    /// All headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Vec<u8>,
+    /// The trailers, if there were any.
+    pub trailers: Option<HeaderMap>,
+}
+
+impl Answer {
+    /// The gRPC status, wherever it is.
+    pub fn status(&self) -> Option<Status> {
+        let trailers = self.trailers.as_ref();
+        trailers
+            .and_then(Status::from_header_map)
+            .or_else(|| Status::from_header_map(&self.headers))
+    }
+
+    /// Everything but the date, as text to compare.
+    pub fn fingerprint(&self) -> String {
+        let mut headers = self.headers.clone();
+        headers.remove("date");
+        let Self {
+            http_status,
+            body,
+            trailers,
+            ..
+        } = self;
+        format!("{http_status} {headers:?} {body:?} {trailers:?}")
+    }
+}
+
+impl RawConnection {
+    /// Connects.
+    pub async fn open(addr: SocketAddr) -> Self {
+        let stream = TcpStream::connect(addr).await.expect("the server accepts");
+        stream.set_nodelay(true).expect("a socket option");
+        let (requests, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+        let driver = tokio::spawn(connection);
+        Self { requests, driver }
+    }
+
+    /// A gRPC call with this body, which is not framed here, and further headers.
+    pub async fn call(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Result<Answer, h2::Error> {
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("http://localhost{path}"));
+        let defaults = [("te", "trailers"), ("content-type", "application/grpc")];
+        let given = |name| headers.iter().any(|(given, _)| *given == name);
+        for (name, value) in defaults.iter().filter(|(name, _)| !given(*name)) {
+            request = request.header(*name, *value);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request.body(()).expect("a valid request"), body.into())
+            .await
+    }
+
+    /// Any request.
+    pub async fn send(&self, request: Request<()>, body: Bytes) -> Result<Answer, h2::Error> {
+        let mut requests = self.requests.clone().ready().await?;
+        let empty = body.is_empty();
+        let (response, mut stream) = requests.send_request(request, empty)?;
+        if !empty {
+            // The server may have answered and closed the stream already.
+            stream.send_data(body, true).ok();
+        }
+        let (head, mut data) = response.await?.into_parts();
+        let mut body = Vec::new();
+        while let Some(chunk) = data.data().await {
+            let chunk = chunk?;
+            data.flow_control().release_capacity(chunk.len())?;
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Answer {
+            http_status: head.status.as_u16(),
+            headers: head.headers,
+            body,
+            trailers: data.trailers().await?,
+        })
+    }
+}
+
+impl Drop for RawConnection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// A message behind gRPC's prefix: not compressed, and its length.
+pub fn framed(message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).expect("small").to_be_bytes();
+    [&[0], &length[..], message].concat()
+}
