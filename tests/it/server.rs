@@ -69,7 +69,7 @@ both! {
                 message_request: Some(question),
             };
             let mut client = ServerReflectionClient::new(service.channel());
-            let answers = client.server_reflection_info(tokio_stream::once(request)).await;
+            let answers = client.server_reflection_info(futures::stream::iter([request])).await;
             let answer = answers.unwrap().into_inner().message().await.unwrap();
             answer.unwrap().message_response.unwrap()
         };
@@ -96,7 +96,7 @@ both! {
                 message_request: Some(question),
             };
             let mut client = ServerReflectionClient::new(service.channel());
-            let answers = client.server_reflection_info(tokio_stream::once(request)).await;
+            let answers = client.server_reflection_info(futures::stream::iter([request])).await;
             let answer = answers.unwrap().into_inner().message().await.unwrap();
             answer.unwrap().message_response.unwrap()
         };
