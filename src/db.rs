@@ -20,7 +20,7 @@ pub mod users;
 
 use std::time::Duration;
 
-use diesel::{QueryDsl as _, SqliteConnection, result::DatabaseErrorKind};
+use diesel::{ExpressionMethods as _, SqliteConnection, result::DatabaseErrorKind};
 use diesel_async::{
     AsyncPgConnection, RunQueryDsl as _,
     pooled_connection::deadpool::{Pool, PoolError},
@@ -128,12 +128,13 @@ impl Db {
         Ok(Self { pools, timeout })
     }
 
-    /// Asks the database for a sign of life: one row of a table of ours.
+    /// Asks the database for a sign of life: that it writes. One that only reads, such as a
+    /// standby, serves no call of ours.
     pub async fn ping(&self) -> Result<(), Error> {
         with_conn!(self, conn => {
-            outbox_lease::table
-                .select(outbox_lease::id)
-                .first::<i32>(conn)
+            diesel::update(outbox_lease::table)
+                .set(outbox_lease::owner.eq(outbox_lease::owner))
+                .execute(conn)
                 .await?;
         })
     }

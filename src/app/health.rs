@@ -41,7 +41,7 @@ impl Monitor {
             reporter,
             ready: watch::Sender::new(false),
         };
-        monitor.check().await;
+        monitor.check(None).await;
         (monitor, service)
     }
 
@@ -58,22 +58,23 @@ impl Monitor {
     /// Watches until `stop`; then the service does not serve any more.
     pub(super) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         while stop.run_until_cancelled(sleep(INTERVAL)).await.is_some() {
-            self.check().await;
+            let was_ready = *self.ready.borrow();
+            self.check(Some(was_ready)).await;
         }
         self.tell(false).await;
         Ok(())
     }
 
-    async fn check(&self) {
+    /// Asks, and logs what is new.
+    async fn check(&self, was_ready: Option<bool>) {
         let fault = match timeout(PATIENCE, self.db.ping()).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(Causes(&error).to_string()),
             Err(_) => Some("the database did not answer in time".to_owned()),
         };
-        let was_ready = *self.ready.borrow();
         match &fault {
-            Some(fault) if was_ready => warn!(fault, "not serving"),
-            None if !was_ready => info!("serving"),
+            Some(fault) if was_ready != Some(false) => warn!(fault, "not serving"),
+            None if was_ready != Some(true) => info!("serving"),
             _ => {}
         }
         self.tell(fault.is_none()).await;

@@ -13,8 +13,9 @@ use super::value::{one_of, readable_file};
 /// A Postgres server and how far it is trusted. `Debug` leaves the password out.
 #[derive(Clone, Debug)]
 pub struct PostgresConfig {
-    /// Hosts, user, database and time limits. Its `ssl_mode` agrees with `tls`.
-    pub config: tokio_postgres::Config,
+    /// Each server that the URL names, in its order: host, user, database and time limits.
+    /// Their `ssl_mode` agrees with `tls`.
+    pub servers: Vec<tokio_postgres::Config>,
     /// Whether to encrypt, and what to check.
     pub tls: TlsMode,
     /// PEM file of the authorities to trust; the system's when `None`.
@@ -55,11 +56,18 @@ pub(super) fn parse(url: &str) -> Result<PostgresConfig, String> {
             _ => others.push(parameter),
         }
     }
-    let url = format!("{start}?{}", others.join("&"));
-    let mut config = url.parse().map_err(|error| explain(&error))?;
-    complete(&mut config, tls)?;
+    let others = others.join("&");
+    let servers = one_url_each(start)
+        .iter()
+        .map(|start| {
+            let url = format!("{start}?{others}");
+            let mut config = url.parse().map_err(|error| explain(&error))?;
+            complete(&mut config, tls)?;
+            Ok(config)
+        })
+        .collect::<Result<_, String>>()?;
     Ok(PostgresConfig {
-        config,
+        servers,
         tls,
         root_cert,
     })
@@ -72,6 +80,23 @@ fn split_parameters(url: &str) -> (&str, &str) {
         Some(index) => (&url[..hosts + index], &url[hosts + index + 1..]),
         None => (url, ""),
     }
+}
+
+/// One URL for each host: tokio-postgres would ask them in turn, and wait without limit for
+/// one that accepts the connection and then is silent.
+fn one_url_each(url: &str) -> Vec<String> {
+    let hosts_from = [
+        url.find("://").map(|index| index + 3),
+        url.find('@').map(|index| index + 1),
+    ];
+    let from = hosts_from.into_iter().flatten().max().unwrap_or(0);
+    let to = url[from..]
+        .find('/')
+        .map_or(url.len(), |index| from + index);
+    url[from..to]
+        .split(',')
+        .map(|host| format!("{}{host}{}", &url[..from], &url[to..]))
+        .collect()
 }
 
 /// Sets what the URL left open: a server that went away must be noticed in seconds.

@@ -1,6 +1,6 @@
 //! How connections are made.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use diesel::{ConnectionError, SqliteConnection};
 use diesel_async::{
@@ -11,7 +11,11 @@ use diesel_async::{
     },
     sync_connection_wrapper::SyncConnectionWrapper,
 };
-use futures::FutureExt as _;
+use futures::{
+    FutureExt as _,
+    stream::{FuturesUnordered, StreamExt as _},
+};
+use tokio::time::timeout;
 use tokio_postgres::NoTls;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -21,6 +25,9 @@ use crate::{
     tls,
 };
 
+/// How long one server of several may be silent before the next one is asked as well.
+const SILENCE: Duration = Duration::from_millis(500);
+
 /// A pool of Postgres connections. A statement that outlives `timeout` is ended by the
 /// server, so that a call which gave up leaves no work behind.
 pub(super) fn postgres(
@@ -28,7 +35,7 @@ pub(super) fn postgres(
     max_connections: usize,
     timeout: Duration,
 ) -> anyhow::Result<Pool<AsyncPgConnection>> {
-    let config = postgres.config.clone();
+    let servers: Arc<[_]> = postgres.servers.clone().into();
     let tls = match postgres.tls {
         TlsMode::Disable => None,
         // libpq's meaning: encrypted, and verified only if a root certificate is named.
@@ -49,18 +56,9 @@ pub(super) fn postgres(
     // A closed connection is seen without a query; a test query would double Refresh's cost.
     manager.recycling_method = RecyclingMethod::Fast;
     manager.custom_setup = Box::new(move |_| {
-        let (config, tls, settings) = (config.clone(), tls.clone(), settings.clone());
+        let (servers, tls, settings) = (Arc::clone(&servers), tls.clone(), settings.clone());
         async move {
-            let mut conn = match tls {
-                Some(tls) => {
-                    let (client, connection) = config.connect(tls).await.map_err(bad)?;
-                    AsyncPgConnection::try_from_client_and_connection(client, connection).await?
-                }
-                None => {
-                    let (client, connection) = config.connect(NoTls).await.map_err(bad)?;
-                    AsyncPgConnection::try_from_client_and_connection(client, connection).await?
-                }
-            };
+            let mut conn = first_willing(&servers, tls.as_ref()).await?;
             conn.batch_execute(&settings).await.map_err(bad)?;
             Ok(conn)
         }
@@ -68,6 +66,49 @@ pub(super) fn postgres(
     });
     let manager = AsyncDieselConnectionManager::new_with_config(String::new(), manager);
     Ok(Pool::builder(manager).max_size(max_connections).build()?)
+}
+
+/// Connects to the first server that is what the URL wants (`target_session_attrs`). The
+/// next one is asked as soon as the one before has refused or been silent for a while, so
+/// that a server that hangs does not hide the one that took over from it.
+async fn first_willing(
+    servers: &[tokio_postgres::Config],
+    tls: Option<&MakeRustlsConnect>,
+) -> Result<AsyncPgConnection, ConnectionError> {
+    let mut servers = servers.iter();
+    let mut attempts = FuturesUnordered::new();
+    let mut refusal = ConnectionError::BadConnection("no server is named".to_owned());
+    loop {
+        let more = servers
+            .next()
+            .map(|server| attempts.push(connect(server, tls)));
+        let answer = match more {
+            Some(()) => timeout(SILENCE, attempts.next()).await,
+            None => Ok(attempts.next().await),
+        };
+        match answer {
+            Ok(Some(Ok(conn))) => return Ok(conn),
+            Ok(Some(Err(error))) => refusal = error,
+            Ok(None) => return Err(refusal),
+            Err(_) => {}
+        }
+    }
+}
+
+async fn connect(
+    server: &tokio_postgres::Config,
+    tls: Option<&MakeRustlsConnect>,
+) -> Result<AsyncPgConnection, ConnectionError> {
+    match tls {
+        Some(tls) => {
+            let (client, connection) = server.connect(tls.clone()).await.map_err(bad)?;
+            AsyncPgConnection::try_from_client_and_connection(client, connection).await
+        }
+        None => {
+            let (client, connection) = server.connect(NoTls).await.map_err(bad)?;
+            AsyncPgConnection::try_from_client_and_connection(client, connection).await
+        }
+    }
 }
 
 /// A pool of one SQLite connection: SQLite has one writer, and waiting for our own

@@ -10,6 +10,8 @@ use std::{error::Error as StdError, time::Duration};
 use diesel::{backend::Backend, migration::MigrationSource};
 use diesel_async::AsyncMigrationHarness;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use tokio::time::{sleep, timeout};
+use tracing::info;
 
 use super::{Db, Error, Pools};
 
@@ -30,11 +32,18 @@ impl Db {
     pub async fn migrate(&self) -> Result<(), Error> {
         let mut attempt = 1;
         loop {
-            match self.try_to_migrate().await {
-                Err(Error::Migrate(_)) if attempt < ATTEMPTS => attempt += 1,
+            // Bounds the wait for a connection: what comes then is one blocking step.
+            let tried = timeout(self.timeout, self.try_to_migrate()).await;
+            match tried.unwrap_or(Err(Error::Timeout)) {
+                Err(Error::Migrate(cause)) if attempt < ATTEMPTS => {
+                    // Or the start would be silent for as long as another process has the
+                    // database to itself.
+                    info!(cause, "cannot migrate the database yet, trying again");
+                    attempt += 1;
+                }
                 done => return done,
             }
-            tokio::time::sleep(PAUSE).await;
+            sleep(PAUSE).await;
         }
     }
 

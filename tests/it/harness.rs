@@ -5,6 +5,8 @@ mod bare;
 mod chance;
 mod database;
 mod kafka;
+mod pgbouncer;
+mod postgres_server;
 mod probes;
 mod process;
 mod process_memory;
@@ -31,9 +33,11 @@ pub use self::{
     chance::{Chance, soak},
     database::{Backend, TestDatabase},
     kafka::{Kafka, Record},
+    pgbouncer::PgBouncer,
+    postgres_server::PostgresServer,
     process::Process,
     process_memory::{Needles, memory_of},
-    proxy::Proxy,
+    proxy::{Proxy, Trap},
     raw::{Answer, RawConnection, framed},
     rows::{bytes_of, hex_of},
     sessions::{Session, TokenParts, crc32, malformed_tokens},

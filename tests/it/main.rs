@@ -8,6 +8,7 @@
 
 mod enumeration;
 mod errors;
+mod faults;
 mod harness;
 mod hostile;
 mod housekeeping;

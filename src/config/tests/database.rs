@@ -93,29 +93,30 @@ fn a_postgres_url_may_name_several_hosts_and_any_sslmode() {
         (postgres.tls, postgres.root_cert),
         (TlsMode::VerifyFull, Some(ca.into()))
     );
-    let config = postgres.config;
-    assert_eq!(
-        config.get_hosts(),
-        ["h1", "h2"].map(|host| Host::Tcp(host.into()))
-    );
-    assert_eq!(
-        (config.get_ports(), config.get_dbname()),
-        (&[5432, 5433][..], Some("db"))
-    );
-    assert_eq!(config.get_password(), Some(&b"p?w"[..]));
-    assert_eq!(config.get_ssl_mode(), SslMode::Require);
-    assert_eq!(
-        config.get_target_session_attrs(),
-        TargetSessionAttrs::ReadWrite
-    );
-    assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(7)));
+    assert_eq!(postgres.servers.len(), 2);
+    for (config, (host, port)) in postgres.servers.iter().zip([("h1", 5432), ("h2", 5433)]) {
+        assert_eq!(config.get_hosts(), [Host::Tcp(host.into())]);
+        assert_eq!(
+            (config.get_ports(), config.get_dbname()),
+            (&[port][..], Some("db"))
+        );
+        assert_eq!(config.get_password(), Some(&b"p?w"[..]));
+        assert_eq!(config.get_ssl_mode(), SslMode::Require);
+        assert_eq!(
+            config.get_target_session_attrs(),
+            TargetSessionAttrs::ReadWrite
+        );
+        assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(7)));
+    }
 }
 
 #[test]
 fn a_bare_postgres_url_gets_time_limits_and_a_name() {
     let postgres = postgres("postgres://h");
     assert_eq!((postgres.tls, postgres.root_cert), (TlsMode::Prefer, None));
-    let config = postgres.config;
+    let [config] = &postgres.servers[..] else {
+        panic!("one host is one server")
+    };
     assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(5)));
     assert_eq!(
         config.get_tcp_user_timeout(),

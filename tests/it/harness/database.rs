@@ -1,6 +1,11 @@
 //! A database of its own for each test.
 
-use std::{env, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use diesel::{
     Connection as _, RunQueryDsl as _, SqliteConnection, connection::SimpleConnection as _,
@@ -25,11 +30,12 @@ pub enum Backend {
 pub struct TestDatabase(Arc<Inner>);
 
 enum Inner {
-    Sqlite(TempDir),
+    Sqlite(Folder),
     Postgres {
         server: Box<tokio_postgres::Config>,
         url: String,
         name: String,
+        server_outlives_it: bool,
     },
 }
 
@@ -37,26 +43,43 @@ impl TestDatabase {
     /// Makes one; `None`, said aloud, if there is no such server.
     pub async fn create(backend: Backend) -> Option<Self> {
         let inner = match backend {
-            Backend::Sqlite => Inner::Sqlite(tempfile::tempdir().expect("a temporary folder")),
+            Backend::Sqlite => Inner::Sqlite(Folder::Ours(
+                tempfile::tempdir().expect("a temporary folder"),
+            )),
             Backend::Postgres => {
                 let Ok(server_url) = env::var("TEST_DATABASE_URL") else {
                     skip("no Postgres: TEST_DATABASE_URL is not set");
                     return None;
                 };
-                let server: tokio_postgres::Config = server_url.parse().expect("a Postgres URL");
-                let name = format!("test_{}", uuid::Uuid::now_v7().simple());
-                execute_on(&server, &format!("CREATE DATABASE {name}")).await;
-                let (base, parameters) = server_url.split_once('?').unwrap_or((&server_url, ""));
-                let (base, _) = base.rsplit_once('/').expect("a URL with a database");
-                let url = format!("{base}/{name}?{parameters}");
-                Inner::Postgres {
-                    server: Box::new(server),
-                    url,
-                    name,
-                }
+                create_on(&server_url, "", true).await
             }
         };
         Some(Self(Arc::new(inner)))
+    }
+
+    /// Makes one on a server that the test may break, with further clauses of
+    /// `CREATE DATABASE`. It goes with the server.
+    pub async fn create_at(server_url: &str, clauses: &str) -> Self {
+        Self(Arc::new(create_on(server_url, clauses, false).await))
+    }
+
+    /// A SQLite database in a folder that exists.
+    pub fn in_folder(folder: &Path) -> Self {
+        Self(Arc::new(Inner::Sqlite(Folder::Given(folder.to_owned()))))
+    }
+
+    /// The same database on another server, to which it was replicated.
+    pub fn moved_to(&self, server_url: &str) -> Self {
+        let Inner::Postgres { name, .. } = &*self.0 else {
+            panic!("a file has no server")
+        };
+        let (base, _) = server_url.rsplit_once('/').expect("a URL with a database");
+        Self(Arc::new(Inner::Postgres {
+            server: Box::new(server_url.parse().expect("a Postgres URL")),
+            url: format!("{base}/{name}"),
+            name: name.clone(),
+            server_outlives_it: false,
+        }))
     }
 
     /// Which kind it is.
@@ -161,9 +184,30 @@ impl TestDatabase {
     }
 }
 
+async fn create_on(server_url: &str, clauses: &str, server_outlives_it: bool) -> Inner {
+    let server: tokio_postgres::Config = server_url.parse().expect("a Postgres URL");
+    let name = format!("test_{}", uuid::Uuid::now_v7().simple());
+    execute_on(&server, &format!("CREATE DATABASE {name} {clauses}")).await;
+    let (base, parameters) = server_url.split_once('?').unwrap_or((server_url, ""));
+    let (base, _) = base.rsplit_once('/').expect("a URL with a database");
+    let url = format!("{base}/{name}?{parameters}");
+    Inner::Postgres {
+        server: Box::new(server),
+        url,
+        name,
+        server_outlives_it,
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Self::Postgres { server, name, .. } = self {
+        if let Self::Postgres {
+            server,
+            name,
+            server_outlives_it: true,
+            ..
+        } = self
+        {
             let (server, name) = (server.clone(), name.clone());
             // Not on the test's own runtime, which may be ending.
             std::thread::spawn(move || {
@@ -177,11 +221,19 @@ impl Drop for Inner {
     }
 }
 
-fn file(folder: &TempDir) -> PathBuf {
-    folder.path().join("auth.db")
+enum Folder {
+    Ours(TempDir),
+    Given(PathBuf),
 }
 
-fn sqlite(folder: &TempDir) -> SqliteConnection {
+fn file(folder: &Folder) -> PathBuf {
+    match folder {
+        Folder::Ours(folder) => folder.path().join("auth.db"),
+        Folder::Given(folder) => folder.join("auth.db"),
+    }
+}
+
+fn sqlite(folder: &Folder) -> SqliteConnection {
     let file = file(folder);
     let mut conn = SqliteConnection::establish(file.to_str().expect("UTF-8")).expect("opens");
     conn.batch_execute("PRAGMA busy_timeout = 5000")

@@ -3,8 +3,9 @@
 
 use std::{
     net::SocketAddr,
+    os::unix::process::ExitStatusExt as _,
     path::Path,
-    process::{Output, Stdio},
+    process::{ExitStatus, Output, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -26,7 +27,21 @@ pub struct Process {
 impl Process {
     /// Starts it in `folder` with nothing but these variables in its environment.
     pub fn start(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut child = command(folder, arguments, variables)
+        let service = Path::new(env!("CARGO_BIN_EXE_auth-service"));
+        Self::spawn(command(service, folder, arguments, variables))
+    }
+
+    /// Starts one test of this very binary, as a process that a test can spoil from within.
+    pub fn start_test(folder: &Path, test: &str, variables: &[(&str, &str)]) -> Self {
+        let tests = std::env::current_exe().expect("a path");
+        let arguments = ["--exact", test, "--nocapture"];
+        let mut command = command(&tests, folder, &arguments, variables);
+        command.stdout(Stdio::null());
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -59,7 +74,8 @@ impl Process {
 
     /// Runs it to its end, within a minute.
     pub async fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
-        let output = command(folder, arguments, variables)
+        let service = Path::new(env!("CARGO_BIN_EXE_auth-service"));
+        let output = command(service, folder, arguments, variables)
             .kill_on_drop(true)
             .output();
         timeout(Duration::from_mins(1), output)
@@ -113,25 +129,41 @@ impl Process {
 
     /// Sends a signal by its name, such as TERM.
     pub fn signal(&self, name: &str) {
-        let pid = self.child.id().expect("it runs").to_string();
+        let pid = self.pid().to_string();
         let sent = std::process::Command::new("kill")
             .args([&format!("-{name}"), &pid])
             .status();
         assert!(sent.expect("kill runs").success());
     }
 
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     /// Waits for its end, for at most 20 s; the exit code.
     pub async fn exit_code(&mut self) -> Option<i32> {
+        self.ended().await.code()
+    }
+
+    /// Waits for its end, for at most 20 s; the signal that ended it.
+    pub async fn killed_by(&mut self) -> Option<i32> {
+        self.ended().await.signal()
+    }
+
+    async fn ended(&mut self) -> ExitStatus {
         let ended = timeout(Duration::from_secs(20), self.child.wait()).await;
-        ended
-            .expect("it ends")
-            .expect("it can be waited for")
-            .code()
+        ended.expect("it ends").expect("it can be waited for")
     }
 }
 
-fn command(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_auth-service"));
+fn command(
+    program: &Path,
+    folder: &Path,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+) -> Command {
+    let mut command = Command::new(program);
     command
         .args(arguments)
         .current_dir(folder)

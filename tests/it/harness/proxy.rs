@@ -1,6 +1,8 @@
 //! A network that a test can break: everything between the service and its database goes
 //! through here.
 
+use std::sync::{Arc, Mutex};
+
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{
@@ -19,11 +21,23 @@ enum Link {
     Cut,
 }
 
+/// What happens, once, to the connection on which the client first sends certain bytes.
+#[derive(Clone)]
+pub enum Trap {
+    /// It is cut, and the server does not see them.
+    CutBefore(Vec<u8>),
+    /// The server sees them and acts; then it is cut, and the client never hears of it.
+    LoseReplyTo(Vec<u8>),
+}
+
+type Traps = Arc<Mutex<Option<Trap>>>;
+
 /// A proxy before the Postgres server of a test.
 pub struct Proxy {
     /// For `DATABASE_URL`: the test's database through the proxy.
     pub url: String,
     link: watch::Sender<Link>,
+    trap: Traps,
 }
 
 impl Proxy {
@@ -40,12 +54,25 @@ impl Proxy {
 
         let link = watch::Sender::new(Link::Up);
         let watched = link.subscribe();
+        let trap = Traps::default();
+        let shared = Arc::clone(&trap);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(carry(client, server.clone(), watched.clone()));
+                let trap = Arc::clone(&shared);
+                tokio::spawn(carry(client, server.clone(), watched.clone(), trap));
             }
         });
-        Self { url, link }
+        Self { url, link, trap }
+    }
+
+    /// Sets a trap; only one is set at a time.
+    pub fn set(&self, trap: Trap) {
+        *self.trap.lock().unwrap() = Some(trap);
+    }
+
+    /// Whether somebody went into the trap.
+    pub fn sprung(&self) -> bool {
+        self.trap.lock().unwrap().is_none()
     }
 
     /// Ends all connections and every new one.
@@ -65,15 +92,26 @@ impl Proxy {
 }
 
 /// Carries one connection until either end closes it or the link is cut.
-async fn carry(mut client: TcpStream, server: String, link: watch::Receiver<Link>) {
+async fn carry(mut client: TcpStream, server: String, link: watch::Receiver<Link>, trap: Traps) {
     let mut cut = link.clone();
     let both_ways = async {
-        let mut server = TcpStream::connect(server).await.expect("Postgres accepts");
+        let Ok(mut server) = TcpStream::connect(server).await else {
+            return;
+        };
+        let muted = Mutex::new(false);
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
+        let spring = |sent: &[u8]| match take(&trap, sent) {
+            None => true,
+            Some(Trap::CutBefore(_)) => false,
+            Some(Trap::LoseReplyTo(_)) => {
+                *muted.lock().unwrap() = true;
+                true
+            }
+        };
         tokio::select! {
-            () = pump(from_client, to_server, link.clone()) => {}
-            () = pump(from_server, to_client, link) => {}
+            () = pump(from_client, to_server, link.clone(), spring) => {}
+            () = pump(from_server, to_client, link, |_| !*muted.lock().unwrap()) => {}
         }
     };
     tokio::select! {
@@ -82,12 +120,30 @@ async fn carry(mut client: TcpStream, server: String, link: watch::Receiver<Link
     }
 }
 
-async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut link: watch::Receiver<Link>) {
+/// Takes the trap out if these bytes go into it.
+fn take(trap: &Traps, sent: &[u8]) -> Option<Trap> {
+    let mut trap = trap.lock().unwrap();
+    let (Trap::CutBefore(bait) | Trap::LoseReplyTo(bait)) = trap.as_ref()?;
+    if sent.windows(bait.len()).any(|window| window == bait) {
+        trap.take()
+    } else {
+        None
+    }
+}
+
+/// Carries bytes one way, as long as `passes` says so.
+async fn pump(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    mut link: watch::Receiver<Link>,
+    passes: impl Fn(&[u8]) -> bool,
+) {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let count = from.read(&mut buffer).await.unwrap_or(0);
         let proceeds = link.wait_for(|link| *link != Link::Frozen).await.is_ok();
-        if count == 0 || !proceeds || to.write_all(&buffer[..count]).await.is_err() {
+        let bytes = &buffer[..count];
+        if count == 0 || !proceeds || !passes(bytes) || to.write_all(bytes).await.is_err() {
             return;
         }
     }

@@ -1,0 +1,184 @@
+//! Clients that insist: they repeat a call until it is answered, and keep a record of what
+//! they were promised.
+
+use std::{sync::Arc, time::Duration};
+
+use auth_service::proto::{self, auth_service_client::AuthServiceClient};
+use tokio::{task::JoinSet, time::sleep};
+use tokio_util::sync::CancellationToken;
+use tonic::{Response, Status, transport::Channel};
+use tonic_types::StatusExt as _;
+
+use super::{fleet::Balancer, random::Random};
+use crate::harness::{login, logout, reason, refresh, register};
+
+/// Between a call that failed and its repetition.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How many accounts one customer makes; then it goes on with those.
+const ACCOUNTS: usize = 10;
+
+/// What a client was told of its account.
+pub struct Account {
+    /// The address.
+    pub email: String,
+    /// The last refresh token that it received, unless it logged out.
+    pub token: Option<String>,
+    /// How many logouts were acknowledged.
+    pub logouts: u32,
+    /// Whether the answer to its registration was lost.
+    pub registered_twice: bool,
+}
+
+/// Clients at work.
+pub struct Customers {
+    stop: CancellationToken,
+    working: JoinSet<Vec<Account>>,
+}
+
+impl Customers {
+    /// Lets so many work until they are stopped.
+    pub fn start(count: u64, balancer: &Arc<Balancer>, random: &mut Random) -> Self {
+        let stop = CancellationToken::new();
+        let mut working = JoinSet::new();
+        for _ in 0..count {
+            let chance = random.below(u64::MAX);
+            working.spawn(work(Arc::clone(balancer), stop.clone(), chance));
+        }
+        Self { stop, working }
+    }
+
+    /// Lets them finish what they do; their accounts.
+    pub async fn stop(self) -> Vec<Account> {
+        self.stop.cancel();
+        self.working
+            .join_all()
+            .await
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+}
+
+/// Registers, refreshes, logs out and in again.
+async fn work(balancer: Arc<Balancer>, stop: CancellationToken, mut turn: u64) -> Vec<Account> {
+    let mut accounts = Vec::new();
+    while !stop.is_cancelled() {
+        if accounts.len() < ACCOUNTS {
+            accounts.push(Account::open(&balancer).await);
+        }
+        turn = turn.wrapping_add(1);
+        let index = usize::try_from(turn % accounts.len() as u64).expect("small");
+        for _ in 0..3 {
+            accounts[index].refresh(&balancer).await;
+        }
+        if turn.is_multiple_of(4) {
+            accounts[index].log_out(&balancer).await;
+            accounts[index].log_in(&balancer).await;
+        }
+    }
+    accounts
+}
+
+impl Account {
+    /// Registers; an answer may have been lost, and then the address is taken: by us.
+    pub async fn open(balancer: &Balancer) -> Self {
+        let email = format!("{}@example.com", uuid::Uuid::now_v7().simple());
+        let mut account = Self {
+            email: email.clone(),
+            token: None,
+            logouts: 0,
+            registered_twice: false,
+        };
+        let request = proto::RegisterRequest {
+            start_session: true,
+            ..register(&email)
+        };
+        let answer = insist(balancer, |mut client| {
+            let request = request.clone();
+            async move { client.register(request).await }
+        });
+        match answer.await {
+            Ok(answer) => account.token = answer.tokens.map(|tokens| tokens.refresh_token),
+            Err(status) => {
+                assert_eq!(reason(&status).1, "EMAIL_TAKEN", "{email}: {status:?}");
+                account.registered_twice = true;
+                account.log_in(balancer).await;
+            }
+        }
+        account
+    }
+
+    /// Logs in, and forgets a session that it had.
+    pub async fn log_in(&mut self, balancer: &Balancer) {
+        let answer = insist(balancer, |mut client| {
+            let request = login(&self.email);
+            async move { client.login(request).await }
+        });
+        let answer = answer
+            .await
+            .unwrap_or_else(|status| panic!("{} cannot log in: {status:?}", self.email));
+        self.token = answer.tokens.map(|tokens| tokens.refresh_token);
+    }
+
+    /// Exchanges its token, again and again the same one until there is an answer.
+    pub async fn refresh(&mut self, balancer: &Balancer) {
+        let token = self.token.clone().expect("logged in");
+        let answer = insist(balancer, |mut client| {
+            let request = refresh(&token);
+            async move { client.refresh(request).await }
+        });
+        let answer = answer
+            .await
+            .unwrap_or_else(|status| panic!("{} lost its session: {status:?}", self.email));
+        self.token = answer.tokens.map(|tokens| tokens.refresh_token);
+    }
+
+    /// Logs out.
+    pub async fn log_out(&mut self, balancer: &Balancer) {
+        let token = self.token.take().expect("logged in");
+        let answer = insist(balancer, |mut client| {
+            let request = logout(&token);
+            async move { client.logout(request).await }
+        });
+        answer
+            .await
+            .unwrap_or_else(|status| panic!("{} cannot log out: {status:?}", self.email));
+        self.logouts += 1;
+    }
+}
+
+/// Repeats a call until it is answered, by a result or by a refusal.
+async fn insist<T, Answer>(
+    balancer: &Balancer,
+    call: impl Fn(AuthServiceClient<Channel>) -> Answer,
+) -> Result<T, Status>
+where
+    Answer: Future<Output = Result<Response<T>, Status>>,
+{
+    let mut avoid = None;
+    for failures in 1.. {
+        let (index, client) = balancer.client(avoid);
+        match call(client).await {
+            Ok(answer) => {
+                balancer.count(true);
+                return Ok(answer.into_inner());
+            }
+            Err(status) if is_fault(&status) => {
+                balancer.count(false);
+                assert!(failures < balancer.tries, "no answer: {status:?}");
+            }
+            Err(status) => return Err(status),
+        }
+        avoid = Some(index);
+        sleep(PAUSE).await;
+    }
+    unreachable!("the tries are counted")
+}
+
+/// Whether a call may succeed if it is made again.
+fn is_fault(status: &Status) -> bool {
+    match status.get_details_error_info() {
+        Some(info) => ["INTERNAL", "OVERLOADED", "DEADLINE_EXCEEDED"].contains(&&*info.reason),
+        None => true, // from the transport, not from the service
+    }
+}

@@ -1,0 +1,202 @@
+//! Replicas as processes, and the way to whichever of them there are.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use auth_service::proto::auth_service_client::AuthServiceClient;
+use tempfile::TempDir;
+use tokio::{sync::watch, time::timeout};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::harness::{INTERNAL_TOKEN, JWT_SECRET, Kafka, Process, TestDatabase};
+
+/// How long a client waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Replicas over one database and one topic.
+pub struct Fleet {
+    folder: TempDir,
+    variables: Vec<(&'static str, String)>,
+    replicas: Vec<Process>,
+    /// How clients reach them.
+    pub balancer: Arc<Balancer>,
+}
+
+impl Fleet {
+    /// Starts so many at once, for clients that insist.
+    pub async fn start(database: &TestDatabase, kafka: Option<&Kafka>, size: usize) -> Self {
+        Self::start_at(&database.url(), kafka, size, u32::MAX).await
+    }
+
+    /// The same with another way to the database, and for clients that try so often.
+    pub async fn start_at(
+        database_url: &str,
+        kafka: Option<&Kafka>,
+        size: usize,
+        tries: u32,
+    ) -> Self {
+        let mut fleet = Self {
+            folder: tempfile::tempdir().expect("a temporary folder"),
+            variables: variables(database_url, kafka),
+            replicas: Vec::new(),
+            balancer: Arc::new(Balancer::new(tries)),
+        };
+        fleet
+            .replicas
+            .extend((0..size).map(|_| fleet.spawn()).collect::<Vec<_>>());
+        for replica in &fleet.replicas {
+            fleet.balancer.add(route(replica).await);
+        }
+        fleet
+    }
+
+    /// Kills one with SIGKILL and starts it again, as an orchestrator would. With
+    /// `early`, it is killed a second time while it starts.
+    pub async fn kill(&mut self, index: usize, early: bool) {
+        self.replicas[index].signal("KILL");
+        self.replicas[index].killed_by().await;
+        self.replicas[index] = self.spawn();
+        if early {
+            self.replicas[index].signal("KILL");
+            self.replicas[index].killed_by().await;
+            self.replicas[index] = self.spawn();
+        }
+        let route = route(&self.replicas[index]).await;
+        self.balancer.replace(index, route);
+    }
+
+    /// Ends one in order and starts it again. Clients learn of it by what fails.
+    pub async fn restart(&mut self, index: usize) {
+        self.replicas[index].signal("TERM");
+        assert_eq!(self.replicas[index].exit_code().await, Some(0));
+        self.replicas[index] = self.spawn();
+        let route = route(&self.replicas[index]).await;
+        self.balancer.replace(index, route);
+    }
+
+    /// One of them.
+    pub fn replica(&self, index: usize) -> &Process {
+        &self.replicas[index]
+    }
+
+    fn spawn(&self) -> Process {
+        Process::start(self.folder.path(), &[], &borrowed(&self.variables))
+    }
+}
+
+/// The environment of a replica.
+pub fn variables(database_url: &str, kafka: Option<&Kafka>) -> Vec<(&'static str, String)> {
+    let mut variables: Vec<_> = [
+        ("DATABASE_URL", database_url),
+        ("GRPC_ADDR", "127.0.0.1:0"),
+        ("ADMIN_ADDR", "127.0.0.1:0"),
+        ("JWT_SECRET", JWT_SECRET),
+        ("INTERNAL_TOKENS", &format!("gateway:{INTERNAL_TOKEN}")),
+        ("BCRYPT_COST", "10"),
+        ("PASSWORD_MAX_WAIT", "9s"),
+        ("LOG_FORMAT", "json"),
+    ]
+    .map(|(name, value)| (name, value.to_owned()))
+    .into();
+    if let Some(kafka) = kafka {
+        variables.push(("KAFKA_BROKERS", kafka.brokers.clone()));
+        variables.push(("KAFKA_TOPIC", kafka.topic.clone()));
+    }
+    variables
+}
+
+/// As [`Process::start`] takes them.
+pub fn borrowed<'a>(variables: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {
+    variables
+        .iter()
+        .map(|(name, value)| (*name, &**value))
+        .collect()
+}
+
+async fn route(replica: &Process) -> Channel {
+    let addr = replica.grpc_addr().await;
+    Endpoint::from_shared(format!("http://{addr}"))
+        .expect("an address")
+        .timeout(PATIENCE)
+        .connect_lazy()
+}
+
+/// Sends each call to the next replica, whether it lives or not.
+pub struct Balancer {
+    /// How often a client makes a call at most.
+    pub tries: u32,
+    routes: Mutex<Vec<Channel>>,
+    turn: AtomicUsize,
+    answered: watch::Sender<u64>,
+    failed: watch::Sender<u64>,
+}
+
+impl Balancer {
+    fn new(tries: u32) -> Self {
+        Self {
+            tries,
+            routes: Mutex::default(),
+            turn: AtomicUsize::default(),
+            answered: watch::Sender::default(),
+            failed: watch::Sender::default(),
+        }
+    }
+
+    fn add(&self, route: Channel) {
+        self.routes.lock().unwrap().push(route);
+    }
+
+    fn replace(&self, index: usize, route: Channel) {
+        self.routes.lock().unwrap()[index] = route;
+    }
+
+    /// A client of the next replica, and which one that is; not `avoid` if there is another.
+    pub fn client(&self, avoid: Option<usize>) -> (usize, AuthServiceClient<Channel>) {
+        let routes = self.routes.lock().unwrap();
+        let mut index = self.turn.fetch_add(1, Ordering::Relaxed) % routes.len();
+        if Some(index) == avoid {
+            index = (index + 1) % routes.len();
+        }
+        (index, AuthServiceClient::new(routes[index].clone()))
+    }
+
+    /// Counts a call that was answered or that failed.
+    pub fn count(&self, answered: bool) {
+        let counter = if answered {
+            &self.answered
+        } else {
+            &self.failed
+        };
+        counter.send_modify(|count| *count += 1);
+    }
+
+    /// How many calls were answered, and how many failed.
+    pub fn counts(&self) -> (u64, u64) {
+        (*self.answered.borrow(), *self.failed.borrow())
+    }
+
+    /// Waits until so many more calls were answered: time as the clients feel it.
+    pub async fn progress(&self, calls: u64) {
+        more(&self.answered, calls).await;
+    }
+
+    /// Waits until so many more calls have failed.
+    pub async fn trouble(&self, calls: u64) {
+        more(&self.failed, calls).await;
+    }
+}
+
+async fn more(counter: &watch::Sender<u64>, calls: u64) {
+    let mut counter = counter.subscribe();
+    let goal = *counter.borrow() + calls;
+    let reached = counter.wait_for(|count| *count >= goal);
+    timeout(Duration::from_secs(90), reached)
+        .await
+        .expect("calls end")
+        .expect("the balancer lives");
+}

@@ -1,0 +1,92 @@
+//! A replica that stands still longer than its lease, and one whose clock is wrong.
+
+use std::{sync::Arc, time::Duration};
+
+use auth_service::{
+    clock::{Clock as _, ManualClock, Timestamp},
+    db::{Db, outbox::PendingEvent},
+    outbox::{
+        Outcome, Poller,
+        publisher::{Published, Publisher},
+    },
+};
+use futures::future::{BoxFuture, FutureExt as _, ready};
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    crash_points::{Scene, end_lease, stopped},
+    fleet::Fleet,
+    guarantee,
+    replica::{self, Point},
+};
+use crate::harness::{START, TestDatabase, both, config};
+
+const HOUR: Duration = Duration::from_hours(1);
+
+/// A replica stops at `point` until its lease has ended, another has published everything,
+/// and later events of the same users too. Returns how many records were duplicates.
+async fn pause(database: TestDatabase, point: Point) -> Option<usize> {
+    let mut scene = Scene::set(database).await?;
+    let folder = tempfile::tempdir().unwrap();
+    let paused = replica::start(&folder, &scene.database, &scene.kafka, point, "STOP");
+    stopped(&paused).await;
+    let other = Fleet::start(&scene.database, Some(&scene.kafka), 1).await;
+    guarantee::drained(&scene.database).await;
+    for account in &mut scene.accounts {
+        account.log_out(&other.balancer).await;
+        account.log_in(&other.balancer).await;
+    }
+    guarantee::drained(&scene.database).await;
+    paused.signal("CONT");
+    paused.wait_for("\"held\":false").await;
+    guarantee::assert_kept(&mut scene.accounts, &other.balancer).await;
+    Some(guarantee::assert_published(&scene.database, &scene.kafka, &scene.accounts).await)
+}
+
+both! {
+    async fn a_replica_paused_before_a_produce_sends_nothing_when_it_wakes(database: TestDatabase) {
+        if let Some(duplicates) = pause(database, Point::BeforeProduce).await {
+            assert_eq!(duplicates, 0);
+        }
+    }
+
+    async fn a_replica_paused_before_the_delete_causes_duplicates_only(database: TestDatabase) {
+        if let Some(duplicates) = pause(database, Point::BeforeDelete).await {
+            assert_eq!(duplicates, 8);
+        }
+    }
+
+    async fn a_clock_that_is_an_hour_off_changes_nothing_about_the_lease(database: TestDatabase) {
+        let config = config(&database, &[]);
+        let db = Db::new(&config.database, Duration::from_secs(3)).unwrap();
+        db.migrate().await.unwrap();
+        for other_time in [START + HOUR, START - HOUR] {
+            let [mut here, mut there] = [START, other_time].map(|now| poller(&db, now));
+            assert_eq!(here.tick().await.unwrap(), Outcome::Idle);
+            assert_eq!(there.tick().await.unwrap(), Outcome::Standby);
+            assert_eq!(there.tick().await.unwrap(), Outcome::Standby);
+            end_lease(&database).await;
+            assert_eq!(there.tick().await.unwrap(), Outcome::Idle);
+            let mut late = poller(&db, START);
+            assert_eq!(late.tick().await.unwrap(), Outcome::Standby);
+            end_lease(&database).await;
+        }
+    }
+}
+
+/// A poller on a machine where it is `now`.
+fn poller(db: &Db, now: Timestamp) -> Poller {
+    let clock = Arc::new(ManualClock::new(now));
+    assert_eq!(clock.now(), now);
+    let wake = Arc::new(Notify::new());
+    Poller::new(db.clone(), Arc::new(Nowhere), clock, wake)
+}
+
+/// There is nothing to publish.
+struct Nowhere;
+
+impl Publisher for Nowhere {
+    fn publish<'a>(&'a self, _: &'a [PendingEvent], _: Instant) -> BoxFuture<'a, Published> {
+        ready(Published::default()).boxed()
+    }
+}

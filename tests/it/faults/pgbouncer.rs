@@ -1,0 +1,36 @@
+//! PgBouncer between the service and Postgres, in session mode: transaction mode needs one
+//! that knows prepared statements (1.21 or newer), and Debian's is 1.18.
+
+use super::{customers::Customers, fleet::Fleet, guarantee, random::Random};
+use crate::harness::{Backend, Kafka, PgBouncer, TestDatabase};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_works_through_pgbouncer_and_survives_its_death() {
+    let Some(database) = TestDatabase::create(Backend::Postgres).await else {
+        return;
+    };
+    let Some(kafka) = Kafka::new().await else {
+        return;
+    };
+    let Some(mut bouncer) = PgBouncer::start(&database, 40).await else {
+        return;
+    };
+    let mut random = Random::new();
+    let url = bouncer.url(&database);
+    let fleet = Fleet::start_at(&url, Some(&kafka), 2, u32::MAX).await;
+    let customers = Customers::start(4, &fleet.balancer, &mut random);
+    for _ in 0..3 {
+        fleet.balancer.progress(40).await;
+        bouncer.kill().await;
+        bouncer.start_again().await;
+    }
+    fleet.balancer.progress(40).await;
+    let mut accounts = customers.stop().await;
+    guarantee::assert_kept(&mut accounts, &fleet.balancer).await;
+    let duplicates = guarantee::assert_published(&database, &kafka, &accounts).await;
+    let (answered, failed) = fleet.balancer.counts();
+    eprintln!(
+        "{} accounts, {answered} calls answered, {failed} failed, {duplicates} duplicates",
+        accounts.len()
+    );
+}

@@ -1,0 +1,144 @@
+//! A replica that kills or stops itself at an exact point of publishing. It is a test of
+//! this binary that another test starts as a process, so that the product has no such
+//! points.
+
+use std::{
+    env,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use auth_service::{
+    app::App,
+    clock::SystemClock,
+    config::{Args, Config},
+    db::{Db, outbox::PendingEvent},
+    outbox::{
+        Poller,
+        kafka::{KafkaPublisher, KafkaSettings, Security},
+        publisher::{Published, Publisher},
+    },
+    telemetry,
+};
+use futures::future::BoxFuture;
+use rustix::process::{Signal, getpid, kill_process};
+use tempfile::TempDir;
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::fleet::{borrowed, variables};
+use crate::harness::{Kafka, Process, TestDatabase};
+
+/// Where it strikes itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// It has the lease and has read the events; nothing is sent.
+    BeforeProduce,
+    /// Kafka has them; the rows are still there.
+    BeforeDelete,
+    /// The rows are gone; the next events have been read.
+    AfterDelete,
+}
+
+const POINTS: [(&str, Point); 3] = [
+    ("before-produce", Point::BeforeProduce),
+    ("before-delete", Point::BeforeDelete),
+    ("after-delete", Point::AfterDelete),
+];
+
+/// Starts a replica that sends itself `signal` (KILL or STOP) at `point`.
+pub fn start(
+    folder: &TempDir,
+    database: &TestDatabase,
+    kafka: &Kafka,
+    point: Point,
+    signal: &str,
+) -> Process {
+    let name = POINTS.iter().find(|(_, known)| *known == point);
+    let mut variables = variables(&database.url(), Some(kafka));
+    variables.push(("REPLICA_POINT", name.expect("all are named").0.to_owned()));
+    variables.push(("REPLICA_SIGNAL", signal.to_owned()));
+    let variables = borrowed(&variables);
+    Process::start_test(folder.path(), "faults::replica::process", &variables)
+}
+
+/// Does nothing unless [`start`] started it.
+#[tokio::test(flavor = "multi_thread")]
+async fn process() {
+    let Ok(point) = env::var("REPLICA_POINT") else {
+        return;
+    };
+    let args = Args::from_argv(["auth-service".into()]).expect("valid usage");
+    let Ok(mut config) = Config::load(&args, Path::new("")) else {
+        panic!("a valid configuration")
+    };
+    telemetry::init(&config.log).expect("a log");
+    let kafka = config.kafka.take().expect("brokers");
+    let saboteur = Saboteur {
+        inner: KafkaPublisher::new(KafkaSettings {
+            brokers: kafka.brokers,
+            topic: kafka.topic,
+            security: Security::Plaintext,
+        }),
+        point: POINTS
+            .iter()
+            .find(|(name, _)| *name == point)
+            .expect("a point")
+            .1,
+        signal: match env::var("REPLICA_SIGNAL").as_deref() {
+            Ok("STOP") => Signal::STOP,
+            _ => Signal::KILL,
+        },
+        calls: AtomicU32::new(0),
+    };
+    let db = Db::new(&config.database, config.request_timeout / 3).expect("a database");
+    let clock = Arc::new(SystemClock);
+    // It migrates.
+    let app = App::build(config, Arc::clone(&clock) as _)
+        .await
+        .expect("an app");
+    let poller = Poller::new(db, Arc::new(saboteur), clock, Arc::new(Notify::new()));
+    let stop = CancellationToken::new();
+    let (served, ()) = tokio::join!(app.run(stop.clone()), poller.run(stop));
+    served.expect("it serves");
+}
+
+/// Publishes to Kafka, and strikes this process at a point.
+struct Saboteur {
+    inner: KafkaPublisher,
+    point: Point,
+    signal: Signal,
+    calls: AtomicU32,
+}
+
+impl Saboteur {
+    fn strike(&self) {
+        kill_process(getpid(), self.signal).expect("we may signal ourselves");
+    }
+}
+
+impl Publisher for Saboteur {
+    fn publish<'a>(
+        &'a self,
+        events: &'a [PendingEvent],
+        until: Instant,
+    ) -> BoxFuture<'a, Published> {
+        Box::pin(async move {
+            let call = self.calls.fetch_add(1, Ordering::Relaxed);
+            match self.point {
+                Point::BeforeProduce if call == 0 => self.strike(),
+                Point::AfterDelete if call == 1 => self.strike(),
+                _ => {}
+            }
+            let published = self.inner.publish(events, until).await;
+            if self.point == Point::BeforeDelete && call == 0 {
+                assert_eq!(published.acknowledged.len(), events.len(), "{published:?}");
+                self.strike();
+            }
+            published
+        })
+    }
+}

@@ -1,0 +1,71 @@
+//! Two processes on one SQLite file. (kill -9 in the middle of writes is in `chaos`.)
+
+use diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
+
+use super::{
+    customers::Customers,
+    fleet::{Fleet, borrowed, variables},
+    guarantee,
+    random::Random,
+};
+use crate::harness::{Backend, Process, TestDatabase};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_on_one_file_wait_for_each_other() {
+    let database = TestDatabase::create(Backend::Sqlite).await.unwrap();
+    let mut random = Random::new();
+    let fleet = Fleet::start(&database, None, 2).await;
+    let customers = Customers::start(8, &fleet.balancer, &mut random);
+    fleet.balancer.progress(400).await;
+    let mut accounts = customers.stop().await;
+    guarantee::assert_kept(&mut accounts, &fleet.balancer).await;
+    let (answered, failed) = fleet.balancer.counts();
+    assert_eq!(failed, 0, "of {answered}");
+    let logouts: u32 = accounts.iter().map(|account| account.logouts).sum();
+    let events = database.count("SELECT count(*) FROM outbox_events").await;
+    assert_eq!(
+        events,
+        i64::try_from(accounts.len()).unwrap() + i64::from(logouts)
+    );
+}
+
+/// A file with our tables, held by a connection of the test's own after these statements.
+async fn held(statements: &str) -> (TestDatabase, SqliteConnection) {
+    let database = TestDatabase::create(Backend::Sqlite).await.unwrap();
+    // It dies on its own time, and the lock is waited for.
+    drop(Fleet::start(&database, None, 1).await);
+    let file = database.sqlite_file().unwrap();
+    let mut holder = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
+    let statements = format!("PRAGMA busy_timeout = 20000; {statements}");
+    holder.batch_execute(&statements).unwrap();
+    (database, holder)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_on_a_file_that_another_writes_says_so_and_waits_its_turn() {
+    let (database, mut holder) = held("BEGIN IMMEDIATE").await;
+    let folder = tempfile::tempdir().unwrap();
+    let variables = variables(&database.url(), None);
+    let process = Process::start(folder.path(), &[], &borrowed(&variables));
+    let said = process.wait_for("\"not serving\"").await;
+    assert!(
+        said.contains("database is locked") || said.contains("did not answer in time"),
+        "{said}"
+    );
+    holder.batch_execute("ROLLBACK").unwrap();
+    process.wait_for("\"serving\"").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_on_a_file_that_another_has_to_itself_fails_and_says_why() {
+    let exclusive = "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; \
+                     UPDATE outbox_lease SET id = id; COMMIT";
+    let (database, holder) = held(exclusive).await;
+    let folder = tempfile::tempdir().unwrap();
+    let variables = variables(&database.url(), None);
+    let output = Process::run(folder.path(), &[], &borrowed(&variables)).await;
+    assert_eq!(output.status.code(), Some(1));
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(log.contains("database is locked"), "{log}");
+    drop(holder);
+}

@@ -1,0 +1,99 @@
+//! PgBouncer between the service and Postgres.
+
+use std::{env, fs, path::Path, process::Stdio, time::Duration};
+
+use tempfile::TempDir;
+use tokio::{
+    net::TcpStream,
+    process::Child,
+    time::{sleep, timeout},
+};
+
+use super::{
+    TestDatabase,
+    postgres_server::{as_postgres, free_port, give_to_postgres, send},
+};
+
+/// A PgBouncer in session mode, killed when it is dropped.
+pub struct PgBouncer {
+    folder: TempDir,
+    port: u16,
+    running: Option<Child>,
+}
+
+impl PgBouncer {
+    /// Starts it before the server of `database`, with at most so many connections to it.
+    /// `None`, said aloud, if it is not installed.
+    pub async fn start(database: &TestDatabase, connections: u32) -> Option<Self> {
+        if !is_installed() {
+            super::skip("no PgBouncer: no `pgbouncer` in PATH");
+            return None;
+        }
+        let folder = tempfile::Builder::new()
+            .tempdir_in("/tmp")
+            .expect("a temporary folder");
+        give_to_postgres(folder.path());
+        let url: tokio_postgres::Config = database.url().parse().expect("a URL");
+        let mut bouncer = Self {
+            folder,
+            port: free_port(),
+            running: None,
+        };
+        let server = url.get_ports()[0];
+        let config = format!(
+            "[databases]\n\
+             * = host=127.0.0.1 port={server} user=postgres\n\
+             [pgbouncer]\n\
+             listen_addr = 127.0.0.1\nlisten_port = {}\nunix_socket_dir =\n\
+             auth_type = any\npool_mode = session\nmax_client_conn = 200\n\
+             default_pool_size = {connections}\nserver_login_retry = 1\n",
+            bouncer.port
+        );
+        fs::write(bouncer.config(), config).expect("ours");
+        bouncer.start_again().await;
+        Some(bouncer)
+    }
+
+    /// The database's URL through here.
+    pub fn url(&self, database: &TestDatabase) -> String {
+        let url = database.url();
+        let (_, name) = url.rsplit_once('/').expect("a URL with a database");
+        format!("postgres://postgres@127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// Kills it, and with it every connection.
+    pub async fn kill(&mut self) {
+        let mut child = self.running.take().expect("it runs");
+        send("KILL", child.id().expect("it runs"));
+        child.wait().await.expect("it was ours");
+    }
+
+    /// Starts it after it was killed.
+    pub async fn start_again(&mut self) {
+        let child = as_postgres(Path::new("pgbouncer"), self.folder.path())
+            .arg("-q")
+            .arg(self.config())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn();
+        self.running = Some(child.expect("pgbouncer runs"));
+        let accepts = async {
+            while TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), accepts)
+            .await
+            .expect("PgBouncer starts");
+    }
+
+    fn config(&self) -> std::path::PathBuf {
+        self.folder.path().join("pgbouncer.ini")
+    }
+}
+
+fn is_installed() -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join("pgbouncer").exists())
+}

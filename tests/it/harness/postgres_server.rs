@@ -1,0 +1,290 @@
+//! A Postgres of the test's own, which it may stop, kill, freeze and replace by a standby.
+
+use std::{
+    env, fs,
+    net::TcpListener,
+    os::unix::fs::{PermissionsExt as _, chown},
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::atomic::{AtomicU16, Ordering},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::{
+    process::{Child, Command},
+    time::{sleep, timeout},
+};
+use tokio_postgres::NoTls;
+
+use super::skip;
+
+/// A server, killed when it is dropped.
+pub struct PostgresServer {
+    folder: TempDir,
+    binaries: PathBuf,
+    port: u16,
+    running: Option<Child>,
+}
+
+impl PostgresServer {
+    /// Starts an empty one; `None`, said aloud, if there are no binaries.
+    pub async fn start() -> Option<Self> {
+        let Some(binaries) = env::var_os("TEST_POSTGRES_BIN") else {
+            skip("no Postgres binaries: TEST_POSTGRES_BIN is not set");
+            return None;
+        };
+        let mut server = Self::prepare(binaries.into());
+        let initialised = server
+            .command("initdb")
+            .args(["--username=postgres", "--auth=trust", "--encoding=UTF8"])
+            .args(["--locale=C", "--no-sync", "-D"])
+            .arg(server.data())
+            .stdout(Stdio::null())
+            .status()
+            .await;
+        assert!(initialised.expect("initdb runs").success());
+        server.start_again().await;
+        Some(server)
+    }
+
+    fn prepare(binaries: PathBuf) -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("auth-postgres-test.")
+            .tempdir_in("/tmp")
+            .expect("a temporary folder");
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).expect("ours");
+        let server = Self {
+            folder,
+            binaries,
+            port: free_port(),
+            running: None,
+        };
+        fs::create_dir(server.data()).expect("ours");
+        fs::set_permissions(server.data(), fs::Permissions::from_mode(0o700)).expect("ours");
+        give_to_postgres(&server.data());
+        server
+    }
+
+    /// A folder that only the server can read, for more of its files.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let folder = self.folder.path().join(name);
+        fs::create_dir(&folder).expect("ours");
+        give_to_postgres(&folder);
+        folder
+    }
+
+    /// For `DATABASE_URL`.
+    pub fn url(&self) -> String {
+        format!("postgres://postgres@{}/postgres", self.addr())
+    }
+
+    /// Host and port.
+    pub fn addr(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Starts it after it was stopped or killed, and waits until it answers.
+    pub async fn start_again(&mut self) {
+        let child = self
+            .command("postgres")
+            .arg("-D")
+            .arg(self.data())
+            .args(["-p", &self.port.to_string()])
+            .args(["-c", "listen_addresses=127.0.0.1"])
+            .args(["-c", "unix_socket_directories="])
+            .args(["-c", "fsync=off", "-c", "full_page_writes=off"])
+            .args([
+                "-c",
+                "shared_buffers=16MB",
+                "-c",
+                "wal_receiver_status_interval=1s",
+            ])
+            .args(["-c", "wal_retrieve_retry_interval=200ms"])
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(self.folder.path().join("log")).expect("ours"))
+            .kill_on_drop(true)
+            .spawn();
+        self.running = Some(child.expect("postgres runs"));
+        let answered = async {
+            while !self.answers().await {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        if timeout(Duration::from_mins(1), answered).await.is_err() {
+            let log = fs::read_to_string(self.folder.path().join("log"));
+            panic!("Postgres does not start: {log:?}");
+        }
+    }
+
+    /// Ends it in order, its connections at once.
+    pub async fn stop(&mut self) {
+        self.end("INT").await;
+    }
+
+    /// Ends it as a power cut would.
+    pub async fn kill(&mut self) {
+        for pid in self.processes() {
+            send("KILL", pid);
+        }
+        self.end("KILL").await;
+    }
+
+    async fn end(&mut self, name: &str) {
+        let mut child = self.running.take().expect("it runs");
+        send(name, child.id().expect("it runs"));
+        let ended = timeout(Duration::from_secs(30), child.wait()).await;
+        ended.expect("Postgres ends").expect("it was ours");
+    }
+
+    /// Stops all its processes where they are. Connections stay open, new ones are accepted
+    /// by the kernel, and nothing answers.
+    pub fn freeze(&self) {
+        self.processes()
+            .into_iter()
+            .for_each(|pid| send("STOP", pid));
+    }
+
+    /// Lets them go on.
+    pub fn thaw(&self) {
+        self.processes()
+            .into_iter()
+            .for_each(|pid| send("CONT", pid));
+    }
+
+    /// A standby that has all that was committed here, and without which no commit here is
+    /// acknowledged any more.
+    pub async fn standby(&mut self) -> Self {
+        self.stop().await;
+        let mut standby = Self::prepare(self.binaries.clone());
+        let copied = Command::new("cp")
+            .args(["-a", "-T"])
+            .args([self.data(), standby.data()])
+            .status()
+            .await;
+        assert!(copied.expect("cp runs").success());
+        fs::write(standby.data().join("standby.signal"), "").expect("ours");
+        let follow = format!(
+            "primary_conninfo = 'host=127.0.0.1 port={} user=postgres'\n",
+            self.port
+        );
+        fs::write(standby.data().join("postgresql.auto.conf"), follow).expect("ours");
+        let wait = "synchronous_standby_names = '*'\n";
+        fs::write(self.data().join("postgresql.auto.conf"), wait).expect("ours");
+        tokio::join!(self.start_again(), standby.start_again());
+        standby
+    }
+
+    /// Makes a standby the primary.
+    pub async fn promote(&self) {
+        assert_eq!(self.ask("SELECT pg_promote()::text").await, "true");
+    }
+
+    /// The one text that a query returns.
+    pub async fn ask(&self, sql: &str) -> String {
+        let config: tokio_postgres::Config = self.url().parse().expect("a URL");
+        let (client, connection) = config.connect(NoTls).await.expect("Postgres answers");
+        tokio::spawn(connection);
+        let row = client.query_one(sql, &[]).await.expect("the query runs");
+        row.get(0)
+    }
+
+    async fn answers(&self) -> bool {
+        let mut config: tokio_postgres::Config = self.url().parse().expect("a URL");
+        match config
+            .connect_timeout(Duration::from_secs(1))
+            .connect(NoTls)
+            .await
+        {
+            Ok((client, connection)) => {
+                tokio::spawn(connection);
+                client.simple_query("SELECT 1").await.is_ok()
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// The postmaster and its children.
+    fn processes(&self) -> Vec<u32> {
+        let Some(postmaster) = self.running.as_ref().and_then(Child::id) else {
+            return Vec::new();
+        };
+        let children = format!("/proc/{postmaster}/task/{postmaster}/children");
+        let children = fs::read_to_string(children).unwrap_or_default();
+        let children = children
+            .split_whitespace()
+            .map(|pid| pid.parse().expect("a number"));
+        [postmaster].into_iter().chain(children).collect()
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn command(&self, program: &str) -> Command {
+        as_postgres(&self.binaries.join(program), self.folder.path())
+    }
+}
+
+impl Drop for PostgresServer {
+    fn drop(&mut self) {
+        self.processes()
+            .into_iter()
+            .for_each(|pid| send("KILL", pid));
+    }
+}
+
+/// A command that runs as `nobody` if we are root, since Postgres and PgBouncer refuse to
+/// be, and that does not outlive the test.
+pub(super) fn as_postgres(program: &Path, folder: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    if let Some((user, group)) = nobody() {
+        let (user, group) = (user.to_string(), group.to_string());
+        command.args(["--reuid", &user, "--regid", &group, "--clear-groups"]);
+    }
+    command
+        .arg(program)
+        .current_dir(folder)
+        .stdin(Stdio::null());
+    command
+}
+
+/// Lets `nobody` have a file or folder, if it is whom the server runs as.
+pub(super) fn give_to_postgres(path: &Path) {
+    if let Some((user, group)) = nobody() {
+        chown(path, Some(user), Some(group)).expect("we are root");
+    }
+}
+
+/// Whom to step down to, if we are root.
+fn nobody() -> Option<(u32, u32)> {
+    let number = |arguments: &[&str]| -> u32 {
+        let output = std::process::Command::new("id").args(arguments).output();
+        let text = String::from_utf8(output.expect("id runs").stdout).expect("ASCII");
+        text.trim().parse().expect("a number")
+    };
+    (number(&["-u"]) == 0).then(|| (number(&["-u", "nobody"]), number(&["-g", "nobody"])))
+}
+
+/// A port that nobody listens on, below those that the kernel gives to connections: it
+/// stays free while a server is down. `tests/run` starts its own above.
+pub(super) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let offset = u16::try_from(std::process::id() % 3000).expect("small");
+    loop {
+        let port = 12_000 + (offset + NEXT.fetch_add(1, Ordering::Relaxed)) % 4000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+pub(super) fn send(name: &str, pid: u32) {
+    let status = std::process::Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .stderr(Stdio::null())
+        .status();
+    // A child may have ended meanwhile.
+    let _ = status.expect("kill runs");
+}
