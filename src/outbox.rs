@@ -34,8 +34,12 @@ use crate::{
 
 /// How long a replica that died holds up the others.
 const LEASE_TTL: Duration = Duration::from_secs(15);
-/// A lease with less left is renewed, so that a produce call always fits into it.
-const LEASE_RENEWAL: Duration = Duration::from_secs(10);
+/// A lease with less left is renewed, so that it outlasts a leader that hangs and a produce
+/// call to another one.
+const LEASE_RENEWAL: Duration = Duration::from_secs(12);
+const _: () = assert!(
+    kafka::LEADER_TIMEOUT.as_secs() + kafka::PRODUCE_TIMEOUT.as_secs() < LEASE_RENEWAL.as_secs()
+);
 /// How many events a tick reads: enough to fill every partition's produce calls.
 const BATCH: i64 = 1000;
 /// The commit of another replica is seen this soon.
