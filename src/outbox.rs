@@ -24,7 +24,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use self::publisher::{PublishError, Publisher};
+use self::publisher::{PublishError, Published, Publisher};
 use crate::{
     clock::Clock,
     db::{self, Db, outbox::PendingEvent},
@@ -42,6 +42,8 @@ const _: () = assert!(
 );
 /// How many events a tick reads: enough to fill every partition's produce calls.
 const BATCH: i64 = 1000;
+/// How many events a tick reads when all it read before did not get through.
+const LARGEST_BATCH: i64 = 16 * BATCH;
 /// The commit of another replica is seen this soon.
 const IDLE: Duration = Duration::from_millis(200);
 /// How soon a released lease is taken over.
@@ -59,6 +61,7 @@ pub struct Poller {
     wake: Arc<Notify>,
     replica: ReplicaId,
     lease_until: Option<Instant>,
+    batch: i64,
 }
 
 /// What a tick did.
@@ -100,6 +103,7 @@ impl Poller {
             wake,
             replica,
             lease_until: None,
+            batch: BATCH,
         }
     }
 
@@ -141,11 +145,12 @@ impl Poller {
         let Some(until) = self.hold_lease().await? else {
             return Ok(Outcome::Standby);
         };
-        let events = self.db.pending_events(BATCH).await?;
+        let events = self.db.pending_events(self.batch).await?;
         if events.is_empty() {
             return Ok(Outcome::Idle);
         }
         let published = self.publisher.publish(&events, until).await;
+        self.batch = next_batch(self.batch, events.len(), &published);
         if !published.acknowledged.is_empty() {
             self.db.delete_events(&published.acknowledged).await?;
         }
@@ -191,6 +196,17 @@ impl Poller {
         {
             warn!(error = %Causes(&error), "cannot release the outbox lease; it ends by itself");
         }
+    }
+}
+
+/// The oldest events may all be of a partition that does not work, while the others do: then
+/// more are read, so that theirs are among them.
+fn next_batch(batch: i64, read: usize, published: &Published) -> i64 {
+    let was_full = i64::try_from(read).is_ok_and(|read| read >= batch);
+    match published.fault {
+        None => BATCH,
+        Some(_) if was_full => (2 * batch).min(LARGEST_BATCH),
+        Some(_) => batch,
     }
 }
 
