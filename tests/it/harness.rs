@@ -4,7 +4,9 @@
 mod bare;
 mod chance;
 mod database;
+mod guarantee;
 mod kafka;
+mod kafka_server;
 mod probes;
 mod process;
 mod process_memory;
@@ -30,7 +32,9 @@ pub use self::{
     bare::BareConnection,
     chance::{Chance, soak},
     database::{Backend, TestDatabase},
+    guarantee::{Copy, Published},
     kafka::{Kafka, Record},
+    kafka_server::Cluster,
     process::Process,
     process_memory::{Needles, memory_of},
     proxy::Proxy,
