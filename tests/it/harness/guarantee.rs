@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::{Record, TestDatabase};
-use crate::harness::Backend;
 
 /// One record on the topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,10 +95,7 @@ impl Published {
 impl TestDatabase {
     /// All users with the version of their last event.
     pub async fn versions(&self) -> BTreeMap<String, i64> {
-        let id = match self.backend() {
-            Backend::Sqlite => "lower(hex(id))",
-            Backend::Postgres => "replace(CAST(id AS text), '-', '')",
-        };
+        let id = self.dialect("lower(hex(id))", "replace(CAST(id AS text), '-', '')");
         let sql = format!("SELECT {id} || ' ' || event_version FROM users");
         let rows = self.texts(&sql).await.into_iter().flatten();
         rows.map(|row| {
