@@ -24,7 +24,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use self::publisher::{PublishError, Publisher};
+use self::publisher::{PublishError, Published, Publisher};
 use crate::{
     clock::Clock,
     db::{self, Db, outbox::PendingEvent},
@@ -34,10 +34,16 @@ use crate::{
 
 /// How long a replica that died holds up the others.
 const LEASE_TTL: Duration = Duration::from_secs(15);
-/// A lease with less left is renewed, so that a produce call always fits into it.
-const LEASE_RENEWAL: Duration = Duration::from_secs(10);
+/// A lease with less left is renewed, so that it outlasts a leader that hangs and a produce
+/// call to another one.
+const LEASE_RENEWAL: Duration = Duration::from_secs(12);
+const _: () = assert!(
+    kafka::LEADER_TIMEOUT.as_secs() + kafka::PRODUCE_TIMEOUT.as_secs() < LEASE_RENEWAL.as_secs()
+);
 /// How many events a tick reads: enough to fill every partition's produce calls.
 const BATCH: i64 = 1000;
+/// How many events a tick reads when all it read before did not get through.
+const LARGEST_BATCH: i64 = 16 * BATCH;
 /// The commit of another replica is seen this soon.
 const IDLE: Duration = Duration::from_millis(200);
 /// How soon a released lease is taken over.
@@ -55,6 +61,7 @@ pub struct Poller {
     wake: Arc<Notify>,
     replica: ReplicaId,
     lease_until: Option<Instant>,
+    batch: i64,
 }
 
 /// What a tick did.
@@ -96,6 +103,7 @@ impl Poller {
             wake,
             replica,
             lease_until: None,
+            batch: BATCH,
         }
     }
 
@@ -137,11 +145,12 @@ impl Poller {
         let Some(until) = self.hold_lease().await? else {
             return Ok(Outcome::Standby);
         };
-        let events = self.db.pending_events(BATCH).await?;
+        let events = self.db.pending_events(self.batch).await?;
         if events.is_empty() {
             return Ok(Outcome::Idle);
         }
         let published = self.publisher.publish(&events, until).await;
+        self.batch = next_batch(self.batch, events.len(), &published);
         if !published.acknowledged.is_empty() {
             self.db.delete_events(&published.acknowledged).await?;
         }
@@ -187,6 +196,17 @@ impl Poller {
         {
             warn!(error = %Causes(&error), "cannot release the outbox lease; it ends by itself");
         }
+    }
+}
+
+/// The oldest events may all be of a partition that does not work, while the others do: then
+/// more are read, so that theirs are among them.
+fn next_batch(batch: i64, read: usize, published: &Published) -> i64 {
+    let was_full = i64::try_from(read).is_ok_and(|read| read >= batch);
+    match published.fault {
+        None => BATCH,
+        Some(_) if was_full => (2 * batch).min(LARGEST_BATCH),
+        Some(_) => batch,
     }
 }
 

@@ -6,7 +6,11 @@
 //! everything that may happen to a cluster.
 //!
 //! A record may arrive twice: when its acknowledgement was lost, and when the broker
-//! throttles us, for then rskafka sends a request again that succeeded.
+//! throttles us, for then rskafka sends a request again that succeeded, until we give up
+//! after [`PRODUCE_TIMEOUT`]. What is tried after a fault begins with one record a
+//! partition and doubles with each acknowledgement. So even a quota of one record in the
+//! longest pause between two tries lets all events through in the end, and of a broker that
+//! stores without acknowledging each try leaves one more copy of one record a partition.
 
 mod lane;
 mod record;
@@ -26,8 +30,12 @@ use crate::db::outbox::PendingEvent;
 /// How long one produce call may take: the poller's lease must last longer.
 pub const PRODUCE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long it may take to connect to the leaders of all partitions.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it may take to find the topic. A broker that hangs costs one try that long:
+/// the next one may pick another broker.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long it may take to connect to a partition's leader: all at once, so also for all.
+pub const LEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a connection is used. Brokers and load balancers close what is idle for some
 /// minutes (Kafka after 10, `connections.max.idle.ms`), and in a quiet hour some partition
@@ -73,7 +81,8 @@ impl Publisher for KafkaPublisher {
             };
             let published = topic.publish(events, until).await;
             if published.fault.is_none() {
-                *kept = Some(topic);
+                let proven = !published.acknowledged.is_empty();
+                *kept = Some(if proven { topic.proven() } else { topic });
             }
             published
         }

@@ -4,7 +4,7 @@
 //! kinds of trouble apart, because they are treated differently: a record that the broker
 //! will never take is parked, an environment that does not work is waited for.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use tokio::time::Instant;
@@ -56,7 +56,7 @@ impl Published {
 }
 
 /// The environment does not let us publish now; later it may.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum PublishError {
     /// There is no such topic, and we never make one: its partitions and retention are the
     /// operator's choice.
@@ -64,10 +64,10 @@ pub enum PublishError {
     TopicMissing(String),
     /// No broker can be reached, or it does not let us in.
     #[error("cannot connect to Kafka: {0}")]
-    Connect(rskafka::client::error::Error),
+    Connect(Arc<rskafka::client::error::Error>),
     /// The broker did not take the records, for a reason that is not theirs.
     #[error("cannot publish to Kafka: {0}")]
-    Produce(rskafka::client::error::Error),
+    Produce(Arc<rskafka::client::error::Error>),
     /// Nothing was heard for this long.
     #[error("Kafka did not answer within {0:?}")]
     Timeout(Duration),

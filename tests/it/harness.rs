@@ -4,7 +4,9 @@
 mod bare;
 mod chance;
 mod database;
+mod guarantee;
 mod kafka;
+mod kafka_server;
 mod pgbouncer;
 mod postgres_server;
 mod probes;
@@ -32,7 +34,9 @@ pub use self::{
     bare::BareConnection,
     chance::{Chance, soak},
     database::{Backend, TestDatabase},
+    guarantee::{Copy, Published},
     kafka::{Kafka, Record},
+    kafka_server::Cluster,
     pgbouncer::PgBouncer,
     postgres_server::PostgresServer,
     process::Process,

@@ -3,6 +3,11 @@
 //! A partition's events go out oldest first, in chunks, one chunk at a time. When a chunk
 //! is refused because of a record, each of its records goes alone, which finds the culprit;
 //! the user whose record was refused then waits, so that consumers see no gap.
+//!
+//! The first chunk on a connection that has not proven itself is one record, and each
+//! further one at most twice as many as the one before. So a broker that takes a little at a
+//! time (a quota) or stores what it does not acknowledge (its replicas are gone) gets a
+//! chance to acknowledge the little, and at most that much arrives twice.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -11,6 +16,15 @@ use crate::{db::outbox::PendingEvent, id::UserId, outbox::publisher::Published};
 
 /// Events whose records go out in one produce call.
 pub(super) type Chunk<'a> = Vec<&'a PendingEvent>;
+
+/// How large the first chunk may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// One record, then two, four, ..: nothing was acknowledged on this connection yet.
+    Slow,
+    /// As large as any.
+    Fast,
+}
 
 /// The events of one partition.
 pub(super) struct Lane<'a> {
@@ -22,9 +36,9 @@ pub(super) struct Lane<'a> {
 impl<'a> Lane<'a> {
     /// A lane of `events`, oldest first, whose chunks take at most `chunk_size` bytes. A
     /// record that is larger than that goes alone.
-    pub(super) fn new(events: &[&'a PendingEvent], chunk_size: usize) -> Self {
+    pub(super) fn new(events: &[&'a PendingEvent], chunk_size: usize, start: Start) -> Self {
         Self {
-            waiting: chunks(events, chunk_size),
+            waiting: chunks(events, chunk_size, start),
             blocked: HashSet::new(),
             published: Published::default(),
         }
@@ -60,17 +74,24 @@ impl<'a> Lane<'a> {
     }
 }
 
-fn chunks<'a>(events: &[&'a PendingEvent], chunk_size: usize) -> VecDeque<Chunk<'a>> {
+fn chunks<'a>(events: &[&'a PendingEvent], chunk_size: usize, start: Start) -> VecDeque<Chunk<'a>> {
     let mut chunks = VecDeque::<Chunk>::new();
     let mut left = 0;
+    let mut most = match start {
+        Start::Slow => 1,
+        Start::Fast => usize::MAX,
+    };
     for event in events {
         let size = encoded_size(event);
         match chunks.back_mut() {
-            Some(chunk) if size <= left => {
+            Some(chunk) if size <= left && chunk.len() < most => {
                 chunk.push(event);
                 left -= size;
             }
-            _ => {
+            last => {
+                if last.is_some() {
+                    most = most.saturating_mul(2);
+                }
                 chunks.push_back(vec![event]);
                 left = chunk_size.saturating_sub(size);
             }
@@ -101,7 +122,7 @@ pub(super) mod tests {
 
     /// Publishes everything to a broker that refuses some records, in any company.
     fn run(events: &[PendingEvent], chunk_size: usize, refused: &[i64]) -> Published {
-        let mut lane = Lane::new(&events.iter().collect::<Vec<_>>(), chunk_size);
+        let mut lane = Lane::new(&events.iter().collect::<Vec<_>>(), chunk_size, Start::Fast);
         while let Some(chunk) = lane.next() {
             if chunk.iter().any(|event| refused.contains(&event.id)) {
                 lane.refuse(&chunk, "too large".to_owned());
@@ -135,18 +156,30 @@ pub(super) mod tests {
             event(4, 4, 1),
         ];
         events[1].payload = vec![0; 10_000];
-        let lane = Lane::new(&events.iter().collect::<Vec<_>>(), 5_000);
+        let lane = Lane::new(&events.iter().collect::<Vec<_>>(), 5_000, Start::Fast);
         let lengths = lane.waiting.iter().map(Vec::len).collect::<Vec<_>>();
         assert_eq!(lengths, [1, 1, 2]);
     }
 
+    #[test]
+    fn a_slow_start_doubles_from_one_record_to_a_full_chunk() {
+        let events = (0..40).map(|id| event(id, 1, id)).collect::<Vec<_>>();
+        let full = 12 * encoded_size(&events[0]);
+        let lane = Lane::new(&events.iter().collect::<Vec<_>>(), full, Start::Slow);
+        let lengths = lane.waiting.iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(lengths, [1, 2, 4, 8, 12, 12, 1]);
+    }
+
     proptest! {
         #[test]
-        fn events_go_out_in_order_in_small_chunks(payloads in prop::collection::vec(0_usize..3_000, 0..50)) {
+        fn events_go_out_in_order_in_small_chunks(
+            payloads in prop::collection::vec(0_usize..3_000, 0..50),
+            start in prop::sample::select(vec![Start::Slow, Start::Fast]),
+        ) {
             let events = (1..).zip(payloads).map(|(id, size)| {
                 PendingEvent { payload: vec![0; size], ..event(id, 1, id) }
             }).collect::<Vec<_>>();
-            let lane = Lane::new(&events.iter().collect::<Vec<_>>(), 4_000);
+            let lane = Lane::new(&events.iter().collect::<Vec<_>>(), 4_000, start);
             for chunk in &lane.waiting {
                 let size = chunk.iter().map(|event| encoded_size(event)).sum::<usize>();
                 prop_assert!(size <= 4_000);

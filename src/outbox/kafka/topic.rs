@@ -5,10 +5,12 @@
 //! with which it looks for a partition's leader in vain: so the partitions are opened
 //! right after that list, and [`KafkaPublisher`](super::KafkaPublisher) drops all of it
 //! on any fault. Its retries, which never end by default, are switched off.
+//!
+//! A partition whose leader is gone or hangs holds up nobody but its own events.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use futures::future::{join_all, try_join_all};
+use futures::future::join_all;
 use rskafka::{
     BackoffConfig,
     client::{
@@ -20,8 +22,8 @@ use rskafka::{
 use tokio::time::{Instant, timeout};
 
 use super::{
-    CONNECT_TIMEOUT, KafkaSettings, PRODUCE_TIMEOUT,
-    lane::{Chunk, Lane},
+    CONNECT_TIMEOUT, KafkaSettings, LEADER_TIMEOUT, PRODUCE_TIMEOUT,
+    lane::{Chunk, Lane, Start},
     record::record,
 };
 use crate::{
@@ -42,23 +44,43 @@ const FRAME_OVERHEAD: usize = 128;
 
 /// The topic, open for writing.
 pub(super) struct Topic {
-    partitions: Vec<PartitionClient>,
+    partitions: Vec<Result<PartitionClient, PublishError>>,
     count: NonZeroUsize,
     chunk_size: usize,
     opened: Instant,
+    start: Start,
 }
 
 impl Topic {
-    /// Connects to the leader of every partition.
+    /// Connects to the leaders of all partitions, as far as that is possible.
     pub(super) async fn open(settings: &KafkaSettings) -> Result<Self, PublishError> {
-        timeout(CONNECT_TIMEOUT, open(settings))
-            .await
-            .map_err(|_| PublishError::Timeout(CONNECT_TIMEOUT))?
+        let name = &settings.topic;
+        let (client, ids) = within(CONNECT_TIMEOUT, find(settings)).await?;
+        let count =
+            NonZeroUsize::new(ids.len()).ok_or_else(|| PublishError::TopicMissing(name.clone()))?;
+        let opening = ids
+            .into_iter()
+            .map(|id| within(LEADER_TIMEOUT, open_partition(&client, name, id)));
+        Ok(Self {
+            partitions: join_all(opening).await,
+            count,
+            chunk_size: FRAME_SIZE.saturating_sub(FRAME_OVERHEAD + name.len()),
+            opened: Instant::now(),
+            start: Start::Slow,
+        })
     }
 
     /// How long ago it was opened.
     pub(super) fn age(&self) -> Duration {
         self.opened.elapsed()
+    }
+
+    /// It acknowledged all that it was asked to, so there is no need to be careful.
+    pub(super) fn proven(self) -> Self {
+        Self {
+            start: Start::Fast,
+            ..self
+        }
     }
 
     /// Publishes what can be published before `until`.
@@ -73,7 +95,8 @@ impl Topic {
             .iter()
             .zip(by_partition)
             .map(|(client, events)| {
-                publish_lane(client, Lane::new(&events, self.chunk_size), until)
+                let lane = Lane::new(&events, self.chunk_size, self.start);
+                publish_lane(client.as_ref(), lane, until)
             });
         let mut published = Published::default();
         for lane in join_all(lanes).await {
@@ -83,24 +106,39 @@ impl Topic {
     }
 }
 
-async fn open(settings: &KafkaSettings) -> Result<Topic, PublishError> {
-    let name = &settings.topic;
-    let client = connect(settings).await.map_err(PublishError::Connect)?;
-    let topics = client.list_topics().await.map_err(PublishError::Connect)?;
-    let found = topics.into_iter().find(|topic| topic.name == *name);
-    let missing = || PublishError::TopicMissing(name.clone());
-    let ids = found.ok_or_else(missing)?.partitions;
-    let count = NonZeroUsize::new(ids.len()).ok_or_else(missing)?;
-    let opening = ids
+/// A connection to the cluster, and the topic's partitions: none, if there is no such topic.
+async fn find(settings: &KafkaSettings) -> Result<(Client, BTreeSet<i32>), PublishError> {
+    let client = connect(settings).await.map_err(cannot_connect)?;
+    let topics = client.list_topics().await.map_err(cannot_connect)?;
+    let found = topics
         .into_iter()
-        .map(|id| client.partition_client(name, id, UnknownTopicHandling::Error));
-    let partitions = try_join_all(opening).await.map_err(PublishError::Connect)?;
-    Ok(Topic {
-        partitions,
-        count,
-        chunk_size: FRAME_SIZE.saturating_sub(FRAME_OVERHEAD + name.len()),
-        opened: Instant::now(),
-    })
+        .find(|topic| topic.name == settings.topic);
+    let partitions = found.map(|topic| topic.partitions).unwrap_or_default();
+    Ok((client, partitions))
+}
+
+async fn open_partition(
+    client: &Client,
+    topic: &str,
+    id: i32,
+) -> Result<PartitionClient, PublishError> {
+    client
+        .partition_client(topic, id, UnknownTopicHandling::Error)
+        .await
+        .map_err(cannot_connect)
+}
+
+fn cannot_connect(error: Error) -> PublishError {
+    PublishError::Connect(Arc::new(error))
+}
+
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, PublishError>>,
+) -> Result<T, PublishError> {
+    timeout(limit, work)
+        .await
+        .unwrap_or(Err(PublishError::Timeout(limit)))
 }
 
 async fn connect(settings: &KafkaSettings) -> Result<Client, Error> {
@@ -119,12 +157,20 @@ async fn connect(settings: &KafkaSettings) -> Result<Client, Error> {
     builder.build().await
 }
 
-async fn publish_lane(client: &PartitionClient, mut lane: Lane<'_>, until: Instant) -> Published {
+async fn publish_lane(
+    client: Result<&PartitionClient, &PublishError>,
+    mut lane: Lane<'_>,
+    until: Instant,
+) -> Published {
     while let Some(chunk) = lane.next() {
         if Instant::now() + PRODUCE_TIMEOUT >= until {
             break;
         }
-        match produce(client, &chunk).await {
+        let produced = match client {
+            Ok(client) => within(PRODUCE_TIMEOUT, produce(client, &chunk)).await,
+            Err(closed) => Err(closed.clone()),
+        };
+        match produced {
             Ok(Outcome::Acknowledged) => lane.acknowledge(&chunk),
             Ok(Outcome::Refused(reason)) => lane.refuse(&chunk, reason.to_string()),
             Err(fault) => {
@@ -143,16 +189,12 @@ enum Outcome {
 
 async fn produce(client: &PartitionClient, chunk: &Chunk<'_>) -> Result<Outcome, PublishError> {
     let records = chunk.iter().map(|event| record(event)).collect();
-    let call = client.produce(records, Compression::NoCompression);
-    match timeout(PRODUCE_TIMEOUT, call).await {
-        Ok(Ok(_offsets)) => Ok(Outcome::Acknowledged),
-        Ok(Err(Error::ServerError { protocol_error, .. }))
-            if is_the_records_own(protocol_error) =>
-        {
+    match client.produce(records, Compression::NoCompression).await {
+        Ok(_offsets) => Ok(Outcome::Acknowledged),
+        Err(Error::ServerError { protocol_error, .. }) if is_the_records_own(protocol_error) => {
             Ok(Outcome::Refused(protocol_error))
         }
-        Ok(Err(error)) => Err(PublishError::Produce(error)),
-        Err(_elapsed) => Err(PublishError::Timeout(PRODUCE_TIMEOUT)),
+        Err(error) => Err(PublishError::Produce(Arc::new(error))),
     }
 }
 

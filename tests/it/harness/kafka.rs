@@ -26,6 +26,8 @@ pub struct Record {
     pub offset: i64,
     /// The key as text.
     pub key: String,
+    /// Its time in microseconds since 1970.
+    pub timestamp: i64,
     /// The value.
     pub value: Vec<u8>,
     /// The headers as text.
@@ -40,6 +42,12 @@ impl Kafka {
             skip("no Kafka: TEST_KAFKA_BROKERS is not set");
             return None;
         };
+        let topic = format!("test.{}", uuid::Uuid::now_v7().simple());
+        Some(Self::at(&brokers, &topic).await)
+    }
+
+    /// A topic on other brokers, whether or not it exists.
+    pub async fn at(brokers: &str, topic: &str) -> Self {
         let bootstrap = brokers.split(',').map(str::to_owned).collect();
         let client = timeout(
             Duration::from_secs(30),
@@ -48,13 +56,12 @@ impl Kafka {
         .await
         .expect("Kafka answers")
         .expect("Kafka lets us in");
-        let topic = format!("test.{}", uuid::Uuid::now_v7().simple());
-        Some(Self {
-            brokers,
-            topic,
+        Self {
+            brokers: brokers.to_owned(),
+            topic: topic.to_owned(),
             client,
             partitions: 12,
-        })
+        }
     }
 
     /// A new topic with twelve partitions.
@@ -64,11 +71,16 @@ impl Kafka {
         Some(kafka)
     }
 
-    /// Makes the topic.
+    /// Makes the topic, with one replica.
     pub async fn create_topic(&self) {
+        self.create_topic_with(1).await;
+    }
+
+    /// Makes the topic, with so many replicas.
+    pub async fn create_topic_with(&self, replicas: i16) {
         let controller = self.client.controller_client().expect("a controller");
         controller
-            .create_topic(&self.topic, self.partitions, 1, 10_000)
+            .create_topic(&self.topic, self.partitions, replicas, 10_000)
             .await
             .expect("the topic is made");
         while !self.topic_exists().await {
@@ -126,6 +138,7 @@ impl Kafka {
                     partition,
                     offset: found.offset,
                     key: text(found.record.key.expect("a key")),
+                    timestamp: found.record.timestamp.timestamp_micros(),
                     value: found.record.value.expect("a value"),
                     headers: found
                         .record
