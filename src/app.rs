@@ -12,6 +12,7 @@ pub mod housekeeping;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
+use futures::TryFutureExt as _;
 use tokio::{
     net::TcpListener,
     sync::Notify,
@@ -23,17 +24,13 @@ use tracing::{info, warn};
 
 use self::health::{Monitor, Watchers};
 use crate::{
-    auth::{Auth, Issuer, SessionLifetimes, SigningKey},
+    auth::{Auth, Issuer, SigningKey},
     clock::Clock,
-    config::{Config, KafkaConfig, SaslMechanism, TokenConfig},
+    config::{Config, TokenConfig},
     db::Db,
     grpc::{self, Handlers, InternalCallers},
-    outbox::{
-        Poller,
-        kafka::{self, KafkaPublisher, KafkaSettings, Security},
-    },
+    outbox::{Poller, kafka::KafkaPublisher},
     password::{Hasher, HasherSettings, Policy},
-    tls,
 };
 
 /// How long calls may take to end after `stop`: the longest that leaves the process time
@@ -62,7 +59,7 @@ pub struct App {
 impl App {
     /// Migrates the database, checks the hasher and opens the ports. Kafka is not asked.
     pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
-        let db = Db::new(&config.database, database_timeout(config.request_timeout))?;
+        let db = Db::new(&config.database, database_timeout(config.request_timeout));
         db.migrate().await?;
         let hasher = Hasher::start(HasherSettings {
             cost: config.passwords.bcrypt_cost,
@@ -70,10 +67,10 @@ impl App {
             max_wait: config.passwords.max_wait,
         })?;
         let outbox = Arc::new(Notify::new());
-        let poller = match &config.kafka {
+        let poller = match config.kafka {
             Some(kafka) => Some(Poller::new(
                 db.clone(),
-                Arc::new(KafkaPublisher::new(kafka_settings(kafka)?)),
+                Arc::new(KafkaPublisher::new(kafka)),
                 Arc::clone(&clock),
                 Arc::clone(&outbox),
             )),
@@ -86,11 +83,7 @@ impl App {
             db: db.clone(),
             hasher,
             password_policy: Policy::new(config.passwords.min_score),
-            lifetimes: SessionLifetimes {
-                idle: config.tokens.lifetimes.refresh_token,
-                max: config.tokens.lifetimes.session,
-                retry_window: config.tokens.lifetimes.retry_window,
-            },
+            lifetimes: config.tokens.lifetimes,
             issuer: issuer(config.tokens),
             clock: Arc::clone(&clock),
             outbox,
@@ -127,7 +120,7 @@ impl App {
         let mut tasks = JoinSet::new();
         let stopping = || winding_down.clone();
 
-        tasks.spawn(grpc::serve(
+        let serving = grpc::serve(
             self.grpc_listener,
             Handlers {
                 auth: Arc::clone(&self.auth),
@@ -136,7 +129,8 @@ impl App {
             health_service,
             self.request_timeout,
             stopping(),
-        ));
+        );
+        tasks.spawn(serving.map_err(Into::into));
         tasks.spawn(admin::serve(
             self.admin_listener,
             health.ready(),
@@ -171,7 +165,10 @@ impl App {
                 ended.context("a task panicked")??;
                 bail!("a task ended before its time")
             }
-            None => drained,
+            None => {
+                info!("stopped");
+                drained
+            }
         }
     }
 }
@@ -222,32 +219,4 @@ fn issuer(tokens: TokenConfig) -> Issuer {
         tokens.audience,
         tokens.lifetimes.access_token,
     )
-}
-
-fn kafka_settings(config: &KafkaConfig) -> anyhow::Result<KafkaSettings> {
-    let tls = match &config.tls {
-        Some(tls) => Some(Arc::new(
-            tls::client(tls.ca_file.as_deref()).context("KAFKA_SSL_CA_FILE")?,
-        )),
-        None => None,
-    };
-    let sasl = config.sasl.clone().map(|sasl| kafka::Sasl {
-        mechanism: match sasl.mechanism {
-            SaslMechanism::Plain => kafka::SaslMechanism::Plain,
-            SaslMechanism::ScramSha256 => kafka::SaslMechanism::ScramSha256,
-            SaslMechanism::ScramSha512 => kafka::SaslMechanism::ScramSha512,
-        },
-        username: sasl.username,
-        password: sasl.password,
-    });
-    Ok(KafkaSettings {
-        brokers: config.brokers.clone(),
-        topic: config.topic.clone(),
-        security: match (tls, sasl) {
-            (None, None) => Security::Plaintext,
-            (Some(tls), None) => Security::Ssl { tls },
-            (None, Some(sasl)) => Security::SaslPlaintext { sasl },
-            (Some(tls), Some(sasl)) => Security::SaslSsl { tls, sasl },
-        },
-    })
 }

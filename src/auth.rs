@@ -17,7 +17,7 @@ mod hs256;
 mod refresh_token;
 mod session;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::{
     sync::Notify,
@@ -38,6 +38,7 @@ use self::{
 };
 use crate::{
     clock::{Clock, Timestamp},
+    config::Lifetimes,
     db::{
         Db,
         outbox::NewEvent,
@@ -58,24 +59,12 @@ pub struct Auth {
     pub password_policy: Policy,
     /// Who signs access tokens.
     pub issuer: Issuer,
-    /// How long sessions live.
-    pub lifetimes: SessionLifetimes,
+    /// How long tokens and sessions live.
+    pub lifetimes: Lifetimes,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Wakes the outbox poller after a commit.
     pub outbox: Arc<Notify>,
-}
-
-/// How long sessions live.
-#[derive(Clone, Copy, Debug)]
-pub struct SessionLifetimes {
-    /// Without a refresh.
-    pub idle: Duration,
-    /// In all.
-    pub max: Duration,
-    /// How long after an exchange the old token still returns the same successor; zero for
-    /// never, whatever the clocks of two replicas say.
-    pub retry_window: Duration,
 }
 
 /// What a use case knows of the call it serves.
@@ -165,6 +154,7 @@ impl Auth {
         let password = self
             .password_policy
             .check(request.password, email.as_str())
+            .await
             .map_err(|weakness| Error::InvalidArgument {
                 field: "password",
                 problem: weakness.to_string(),
@@ -281,7 +271,7 @@ impl Auth {
             new_token_hash: &successor.secret_hash(),
             sealed_successor: &token.seal(&successor),
             now,
-            expires_at: now + self.lifetimes.idle,
+            expires_at: now + self.lifetimes.refresh_token,
         };
         if let Some(session) = self.db.exchange_token(&exchange).await? {
             return Ok(Rotation::Rotated(session, successor));
@@ -322,7 +312,8 @@ impl Auth {
         let event = Event::SessionEnded {
             session_id: session.id,
             reason,
-            access_tokens_expire_at: now + self.issuer.ttl(),
+            // Another replica, whose clock is ahead, may have issued the last one.
+            access_tokens_expire_at: now.max(session.rotated_at) + self.issuer.ttl(),
         }
         .draft(session.user_id, now, call);
         let ended = self

@@ -22,9 +22,9 @@ pub use args::{Args, Exit};
 pub use command::{Command, OutboxAction};
 pub use database::{DatabaseConfig, DatabaseUrl};
 pub use embedded::Embedded;
-pub use kafka::{KafkaConfig, KafkaTls, Sasl, SaslMechanism};
+pub use kafka::{KafkaConfig, Sasl, SaslMechanism};
 pub use log::{LogConfig, LogFormat};
-pub use postgres::{PostgresConfig, TlsMode};
+pub use postgres::{PostgresConfig, Trust};
 pub use problem::Problem;
 pub use secret::{InternalToken, SigningSecrets};
 pub use tokens::{Lifetimes, TokenConfig};
@@ -144,7 +144,7 @@ fn read_limits(args: &Args, problems: &mut Problems) -> (Duration, PasswordConfi
     problems.require(
         passwords.max_wait < request_timeout,
         ["PASSWORD_MAX_WAIT", "REQUEST_TIMEOUT"],
-        "(default 2s) must be shorter than REQUEST_TIMEOUT (default 10s)",
+        "must be shorter than REQUEST_TIMEOUT (the defaults are 2s and 10s)",
     );
     (request_timeout, passwords)
 }

@@ -116,16 +116,15 @@ impl Error {
 impl Db {
     /// Opens the pool; connections are made when they are needed. `timeout` bounds every
     /// unit of work.
-    pub fn new(config: &DatabaseConfig, timeout: Duration) -> anyhow::Result<Self> {
+    #[must_use]
+    pub fn new(config: &DatabaseConfig, timeout: Duration) -> Self {
         let pools = match &config.url {
-            DatabaseUrl::Postgres(postgres) => Pools::Postgres(connect::postgres(
-                postgres,
-                config.max_connections,
-                timeout,
-            )?),
-            DatabaseUrl::Sqlite(path) => Pools::Sqlite(connect::sqlite(path, timeout)?),
+            DatabaseUrl::Postgres(postgres) => {
+                Pools::Postgres(connect::postgres(postgres, config.max_connections, timeout))
+            }
+            DatabaseUrl::Sqlite(path) => Pools::Sqlite(connect::sqlite(path, timeout)),
         };
-        Ok(Self { pools, timeout })
+        Self { pools, timeout }
     }
 
     /// Asks the database for a sign of life: that it writes. One that only reads, such as a

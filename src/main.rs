@@ -11,7 +11,7 @@ use auth_service::{
     clock::SystemClock,
     config::{Args, Command, Config, DatabaseConfig, Embedded, LogConfig, Problem},
     db::Db,
-    telemetry,
+    telemetry::{self, Causes},
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -39,8 +39,7 @@ fn main() -> ExitCode {
             return exit.code().into();
         }
     };
-    let command = args.command.clone().unwrap_or(Command::Serve);
-    prepare(command, &args).unwrap_or_else(|problems| {
+    prepare(args).unwrap_or_else(|problems| {
         for problem in problems {
             eprintln!("{problem}");
         }
@@ -82,22 +81,28 @@ fn allow_many_connections() {
 }
 
 /// Reads the configuration that the command needs, then runs it.
-fn prepare(command: Command, args: &Args) -> Result<ExitCode, Vec<Problem>> {
+///
+/// What was given is dropped before: it holds the secrets as plain text.
+fn prepare(args: Args) -> Result<ExitCode, Vec<Problem>> {
     let here = Path::new("");
-    Ok(match command {
+    Ok(match args.command.clone().unwrap_or(Command::Serve) {
         Command::Serve => {
-            let config = Config::load(args, here)?;
+            let config = Config::load(&args, here)?;
+            drop(args);
             run(&config.log.clone(), serve(config))
         }
         Command::Migrate => {
-            let log = LogConfig::load(args)?;
-            run(&log, migrate(DatabaseConfig::load(args, here)?))
+            let log = LogConfig::load(&args)?;
+            let database = DatabaseConfig::load(&args, here)?;
+            drop(args);
+            run(&log, migrate(database))
         }
         Command::Outbox { action } => {
-            let log = LogConfig::load(args)?;
-            let database = DatabaseConfig::load(args, here)?;
+            let log = LogConfig::load(&args)?;
+            let database = DatabaseConfig::load(&args, here)?;
+            drop(args);
             run(&log, async move {
-                outbox_command::run(&Db::new(&database, COMMAND_TIMEOUT)?, action).await
+                outbox_command::run(&Db::new(&database, COMMAND_TIMEOUT), action).await
             })
         }
     })
@@ -116,8 +121,7 @@ fn run(log: &LogConfig, work: impl Future<Output = anyhow::Result<()>>) -> ExitC
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Alternate form: with all causes, on one line.
-            error!("{error:#}");
+            error!("{}", Causes(&*error));
             ExitCode::FAILURE
         }
     }
@@ -134,8 +138,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         signal(SignalKind::interrupt())?,
     );
     let signals = tokio::spawn(heed(term, interrupt, stop.clone()));
+    // A task of its own, since migrations block.
+    let app = tokio::spawn(App::build(config, Arc::new(SystemClock)));
     let app = tokio::select! {
-        app = App::build(config, Arc::new(SystemClock)) => app?,
+        app = app => app.context("the start panicked")??,
         () = stop.cancelled() => return Ok(()),
     };
     app.run(stop).await?;
@@ -160,7 +166,7 @@ async fn heed(mut term: Signal, mut interrupt: Signal, stop: CancellationToken) 
 }
 
 async fn migrate(database: DatabaseConfig) -> anyhow::Result<()> {
-    Db::new(&database, COMMAND_TIMEOUT)?.migrate().await?;
+    Db::new(&database, COMMAND_TIMEOUT).migrate().await?;
     info!("the database is up to date");
     Ok(())
 }

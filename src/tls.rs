@@ -1,34 +1,20 @@
 //! TLS towards the database and Kafka: rustls with the ring provider.
 
-use std::{fs, path::Path, sync::Arc};
+use std::sync::Arc;
 
-use anyhow::Context as _;
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
+    pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-/// A client that verifies the server's certificate and name, against the PEM certificates
-/// in `ca_file` or, without one, the operating system's.
-pub fn client(ca_file: Option<&Path>) -> anyhow::Result<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    match ca_file {
-        Some(path) => {
-            let pem = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-            for certificate in CertificateDer::pem_slice_iter(&pem) {
-                roots.add(certificate?)?;
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    anyhow::ensure!(!roots.is_empty(), "found no root certificate");
-    Ok(builder()
+/// A client that verifies the server's certificate and name.
+#[must_use]
+pub fn client(roots: Arc<RootCertStore>) -> ClientConfig {
+    builder()
         .with_root_certificates(roots)
-        .with_no_client_auth())
+        .with_no_client_auth()
 }
 
 /// A client that encrypts but does not know to whom: `sslmode=require` without a root

@@ -25,14 +25,17 @@ pub(super) async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let rounds = async {
+        // Not at once, and not all replicas together; yet also if none lives for an hour.
+        sleep(INTERVAL.mul_f64(f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX)))
+            .await;
         loop {
-            sleep(INTERVAL).await;
             match sweep(&db, clock.now()).await {
                 Ok(deleted) => debug!(deleted, "deleted ended sessions"),
                 Err(error) => {
                     warn!(error = %Causes(&error), "cannot delete ended sessions; trying again later");
                 }
             }
+            sleep(INTERVAL).await;
         }
     };
     stop.run_until_cancelled(rounds).await;

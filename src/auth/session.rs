@@ -1,8 +1,9 @@
 //! A session that is about to start.
 
-use super::{DeviceName, Error, Issuer, RefreshToken, SessionLifetimes, StartedSession, TokenPair};
+use super::{DeviceName, Error, Issuer, RefreshToken, StartedSession, TokenPair};
 use crate::{
     clock::Timestamp,
+    config::Lifetimes,
     db::sessions::NewSession,
     id::{SessionId, UserId},
 };
@@ -26,11 +27,11 @@ impl SessionDraft {
         user_id: UserId,
         device_name: Option<DeviceName>,
         now: Timestamp,
-        lifetimes: SessionLifetimes,
+        lifetimes: Lifetimes,
         issuer: &Issuer,
     ) -> Result<Self, Error> {
         let id = SessionId::new(now);
-        let (expires_at, ends_at) = (now + lifetimes.idle, now + lifetimes.max);
+        let (expires_at, ends_at) = (now + lifetimes.refresh_token, now + lifetimes.session);
         let refresh_token = RefreshToken::generate()?;
         Ok(Self {
             id,

@@ -4,11 +4,15 @@
 //! print it; [`Config`](super::Config) reports every problem in one run and prints none.
 //! There is no `Debug`: some of these texts are secrets.
 
-use std::ffi::OsString;
+use std::{
+    env,
+    ffi::OsString,
+    io::{self, Write as _},
+};
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 
-use super::command::Command;
+use super::{Problem, command::Command};
 
 /// RealChat Auth Service: accounts, sessions and tokens over gRPC.
 ///
@@ -157,26 +161,49 @@ pub struct Args {
 
 /// The program ends at once: help was asked for, or the usage is wrong.
 #[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct Exit(#[from] clap::Error);
+pub enum Exit {
+    /// What clap has to say.
+    #[error(transparent)]
+    Clap(#[from] clap::Error),
+    /// Variables that hold no text; clap would not say which.
+    #[error("not UTF-8")]
+    NotText(Vec<Problem>),
+}
 
 impl Exit {
     /// `EX_USAGE` of sysexits.h for wrong usage (clap's own choice is 2), 0 for help.
     #[must_use]
     pub fn code(&self) -> u8 {
-        if self.0.use_stderr() { 64 } else { 0 }
+        match self {
+            Self::Clap(error) if !error.use_stderr() => 0,
+            Self::Clap(_) | Self::NotText(_) => 64,
+        }
     }
 
     /// Prints clap's text, coloured on a terminal: help to stdout, an error to stderr.
-    pub fn print(&self) -> std::io::Result<()> {
-        self.0.print()
+    pub fn print(&self) -> io::Result<()> {
+        match self {
+            Self::Clap(error) => error.print(),
+            Self::NotText(problems) => problems
+                .iter()
+                .try_for_each(|problem| writeln!(io::stderr(), "{problem}")),
+        }
     }
 }
 
 impl Args {
     /// Reads the command line (the program's name first) and the environment.
     pub fn from_argv(argv: impl IntoIterator<Item = OsString>) -> Result<Self, Exit> {
-        Self::from_command(Self::definition(), argv)
+        let definition = Self::definition();
+        let names = definition.get_arguments().filter_map(clap::Arg::get_env);
+        let not_text: Vec<_> = names
+            .filter(|name| env::var_os(name).is_some_and(|value| value.to_str().is_none()))
+            .map(|name| Problem::new(name.to_string_lossy(), "is not text in UTF-8"))
+            .collect();
+        if !not_text.is_empty() {
+            return Err(Exit::NotText(not_text));
+        }
+        Self::from_command(definition, argv)
     }
 
     /// Every option works before and after a subcommand, and `--help` shows no values.

@@ -92,7 +92,7 @@ impl DataFolder {
         Some(secret)
     }
 
-    /// Makes the folder (mode 0700) and the missing files (0600), the database among them.
+    /// Makes the folder (mode 0700) and the missing files (0600).
     pub(super) fn create(self) -> Result<Embedded, Problem> {
         let mut folder = DirBuilder::new();
         folder
@@ -107,12 +107,6 @@ impl DataFolder {
                 );
                 Problem::new("DATABASE_URL", what)
             })?;
-        let database = self.database();
-        make_private(&database).map_err(|error| {
-            let path = database.display();
-            let what = format!("is not set, and {path} cannot be made ({})", error.kind());
-            Problem::new("DATABASE_URL", what)
-        })?;
         let mut created = Vec::new();
         for (path, secret) in self.missing {
             write_new(&path, secret.text.expose_secret()).map_err(|error| {
@@ -128,14 +122,6 @@ impl DataFolder {
             created,
         })
     }
-}
-
-/// Left to itself, SQLite would make a file that everybody may read; an empty one is an empty
-/// database, whose mode SQLite also gives to the files beside it.
-fn make_private(path: &Path) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o600);
-    options.open(path).map(drop)
 }
 
 /// Fails if there is such a file already: another process may have begun to use it.

@@ -3,15 +3,16 @@
 //! A setting that would have no effect (a password without SASL, anything without brokers)
 //! is refused: whoever set it believes in something that is not so.
 
-use std::path::PathBuf;
+use std::sync::Arc;
 
+use rustls::RootCertStore;
 use secrecy::SecretString;
 
 use super::{
     args::Args,
     problem::Problems,
     secret::Secret,
-    value::{one_of, readable_file, text},
+    value::{authorities, one_of, system_authorities, text},
 };
 
 const DEFAULT_TOPIC: &str = "realchat.auth.user-events.v1";
@@ -25,17 +26,10 @@ pub struct KafkaConfig {
     pub brokers: Vec<String>,
     /// The topic.
     pub topic: String,
-    /// How to encrypt; `None` for plain text.
-    pub tls: Option<KafkaTls>,
+    /// The authorities that the brokers' certificates must come from; `None` for plain text.
+    pub tls: Option<Arc<RootCertStore>>,
     /// Who we are; `None` for anonymous.
     pub sasl: Option<Sasl>,
-}
-
-/// TLS to the brokers, always with the certificate and host name checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KafkaTls {
-    /// PEM file of the authorities to trust; the system's when `None`.
-    pub ca_file: Option<PathBuf>,
 }
 
 /// A login at the brokers.
@@ -152,7 +146,11 @@ fn refuse(variables: &[Variable<'_>], what: &str, problems: &mut Problems) {
     }
 }
 
-fn read_tls(args: &Args, protocol: Protocol, problems: &mut Problems) -> Option<KafkaTls> {
+fn read_tls(
+    args: &Args,
+    protocol: Protocol,
+    problems: &mut Problems,
+) -> Option<Arc<RootCertStore>> {
     if !protocol.tls {
         let variable = ("KAFKA_SSL_CA_FILE", &args.kafka_ssl_ca_file);
         refuse(
@@ -162,9 +160,14 @@ fn read_tls(args: &Args, protocol: Protocol, problems: &mut Problems) -> Option<
         );
         return None;
     }
-    let ca_file = args.kafka_ssl_ca_file.as_deref();
-    let ca_file = problems.parse("KAFKA_SSL_CA_FILE", ca_file, readable_file);
-    Some(KafkaTls { ca_file })
+    let name = "KAFKA_SSL_CA_FILE";
+    match args.kafka_ssl_ca_file.as_deref() {
+        Some(path) => problems.parse(name, Some(path), authorities),
+        None => system_authorities()
+            .map_err(|what| problems.add(name, what))
+            .ok(),
+    }
+    .map(Arc::new)
 }
 
 fn read_sasl(args: &Args, protocol: Protocol, problems: &mut Problems) -> Option<Sasl> {

@@ -4,73 +4,96 @@
 //! full: `sslmode` (no `verify-full`) and `sslrootcert`. They are taken out first, by hand,
 //! because no URL type accepts several hosts.
 
-use std::{error::Error, path::PathBuf, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
+use rustls::RootCertStore;
 use tokio_postgres::config::SslMode;
 
-use super::value::{one_of, readable_file};
+use super::value::{authorities, one_of, system_authorities};
 
 /// A Postgres server and how far it is trusted. `Debug` leaves the password out.
 #[derive(Clone, Debug)]
 pub struct PostgresConfig {
     /// Each server that the URL names, in its order: host, user, database and time limits.
-    /// Their `ssl_mode` agrees with `tls`.
+    /// Their `ssl_mode` says whether to encrypt.
     pub servers: Vec<tokio_postgres::Config>,
-    /// Whether to encrypt, and what to check.
-    pub tls: TlsMode,
-    /// PEM file of the authorities to trust; the system's when `None`.
-    pub root_cert: Option<PathBuf>,
+    /// Whom to trust when encrypted.
+    pub trust: Trust,
+}
+
+/// Whose certificate is accepted.
+#[derive(Clone, Debug)]
+pub enum Trust {
+    /// Anybody's, as in libpq when no root certificate is named.
+    Anybody,
+    /// One for the server's host name, from these authorities.
+    Authorities(Arc<RootCertStore>),
 }
 
 /// libpq's `sslmode`, without those that only pretend to check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsMode {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
     /// Never encrypted.
     Disable,
     /// Encrypted if the server can.
     Prefer,
-    /// Encrypted; the server's certificate is not checked.
+    /// Encrypted.
     Require,
     /// Encrypted; the server's certificate and host name are checked.
     VerifyFull,
 }
 
-const TLS_MODES: [(&str, TlsMode); 4] = [
-    ("disable", TlsMode::Disable),
-    ("prefer", TlsMode::Prefer),
-    ("require", TlsMode::Require),
-    ("verify-full", TlsMode::VerifyFull),
+const MODES: [(&str, Mode); 4] = [
+    ("disable", Mode::Disable),
+    ("prefer", Mode::Prefer),
+    ("require", Mode::Require),
+    ("verify-full", Mode::VerifyFull),
 ];
 
 pub(super) fn parse(url: &str) -> Result<PostgresConfig, String> {
     let (start, parameters) = split_parameters(url);
-    let mut tls = TlsMode::Prefer;
+    let mut mode = None;
     let mut root_cert = None;
     let mut others = Vec::new();
     for parameter in parameters.split('&') {
         match parameter.split_once('=') {
-            Some(("sslmode", mode)) => {
-                tls = one_of(&TLS_MODES)(mode).map_err(|what| format!("sslmode {what}"))?;
+            Some(("sslmode", text)) => {
+                mode = Some(one_of(&MODES)(text).map_err(|what| format!("sslmode {what}"))?);
             }
-            Some(("sslrootcert", path)) => root_cert = Some(certificate_file(path)?),
+            Some(("sslrootcert", path)) => root_cert = Some(certificates(path)?),
             _ => others.push(parameter),
         }
     }
+    let (ssl_mode, trust) = encryption(mode, root_cert)?;
     let others = others.join("&");
     let servers = one_url_each(start)
         .iter()
         .map(|start| {
             let url = format!("{start}?{others}");
             let mut config = url.parse().map_err(|error| explain(&error))?;
-            complete(&mut config, tls)?;
+            complete(&mut config, ssl_mode)?;
             Ok(config)
         })
         .collect::<Result<_, String>>()?;
-    Ok(PostgresConfig {
-        servers,
-        tls,
-        root_cert,
-    })
+    Ok(PostgresConfig { servers, trust })
+}
+
+/// Whoever names a root certificate wants it to be checked, and so wants no plain text.
+fn encryption(
+    mode: Option<Mode>,
+    root_cert: Option<RootCertStore>,
+) -> Result<(SslMode, Trust), String> {
+    let checked = |roots| Ok((SslMode::Require, Trust::Authorities(Arc::new(roots))));
+    match (mode.unwrap_or(Mode::Prefer), root_cert) {
+        (Mode::Disable, Some(_)) => Err("sslrootcert has no meaning with sslmode=disable".into()),
+        (_, Some(roots)) => checked(roots),
+        (Mode::VerifyFull, None) => {
+            checked(system_authorities().map_err(|what| format!("sslrootcert {what}"))?)
+        }
+        (Mode::Disable, None) => Ok((SslMode::Disable, Trust::Anybody)),
+        (Mode::Prefer, None) => Ok((SslMode::Prefer, Trust::Anybody)),
+        (Mode::Require, None) => Ok((SslMode::Require, Trust::Anybody)),
+    }
 }
 
 /// Splits at the `?` that begins the parameters; one in the password is another.
@@ -100,15 +123,11 @@ fn one_url_each(url: &str) -> Vec<String> {
 }
 
 /// Sets what the URL left open: a server that went away must be noticed in seconds.
-fn complete(config: &mut tokio_postgres::Config, tls: TlsMode) -> Result<(), String> {
+fn complete(config: &mut tokio_postgres::Config, ssl_mode: SslMode) -> Result<(), String> {
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
         return Err("names no host".into());
     }
-    config.ssl_mode(match tls {
-        TlsMode::Disable => SslMode::Disable,
-        TlsMode::Prefer => SslMode::Prefer,
-        TlsMode::Require | TlsMode::VerifyFull => SslMode::Require,
-    });
+    config.ssl_mode(ssl_mode);
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(Duration::from_secs(5));
     }
@@ -132,12 +151,12 @@ fn complete(config: &mut tokio_postgres::Config, tls: TlsMode) -> Result<(), Str
 
 /// The path may be percent-encoded like any value in a URL: tokio-postgres decodes it when
 /// it stands where it knows a parameter.
-fn certificate_file(encoded: &str) -> Result<PathBuf, String> {
+fn certificates(encoded: &str) -> Result<RootCertStore, String> {
     let config = format!("postgres://user@host?application_name={encoded}")
         .parse::<tokio_postgres::Config>()
         .map_err(|_| "sslrootcert is not a percent-encoded path")?;
     let path = config.get_application_name().unwrap_or_default();
-    readable_file(path).map_err(|what| format!("sslrootcert {what}"))
+    authorities(path).map_err(|what| format!("sslrootcert {what}"))
 }
 
 /// Says which parameter is wrong, but only if tokio-postgres knows it: others are a value.

@@ -12,6 +12,8 @@ mod embedded;
 mod kafka;
 mod secrets;
 
+/// The certificate of an authority.
+const CA: &str = include_str!("tests/ca.pem");
 const KEY: &str = "a-key-of-exactly-32-bytes-aaaaaa";
 const OTHER_KEY: &str = "b-key-of-exactly-32-bytes-bbbbbb";
 /// With a `DATABASE_URL`, so that nothing is generated.

@@ -1,14 +1,12 @@
 //! How the text of a variable becomes a value. Each error says which text would be right.
 
 use std::{
-    fmt::Display,
-    fs::File,
-    io,
-    net::SocketAddr,
-    ops::RangeInclusive,
-    path::{Path, PathBuf},
-    str::FromStr,
-    time::Duration,
+    fmt::Display, fs, io, net::SocketAddr, ops::RangeInclusive, str::FromStr, time::Duration,
+};
+
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject as _},
 };
 
 pub(super) fn text(value: &str) -> Result<String, String> {
@@ -63,14 +61,30 @@ pub(super) fn one_of<T: Copy>(choices: &[(&str, T)]) -> impl FnOnce(&str) -> Res
     }
 }
 
-/// The path of a file that can be opened for reading.
-pub(super) fn readable_file(value: &str) -> Result<PathBuf, String> {
-    let path = Path::new(value);
-    match File::open(path).and_then(|file| file.metadata()) {
-        Ok(metadata) if metadata.is_dir() => Err("names a folder, not a file".into()),
-        Ok(_) => Ok(path.to_owned()),
-        Err(error) => Err(unreadable(&error)),
+/// The authorities in a PEM file.
+pub(super) fn authorities(path: &str) -> Result<RootCertStore, String> {
+    let pem = fs::read(path).map_err(|error| unreadable(&error))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let added = certificate.map(|certificate| roots.add(certificate));
+        if !matches!(added, Ok(Ok(()))) {
+            return Err("holds a malformed certificate".into());
+        }
     }
+    if roots.is_empty() {
+        return Err("holds no certificate (PEM)".into());
+    }
+    Ok(roots)
+}
+
+/// The authorities that the operating system trusts.
+pub(super) fn system_authorities() -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err("is needed, since this system trusts no authority".into());
+    }
+    Ok(roots)
 }
 
 /// Says why without the path, which is a value too.

@@ -1,13 +1,14 @@
 //! How connections are made.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _, path::Path, sync::Arc, time::Duration,
+};
 
 use diesel::{ConnectionError, SqliteConnection};
 use diesel_async::{
     AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _,
     pooled_connection::{
-        AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
-        deadpool::{BuildError, Pool},
+        AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, deadpool::Pool,
     },
     sync_connection_wrapper::SyncConnectionWrapper,
 };
@@ -16,14 +17,15 @@ use futures::{
     stream::{FuturesUnordered, StreamExt as _},
 };
 use tokio::time::timeout;
-use tokio_postgres::NoTls;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::{
-    config::{PostgresConfig, TlsMode},
+    config::{PostgresConfig, Trust},
     telemetry::Causes,
     tls,
 };
+
+const NO_RUNTIME_NEEDED: &str = "only time limits of the pool's own need a runtime";
 
 /// How long one server of several may be silent before the next one is asked as well.
 const SILENCE: Duration = Duration::from_millis(500);
@@ -34,22 +36,16 @@ pub(super) fn postgres(
     postgres: &PostgresConfig,
     max_connections: usize,
     timeout: Duration,
-) -> anyhow::Result<Pool<AsyncPgConnection>> {
+) -> Pool<AsyncPgConnection> {
     let servers: Arc<[_]> = postgres.servers.clone().into();
-    let tls = match postgres.tls {
-        TlsMode::Disable => None,
-        // libpq's meaning: encrypted, and verified only if a root certificate is named.
-        TlsMode::Prefer | TlsMode::Require if postgres.root_cert.is_none() => {
-            Some(tls::unverified_client())
-        }
-        TlsMode::Prefer | TlsMode::Require | TlsMode::VerifyFull => {
-            Some(tls::client(postgres.root_cert.as_deref())?)
-        }
-    }
-    .map(MakeRustlsConnect::new);
+    let tls = MakeRustlsConnect::new(match &postgres.trust {
+        Trust::Anybody => tls::unverified_client(),
+        Trust::Authorities(roots) => tls::client(Arc::clone(roots)),
+    });
     let settings = format!(
         "SET statement_timeout = {0}; SET idle_in_transaction_session_timeout = {0}",
-        timeout.as_millis()
+        // Zero would mean no limit.
+        timeout.as_millis().max(1)
     );
 
     let mut manager = ManagerConfig::default();
@@ -58,14 +54,15 @@ pub(super) fn postgres(
     manager.custom_setup = Box::new(move |_| {
         let (servers, tls, settings) = (Arc::clone(&servers), tls.clone(), settings.clone());
         async move {
-            let mut conn = first_willing(&servers, tls.as_ref()).await?;
+            let mut conn = first_willing(&servers, &tls).await?;
             conn.batch_execute(&settings).await.map_err(bad)?;
             Ok(conn)
         }
         .boxed()
     });
     let manager = AsyncDieselConnectionManager::new_with_config(String::new(), manager);
-    Ok(Pool::builder(manager).max_size(max_connections).build()?)
+    let pool = Pool::builder(manager).max_size(max_connections).build();
+    pool.expect(NO_RUNTIME_NEEDED)
 }
 
 /// Connects to the first server that is what the URL wants (`target_session_attrs`). The
@@ -73,7 +70,7 @@ pub(super) fn postgres(
 /// that a server that hangs does not hide the one that took over from it.
 async fn first_willing(
     servers: &[tokio_postgres::Config],
-    tls: Option<&MakeRustlsConnect>,
+    tls: &MakeRustlsConnect,
 ) -> Result<AsyncPgConnection, ConnectionError> {
     let mut servers = servers.iter();
     let mut attempts = FuturesUnordered::new();
@@ -97,18 +94,10 @@ async fn first_willing(
 
 async fn connect(
     server: &tokio_postgres::Config,
-    tls: Option<&MakeRustlsConnect>,
+    tls: &MakeRustlsConnect,
 ) -> Result<AsyncPgConnection, ConnectionError> {
-    match tls {
-        Some(tls) => {
-            let (client, connection) = server.connect(tls.clone()).await.map_err(bad)?;
-            AsyncPgConnection::try_from_client_and_connection(client, connection).await
-        }
-        None => {
-            let (client, connection) = server.connect(NoTls).await.map_err(bad)?;
-            AsyncPgConnection::try_from_client_and_connection(client, connection).await
-        }
-    }
+    let (client, connection) = server.connect(tls.clone()).await.map_err(bad)?;
+    AsyncPgConnection::try_from_client_and_connection(client, connection).await
 }
 
 /// A pool of one SQLite connection: SQLite has one writer, and waiting for our own
@@ -117,7 +106,7 @@ async fn connect(
 pub(super) fn sqlite(
     path: &Path,
     timeout: Duration,
-) -> Result<Pool<SyncConnectionWrapper<SqliteConnection>>, BuildError> {
+) -> Pool<SyncConnectionWrapper<SqliteConnection>> {
     let mut manager = ManagerConfig::default();
     manager.recycling_method = RecyclingMethod::Fast;
     // FULL: what was acknowledged also survives a power loss.
@@ -129,6 +118,7 @@ pub(super) fn sqlite(
     manager.custom_setup = Box::new(move |path: &str| {
         let (path, settings) = (path.to_owned(), settings.clone());
         async move {
+            make_private(&path).map_err(bad)?;
             let mut conn = SyncConnectionWrapper::<SqliteConnection>::establish(&path).await?;
             conn.batch_execute(&settings).await.map_err(bad)?;
             Ok(conn)
@@ -136,7 +126,16 @@ pub(super) fn sqlite(
         .boxed()
     });
     let manager = AsyncDieselConnectionManager::new_with_config(path.to_string_lossy(), manager);
-    Pool::builder(manager).max_size(1).build()
+    let pool = Pool::builder(manager).max_size(1).build();
+    pool.expect(NO_RUNTIME_NEEDED)
+}
+
+/// Left to itself, SQLite would make a file that everybody may read; an empty one is an empty
+/// database, whose mode SQLite also gives to the files beside it.
+fn make_private(path: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600);
+    options.open(path).map(drop)
 }
 
 /// Diesel keeps only text here, so the causes become part of it.

@@ -8,12 +8,16 @@
 use std::{error::Error as StdError, time::Duration};
 
 use diesel::{backend::Backend, migration::MigrationSource};
-use diesel_async::AsyncMigrationHarness;
+use diesel_async::{
+    AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection as _,
+    pooled_connection::deadpool::Object,
+};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tokio::time::{sleep, timeout};
 use tracing::info;
 
 use super::{Db, Error, Pools};
+use crate::telemetry::Causes;
 
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
@@ -49,23 +53,58 @@ impl Db {
 
     async fn try_to_migrate(&self) -> Result<(), Error> {
         match &self.pools {
-            Pools::Postgres(pool) => run(AsyncMigrationHarness::new(pool.get().await?), POSTGRES),
-            Pools::Sqlite(pool) => run(AsyncMigrationHarness::new(pool.get().await?), SQLITE),
+            Pools::Postgres(pool) => {
+                // Not to be given back, with its time limits off.
+                let mut conn = Object::take(pool.get().await?);
+                conn.batch_execute(NO_LIMITS).await?;
+                let mut harness = AsyncMigrationHarness::new(conn);
+                if run(&mut harness, POSTGRES)? {
+                    tune(harness.into_inner()).await;
+                }
+                Ok(())
+            }
+            Pools::Sqlite(pool) => {
+                run(&mut AsyncMigrationHarness::new(pool.get().await?), SQLITE).map(drop)
+            }
         }
     }
 }
 
+/// The limits of a call are not those of a migration.
+const NO_LIMITS: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0";
+
+/// The outbox is a queue of short-lived rows, and the lease one row that is written all the
+/// time: vacuum by count, not by share of the size.
+const TUNING: &str = "
+    ALTER TABLE outbox_events SET (
+        autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
+        autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 10000,
+        autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 10000,
+        autovacuum_vacuum_cost_delay = 0
+    );
+    ALTER TABLE outbox_lease SET (
+        autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100
+    );";
+
+/// Sets what not every Postgres-compatible database has, CockroachDB for one.
+async fn tune(mut conn: AsyncPgConnection) {
+    if let Err(error) = conn.batch_execute(TUNING).await {
+        info!(error = %Causes(&error), "this database does without settings of autovacuum");
+    }
+}
+
+/// Says whether there was anything to do.
 fn run<DB: Backend>(
-    mut harness: impl MigrationHarness<DB>,
+    harness: &mut impl MigrationHarness<DB>,
     known: EmbeddedMigrations,
-) -> Result<(), Error> {
-    if let Some(version) = newest_unknown(&mut harness, &known).map_err(Error::Migrate)? {
+) -> Result<bool, Error> {
+    if let Some(version) = newest_unknown(harness, &known).map_err(Error::Migrate)? {
         return Err(Error::NewerSchema { version });
     }
-    harness
+    let done = harness
         .run_pending_migrations(known)
         .map_err(Error::Migrate)?;
-    Ok(())
+    Ok(!done.is_empty())
 }
 
 fn newest_unknown<DB: Backend>(

@@ -8,7 +8,7 @@ use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -19,6 +19,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::sleep,
 };
+use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tracing::warn;
 
@@ -33,18 +34,28 @@ const RESERVED_DESCRIPTORS: usize = 128;
 /// be tried again at once: a core would do nothing else.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
 
-/// The connections that come, for as long as somebody asks.
+/// How long a connection may be silent at first. A client speaks at once; who does not is a
+/// port scanner, or wants our places.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// The connections that come, for as long as somebody asks. One that has not spoken when
+/// `stop` is cancelled is closed: it would hold up the drain.
 pub(super) fn connections(
     listener: TcpListener,
+    stop: CancellationToken,
 ) -> impl Stream<Item = Result<Connection, io::Error>> {
     let room = Arc::new(Semaphore::new(max_connections()));
-    stream::unfold((listener, room), async |(listener, room)| {
-        let connection = next(&listener, &room).await;
-        Some((Ok(connection), (listener, room)))
+    stream::unfold((listener, room, stop), async |(listener, room, stop)| {
+        let connection = next(&listener, &room, &stop).await;
+        Some((Ok(connection), (listener, room, stop)))
     })
 }
 
-async fn next(listener: &TcpListener, room: &Arc<Semaphore>) -> Connection {
+async fn next(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+    stop: &CancellationToken,
+) -> Connection {
     let mut turned_away = 0_u64;
     loop {
         match listener.accept().await {
@@ -52,8 +63,13 @@ async fn next(listener: &TcpListener, room: &Arc<Semaphore>) -> Connection {
                 Ok(place) => {
                     // Without it replies are only slower.
                     let _ = stream.set_nodelay(true);
+                    let stop = stop.clone();
+                    let silence = async move {
+                        stop.run_until_cancelled(sleep(SILENCE)).await;
+                    };
                     return Connection {
                         stream,
+                        silence: Some(Box::pin(silence)),
                         _place: place,
                     };
                 }
@@ -93,6 +109,8 @@ fn max_connections() -> usize {
 /// A client's connection, whose place is free again when it is dropped.
 pub(super) struct Connection {
     stream: TcpStream,
+    /// Ends when the client has been silent for too long; gone once it has spoken.
+    silence: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -112,11 +130,18 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.stream().poll_read(context, buffer)
+        let read = self.as_mut().stream().poll_read(context, buffer);
+        if read.is_ready() {
+            self.silence = None;
+        } else if let Some(silence) = &mut self.silence {
+            ready!(silence.as_mut().poll(context));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
     }
 }
 

@@ -14,7 +14,6 @@
 
 mod lane;
 mod record;
-mod settings;
 mod topic;
 
 use std::time::Duration;
@@ -22,10 +21,9 @@ use std::time::Duration;
 use futures::{FutureExt, future::BoxFuture};
 use tokio::{sync::Mutex, time::Instant};
 
-pub use self::settings::{KafkaSettings, Sasl, SaslMechanism, Security};
 use self::topic::Topic;
 use super::publisher::{PublishError, Published, Publisher};
-use crate::db::outbox::PendingEvent;
+use crate::{config::KafkaConfig, db::outbox::PendingEvent};
 
 /// How long one produce call may take: the poller's lease must last longer.
 pub const PRODUCE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,16 +42,16 @@ const MAX_AGE: Duration = Duration::from_mins(3);
 
 /// Publishes to one topic.
 pub struct KafkaPublisher {
-    settings: KafkaSettings,
+    config: KafkaConfig,
     topic: Mutex<Option<Topic>>,
 }
 
 impl KafkaPublisher {
     /// A publisher that connects when it is first used.
     #[must_use]
-    pub fn new(settings: KafkaSettings) -> Self {
+    pub fn new(config: KafkaConfig) -> Self {
         Self {
-            settings,
+            config,
             topic: Mutex::new(None),
         }
     }
@@ -61,7 +59,7 @@ impl KafkaPublisher {
     async fn open(&self, kept: Option<Topic>) -> Result<Topic, PublishError> {
         match kept.filter(|topic| topic.age() < MAX_AGE) {
             Some(topic) => Ok(topic),
-            None => Topic::open(&self.settings).await,
+            None => Topic::open(&self.config).await,
         }
     }
 }
@@ -99,10 +97,11 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let closed = listener.local_addr().expect("bound");
         drop(listener);
-        let publisher = KafkaPublisher::new(KafkaSettings {
+        let publisher = KafkaPublisher::new(KafkaConfig {
             brokers: vec![closed.to_string()],
             topic: "events".to_owned(),
-            security: Security::Plaintext,
+            tls: None,
+            sasl: None,
         });
         let until = Instant::now() + 3 * PRODUCE_TIMEOUT;
         let outcome = publisher.publish(&[event(1, 1, 1)], until).await;

@@ -209,7 +209,7 @@ mod tests {
     }
 
     fn new_password(text: &str) -> NewPassword {
-        Policy::new(0).check(Password::of(text), "").unwrap()
+        Policy::verdict(0, Password::of(text), "").unwrap()
     }
 
     async fn verifies(hasher: &Hasher, text: &str, hash: Option<&PasswordHash>) -> bool {

@@ -5,8 +5,9 @@
 //! passwords and allow `Password1!`. Login never asks the policy: it may have been
 //! stricter or laxer when the password was set.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
+use tokio::{sync::Semaphore, task::spawn_blocking};
 use zxcvbn::zxcvbn;
 
 use super::{MAX_BYTES, Password, kernel::Key};
@@ -19,21 +20,42 @@ const MIN_CHARS: usize = 8;
 const JUDGED_CHARS: usize = 24;
 
 /// The rules for new passwords.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Policy {
     min_score: u8,
+    /// One password is judged at a time: made for it, one takes tens of milliseconds, and a
+    /// flood of them must not take every core from the calls that are cheap.
+    judge: Arc<Semaphore>,
 }
 
 impl Policy {
     /// Refuses what zxcvbn scores below `min_score` (0 to 4).
     #[must_use]
-    pub const fn new(min_score: u8) -> Self {
-        Self { min_score }
+    pub fn new(min_score: u8) -> Self {
+        let judge = Arc::new(Semaphore::new(1));
+        Self { min_score, judge }
     }
 
     /// The only way from a [`Password`] to one that can be set. `email` is the account's:
     /// it is what an attacker tries first.
-    pub fn check(self, password: Password, email: &str) -> Result<NewPassword, Weakness> {
+    pub async fn check(&self, password: Password, email: &str) -> Result<NewPassword, Weakness> {
+        let judge = Arc::clone(&self.judge).acquire_owned().await;
+        let judge = judge.expect("it is never closed");
+        let (min_score, email) = (self.min_score, email.to_owned());
+        // Also if the caller goes away, the next one waits for the end of this.
+        let verdict = spawn_blocking(move || {
+            let verdict = Self::verdict(min_score, password, &email);
+            drop(judge);
+            verdict
+        });
+        verdict.await.expect("zxcvbn does not panic")
+    }
+
+    pub(super) fn verdict(
+        min_score: u8,
+        password: Password,
+        email: &str,
+    ) -> Result<NewPassword, Weakness> {
         let text = password.0.as_str();
         if text.chars().count() < MIN_CHARS {
             return Err(Weakness::TooShort);
@@ -46,7 +68,7 @@ impl Policy {
         }
         let local_part = email.split('@').next().unwrap_or(email);
         let known = [beginning(email), local_part];
-        if u8::from(zxcvbn(beginning(text), &known).score()) < self.min_score {
+        if u8::from(zxcvbn(beginning(text), &known).score()) < min_score {
             return Err(Weakness::Guessable);
         }
         Ok(NewPassword(password))
@@ -98,7 +120,7 @@ mod tests {
 
     fn check(text: &str) -> Result<(), Weakness> {
         let email = "rosalind.elsie@example.com";
-        Policy::new(2).check(Password::of(text), email).map(|_| ())
+        Policy::verdict(2, Password::of(text), email).map(|_| ())
     }
 
     #[test]
@@ -142,7 +164,7 @@ mod tests {
             "rosalind.elsie@example.com1",
         ] {
             assert_eq!(check(text), Err(Weakness::Guessable), "{text:?}");
-            let stranger = Policy::new(2).check(Password::of(text), "someone@example.org");
+            let stranger = Policy::verdict(2, Password::of(text), "someone@example.org");
             assert!(stranger.is_ok(), "{text:?}");
         }
     }
@@ -153,22 +175,14 @@ mod tests {
             check(&("password".repeat(3) + "vK3#qT9z")),
             Err(Weakness::Guessable)
         );
-        let strict = Policy::new(4);
-        assert!(
-            strict
-                .check(Password::of(&"vK3#qT9z".repeat(9)), "")
-                .is_err()
-        );
-        assert!(strict.check(Password::of("vK3#qT9zLw7!pX2m"), "").is_ok());
+        let strict = |text: &str| Policy::verdict(4, Password::of(text), "");
+        assert!(strict(&"vK3#qT9z".repeat(9)).is_err());
+        assert!(strict("vK3#qT9zLw7!pX2m").is_ok());
     }
 
     #[test]
     fn a_minimum_score_of_zero_turns_guessing_off() {
-        assert!(
-            Policy::new(0)
-                .check(Password::of("password"), "a@b.c")
-                .is_ok()
-        );
+        assert!(Policy::verdict(0, Password::of("password"), "a@b.c").is_ok());
     }
 
     #[test]
@@ -183,7 +197,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
         fn any_text_gets_an_answer_and_what_passes_can_be_hashed(text in ".{0,40}") {
-            if let Ok(new) = Policy::new(2).check(Password::of(&text), "a@example.com") {
+            if let Ok(new) = Policy::verdict(2, Password::of(&text), "a@example.com") {
                 new.key();
             }
         }

@@ -17,7 +17,7 @@ mod raw;
 mod rows;
 mod sessions;
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{io::Write as _, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use auth_service::{
     app::App,
@@ -113,7 +113,8 @@ pub fn skip(missing: &str) {
         std::env::var_os("CI").is_none(),
         "{missing}, and in CI no test is skipped"
     );
-    eprintln!("SKIPPED: {missing}; tests/run starts it");
+    // Not `eprintln!`, which the test runner swallows when a test passes.
+    writeln!(std::io::stderr(), "SKIPPED: {missing}; tests/run starts it").expect("stderr");
 }
 
 /// The service in this process, stopped when it is dropped.

@@ -16,7 +16,7 @@ const RETENTION: Duration = Duration::from_hours(24);
 /// A second pool on the service's database, as another replica has.
 fn db(database: &TestDatabase) -> Db {
     let config = config(database, &[]);
-    Db::new(&config.database, Duration::from_secs(5)).expect("a pool")
+    Db::new(&config.database, Duration::from_secs(5))
 }
 
 /// A session's row.

@@ -1,14 +1,23 @@
 //! What only a process has: a first start in an empty folder, signals, exit codes.
 
 use std::{
-    fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, pin::Pin, process::Output,
+    ffi::OsStr,
+    fs,
+    net::SocketAddr,
+    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
+    path::Path,
+    pin::Pin,
+    process::Output,
 };
 
 use auth_service::proto::{
     GetSigningKeyRequest, LoginRequest, LoginResponse, SigningKey,
     auth_service_client::AuthServiceClient,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::AsyncReadExt as _,
+    net::{TcpListener, TcpStream},
+};
 use tonic::{Request, Response, Status, transport::Channel};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -261,6 +270,48 @@ async fn a_call_that_never_ends_does_not_hold_up_the_exit() {
     process.wait_for("stopped before all calls had ended").await;
     assert_eq!(process.exit_code().await, Some(0));
     refused(endless.await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_speaks_does_not_hold_up_the_exit() {
+    let database = TestDatabase::create(Backend::Sqlite).await.unwrap();
+    let mut process = Process::serve(&database, &[]);
+    let addr = process.grpc_addr().await;
+    let mut silent = TcpStream::connect(addr).await.unwrap();
+    // Connections are accepted in turn, so the silent one was.
+    let mut client = AuthServiceClient::new(connect(addr).await);
+    client.register(register("ana@example.com")).await.unwrap();
+    process.signal("TERM");
+    assert_eq!(process.exit_code().await, Some(0));
+    process.wait_for("\"stopped\"").await;
+    // What the server said first, then the end.
+    silent.read_to_end(&mut Vec::new()).await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_hangs_ends_the_start() {
+    let hangs = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgres://postgres@{}/x", hangs.local_addr().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let variables = [("DATABASE_URL", url.as_str()), ("JWT_SECRET", JWT_SECRET)];
+    let mut process = Process::start(folder.path(), &[], &variables);
+    assert_eq!(process.exit_code().await, Some(1));
+    process
+        .wait_for("the database did not answer in time")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_variable_that_is_no_text_is_named() {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_auth-service"));
+    let output = command
+        .env_clear()
+        .env("JWT_SECRET", OsStr::from_bytes(b"\xff"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said, "JWT_SECRET: is not text in UTF-8\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

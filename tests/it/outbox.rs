@@ -77,7 +77,7 @@ fn fault() -> PublishError {
 }
 
 fn db(database: &TestDatabase) -> Db {
-    Db::new(&config(database, &[]).database, Duration::from_secs(10)).unwrap()
+    Db::new(&config(database, &[]).database, Duration::from_secs(10))
 }
 
 fn poller(database: &TestDatabase, publisher: &Arc<impl Publisher + 'static>) -> Poller {

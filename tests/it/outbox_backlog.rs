@@ -65,7 +65,7 @@ both! {
         service.client().register(register("ana@example.com")).await.unwrap();
         let half_dead = Arc::new(HalfDead { unreachable, taken: Mutex::default() });
         let mut poller = Poller::new(
-            Db::new(&config(&service.database, &[]).database, Duration::from_secs(10)).unwrap(),
+            Db::new(&config(&service.database, &[]).database, Duration::from_secs(10)),
             Arc::clone(&half_dead) as Arc<dyn Publisher>,
             Arc::new(ManualClock::new(START)),
             Arc::new(Notify::new()),

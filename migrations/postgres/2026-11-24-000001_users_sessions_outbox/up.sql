@@ -31,8 +31,6 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_user_id ON sessions (user_id);
 
 -- Events that Kafka has not acknowledged yet. Rows outlive their user: no foreign key.
---
--- The table is a queue of short-lived rows: vacuum by count, not by share of its size.
 CREATE TABLE outbox_events (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     event_id      uuid NOT NULL,
@@ -44,11 +42,6 @@ CREATE TABLE outbox_events (
     payload       bytea NOT NULL,
     parked_at     timestamptz,
     parked_reason text
-) WITH (
-    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
-    autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 10000,
-    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 10000,
-    autovacuum_vacuum_cost_delay = 0
 );
 -- A parked event blocks the later ones of its user.
 CREATE INDEX outbox_events_parked ON outbox_events (user_id) WHERE parked_at IS NOT NULL;
@@ -58,6 +51,6 @@ CREATE TABLE outbox_lease (
     id         integer PRIMARY KEY CHECK (id = 1),
     owner      uuid NOT NULL,
     expires_at timestamptz NOT NULL
-) WITH (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100);
+) WITH (fillfactor = 10);
 INSERT INTO outbox_lease (id, owner, expires_at)
 VALUES (1, '00000000-0000-0000-0000-000000000000', '1970-01-01T00:00:00Z');

@@ -14,24 +14,27 @@ use futures::future::join_all;
 use rskafka::{
     BackoffConfig,
     client::{
-        Client, ClientBuilder,
+        Client, ClientBuilder, Credentials, SaslConfig,
         error::{Error, ProtocolError},
         partition::{Compression, PartitionClient, UnknownTopicHandling},
     },
 };
+use secrecy::ExposeSecret as _;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    CONNECT_TIMEOUT, KafkaSettings, LEADER_TIMEOUT, PRODUCE_TIMEOUT,
+    CONNECT_TIMEOUT, LEADER_TIMEOUT, PRODUCE_TIMEOUT,
     lane::{Chunk, Lane, Start},
     record::record,
 };
 use crate::{
+    config::{KafkaConfig, Sasl, SaslMechanism},
     db::outbox::PendingEvent,
     outbox::{
         partition::partition,
         publisher::{PublishError, Published},
     },
+    tls,
 };
 
 /// rskafka's write buffer takes 8 KiB and its sockets wait for acknowledgements (Nagle's
@@ -53,9 +56,9 @@ pub(super) struct Topic {
 
 impl Topic {
     /// Connects to the leaders of all partitions, as far as that is possible.
-    pub(super) async fn open(settings: &KafkaSettings) -> Result<Self, PublishError> {
-        let name = &settings.topic;
-        let (client, ids) = within(CONNECT_TIMEOUT, find(settings)).await?;
+    pub(super) async fn open(config: &KafkaConfig) -> Result<Self, PublishError> {
+        let name = &config.topic;
+        let (client, ids) = within(CONNECT_TIMEOUT, find(config)).await?;
         let count =
             NonZeroUsize::new(ids.len()).ok_or_else(|| PublishError::TopicMissing(name.clone()))?;
         let opening = ids
@@ -107,12 +110,10 @@ impl Topic {
 }
 
 /// A connection to the cluster, and the topic's partitions: none, if there is no such topic.
-async fn find(settings: &KafkaSettings) -> Result<(Client, BTreeSet<i32>), PublishError> {
-    let client = connect(settings).await.map_err(cannot_connect)?;
+async fn find(config: &KafkaConfig) -> Result<(Client, BTreeSet<i32>), PublishError> {
+    let client = connect(config).await.map_err(cannot_connect)?;
     let topics = client.list_topics().await.map_err(cannot_connect)?;
-    let found = topics
-        .into_iter()
-        .find(|topic| topic.name == settings.topic);
+    let found = topics.into_iter().find(|topic| topic.name == config.topic);
     let partitions = found.map(|topic| topic.partitions).unwrap_or_default();
     Ok((client, partitions))
 }
@@ -141,20 +142,31 @@ async fn within<T>(
         .unwrap_or(Err(PublishError::Timeout(limit)))
 }
 
-async fn connect(settings: &KafkaSettings) -> Result<Client, Error> {
-    let mut builder = ClientBuilder::new(settings.brokers.clone())
+async fn connect(config: &KafkaConfig) -> Result<Client, Error> {
+    let mut builder = ClientBuilder::new(config.brokers.clone())
         .client_id("auth-service")
         .backoff_config(BackoffConfig {
             deadline: Some(Duration::ZERO),
             ..BackoffConfig::default()
         });
-    if let Some(tls) = settings.security.tls() {
-        builder = builder.tls_config(tls.clone());
+    if let Some(authorities) = &config.tls {
+        builder = builder.tls_config(Arc::new(tls::client(Arc::clone(authorities))));
     }
-    if let Some(sasl) = settings.security.sasl() {
-        builder = builder.sasl_config(sasl.config());
+    if let Some(sasl) = &config.sasl {
+        builder = builder.sasl_config(sasl_config(sasl));
     }
     builder.build().await
+}
+
+/// The login for rskafka, password included: nothing may print it.
+fn sasl_config(sasl: &Sasl) -> SaslConfig {
+    let password = sasl.password.expose_secret().to_owned();
+    let credentials = Credentials::new(sasl.username.clone(), password);
+    match sasl.mechanism {
+        SaslMechanism::Plain => SaslConfig::Plain(credentials),
+        SaslMechanism::ScramSha256 => SaslConfig::ScramSha256(credentials),
+        SaslMechanism::ScramSha512 => SaslConfig::ScramSha512(credentials),
+    }
 }
 
 async fn publish_lane(

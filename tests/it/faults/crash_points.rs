@@ -82,7 +82,7 @@ pub async fn end_lease(database: &TestDatabase) {
 }
 
 /// Runs a replica that kills itself at `point`.
-async fn crash(scene: &Scene, point: Point) -> (TempDir, Process) {
+fn crash(scene: &Scene, point: Point) -> (TempDir, Process) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let replica = replica::start(&folder, &scene.database, &scene.kafka, point, "KILL");
     (folder, replica)
@@ -107,7 +107,7 @@ both! {
 
     async fn a_replica_killed_before_a_produce_loses_nothing(database: TestDatabase) {
         let Some(mut scene) = Scene::set(database).await else { return };
-        let (_folder, mut replica) = crash(&scene, Point::BeforeProduce).await;
+        let (_folder, mut replica) = crash(&scene, Point::BeforeProduce);
         assert_eq!(replica.killed_by().await, Some(SIGKILL));
         assert_eq!(scene.counts().await, (0, 8));
         assert_eq!(scene.recover().await, 0);
@@ -115,7 +115,7 @@ both! {
 
     async fn a_replica_killed_before_the_delete_causes_duplicates_only(database: TestDatabase) {
         let Some(mut scene) = Scene::set(database).await else { return };
-        let (_folder, mut replica) = crash(&scene, Point::BeforeDelete).await;
+        let (_folder, mut replica) = crash(&scene, Point::BeforeDelete);
         assert_eq!(replica.killed_by().await, Some(SIGKILL));
         assert_eq!(scene.counts().await, (8, 8));
         assert_eq!(scene.recover().await, 8);
@@ -123,7 +123,7 @@ both! {
 
     async fn a_replica_killed_after_the_delete_causes_none(database: TestDatabase) {
         let Some(mut scene) = Scene::set(database).await else { return };
-        let (_folder, mut replica) = crash(&scene, Point::AfterDelete).await;
+        let (_folder, mut replica) = crash(&scene, Point::AfterDelete);
         guarantee::drained(&scene.database).await;
         assert_eq!(scene.counts().await, (8, 0));
         let account = Account::open(&scene.writer.balancer).await;

@@ -18,7 +18,7 @@ use auth_service::{
     db::{Db, outbox::PendingEvent},
     outbox::{
         Poller,
-        kafka::{KafkaPublisher, KafkaSettings, Security},
+        kafka::KafkaPublisher,
         publisher::{Published, Publisher},
     },
     telemetry,
@@ -78,11 +78,7 @@ async fn process() {
     telemetry::init(&config.log).expect("a log");
     let kafka = config.kafka.take().expect("brokers");
     let saboteur = Saboteur {
-        inner: KafkaPublisher::new(KafkaSettings {
-            brokers: kafka.brokers,
-            topic: kafka.topic,
-            security: Security::Plaintext,
-        }),
+        inner: KafkaPublisher::new(kafka),
         point: POINTS
             .iter()
             .find(|(name, _)| *name == point)
@@ -94,7 +90,7 @@ async fn process() {
         },
         calls: AtomicU32::new(0),
     };
-    let db = Db::new(&config.database, config.request_timeout / 3).expect("a database");
+    let db = Db::new(&config.database, config.request_timeout / 3);
     let clock = Arc::new(SystemClock);
     // It migrates.
     let app = App::build(config, Arc::clone(&clock) as _)

@@ -2,10 +2,11 @@
 
 use auth_service::{
     clock::{Clock as _, SystemClock},
+    config::KafkaConfig,
     db::outbox::PendingEvent,
     id::{EventId, UserId},
     outbox::{
-        kafka::{KafkaPublisher, KafkaSettings, PRODUCE_TIMEOUT, Security},
+        kafka::{KafkaPublisher, PRODUCE_TIMEOUT},
         publisher::Publisher as _,
     },
     proto::auth_service_client::AuthServiceClient,
@@ -196,10 +197,11 @@ async fn nothing_is_sent_that_could_outlive_the_lease() {
     let Some(kafka) = Kafka::new().await else {
         return;
     };
-    let publisher = KafkaPublisher::new(KafkaSettings {
+    let publisher = KafkaPublisher::new(KafkaConfig {
         brokers: vec![kafka.brokers.clone()],
         topic: kafka.topic.clone(),
-        security: Security::Plaintext,
+        tls: None,
+        sasl: None,
     });
     let pending = PendingEvent {
         id: 7,

@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use auth_service::{
-    auth::{Auth, Call, Email, Error, Issuer, Register, SessionLifetimes, SigningKey},
+    auth::{Auth, Call, Email, Error, Issuer, Register, SigningKey},
     clock::ManualClock,
+    config::Lifetimes,
     outbox::{Poller, publisher::Published},
     password::{Hasher, HasherSettings, Password, Policy},
 };
@@ -98,9 +99,10 @@ fn auth(database: &TestDatabase) -> Auth {
             "aud".to_owned(),
             Duration::from_mins(1),
         ),
-        lifetimes: SessionLifetimes {
-            idle: Duration::from_mins(1),
-            max: Duration::from_mins(1),
+        lifetimes: Lifetimes {
+            access_token: Duration::from_mins(1),
+            refresh_token: Duration::from_mins(1),
+            session: Duration::from_mins(1),
             retry_window: Duration::from_secs(30),
         },
         clock: Arc::new(ManualClock::new(START)),

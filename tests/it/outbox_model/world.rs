@@ -86,7 +86,7 @@ enum State {
 }
 
 fn open(database: &TestDatabase) -> Db {
-    Db::new(&config(database, &[]).database, TIMEOUT).expect("a database")
+    Db::new(&config(database, &[]).database, TIMEOUT)
 }
 
 impl Replica {
