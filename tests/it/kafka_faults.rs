@@ -8,12 +8,11 @@
 use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
 use auth_service::{outbox::partition::partition, proto::auth_service_client::AuthServiceClient};
-use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 use tonic::transport::Channel;
 
 use crate::harness::{
-    Backend, Cluster, Copy, JWT_SECRET, Process, Published, TestDatabase, connect, register,
+    Backend, Cluster, Copy, Process, Published, TestDatabase, connect, register, soak,
 };
 
 const TOPIC: &str = "user-events";
@@ -32,9 +31,11 @@ async fn the_outbox_outlives_a_cluster_that_is_not_there_or_refuses() {
     };
     a_wrong_password_is_corrected_at_the_broker(&mut scene).await;
     a_missing_topic_is_created(&mut scene).await;
-    all_brokers_freeze(&mut scene).await;
-    all_brokers_are_killed(&mut scene).await;
-    a_broker_restarts_in_order(&mut scene).await;
+    for _ in 0..soak(1, 10) {
+        all_brokers_freeze(&mut scene).await;
+        all_brokers_are_killed(&mut scene).await;
+        a_broker_restarts_in_order(&mut scene).await;
+    }
     a_record_is_too_large(&mut scene).await;
     scene.finish().await;
 }
@@ -45,11 +46,13 @@ async fn the_outbox_outlives_a_cluster_that_is_only_half_alive() {
         return;
     };
     a_missing_topic_is_created(&mut scene).await;
-    leaders_move_by_election(&mut scene).await;
-    the_leader_dies_and_a_replica_takes_over(&mut scene).await;
-    a_leader_without_its_replica_stores_but_cannot_acknowledge(&mut scene).await;
-    half_of_the_partitions_have_no_leader(&mut scene).await;
-    a_quota_is_smaller_than_a_produce_call(&mut scene).await;
+    for _ in 0..soak(1, 10) {
+        leaders_move_by_election(&mut scene).await;
+        the_leader_dies_and_a_replica_takes_over(&mut scene).await;
+        a_leader_without_its_replica_stores_but_cannot_acknowledge(&mut scene).await;
+        half_of_the_partitions_have_no_leader(&mut scene).await;
+        a_quota_is_smaller_than_a_produce_call(&mut scene).await;
+    }
     scene.finish().await;
 }
 
@@ -241,7 +244,6 @@ struct Scene {
     service: Process,
     addr: SocketAddr,
     client: AuthServiceClient<Channel>,
-    folder: TempDir,
     registered: usize,
     /// How long the log was when the fault began.
     started: usize,
@@ -255,16 +257,10 @@ impl Scene {
         // A quota is kept over 2 s instead of 10, so that being throttled takes no minutes.
         let cluster = Cluster::start("quota.window.num=3").await?;
         set_password(&cluster, password_at_the_broker).await;
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let (url, brokers) = (database.url(), cluster.sasl_brokers());
+        let brokers = cluster.sasl_brokers();
         let variables = [
-            ("DATABASE_URL", url.as_str()),
-            ("JWT_SECRET", JWT_SECRET),
-            ("GRPC_ADDR", "127.0.0.1:0"),
-            ("ADMIN_ADDR", "127.0.0.1:0"),
-            ("BCRYPT_COST", "10"),
             ("PASSWORD_MAX_WAIT", "9s"),
-            ("KAFKA_BROKERS", &brokers),
+            ("KAFKA_BROKERS", brokers.as_str()),
             ("KAFKA_TOPIC", TOPIC),
             ("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT"),
             ("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512"),
@@ -272,7 +268,7 @@ impl Scene {
             ("KAFKA_SASL_PASSWORD", PASSWORD),
             ("LOG", "auth_service=debug"),
         ];
-        let service = Process::start(folder.path(), &[], &variables);
+        let service = Process::serve(&database, &variables);
         let addr = service.grpc_addr().await;
         Some(Self {
             cluster,
@@ -280,7 +276,6 @@ impl Scene {
             service,
             addr,
             client: AuthServiceClient::new(connect(addr).await),
-            folder,
             registered: 0,
             started: 0,
             discarded: Vec::new(),
@@ -418,7 +413,7 @@ impl Scene {
         let url = self.database.url();
         let arguments = [&["outbox"], arguments].concat();
         let variables = [("DATABASE_URL", url.as_str())];
-        let output = Process::run(self.folder.path(), &arguments, &variables).await;
+        let output = Process::run(&std::env::temp_dir(), &arguments, &variables).await;
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).expect("UTF-8")
     }

@@ -1,11 +1,11 @@
 //! The guarantee about events, against a world that does its worst.
 //!
-//! The real [`Db`](auth_service::db::Db) and the real [`Poller`](auth_service::outbox::Poller)s run on a real database. Only the broker is
-//! played: it stores and acknowledges what a random script says. Writers commit late, roll
-//! back and crash; pollers run concurrently, because leases are lost at any step, and die
-//! at any step; calls to the broker end ambiguously, and what a dead call sent may arrive
-//! when everybody has forgotten it. Whatever happened, [`Published::check`] must hold: its
-//! text is the guarantee's.
+//! The real [`Db`](auth_service::db::Db) and real [`Poller`](auth_service::outbox::Poller)s
+//! run on a real database. Only the broker is played: it stores and acknowledges what a
+//! random script says. Writers commit late, roll back and crash; pollers run at the same
+//! time, because leases are lost at any step, and die at any step; calls to the broker end
+//! ambiguously, and what a dead call sent may arrive when everybody has forgotten it.
+//! Whatever happened, [`Published::check`] must hold: its text is the guarantee's.
 //!
 //! A failure prints the shortest script that leads to it.
 
