@@ -109,6 +109,26 @@ async fn a_server_that_is_stopped_killed_or_frozen_is_an_outage_that_heals() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_hangs_is_not_used_again() {
+    let Some(server) = PostgresServer::start().await else {
+        return;
+    };
+    let database = TestDatabase::create_at(&server.url(), "").await;
+    let mut options = OPTIONS.to_vec();
+    options.extend(["--database-max-connections", "1"]);
+    let service = Service::start(database, &options).await;
+    let token = sign_up(&service, ANA).await;
+    server.freeze_connections().await;
+    // One try meets it, unless health does, and then that try waits in vain behind health.
+    let mut tries = 1;
+    while let Err(status) = service.client().refresh(refresh(&token)).await {
+        assert_is_a_fault(&status);
+        tries += 1;
+        assert!(tries <= 3, "it is used again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_hangs_does_not_hold_up_a_start_for_ever() {
     let Some(server) = PostgresServer::start().await else {
         return;

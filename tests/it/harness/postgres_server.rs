@@ -145,6 +145,15 @@ impl PostgresServer {
             .for_each(|pid| send("STOP", pid));
     }
 
+    /// Stops the processes behind the service's connections that are open now, and no other.
+    pub async fn freeze_connections(&self) {
+        let sql = "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity \
+                   WHERE application_name = 'auth-service'";
+        for pid in self.ask(sql).await.split(' ') {
+            send("STOP", pid.parse().expect("a number"));
+        }
+    }
+
     /// Lets them go on.
     pub fn thaw(&self) {
         self.processes()
