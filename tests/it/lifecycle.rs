@@ -8,6 +8,7 @@ use std::{
     path::Path,
     pin::Pin,
     process::Output,
+    time::Duration,
 };
 
 use auth_service::proto::{
@@ -17,6 +18,7 @@ use auth_service::proto::{
 use tokio::{
     io::AsyncReadExt as _,
     net::{TcpListener, TcpStream},
+    time::sleep,
 };
 use tonic::{Request, Response, Status, transport::Channel};
 use tonic_health::pb::{
@@ -134,7 +136,8 @@ async fn login_without_a_body(channel: Channel) -> Result<Response<LoginResponse
 
 async fn until_refused(addr: SocketAddr) {
     while TcpStream::connect(addr).await.is_ok() {
-        tokio::task::yield_now().await;
+        // A full queue would drop the next attempt, whose repetition comes a second later.
+        sleep(Duration::from_millis(10)).await;
     }
 }
 
@@ -180,7 +183,7 @@ both! {
         process.signal("TERM");
         tokio::select! {
             biased;
-            _ = &mut login => panic!("new connections are still accepted"),
+            _ = &mut login => panic!("new connections are still accepted: {:#?}", process.log()),
             () = until_refused(addr) => {}
         }
         assert_eq!(
