@@ -16,16 +16,14 @@ mod lost_replies;
 mod network;
 mod paused;
 mod pgbouncer;
-mod random;
 mod replica;
 mod rolling;
 mod sqlite;
 mod upgrade;
 
+use crate::harness::soak;
+
 /// How often something is done: so often, or ten times that in a soak.
 fn rounds(short: u32) -> u32 {
-    match std::env::var_os("TEST_SOAK") {
-        Some(_) => short * 10,
-        None => short,
-    }
+    soak(short, 10 * short)
 }

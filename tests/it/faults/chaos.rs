@@ -1,9 +1,7 @@
 //! kill -9 and SIGSTOP, again and again, while clients work.
 
-use super::{
-    crash_points::end_lease, customers::Customers, fleet::Fleet, guarantee, random::Random, rounds,
-};
-use crate::harness::{Backend, Kafka, TestDatabase, both};
+use super::{crash_points::end_lease, customers::Customers, fleet::Fleet, guarantee, rounds};
+use crate::harness::{Backend, Chance, Kafka, TestDatabase, both};
 
 both! {
     async fn what_was_acknowledged_survives_replicas_that_are_killed(database: TestDatabase) {
@@ -13,14 +11,14 @@ both! {
             Backend::Sqlite => 1,
             Backend::Postgres => 3,
         };
-        let mut random = Random::new();
+        let mut random = Chance::new();
         let mut fleet = Fleet::start(&database, Some(&kafka), size).await;
         let customers = Customers::start(6, &fleet.balancer, &mut random);
         let mut kills = 0;
         while kills < rounds(30) {
-            fleet.balancer.progress(1 + random.below(12)).await;
+            fleet.balancer.progress(1 + random.bits() % 12).await;
             let early = random.below(4) == 0;
-            fleet.kill(random.index(size), early).await;
+            fleet.kill(random.below(size), early).await;
             kills += 1 + u32::from(early);
             // A dead replica holds the lease for 15 s. Without that wait more is published
             // between the kills, sometimes by two replicas at once.
@@ -46,12 +44,12 @@ async fn what_was_acknowledged_survives_replicas_that_stand_still() {
     let Some(kafka) = Kafka::new().await else {
         return;
     };
-    let mut random = Random::new();
+    let mut random = Chance::new();
     let fleet = Fleet::start(&database, Some(&kafka), 3).await;
     let customers = Customers::start(6, &fleet.balancer, &mut random);
     for _ in 0..rounds(4) {
-        fleet.balancer.progress(1 + random.below(20)).await;
-        let replica = fleet.replica(random.index(3));
+        fleet.balancer.progress(1 + random.bits() % 20).await;
+        let replica = fleet.replica(random.below(3));
         replica.signal("STOP");
         // Some clients wait for it in vain meanwhile, and ask another one.
         fleet.balancer.progress(12).await;

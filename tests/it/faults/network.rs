@@ -1,8 +1,8 @@
 //! A network between the service and Postgres that breaks and heals, wherever a transaction
 //! happens to be.
 
-use super::{customers::Customers, fleet::Fleet, guarantee, random::Random, rounds};
-use crate::harness::{Backend, Kafka, Proxy, TestDatabase};
+use super::{customers::Customers, fleet::Fleet, guarantee, rounds};
+use crate::harness::{Backend, Chance, Kafka, Proxy, TestDatabase};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_survives_a_network_that_breaks_and_heals() {
@@ -13,11 +13,11 @@ async fn what_was_acknowledged_survives_a_network_that_breaks_and_heals() {
         return;
     };
     let proxy = Proxy::start(&database).await;
-    let mut random = Random::new();
+    let mut random = Chance::new();
     let fleet = Fleet::start_at(&proxy.url, Some(&kafka), 2, u32::MAX).await;
     let customers = Customers::start(6, &fleet.balancer, &mut random);
     for round in 0..rounds(20) {
-        fleet.balancer.progress(1 + random.below(12)).await;
+        fleet.balancer.progress(1 + random.bits() % 12).await;
         if round % 7 == 6 {
             proxy.freeze();
         } else {

@@ -1,8 +1,8 @@
 //! PgBouncer between the service and Postgres, in session mode: transaction mode needs one
 //! that knows prepared statements (1.21 or newer), and Debian's is 1.18.
 
-use super::{customers::Customers, fleet::Fleet, guarantee, random::Random};
-use crate::harness::{Backend, Kafka, PgBouncer, TestDatabase};
+use super::{customers::Customers, fleet::Fleet, guarantee};
+use crate::harness::{Backend, Chance, Kafka, PgBouncer, TestDatabase};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_works_through_pgbouncer_and_survives_its_death() {
@@ -15,7 +15,7 @@ async fn all_works_through_pgbouncer_and_survives_its_death() {
     let Some(mut bouncer) = PgBouncer::start(&database, 40).await else {
         return;
     };
-    let mut random = Random::new();
+    let mut random = Chance::new();
     let url = bouncer.url(&database);
     let fleet = Fleet::start_at(&url, Some(&kafka), 2, u32::MAX).await;
     let customers = Customers::start(4, &fleet.balancer, &mut random);

@@ -1,8 +1,8 @@
 //! Replicas that are restarted one after the other, behind clients that try a second time
 //! and then give up.
 
-use super::{customers::Customers, fleet::Fleet, guarantee, random::Random, rounds};
-use crate::harness::{Backend, Kafka, TestDatabase};
+use super::{customers::Customers, fleet::Fleet, guarantee, rounds};
+use crate::harness::{Backend, Chance, Kafka, TestDatabase};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_fails_no_call_of_a_client_that_retries_once() {
@@ -12,7 +12,7 @@ async fn a_rolling_restart_fails_no_call_of_a_client_that_retries_once() {
     let Some(kafka) = Kafka::new().await else {
         return;
     };
-    let mut random = Random::new();
+    let mut random = Chance::new();
     let mut fleet = Fleet::start_at(&database.url(), Some(&kafka), 3, 2).await;
     let customers = Customers::start(6, &fleet.balancer, &mut random);
     for _ in 0..rounds(2) {

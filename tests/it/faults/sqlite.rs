@@ -6,14 +6,13 @@ use super::{
     customers::Customers,
     fleet::{Fleet, borrowed, variables},
     guarantee,
-    random::Random,
 };
-use crate::harness::{Backend, Process, TestDatabase};
+use crate::harness::{Backend, Chance, Process, TestDatabase};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_processes_on_one_file_wait_for_each_other() {
     let database = TestDatabase::create(Backend::Sqlite).await.unwrap();
-    let mut random = Random::new();
+    let mut random = Chance::new();
     let fleet = Fleet::start(&database, None, 2).await;
     let customers = Customers::start(8, &fleet.balancer, &mut random);
     fleet.balancer.progress(400).await;
