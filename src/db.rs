@@ -20,7 +20,7 @@ pub mod users;
 
 use std::time::Duration;
 
-use diesel::{ExpressionMethods as _, SqliteConnection, result::DatabaseErrorKind};
+use diesel::{ExpressionMethods as _, SqliteConnection};
 use diesel_async::{
     AsyncPgConnection, RunQueryDsl as _,
     pooled_connection::deadpool::{Pool, PoolError},
@@ -64,7 +64,8 @@ macro_rules! with_conn {
         })
         .await
         .unwrap_or(Err($crate::db::Error::Timeout));
-        if done.as_ref().is_err_and($crate::db::Error::spoils_connection) {
+        if done.is_err() {
+            // It may hang, be about to close, or lead to what was the primary.
             drop(diesel_async::pooled_connection::deadpool::Object::take(pooled));
         }
         done
@@ -96,21 +97,6 @@ pub enum Error {
         /// The newest unknown migration.
         version: String,
     },
-}
-
-impl Error {
-    /// Whether the connection should not be used again: it may hang, or lead to what was
-    /// the primary before a failover.
-    fn spoils_connection(&self) -> bool {
-        matches!(
-            self,
-            Self::Timeout
-                | Self::Query(diesel::result::Error::DatabaseError(
-                    DatabaseErrorKind::ReadOnlyTransaction,
-                    _
-                ))
-        )
-    }
 }
 
 impl Db {

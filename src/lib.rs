@@ -73,6 +73,7 @@ pub mod grpc;
 pub mod id;
 pub mod outbox;
 pub mod password;
+pub mod stack;
 pub mod telemetry;
 pub mod tls;
 

@@ -11,7 +11,7 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretBox, SecretString};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize as _, Zeroizing};
@@ -23,10 +23,10 @@ const CHECKSUM: usize = 4;
 const LENGTH: usize = HANDLE + SECRET + CHECKSUM;
 
 /// A well-formed refresh token.
-#[derive(Clone)]
 pub struct RefreshToken {
     handle: [u8; HANDLE],
-    secret: Zeroizing<[u8; SECRET]>,
+    /// Boxed: a value that moves leaves copies behind.
+    secret: SecretBox<[u8; SECRET]>,
 }
 
 impl RefreshToken {
@@ -43,9 +43,12 @@ impl RefreshToken {
     }
 
     fn with_handle(handle: [u8; HANDLE]) -> Result<Self, getrandom::Error> {
-        let mut secret = Zeroizing::new([0; SECRET]);
+        let mut secret = Box::new([0; SECRET]);
         getrandom::fill(&mut *secret)?;
-        Ok(Self { handle, secret })
+        Ok(Self {
+            handle,
+            secret: SecretBox::new(secret),
+        })
     }
 
     /// Reads a token; `None` unless prefix, length, alphabet and checksum are right.
@@ -62,12 +65,12 @@ impl RefreshToken {
             return None;
         }
         let (handle, secret) = body.split_at(HANDLE);
-        let mut token = Self {
+        Some(Self {
             handle: handle.try_into().ok()?,
-            secret: Zeroizing::new([0; SECRET]),
-        };
-        token.secret.copy_from_slice(secret);
-        Some(token)
+            secret: SecretBox::init_with_mut(|bytes: &mut [u8; SECRET]| {
+                bytes.copy_from_slice(secret);
+            }),
+        })
     }
 
     /// The text for the client.
@@ -75,7 +78,7 @@ impl RefreshToken {
     pub fn expose(&self) -> SecretString {
         let mut bytes = Zeroizing::new([0; LENGTH]);
         bytes[..HANDLE].copy_from_slice(&self.handle);
-        bytes[HANDLE..HANDLE + SECRET].copy_from_slice(&*self.secret);
+        bytes[HANDLE..HANDLE + SECRET].copy_from_slice(self.secret.expose_secret());
         let checksum = crc32fast::hash(&bytes[..HANDLE + SECRET]);
         bytes[HANDLE + SECRET..].copy_from_slice(&checksum.to_be_bytes());
         let mut encoded = BASE64URL.encode(*bytes);
@@ -93,7 +96,7 @@ impl RefreshToken {
     /// SHA-256 of the secret: says whether the token is current.
     #[must_use]
     pub fn secret_hash(&self) -> [u8; 32] {
-        Sha256::digest(*self.secret).into()
+        Sha256::digest(self.secret.expose_secret()).into()
     }
 
     /// Whether `hash` is this token's [`secret_hash`](Self::secret_hash).
@@ -105,35 +108,36 @@ impl RefreshToken {
     /// `successor`'s secret, readable only with this token.
     #[must_use]
     pub fn seal(&self, successor: &Self) -> [u8; SECRET] {
-        self.xor_with_pad(&successor.secret)
+        let mut sealed = *successor.secret.expose_secret();
+        self.xor_with_pad(&mut sealed);
+        sealed
     }
 
     /// The token that was [sealed](Self::seal) with this one.
     #[must_use]
     pub fn unseal(&self, sealed: &[u8]) -> Option<Self> {
+        let mut secret: Box<[u8; SECRET]> = Box::new(sealed.try_into().ok()?);
+        self.xor_with_pad(&mut secret);
         Some(Self {
             handle: self.handle,
-            secret: Zeroizing::new(self.xor_with_pad(sealed.try_into().ok()?)),
+            secret: SecretBox::new(secret),
         })
     }
 
-    fn xor_with_pad(&self, bytes: &[u8; SECRET]) -> [u8; SECRET] {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&*self.secret).expect("any key length");
+    fn xor_with_pad(&self, bytes: &mut [u8; SECRET]) {
+        let key = self.secret.expose_secret();
+        let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any key length");
         mac.update(b"refresh successor");
-        let mut result: [u8; SECRET] = mac.finalize().into_bytes().into();
-        for (byte, pad) in result.iter_mut().zip(bytes) {
+        for (byte, pad) in bytes.iter_mut().zip(mac.finalize().into_bytes()) {
             *byte ^= pad;
         }
-        result
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use secrecy::ExposeSecret as _;
-
     use super::*;
+    use proptest::prelude::*;
 
     fn text(token: &RefreshToken) -> String {
         token.expose().expose_secret().to_owned()
@@ -144,7 +148,7 @@ mod tests {
         let token = RefreshToken::generate().unwrap();
         let again = RefreshToken::parse(&text(&token)).unwrap();
         assert_eq!(again.handle, token.handle);
-        assert_eq!(*again.secret, *token.secret);
+        assert_eq!(again.secret.expose_secret(), token.secret.expose_secret());
         assert_eq!(text(&token).len(), 4 + 70);
     }
 
@@ -152,7 +156,7 @@ mod tests {
     fn the_text_is_what_the_design_says() {
         let token = RefreshToken {
             handle: [0; HANDLE],
-            secret: Zeroizing::new([0; SECRET]),
+            secret: SecretBox::default(),
         };
         // The checksum of 48 zero bytes is zlib's.
         let expected = format!(
@@ -187,7 +191,7 @@ mod tests {
         assert_eq!(text(&unsealed), text(&new));
         let other = old.generate_successor().unwrap();
         assert!(!other.unseal(&sealed).unwrap().matches(&new.secret_hash()));
-        assert_ne!(sealed, *new.secret);
+        assert_ne!(&sealed, new.secret.expose_secret());
     }
 
     proptest! {

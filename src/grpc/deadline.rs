@@ -18,7 +18,10 @@ use tonic::{Request, Status, body::Body};
 use tower::{Layer, Service};
 
 use super::trace;
-use crate::auth::{Call, Error};
+use crate::{
+    auth::{Call, Error},
+    stack::Wiping,
+};
 
 /// Bounds every call.
 #[derive(Clone, Copy)]
@@ -65,7 +68,8 @@ where
         let wanted = timeout(request.headers()).unwrap_or(self.longest);
         let deadline = Instant::now() + wanted.min(self.longest);
         request.extensions_mut().insert(Deadline(deadline));
-        let answer = self.inner.call(request);
+        // What the handlers see of passwords and tokens does not stay on the stack.
+        let answer = Wiping(Box::pin(self.inner.call(request)));
         Box::pin(async move {
             timeout_at(deadline, answer)
                 .await

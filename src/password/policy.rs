@@ -11,6 +11,7 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 use zxcvbn::zxcvbn;
 
 use super::{MAX_BYTES, Password, kernel::Key};
+use crate::stack;
 
 const MIN_CHARS: usize = 8;
 
@@ -45,12 +46,15 @@ impl Policy {
         // Also if the caller goes away, the next one waits for the end of this.
         let verdict = spawn_blocking(move || {
             let verdict = Self::verdict(min_score, password, &email);
+            stack::wipe();
             drop(judge);
             verdict
         });
         verdict.await.expect("zxcvbn does not panic")
     }
 
+    /// Never inlined, so that its frame is wiped too.
+    #[inline(never)]
     pub(super) fn verdict(
         min_score: u8,
         password: Password,
