@@ -42,7 +42,7 @@ const DRAIN: Duration = Duration::from_secs(13);
 const LINGER: Duration = Duration::from_secs(1);
 
 /// A unit of database work takes milliseconds. After this long something is broken.
-const DATABASE_TIMEOUT: Duration = Duration::from_secs(3);
+const DATABASE_TIMEOUT: Duration = Duration::from_millis(2500);
 
 /// The service, listening but not serving yet.
 pub struct App {
@@ -82,7 +82,7 @@ impl App {
         let auth = Arc::new(Auth {
             db: db.clone(),
             hasher,
-            password_policy: Policy::new(config.passwords.min_score),
+            password_policy: Policy::new(config.passwords.min_score, config.passwords.max_wait),
             lifetimes: config.tokens.lifetimes,
             issuer: issuer(config.tokens),
             clock: Arc::clone(&clock),

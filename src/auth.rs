@@ -154,7 +154,7 @@ impl Auth {
         let password = self
             .password_policy
             .check(request.password, email.as_str())
-            .await
+            .await?
             .map_err(|weakness| Error::InvalidArgument {
                 field: "password",
                 problem: weakness.to_string(),

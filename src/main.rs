@@ -137,16 +137,14 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
-    let signals = tokio::spawn(heed(term, interrupt, stop.clone()));
+    tokio::spawn(heed(term, interrupt, stop.clone()));
     // A task of its own, since migrations block.
     let app = tokio::spawn(App::build(config, Arc::new(SystemClock)));
     let app = tokio::select! {
         app = app => app.context("the start panicked")??,
         () = stop.cancelled() => return Ok(()),
     };
-    app.run(stop).await?;
-    signals.abort();
-    Ok(())
+    app.run(stop).await
 }
 
 /// The first signal asks for an orderly end, the second ends the process.

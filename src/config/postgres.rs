@@ -129,7 +129,7 @@ fn complete(config: &mut tokio_postgres::Config, ssl_mode: SslMode) -> Result<()
     }
     config.ssl_mode(ssl_mode);
     if config.get_connect_timeout().is_none() {
-        config.connect_timeout(Duration::from_secs(5));
+        config.connect_timeout(Duration::from_secs(2));
     }
     if config.get_tcp_user_timeout().is_none() {
         config.tcp_user_timeout(Duration::from_secs(10));

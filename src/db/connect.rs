@@ -134,8 +134,11 @@ pub(super) fn sqlite(
 /// database, whose mode SQLite also gives to the files beside it.
 fn make_private(path: &str) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o600);
-    options.open(path).map(drop)
+    match options.append(true).create_new(true).mode(0o600).open(path) {
+        // Opening and closing it would give up SQLite's locks on it.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        opened => opened.map(drop),
+    }
 }
 
 /// Diesel keeps only text here, so the causes become part of it.

@@ -8,10 +8,7 @@
 use std::{error::Error as StdError, time::Duration};
 
 use diesel::{backend::Backend, migration::MigrationSource};
-use diesel_async::{
-    AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection as _,
-    pooled_connection::deadpool::Object,
-};
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection as _};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tokio::time::{sleep, timeout};
 use tracing::info;
@@ -36,9 +33,7 @@ impl Db {
     pub async fn migrate(&self) -> Result<(), Error> {
         let mut attempt = 1;
         loop {
-            // Bounds the wait for a connection: what comes then is one blocking step.
-            let tried = timeout(self.timeout, self.try_to_migrate()).await;
-            match tried.unwrap_or(Err(Error::Timeout)) {
+            match self.try_to_migrate().await {
                 Err(Error::Migrate(cause)) if attempt < ATTEMPTS => {
                     // Or the start would be silent for as long as another process has the
                     // database to itself.
@@ -51,27 +46,26 @@ impl Db {
         }
     }
 
+    /// Only the wait for a connection is bounded here. A migration may take its time, and is
+    /// one blocking step.
     async fn try_to_migrate(&self) -> Result<(), Error> {
+        let silent = |_| Error::Timeout;
         match &self.pools {
             Pools::Postgres(pool) => {
-                // Not to be given back, with its time limits off.
-                let mut conn = Object::take(pool.get().await?);
-                conn.batch_execute(NO_LIMITS).await?;
+                let conn = timeout(self.timeout, pool.get()).await.map_err(silent)??;
                 let mut harness = AsyncMigrationHarness::new(conn);
                 if run(&mut harness, POSTGRES)? {
-                    tune(harness.into_inner()).await;
+                    tune(&mut harness.into_inner(), self.timeout).await;
                 }
                 Ok(())
             }
             Pools::Sqlite(pool) => {
-                run(&mut AsyncMigrationHarness::new(pool.get().await?), SQLITE).map(drop)
+                let conn = timeout(self.timeout, pool.get()).await.map_err(silent)??;
+                run(&mut AsyncMigrationHarness::new(conn), SQLITE).map(drop)
             }
         }
     }
 }
-
-/// The limits of a call are not those of a migration.
-const NO_LIMITS: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0";
 
 /// The outbox is a queue of short-lived rows, and the lease one row that is written all the
 /// time: vacuum by count, not by share of the size.
@@ -87,9 +81,13 @@ const TUNING: &str = "
     );";
 
 /// Sets what not every Postgres-compatible database has, CockroachDB for one.
-async fn tune(mut conn: AsyncPgConnection) {
-    if let Err(error) = conn.batch_execute(TUNING).await {
-        info!(error = %Causes(&error), "this database does without settings of autovacuum");
+async fn tune(conn: &mut AsyncPgConnection, limit: Duration) {
+    match timeout(limit, conn.batch_execute(TUNING)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            info!(error = %Causes(&error), "this database does without settings of autovacuum");
+        }
+        Err(_) => info!("the settings of autovacuum took too long"),
     }
 }
 

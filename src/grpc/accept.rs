@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{Stream, stream};
+use futures::{FutureExt as _, Stream, stream};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -22,6 +22,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tracing::warn;
+
+use super::MAX_CONNECTION_AGE;
 
 /// Gateways and services hold a few connections each; an idle one takes about 20 KiB.
 const MAX_CONNECTIONS: usize = 4096;
@@ -34,11 +36,19 @@ const RESERVED_DESCRIPTORS: usize = 128;
 /// be tried again at once: a core would do nothing else.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
 
-/// How long a connection may be silent at first. A client speaks at once; who does not is a
-/// port scanner, or wants our places.
-const SILENCE: Duration = Duration::from_secs(10);
+/// How long a client may take to greet us. Clients do at once; who does not is a port scanner,
+/// or wants our places.
+const GREETING: Duration = Duration::from_secs(10);
 
-/// The connections that come, for as long as somebody asks. One that has not spoken when
+/// The preface of HTTP/2 and the header of the SETTINGS that follow it (RFC 9113, 3.4): from
+/// then on hyper can ping the client, and say goodbye.
+const GREETING_BYTES: usize = 24 + 9;
+
+/// How long a connection lives at most. At `MAX_CONNECTION_AGE` the client is asked to go, and
+/// no call takes as long as the rest: only a stream without an end is cut.
+const LONGEST: Duration = MAX_CONNECTION_AGE.saturating_add(Duration::from_mins(1));
+
+/// The connections that come, for as long as somebody asks. One that has not greeted us when
 /// `stop` is cancelled is closed: it would hold up the drain.
 pub(super) fn connections(
     listener: TcpListener,
@@ -64,12 +74,13 @@ async fn next(
                     // Without it replies are only slower.
                     let _ = stream.set_nodelay(true);
                     let stop = stop.clone();
-                    let silence = async move {
-                        stop.run_until_cancelled(sleep(SILENCE)).await;
+                    let greeting = async move {
+                        stop.run_until_cancelled(sleep(GREETING)).await;
                     };
                     return Connection {
                         stream,
-                        silence: Some(Box::pin(silence)),
+                        greeting_left: GREETING_BYTES,
+                        end: Box::pin(greeting.fuse()),
                         _place: place,
                     };
                 }
@@ -109,8 +120,9 @@ fn max_connections() -> usize {
 /// A client's connection, whose place is free again when it is dropped.
 pub(super) struct Connection {
     stream: TcpStream,
-    /// Ends when the client has been silent for too long; gone once it has spoken.
-    silence: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    greeting_left: usize,
+    /// When it is closed at the latest.
+    end: Pin<Box<dyn Future<Output = ()> + Send>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -134,12 +146,18 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let read = self.as_mut().stream().poll_read(context, buffer);
-        if read.is_ready() {
-            self.silence = None;
-        } else if let Some(silence) = &mut self.silence {
-            ready!(silence.as_mut().poll(context));
+        if read.is_pending() {
+            ready!(self.end.as_mut().poll(context));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        if self.greeting_left > 0 {
+            let came = buffer.filled().len() - before;
+            self.greeting_left = self.greeting_left.saturating_sub(came);
+            if self.greeting_left == 0 {
+                self.end = Box::pin(sleep(LONGEST));
+            }
         }
         read
     }

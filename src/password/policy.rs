@@ -5,12 +5,12 @@
 //! passwords and allow `Password1!`. Login never asks the policy: it may have been
 //! stricter or laxer when the password was set.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 use zxcvbn::zxcvbn;
 
-use super::{MAX_BYTES, Password, kernel::Key};
+use super::{HashError, MAX_BYTES, Password, kernel::Key};
 use crate::stack;
 
 const MIN_CHARS: usize = 8;
@@ -27,20 +27,32 @@ pub struct Policy {
     /// One password is judged at a time: made for it, one takes tens of milliseconds, and a
     /// flood of them must not take every core from the calls that are cheap.
     judge: Arc<Semaphore>,
+    max_wait: Duration,
 }
 
 impl Policy {
-    /// Refuses what zxcvbn scores below `min_score` (0 to 4).
+    /// Refuses what zxcvbn scores below `min_score` (0 to 4), and who would wait longer than
+    /// `max_wait` for that.
     #[must_use]
-    pub fn new(min_score: u8) -> Self {
-        let judge = Arc::new(Semaphore::new(1));
-        Self { min_score, judge }
+    pub fn new(min_score: u8, max_wait: Duration) -> Self {
+        Self {
+            min_score,
+            judge: Arc::new(Semaphore::new(1)),
+            max_wait,
+        }
     }
 
     /// The only way from a [`Password`] to one that can be set. `email` is the account's:
     /// it is what an attacker tries first.
-    pub async fn check(&self, password: Password, email: &str) -> Result<NewPassword, Weakness> {
-        let judge = Arc::clone(&self.judge).acquire_owned().await;
+    pub async fn check(
+        &self,
+        password: Password,
+        email: &str,
+    ) -> Result<Result<NewPassword, Weakness>, HashError> {
+        let judge = timeout(self.max_wait, Arc::clone(&self.judge).acquire_owned()).await;
+        let judge = judge.map_err(|_| HashError::Overloaded {
+            retry_after: self.max_wait,
+        })?;
         let judge = judge.expect("it is never closed");
         let (min_score, email) = (self.min_score, email.to_owned());
         // Also if the caller goes away, the next one waits for the end of this.
@@ -50,7 +62,7 @@ impl Policy {
             drop(judge);
             verdict
         });
-        verdict.await.expect("zxcvbn does not panic")
+        Ok(verdict.await.expect("zxcvbn does not panic"))
     }
 
     /// Never inlined, so that its frame is wiped too.

@@ -16,7 +16,7 @@ use auth_service::proto::{
     auth_service_client::AuthServiceClient,
 };
 use tokio::{
-    io::AsyncReadExt as _,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     time::sleep,
 };
@@ -276,11 +276,12 @@ async fn a_call_that_never_ends_does_not_hold_up_the_exit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_never_speaks_does_not_hold_up_the_exit() {
+async fn a_client_that_never_finishes_its_greeting_does_not_hold_up_the_exit() {
     let database = TestDatabase::create(Backend::Sqlite).await.unwrap();
     let mut process = Process::serve(&database, &[]);
     let addr = process.grpc_addr().await;
     let mut silent = TcpStream::connect(addr).await.unwrap();
+    silent.write_all(b"P").await.unwrap();
     // Connections are accepted in turn, so the silent one was.
     let mut client = AuthServiceClient::new(connect(addr).await);
     client.register(register("ana@example.com")).await.unwrap();

@@ -1,3 +1,7 @@
+-- The time limits of a call are not those of a migration. Every migration begins with this.
+SET LOCAL statement_timeout = 0;
+SET LOCAL idle_in_transaction_session_timeout = 0;
+
 -- One account.
 CREATE TABLE users (
     id                  uuid PRIMARY KEY,

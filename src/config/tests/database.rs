@@ -114,7 +114,7 @@ fn a_bare_postgres_url_gets_time_limits_and_a_name() {
     let [config] = &postgres.servers[..] else {
         panic!("one host is one server")
     };
-    assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(5)));
+    assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(2)));
     assert_eq!(
         config.get_tcp_user_timeout(),
         Some(&Duration::from_secs(10))

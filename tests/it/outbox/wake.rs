@@ -91,7 +91,7 @@ fn auth(database: &TestDatabase) -> Auth {
             max_wait: Duration::from_secs(9),
         })
         .unwrap(),
-        password_policy: Policy::new(2),
+        password_policy: Policy::new(2, Duration::from_mins(1)),
         issuer: Issuer::new(
             SigningKey::new(secret),
             vec![],
