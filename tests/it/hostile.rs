@@ -67,7 +67,7 @@ impl Victim {
 
     /// A number of `/proc/<pid>/status`, in KiB.
     fn memory(&self, what: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()));
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.pid()));
         let status = status.expect("it runs");
         let line = status.lines().find(|line| line.starts_with(what));
         let number = line.and_then(|line| line.split_whitespace().nth(1));
@@ -624,7 +624,7 @@ async fn thousands_of_idle_connections_leave_room_for_others() {
 async fn without_file_descriptors_it_waits_and_recovers() {
     let victim = Victim::on_sqlite().await;
     let (addr, mut guest) = (victim.addr, Guest::arrive(victim.addr).await);
-    let id = i32::try_from(victim.process.id()).expect("a process id");
+    let id = i32::try_from(victim.process.pid()).expect("a process id");
     let pid = Pid::from_raw(id);
     // What it has open, and a few more.
     let open = fs::read_dir(format!("/proc/{id}/fd"));

@@ -306,6 +306,19 @@ async fn a_database_that_hangs_ends_the_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_process_leaves_no_core_dump() {
+    let database = TestDatabase::create(Backend::Sqlite).await.unwrap();
+    let process = Process::serve(&database, &[]);
+    process.grpc_addr().await;
+    let limits = fs::read_to_string(format!("/proc/{}/limits", process.pid())).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    let words: Vec<_> = core.unwrap().split_whitespace().collect();
+    assert_eq!(words[4..6], ["0", "0"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_variable_that_is_no_text_is_named() {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_auth-service"));
     let output = command

@@ -322,7 +322,7 @@ async fn assert_memory_is_clean(process: &Process, traffic: &Traffic, addr: Sock
     let Some(clean) = eventually(process, closed).await else {
         return;
     };
-    let memory = memory_of(process.id()).expect("it could be read before");
+    let memory = memory_of(process.pid()).expect("it could be read before");
     let bytes: usize = memory.iter().map(|(_, bytes)| bytes.len()).sum();
     eprintln!(
         "{bytes} bytes of memory in {} regions, {} secrets: {} passwords and {} refresh tokens",
@@ -345,7 +345,7 @@ async fn eventually(
     condition: impl Fn(&[(String, Vec<u8>)]) -> bool,
 ) -> Option<bool> {
     for _ in 0..20 {
-        if condition(&memory_of(process.id())?) {
+        if condition(&memory_of(process.pid())?) {
             return Some(true);
         }
         sleep(Duration::from_millis(250)).await;

@@ -122,11 +122,6 @@ impl Process {
         self.log.lock().unwrap().clone()
     }
 
-    /// Its process id.
-    pub fn id(&self) -> u32 {
-        self.child.id().expect("it runs")
-    }
-
     /// Sends a signal by its name, such as TERM.
     pub fn signal(&self, name: &str) {
         let pid = self.pid().to_string();
@@ -136,7 +131,7 @@ impl Process {
         assert!(sent.expect("kill runs").success());
     }
 
-    /// Its number.
+    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id().expect("it runs")
     }
