@@ -91,7 +91,9 @@ fn crash(scene: &Scene, point: Point) -> (TempDir, Process) {
 both! {
     async fn a_replica_killed_with_the_lease_in_hand_is_replaced(database: TestDatabase) {
         let Some(mut scene) = Scene::set(database).await else { return };
-        scene.database.execute("DELETE FROM outbox_events").await;
+        for table in ["outbox_events", "sessions", "users"] {
+            scene.database.execute(&format!("DELETE FROM {table}")).await;
+        }
         scene.accounts.clear();
         let folder = tempfile::tempdir().unwrap();
         let variables = variables(&scene.database.url(), Some(&scene.kafka));
