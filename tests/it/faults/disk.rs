@@ -120,7 +120,8 @@ async fn a_full_disk_below_postgres_is_an_outage_that_heals() {
     let database = TestDatabase::create_at(&server.url(), "TABLESPACE small").await;
     let service = Service::start(database, &[]).await;
     fill_up(&service, &disk).await;
-    drop((service, server));
+    // In this order: what is mounted cannot be removed.
+    drop((service, disk, server));
 }
 
 #[tokio::test(flavor = "multi_thread")]
