@@ -198,8 +198,7 @@ async fn drain(tasks: &mut JoinSet<anyhow::Result<()>>, watchers: Watchers) -> a
 }
 
 /// A database that hangs must leave the call time to say so.
-#[must_use]
-pub fn database_timeout(request_timeout: Duration) -> Duration {
+fn database_timeout(request_timeout: Duration) -> Duration {
     DATABASE_TIMEOUT.min(request_timeout / 2)
 }
 

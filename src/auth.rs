@@ -47,6 +47,7 @@ use crate::{
     },
     id::{SessionId, UserId},
     password::{Hasher, Password, PasswordHash, Policy, Verified},
+    telemetry::Causes,
 };
 
 /// The identity core. All state is in the database: any number of replicas may run.
@@ -346,7 +347,9 @@ impl Auth {
         };
         match timeout_at(patience, upgrade).await {
             Ok(Ok(())) => debug!(%user_id, "upgraded the cost of a password hash"),
-            Ok(Err(error)) => debug!(%user_id, %error, "postponed the upgrade of a password hash"),
+            Ok(Err(error)) => {
+                debug!(%user_id, error = %Causes(&error), "postponed the upgrade of a password hash");
+            }
             Err(_) => debug!(%user_id, "postponed the upgrade of a password hash"),
         }
     }

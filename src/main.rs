@@ -182,7 +182,7 @@ fn announce(embedded: &Embedded) {
         format!("; GENERATED {}", created.join(", "))
     };
     warn!(
-        "NO DATABASE_URL: RUNNING ON THE EMBEDDED DEFAULT in {}/, not for production{generated}",
+        "NO DATABASE_URL: RUNNING ON THE EMBEDDED DEFAULT in {}/auth.db, not for production{generated}",
         embedded.folder.display()
     );
 }

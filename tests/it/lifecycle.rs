@@ -374,7 +374,7 @@ async fn in_an_empty_folder_the_service_makes_what_it_needs_and_works() {
     };
     let lines = loud(&process);
     assert_eq!(lines.len(), 1);
-    for name in ["data/jwt-secret", "data/internal-token"] {
+    for name in ["data/auth.db", "data/jwt-secret", "data/internal-token"] {
         assert!(lines[0].contains(name), "{}", lines[0]);
     }
     let log = process.log().concat();
