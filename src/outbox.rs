@@ -24,7 +24,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use self::publisher::{PublishError, Published, Publisher};
+use self::publisher::{PublishError, Publisher};
 use crate::{
     clock::Clock,
     db::{self, Db, outbox::PendingEvent},
@@ -41,9 +41,7 @@ const _: () = assert!(
     kafka::LEADER_TIMEOUT.as_secs() + kafka::PRODUCE_TIMEOUT.as_secs() < LEASE_RENEWAL.as_secs()
 );
 /// How many events a tick reads: enough to fill every partition's produce calls.
-const BATCH: i64 = 1000;
-/// How many events a tick reads when all it read before did not get through.
-const LARGEST_BATCH: i64 = 16 * BATCH;
+const BATCH: usize = 1000;
 /// The commit of another replica is seen this soon.
 const IDLE: Duration = Duration::from_millis(200);
 /// How soon a released lease is taken over.
@@ -61,7 +59,17 @@ pub struct Poller {
     wake: Arc<Notify>,
     replica: ReplicaId,
     lease_until: Option<Instant>,
-    batch: i64,
+    pass: Pass,
+}
+
+/// A way through the backlog, begun when some of a full batch did not get through: the oldest
+/// events may all be of a partition that does not work, while the others do. Each event is
+/// tried once, so a pass is one try, however many ticks it takes.
+#[derive(Default)]
+struct Pass {
+    /// The last event that was tried; rows count from 1.
+    after: i64,
+    fault: Option<PublishError>,
 }
 
 /// What a tick did.
@@ -71,7 +79,7 @@ pub enum Outcome {
     Standby,
     /// There was nothing to publish.
     Idle,
-    /// Events were published or parked; there may be more.
+    /// Events were published, parked or passed over; there may be more.
     Progress,
 }
 
@@ -103,7 +111,7 @@ impl Poller {
             wake,
             replica,
             lease_until: None,
-            batch: BATCH,
+            pass: Pass::default(),
         }
     }
 
@@ -145,22 +153,40 @@ impl Poller {
         let Some(until) = self.hold_lease().await? else {
             return Ok(Outcome::Standby);
         };
-        let events = self.db.pending_events(self.batch).await?;
-        if events.is_empty() {
+        let pass = std::mem::take(&mut self.pass);
+        let mut events = self.db.pending_events(pass.after, BATCH).await?;
+        let last_of_full = events.get(BATCH - 1).map(|event| event.id);
+        self.keep_order(&mut events, pass.after).await?;
+        if events.is_empty() && pass.fault.is_none() {
             return Ok(Outcome::Idle);
         }
         let published = self.publisher.publish(&events, until).await;
-        self.batch = next_batch(self.batch, events.len(), &published);
         if !published.acknowledged.is_empty() {
             self.db.delete_events(&published.acknowledged).await?;
         }
         for (id, reason) in &published.refused {
             self.park(&events, *id, reason).await?;
         }
-        match published.fault {
-            Some(fault) => Err(fault.into()),
-            None => Ok(Outcome::Progress),
+        match (pass.fault.or(published.fault), last_of_full) {
+            (None, _) => Ok(Outcome::Progress),
+            (Some(fault), Some(after)) if !published.out_of_reach => {
+                let fault = Some(fault);
+                self.pass = Pass { after, fault };
+                Ok(Outcome::Progress)
+            }
+            (Some(fault), _) => Err(fault.into()),
         }
+    }
+
+    /// Leaves out the events whose user has one that this pass has been by, and that is still
+    /// there. That is asked of the rows, not remembered: a lower id may have become visible since.
+    async fn keep_order(&self, events: &mut Vec<PendingEvent>, by: i64) -> Result<(), db::Error> {
+        if by > 0 {
+            let users = events.iter().map(|event| event.user_id).collect::<Vec<_>>();
+            let waiting = self.db.users_with_events_up_to(by, &users).await?;
+            events.retain(|event| !waiting.contains(&event.user_id));
+        }
+        Ok(())
     }
 
     /// Until when this replica is sure to hold the lease, if it does. Counted from before
@@ -196,17 +222,6 @@ impl Poller {
         {
             warn!(error = %Causes(&error), "cannot release the outbox lease; it ends by itself");
         }
-    }
-}
-
-/// The oldest events may all be of a partition that does not work, while the others do: then
-/// more are read, so that theirs are among them.
-fn next_batch(batch: i64, read: usize, published: &Published) -> i64 {
-    let was_full = i64::try_from(read).is_ok_and(|read| read >= batch);
-    match published.fault {
-        None => BATCH,
-        Some(_) if was_full => (2 * batch).min(LARGEST_BATCH),
-        Some(_) => batch,
     }
 }
 

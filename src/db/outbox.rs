@@ -1,7 +1,7 @@
 //! Events between their commit and Kafka's acknowledgement, and the lease of the one
 //! replica that publishes them.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use diesel::{dsl::sql, prelude::*};
 use diesel_async::RunQueryDsl;
@@ -98,17 +98,24 @@ pub struct ParkedEvent {
 }
 
 impl Db {
-    /// The oldest events still there whose user has no parked one.
+    /// The oldest events after this row whose user has no parked one.
     ///
-    /// Never "after the last one seen": a lower id may become visible later.
-    pub async fn pending_events(&self, limit: i64) -> Result<Vec<PendingEvent>, Error> {
+    /// Whoever reads on after a row must mind that a lower id may become visible later: see
+    /// [`Db::users_with_events_up_to`].
+    pub async fn pending_events(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<PendingEvent>, Error> {
         let parked = diesel::alias!(outbox_events as parked);
         let (parked_user, parked_at) = (
             parked.field(outbox_events::user_id),
             parked.field(outbox_events::parked_at),
         );
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         with_conn!(self, conn => {
             outbox_events::table
+                .filter(outbox_events::id.gt(after))
                 .filter(diesel::dsl::not(diesel::dsl::exists(
                     parked
                         .filter(parked_at.is_not_null())
@@ -119,6 +126,25 @@ impl Db {
                 .select(PendingEvent::as_select())
                 .load(conn)
                 .await?
+        })
+    }
+
+    /// Which of these users have an event up to this row.
+    pub async fn users_with_events_up_to(
+        &self,
+        row: i64,
+        users: &[UserId],
+    ) -> Result<HashSet<UserId>, Error> {
+        with_conn!(self, conn => {
+            outbox_events::table
+                .filter(outbox_events::id.le(row))
+                .filter(outbox_events::user_id.eq_any(users))
+                .select(outbox_events::user_id)
+                .distinct()
+                .load(conn)
+                .await?
+                .into_iter()
+                .collect()
         })
     }
 

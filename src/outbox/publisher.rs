@@ -35,6 +35,8 @@ pub struct Published {
     pub refused: Vec<(i64, String)>,
     /// Why the rest was not published, if the environment is to blame.
     pub fault: Option<PublishError>,
+    /// Whether that is because nothing could be reached: other events would fare no better.
+    pub out_of_reach: bool,
 }
 
 impl Published {
@@ -43,6 +45,7 @@ impl Published {
     pub fn failed(fault: PublishError) -> Self {
         Self {
             fault: Some(fault),
+            out_of_reach: true,
             ..Self::default()
         }
     }

@@ -23,6 +23,8 @@ use crate::harness::{Backend, START, Service, TestDatabase, both, config, regist
 struct HalfDead {
     unreachable: UserId,
     taken: Mutex<Vec<i64>>,
+    /// Whose events came by, and their versions.
+    seen: Mutex<Vec<(UserId, i64)>>,
 }
 
 impl Publisher for HalfDead {
@@ -35,14 +37,18 @@ impl Publisher for HalfDead {
             fault: Some(PublishError::Timeout(Duration::from_secs(5))),
             ..Published::default()
         };
+        let seen = events
+            .iter()
+            .map(|event| (event.user_id, event.user_version));
+        self.seen.lock().unwrap().extend(seen);
         let mut taken = self.taken.lock().unwrap();
         taken.extend(&published.acknowledged);
         async { published }.boxed()
     }
 }
 
-/// So many events of this user, without the service.
-async fn insert_events(database: &TestDatabase, user: UserId, count: i64) {
+/// So many events of this user from this version on, without the service.
+async fn insert_events(database: &TestDatabase, user: UserId, version: i64, count: i64) {
     let hex = user.to_string().replace('-', "");
     let (user, event, now, payload) = match database.backend() {
         Backend::Sqlite => (format!("x'{hex}'"), "randomblob(16)", "0", "x''"),
@@ -53,29 +59,80 @@ async fn insert_events(database: &TestDatabase, user: UserId, count: i64) {
             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
              INSERT INTO outbox_events
                  (event_id, user_id, user_version, event_type, occurred_at, payload)
-             SELECT {event}, {user}, i, 'SESSION_ENDED', {now}, {payload} FROM n"
+             SELECT {event}, {user}, {version} + i - 1, 'SESSION_ENDED', {now}, {payload} FROM n"
         ))
         .await;
 }
 
 both! {
     async fn a_partition_that_is_gone_holds_up_no_other_however_long_its_backlog(service: Service) {
+        const BACKLOG: i64 = 20_000;
         let unreachable = UserId::from_bytes([7; 16]);
-        insert_events(&service.database, unreachable, 5_000).await;
+        insert_events(&service.database, unreachable, 1, BACKLOG).await;
         service.client().register(register("ana@example.com")).await.unwrap();
-        let half_dead = Arc::new(HalfDead { unreachable, taken: Mutex::default() });
-        let mut poller = Poller::new(
-            Db::new(&config(&service.database, &[]).database, Duration::from_secs(10)),
-            Arc::clone(&half_dead) as Arc<dyn Publisher>,
-            Arc::new(ManualClock::new(START)),
-            Arc::new(Notify::new()),
-        );
-        // 1,000 events are read, then 2,000, 4,000, 8,000.
-        for _ in 0..4 {
-            poller.tick().await.unwrap_err();
-        }
+        let (mut poller, half_dead) = half_dead(&service, unreachable);
+        let pass = poll_to_the_fault(&mut poller).await;
+        assert_eq!(pass, 20, "each event is tried once before the pause");
         assert_eq!(half_dead.taken.lock().unwrap().len(), 1);
-        let left = service.database.count("SELECT count(*) FROM outbox_events").await;
-        assert_eq!(left, 5_000);
+        assert_eq!(service.database.count("SELECT count(*) FROM outbox_events").await, BACKLOG);
+        // The next try begins with the oldest again.
+        half_dead.seen.lock().unwrap().clear();
+        poller.tick().await.unwrap();
+        assert_eq!(half_dead.seen.lock().unwrap()[0], (unreachable, 1));
     }
+
+    async fn an_event_that_becomes_visible_behind_the_reader_still_goes_before_the_next_one(service: Service) {
+        let (unreachable, late) = (UserId::from_bytes([7; 16]), UserId::from_bytes([8; 16]));
+        insert_events(&service.database, late, 1, 1).await;
+        insert_events(&service.database, unreachable, 1, 1_500).await;
+        let (mut poller, half_dead) = half_dead(&service, unreachable);
+        let database = &service.database;
+        // As long as its writer has not committed, nobody sees the row.
+        database.execute("CREATE TABLE hidden AS SELECT * FROM outbox_events WHERE user_version = 1").await;
+        let hidden = "FROM outbox_events WHERE id = (SELECT min(id) FROM outbox_events)";
+        database.execute(&format!("DELETE {hidden}")).await;
+        poller.tick().await.unwrap();
+        let identity = match database.backend() {
+            Backend::Sqlite => "",
+            Backend::Postgres => "OVERRIDING SYSTEM VALUE",
+        };
+        database.execute(&format!(
+            "INSERT INTO outbox_events {identity} SELECT * FROM hidden WHERE id = (SELECT min(id) FROM hidden)"
+        )).await;
+        insert_events(database, late, 2, 1).await;
+        poll_to_the_fault(&mut poller).await;
+        let of_late = || half_dead.seen.lock().unwrap().iter()
+            .filter(|(user, _)| *user == late).map(|(_, version)| *version).collect::<Vec<_>>();
+        assert_eq!(of_late(), Vec::<i64>::new(), "the second one went first");
+        poll_to_the_fault(&mut poller).await;
+        assert_eq!(of_late(), [1, 2]);
+    }
+}
+
+/// A poller of the service's outbox that publishes to half of a cluster.
+fn half_dead(service: &Service, unreachable: UserId) -> (Poller, Arc<HalfDead>) {
+    let half_dead = Arc::new(HalfDead {
+        unreachable,
+        taken: Mutex::default(),
+        seen: Mutex::default(),
+    });
+    let poller = Poller::new(
+        Db::new(
+            &config(&service.database, &[]).database,
+            Duration::from_secs(10),
+        ),
+        Arc::clone(&half_dead) as Arc<dyn Publisher>,
+        Arc::new(ManualClock::new(START)),
+        Arc::new(Notify::new()),
+    );
+    (poller, half_dead)
+}
+
+/// Says after how many ticks the poller would pause.
+async fn poll_to_the_fault(poller: &mut Poller) -> usize {
+    let mut ticks = 0;
+    while poller.tick().await.is_ok() {
+        ticks += 1;
+    }
+    ticks
 }

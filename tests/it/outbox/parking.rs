@@ -115,7 +115,7 @@ both! {
 
     async fn an_event_that_is_not_parked_can_be_neither_requeued_nor_discarded(service: Service) {
         sign_up(&service, "ana@example.com").await;
-        let event_id = db(&service.database).pending_events(1).await.unwrap()[0]
+        let event_id = db(&service.database).pending_events(0, 1).await.unwrap()[0]
             .event_id
             .to_string();
         for action in ["requeue", "discard"] {
