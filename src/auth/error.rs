@@ -29,7 +29,7 @@ pub enum Error {
     #[error("only authorised internal services may call this")]
     PermissionDenied,
     /// No room to hash a password in time.
-    #[error("too many logins are waiting, try again later")]
+    #[error("too busy, try again later")]
     Overloaded {
         /// When it is worth another try.
         retry_after: Duration,

@@ -7,7 +7,7 @@
 use std::{error::Error, sync::Arc, time::Duration};
 
 use rustls::RootCertStore;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{Host, SslMode};
 
 use super::value::{authorities, one_of, system_authorities};
 
@@ -126,6 +126,10 @@ fn one_url_each(url: &str) -> Vec<String> {
 fn complete(config: &mut tokio_postgres::Config, ssl_mode: SslMode) -> Result<(), String> {
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
         return Err("names no host".into());
+    }
+    let is_list = |host: &Host| matches!(host, Host::Tcp(name) if name.contains(','));
+    if config.get_hosts().iter().any(is_list) || config.get_hostaddrs().len() > 1 {
+        return Err("must name several hosts like postgres://user@one:5432,two:5432/name".into());
     }
     config.ssl_mode(ssl_mode);
     if config.get_connect_timeout().is_none() {

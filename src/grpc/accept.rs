@@ -17,7 +17,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Connected, TcpConnectInfo};
@@ -35,6 +35,9 @@ const RESERVED_DESCRIPTORS: usize = 128;
 /// When the process or the system is out of descriptors, accepting fails at once and would
 /// be tried again at once: a core would do nothing else.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
+
+/// How often we say that there is no room: a flood of connections must not flood the log.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long a client may take to greet us. Clients do at once; who does not is a port scanner,
 /// or wants our places.
@@ -55,9 +58,10 @@ pub(super) fn connections(
     stop: CancellationToken,
 ) -> impl Stream<Item = Result<Connection, io::Error>> {
     let room = Arc::new(Semaphore::new(max_connections()));
-    stream::unfold((listener, room, stop), async |(listener, room, stop)| {
-        let connection = next(&listener, &room, &stop).await;
-        Some((Ok(connection), (listener, room, stop)))
+    let door = (listener, room, stop, Crowd::default());
+    stream::unfold(door, async |(listener, room, stop, mut crowd)| {
+        let connection = next(&listener, &room, &stop, &mut crowd).await;
+        Some((Ok(connection), (listener, room, stop, crowd)))
     })
 }
 
@@ -65,8 +69,8 @@ async fn next(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
     stop: &CancellationToken,
+    crowd: &mut Crowd,
 ) -> Connection {
-    let mut turned_away = 0_u64;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => match Arc::clone(room).try_acquire_owned() {
@@ -84,13 +88,7 @@ async fn next(
                         _place: place,
                     };
                 }
-                Err(_) => {
-                    // One line for a crowd: a flood of connections must not flood the log.
-                    if turned_away.is_multiple_of(1000) {
-                        warn!(turned_away, "too many connections: turning new ones away");
-                    }
-                    turned_away += 1;
-                }
+                Err(_) => crowd.turn_away(),
             },
             // It was over before we came.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -98,6 +96,27 @@ async fn next(
                 warn!(%error, "cannot accept a connection; trying again");
                 sleep(PAUSE_AFTER_FAILURE).await;
             }
+        }
+    }
+}
+
+/// Those who found no place.
+#[derive(Default)]
+struct Crowd {
+    turned_away: u64,
+    reported: Option<Instant>,
+}
+
+impl Crowd {
+    fn turn_away(&mut self) {
+        self.turned_away += 1;
+        if self
+            .reported
+            .is_none_or(|at| at.elapsed() > REPORT_INTERVAL)
+        {
+            self.reported = Some(Instant::now());
+            let turned_away = self.turned_away;
+            warn!(turned_away, "too many connections: turning new ones away");
         }
     }
 }

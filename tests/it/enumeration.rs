@@ -245,7 +245,7 @@ both! {
             let status = tokio::time::timeout(Duration::from_mins(1), refused).await;
             let status = status.expect("the queue is full now and then");
             assert_eq!(reason(&status).1, "OVERLOADED", "{kind:?}");
-            assert_eq!(status.message(), "too many logins are waiting, try again later");
+            assert_eq!(status.message(), "too busy, try again later");
         }
         stop.cancel();
         crowd.join_all().await;

@@ -194,7 +194,7 @@ both! {
             insta::allow_duplicates! {
                 insta::assert_snapshot!(
                     told(&status),
-                    @"ResourceExhausted OVERLOADED: too many logins are waiting, try again later"
+                    @"ResourceExhausted OVERLOADED: too busy, try again later"
                 );
             }
             let retry_after = retry_after(&status).expect("it is worth another try later");

@@ -108,6 +108,18 @@ fn a_postgres_url_may_name_several_hosts_and_any_sslmode() {
 }
 
 #[test]
+fn several_hosts_are_named_in_one_way() {
+    for url in [
+        "postgres:///db?host=a,b",
+        "postgres:///db?hostaddr=127.0.0.1,127.0.0.2",
+    ] {
+        let problem =
+            "DATABASE_URL: must name several hosts like postgres://user@one:5432,two:5432/name";
+        assert_eq!(url_problems(url), [problem], "{url}");
+    }
+}
+
+#[test]
 fn a_bare_postgres_url_gets_time_limits_and_a_name() {
     let postgres = postgres("postgres://h");
     assert!(matches!(postgres.trust, Trust::Anybody));
