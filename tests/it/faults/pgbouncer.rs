@@ -1,20 +1,24 @@
-//! PgBouncer between the service and Postgres, in session mode: transaction mode needs one
-//! that knows prepared statements (1.21 or newer), and Debian's is 1.18.
+//! PgBouncer between the service and Postgres, in session mode, and in transaction mode where
+//! there is one that knows prepared statements (1.21 or newer; Debian's is 1.18).
 
 use super::{customers::Customers, fleet::Fleet, guarantee};
 use crate::harness::{Backend, Chance, Kafka, PgBouncer, TestDatabase};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_works_through_pgbouncer_and_survives_its_death() {
+    for mode in PgBouncer::modes() {
+        works_and_survives(mode).await;
+    }
+}
+
+async fn works_and_survives(mode: &str) {
     let Some(database) = TestDatabase::create(Backend::Postgres).await else {
         return;
     };
     let Some(kafka) = Kafka::new().await else {
         return;
     };
-    let Some(mut bouncer) = PgBouncer::start(&database, 40).await else {
-        return;
-    };
+    let mut bouncer = PgBouncer::start(&database, 40, mode).await;
     let mut random = Chance::new();
     let url = bouncer.url(&database);
     let fleet = Fleet::start_at(&url, Some(&kafka), 2, u32::MAX).await;
@@ -30,7 +34,7 @@ async fn all_works_through_pgbouncer_and_survives_its_death() {
     let duplicates = guarantee::assert_published(&database, &kafka, &accounts).await;
     let (answered, failed) = fleet.balancer.counts();
     eprintln!(
-        "{} accounts, {answered} calls answered, {failed} failed, {duplicates} duplicates",
+        "{mode} mode: {} accounts, {answered} calls answered, {failed} failed, {duplicates} duplicates",
         accounts.len()
     );
 }

@@ -1,6 +1,11 @@
 //! PgBouncer between the service and Postgres.
 
-use std::{env, fs, path::Path, process::Stdio, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use tempfile::TempDir;
 use tokio::{
@@ -14,7 +19,7 @@ use super::{
     postgres_server::{as_postgres, free_port, give_to_postgres, send},
 };
 
-/// A PgBouncer in session mode, killed when it is dropped.
+/// A PgBouncer, killed when it is dropped.
 pub struct PgBouncer {
     folder: TempDir,
     port: u16,
@@ -22,13 +27,30 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Starts it before the server of `database`, with at most so many connections to it.
-    /// `None`, said aloud, if it is not installed.
-    pub async fn start(database: &TestDatabase, connections: u32) -> Option<Self> {
-        if !is_installed() {
+    /// The pool modes that the one in PATH can serve us in. None, said aloud, if there is no
+    /// PgBouncer; transaction mode needs one that knows prepared statements.
+    pub fn modes() -> Vec<&'static str> {
+        let Ok(output) = Command::new("pgbouncer").arg("--version").output() else {
             super::skip("no PgBouncer: no `pgbouncer` in PATH");
-            return None;
+            return Vec::new();
+        };
+        let text = String::from_utf8_lossy(&output.stdout);
+        let version = text.split_whitespace().nth(1).expect("PgBouncer 1.x.y");
+        let minor = version
+            .split('.')
+            .nth(1)
+            .and_then(|minor| minor.parse().ok());
+        if minor.is_some_and(|minor: u32| minor >= 21) {
+            return vec!["session", "transaction"];
         }
+        eprintln!(
+            "not tested: transaction mode, for PgBouncer {version} knows no prepared statements"
+        );
+        vec!["session"]
+    }
+
+    /// Starts it before the server of `database`, with at most so many connections to it.
+    pub async fn start(database: &TestDatabase, connections: u32, mode: &str) -> Self {
         let folder = tempfile::Builder::new()
             .tempdir_in("/tmp")
             .expect("a temporary folder");
@@ -40,18 +62,23 @@ impl PgBouncer {
             running: None,
         };
         let server = url.get_ports()[0];
+        let prepared = match mode {
+            "transaction" => "max_prepared_statements = 200\n",
+            _ => "",
+        };
         let config = format!(
             "[databases]\n\
              * = host=127.0.0.1 port={server} user=postgres\n\
              [pgbouncer]\n\
              listen_addr = 127.0.0.1\nlisten_port = {}\nunix_socket_dir =\n\
-             auth_type = any\npool_mode = session\nmax_client_conn = 200\n\
+             auth_type = any\npool_mode = {mode}\nmax_client_conn = 200\n\
+             {prepared}\
              default_pool_size = {connections}\nserver_login_retry = 1\n",
             bouncer.port
         );
         fs::write(bouncer.config(), config).expect("ours");
         bouncer.start_again().await;
-        Some(bouncer)
+        bouncer
     }
 
     /// The database's URL through here.
@@ -91,9 +118,4 @@ impl PgBouncer {
     fn config(&self) -> std::path::PathBuf {
         self.folder.path().join("pgbouncer.ini")
     }
-}
-
-fn is_installed() -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|folder| folder.join("pgbouncer").exists())
 }
