@@ -28,7 +28,7 @@ use crate::{
     clock::Clock,
     config::{Config, TokenConfig},
     db::Db,
-    grpc::{self, Handlers, InternalCallers},
+    grpc::{self, Handlers, InternalCallers, Limits},
     outbox::{Poller, kafka::KafkaPublisher},
     password::{Hasher, HasherSettings, Policy},
 };
@@ -48,7 +48,8 @@ const DATABASE_TIMEOUT: Duration = Duration::from_millis(2500);
 pub struct App {
     grpc_listener: TcpListener,
     admin_listener: TcpListener,
-    request_timeout: Duration,
+    /// How long calls and connections may last.
+    pub limits: Limits,
     db: Db,
     auth: Arc<Auth>,
     internal_callers: InternalCallers,
@@ -91,7 +92,7 @@ impl App {
         Ok(Self {
             grpc_listener: listen("GRPC_ADDR", config.grpc_addr).await?,
             admin_listener: listen("ADMIN_ADDR", config.admin_addr).await?,
-            request_timeout: config.request_timeout,
+            limits: Limits::new(config.request_timeout),
             db,
             auth,
             internal_callers: InternalCallers::new(config.internal_tokens),
@@ -127,7 +128,7 @@ impl App {
                 internal_callers: self.internal_callers,
             },
             health_service,
-            self.request_timeout,
+            self.limits,
             stopping(),
         );
         tasks.spawn(serving.map_err(Into::into));

@@ -50,16 +50,41 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// new replicas, and read buffers, which may hold a password, are freed. tonic's grace period
 /// would cut the calls off instead.
 const MAX_CONNECTION_AGE: Duration = Duration::from_mins(5);
+/// For the way to the client and back, on top of the longest call.
+const FAREWELL: Duration = Duration::from_mins(1);
 
 const EMBEDDED: &str = "the build embeds descriptors that it has checked";
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// How long calls and connections may last.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// A call.
+    pub call: Duration,
+    /// A connection, until its client is asked to go.
+    pub connection: Duration,
+    /// A connection whose client was asked to go: only a stream without an end is cut then.
+    pub farewell: Duration,
+}
+
+impl Limits {
+    /// As they are but for tests, which have no five minutes.
+    #[must_use]
+    pub fn new(call: Duration) -> Self {
+        Self {
+            call,
+            connection: MAX_CONNECTION_AGE,
+            farewell: call + FAREWELL,
+        }
+    }
+}
 
 /// Serves until `stop` is cancelled and the calls that run then have ended.
 pub async fn serve(
     listener: TcpListener,
     handlers: Handlers,
     health: HealthServer<impl Health>,
-    request_timeout: Duration,
+    limits: Limits,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let reflection = || {
@@ -80,10 +105,10 @@ pub async fn serve(
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_connection_age(MAX_CONNECTION_AGE)
+        .max_connection_age(limits.connection)
         .http2_max_pending_accept_reset_streams(Some(MAX_STREAMS_PER_CONNECTION as usize))
         .layer(DeadlineLayer {
-            longest: request_timeout,
+            longest: limits.call,
         })
         .layer(MapRequestLayer::new(move |request| room.meter(request)))
         .layer(MapResponseLayer::new(unreadable::explain))
@@ -102,7 +127,7 @@ pub async fn serve(
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
         )
         .serve_with_incoming_shutdown(
-            accept::connections(listener, stop.clone()),
+            accept::connections(listener, limits.connection + limits.farewell, stop.clone()),
             stop.cancelled_owned(),
         )
         .await

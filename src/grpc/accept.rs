@@ -23,8 +23,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tracing::warn;
 
-use super::MAX_CONNECTION_AGE;
-
 /// Gateways and services hold a few connections each; an idle one takes about 20 KiB.
 const MAX_CONNECTIONS: usize = 4096;
 
@@ -47,55 +45,63 @@ const GREETING: Duration = Duration::from_secs(10);
 /// then on hyper can ping the client, and say goodbye.
 const GREETING_BYTES: usize = 24 + 9;
 
-/// How long a connection lives at most. At `MAX_CONNECTION_AGE` the client is asked to go, and
-/// no call takes as long as the rest: only a stream without an end is cut.
-const LONGEST: Duration = MAX_CONNECTION_AGE.saturating_add(Duration::from_mins(1));
-
 /// The connections that come, for as long as somebody asks. One that has not greeted us when
-/// `stop` is cancelled is closed: it would hold up the drain.
+/// `stop` is cancelled is closed: it would hold up the drain. None lives for more than
+/// `longest`.
 pub(super) fn connections(
     listener: TcpListener,
+    longest: Duration,
     stop: CancellationToken,
 ) -> impl Stream<Item = Result<Connection, io::Error>> {
-    let room = Arc::new(Semaphore::new(max_connections()));
-    let door = (listener, room, stop, Crowd::default());
-    stream::unfold(door, async |(listener, room, stop, mut crowd)| {
-        let connection = next(&listener, &room, &stop, &mut crowd).await;
-        Some((Ok(connection), (listener, room, stop, crowd)))
-    })
+    let door = Door {
+        listener,
+        longest,
+        stop,
+        room: Arc::new(Semaphore::new(max_connections())),
+        crowd: Crowd::default(),
+    };
+    stream::unfold(door, async |mut door| Some((Ok(door.next().await), door)))
 }
 
-async fn next(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-    stop: &CancellationToken,
-    crowd: &mut Crowd,
-) -> Connection {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => match Arc::clone(room).try_acquire_owned() {
-                Ok(place) => {
-                    // Without it replies are only slower.
-                    let _ = stream.set_nodelay(true);
-                    let stop = stop.clone();
-                    let greeting = async move {
-                        stop.run_until_cancelled(sleep(GREETING)).await;
-                    };
-                    return Connection {
-                        stream,
-                        greeting_left: GREETING_BYTES,
-                        end: Box::pin(greeting.fuse()),
-                        _place: place,
-                    };
+struct Door {
+    listener: TcpListener,
+    longest: Duration,
+    stop: CancellationToken,
+    room: Arc<Semaphore>,
+    crowd: Crowd,
+}
+
+impl Door {
+    async fn next(&mut self) -> Connection {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => match Arc::clone(&self.room).try_acquire_owned() {
+                    Ok(place) => return self.welcome(stream, place),
+                    Err(_) => self.crowd.turn_away(),
+                },
+                // It was over before we came.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    warn!(%error, "cannot accept a connection; trying again");
+                    sleep(PAUSE_AFTER_FAILURE).await;
                 }
-                Err(_) => crowd.turn_away(),
-            },
-            // It was over before we came.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(error) => {
-                warn!(%error, "cannot accept a connection; trying again");
-                sleep(PAUSE_AFTER_FAILURE).await;
             }
+        }
+    }
+
+    fn welcome(&self, stream: TcpStream, place: OwnedSemaphorePermit) -> Connection {
+        // Without it replies are only slower.
+        let _ = stream.set_nodelay(true);
+        let stop = self.stop.clone();
+        let greeting = async move {
+            stop.run_until_cancelled(sleep(GREETING)).await;
+        };
+        Connection {
+            stream,
+            greeting_left: GREETING_BYTES,
+            end: Box::pin(greeting.fuse()),
+            longest: self.longest,
+            _place: place,
         }
     }
 }
@@ -142,6 +148,8 @@ pub(super) struct Connection {
     greeting_left: usize,
     /// When it is closed at the latest.
     end: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// How long it may live from the greeting on.
+    longest: Duration,
     _place: OwnedSemaphorePermit,
 }
 
@@ -175,7 +183,7 @@ impl AsyncRead for Connection {
             let came = buffer.filled().len() - before;
             self.greeting_left = self.greeting_left.saturating_sub(came);
             if self.greeting_left == 0 {
-                self.end = Box::pin(sleep(LONGEST));
+                self.end = Box::pin(sleep(self.longest));
             }
         }
         read

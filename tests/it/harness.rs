@@ -4,6 +4,7 @@
 mod bare;
 mod chance;
 mod database;
+mod frames;
 mod guarantee;
 mod kafka;
 mod kafka_server;
@@ -34,6 +35,7 @@ pub use self::{
     bare::BareConnection,
     chance::{Chance, soak},
     database::{Backend, TestDatabase},
+    frames::{DATA, Frames, PREFACE, call_but_its_end, cancelled_call, end_of_call, frame},
     guarantee::{Copy, Published},
     kafka::{Kafka, Record},
     kafka_server::Cluster,
@@ -149,6 +151,11 @@ impl Service {
         let app = build(&database, Arc::clone(&clock), options)
             .await
             .expect("the service starts");
+        Self::run(app, database, clock).await
+    }
+
+    /// Runs an app that was built on this database and clock.
+    pub async fn run(app: App, database: TestDatabase, clock: Arc<ManualClock>) -> Self {
         let (addr, admin_addr) = (app.grpc_addr().unwrap(), app.admin_addr().unwrap());
         let stop = CancellationToken::new();
         let running = tokio::spawn(app.run(stop.clone()));

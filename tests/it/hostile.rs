@@ -20,12 +20,12 @@ use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use crate::harness::{
-    Backend, Chance, INTERNAL_TOKEN, JWT_SECRET, Process, RawConnection, TestDatabase, both,
-    connect, framed, login, refresh, register, skip, soak,
+    Backend, Chance, Frames, INTERNAL_TOKEN, JWT_SECRET, PREFACE, Process, RawConnection,
+    TestDatabase, both, cancelled_call, connect, frame, framed, login, refresh, register, skip,
+    soak,
 };
 
 const METHODS: [&str; 5] = ["Register", "Login", "Refresh", "Logout", "GetSigningKey"];
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// The service as a process of its own: its log, its memory, its descriptors.
@@ -342,7 +342,7 @@ async fn abuse_of_http_2_harms_nobody_else() {
     let before = victim.memory("VmRSS:");
     let size = soak(1, 10);
     let attacks: [(&str, Attack); 10] = [
-        ("rapid reset", Box::pin(rapid_reset(addr, 3000 * size))),
+        ("rapid reset", Box::pin(rapid_reset(addr, 10 * size))),
         (
             "CONTINUATION without end",
             Box::pin(endless_headers(addr, 20_000 * size)),
@@ -405,29 +405,28 @@ async fn abuse_of_http_2_harms_nobody_else() {
     victim.assert_unharmed();
 }
 
-/// CVE-2023-44487: streams that are opened and reset at once.
-async fn rapid_reset(addr: SocketAddr, streams: usize) -> Vec<Box<dyn Send>> {
+/// CVE-2023-44487: streams that are opened and reset at once, without end. Each connection
+/// is ended for it, and no other.
+async fn rapid_reset(addr: SocketAddr, connections: usize) -> Vec<Box<dyn Send>> {
+    const BURST: u32 = 1000;
     let mut reset = 0;
-    for connection in 0..10 {
-        let raw = RawConnection::open(addr).await;
-        for _ in 0..streams / 10 {
-            let Ok(mut requests) = raw.requests.clone().ready().await else {
-                break;
-            };
-            let request = HttpRequest::post("http://a/realchat.auth.v1.AuthService/Login")
-                .header("content-type", "application/grpc")
-                .body(())
-                .expect("a request");
-            let Ok((_, mut stream)) = requests.send_request(request, false) else {
-                break;
-            };
-            let body = framed(&login(&format!("a{connection}@example.com")).encode_to_vec());
-            stream.send_data(body.into(), true).ok();
-            stream.send_reset(Reason::CANCEL);
-            reset += 1;
-        }
+    for _ in 0..connections {
+        let mut frames = Frames::open(addr, &[]).await;
+        // If the first is not enough because it comes in pieces, then one of the next.
+        let ended = async {
+            for burst in 0..100 {
+                let calls = (0..BURST).map(|n| 2 * (burst * BURST + n) + 1);
+                let calls = calls.flat_map(|stream| cancelled_call(stream, "Login"));
+                // It may be ended before the last of them.
+                frames.write(&calls.collect::<Vec<_>>()).await.ok();
+                reset += BURST;
+                frames.settle().await?;
+            }
+            Ok(())
+        };
+        assert_eq!(ended.await, Err(Reason::ENHANCE_YOUR_CALM));
     }
-    eprintln!("{reset} streams were reset");
+    eprintln!("{connections} connections were ended for {reset} streams that were reset");
     Vec::new()
 }
 
@@ -555,11 +554,6 @@ impl Drop for Aborted {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 #[tokio::test(flavor = "multi_thread")]
