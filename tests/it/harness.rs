@@ -41,7 +41,7 @@ pub use self::{
     kafka_server::Cluster,
     pgbouncer::PgBouncer,
     postgres_server::PostgresServer,
-    process::Process,
+    process::{Process, without_capabilities},
     process_memory::{Needles, memory_of},
     proxy::{Proxy, Trap},
     raw::{Answer, RawConnection, framed},

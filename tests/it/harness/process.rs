@@ -72,6 +72,18 @@ impl Process {
         Self::start(&std::env::temp_dir(), &[], &variables)
     }
 
+    /// The same without the capabilities that root has: it is as powerless as any user.
+    pub fn serve_without_capabilities(database: &TestDatabase) -> Self {
+        let mut command = without_capabilities(env!("CARGO_BIN_EXE_auth-service").as_ref());
+        let url = database.url();
+        command
+            .envs([("DATABASE_URL", url.as_str()), ("JWT_SECRET", JWT_SECRET)])
+            .envs(["GRPC_ADDR", "ADMIN_ADDR"].map(|name| (name, "127.0.0.1:0")))
+            .envs([("LOG_FORMAT", "json")])
+            .stdin(Stdio::null());
+        Self::spawn(command)
+    }
+
     /// Runs it to its end, within a minute.
     pub async fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
         let service = Path::new(env!("CARGO_BIN_EXE_auth-service"));
@@ -136,20 +148,31 @@ impl Process {
         self.child.id().expect("it runs")
     }
 
-    /// Waits for its end, for at most 20 s; the exit code.
+    /// Waits for its end; the exit code.
     pub async fn exit_code(&mut self) -> Option<i32> {
         self.ended().await.code()
     }
 
-    /// Waits for its end, for at most 20 s; the signal that ended it.
+    /// Waits for its end; the signal that ended it.
     pub async fn killed_by(&mut self) -> Option<i32> {
         self.ended().await.signal()
     }
 
     async fn ended(&mut self) -> ExitStatus {
-        let ended = timeout(Duration::from_secs(20), self.child.wait()).await;
+        let ended = timeout(Duration::from_mins(1), self.child.wait()).await;
         ended.expect("it ends").expect("it can be waited for")
     }
+}
+
+/// A command without any capability, as only root has.
+pub fn without_capabilities(program: &Path) -> Command {
+    let root = rustix::process::geteuid().is_root();
+    let mut command = Command::new(if root { "setpriv".as_ref() } else { program });
+    if root {
+        let none = ["--bounding-set=-all", "--inh-caps=-all"];
+        command.args(none).arg(program);
+    }
+    command
 }
 
 fn command(
