@@ -7,7 +7,7 @@
 //! ambiguously, and what a dead call sent may arrive when everybody has forgotten it.
 //! Whatever happened, [`Published::check`] must hold: its text is the guarantee's.
 //!
-//! A failure prints the shortest script that leads to it.
+//! A failure prints its seed, and the shortest script that leads to it.
 
 mod broker;
 mod world;
@@ -17,7 +17,7 @@ use std::cell::RefCell;
 use proptest::{
     collection::vec,
     prelude::*,
-    test_runner::{Config, TestCaseError, TestRunner},
+    test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner},
 };
 use tokio::runtime::Runtime;
 
@@ -25,7 +25,7 @@ use self::{
     broker::Fate,
     world::{Numbers, World},
 };
-use crate::harness::{Backend, Published, TestDatabase, soak};
+use crate::harness::{Backend, Chance, Published, TestDatabase, soak};
 
 /// One thing that happens. What is not possible at that moment does not happen.
 #[derive(Clone, Debug)]
@@ -103,12 +103,14 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn check(backend: Backend, cases: u32) {
     let runtime = Runtime::new().expect("a runtime");
-    let mut runner = TestRunner::new(Config {
+    let config = Config {
         cases: soak(cases, 50 * cases),
         failure_persistence: None,
         max_shrink_time: 60_000,
         ..Config::default()
-    });
+    };
+    let random = TestRng::from_seed(RngAlgorithm::ChaCha, &Chance::new().bytes(32));
+    let mut runner = TestRunner::new_with_rng(config, random);
     let numbers = RefCell::new(Numbers::default());
     let result = runner.run(&vec(step(), 20..100), |steps| {
         let Some(database) = runtime.block_on(TestDatabase::create(backend)) else {
