@@ -1,7 +1,7 @@
 //! A Postgres of the test's own, which it may stop, kill, freeze and replace by a standby.
 
 use std::{
-    env, fs,
+    env, fs, io,
     net::TcpListener,
     os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
@@ -133,7 +133,7 @@ impl PostgresServer {
     async fn end(&mut self, name: &str) {
         let mut child = self.running.take().expect("it runs");
         send(name, child.id().expect("it runs"));
-        let ended = timeout(Duration::from_secs(30), child.wait()).await;
+        let ended = timeout(Duration::from_mins(1), child.wait()).await;
         ended.expect("Postgres ends").expect("it was ours");
     }
 
@@ -224,6 +224,23 @@ impl PostgresServer {
             .split_whitespace()
             .map(|pid| pid.parse().expect("a number"));
         [postmaster].into_iter().chain(children).collect()
+    }
+
+    /// What is in each of its files.
+    pub fn files(&self) -> Vec<(String, Vec<u8>)> {
+        let (mut folders, mut files) = (vec![self.data()], Vec::new());
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).expect("ours") {
+                let path = entry.expect("ours").path();
+                // It may be temporary, and gone by now.
+                match fs::read(&path) {
+                    _ if path.is_dir() => folders.push(path),
+                    Ok(bytes) => files.push((path.display().to_string(), bytes)),
+                    Err(error) => assert_eq!(error.kind(), io::ErrorKind::NotFound, "{path:?}"),
+                }
+            }
+        }
+        files
     }
 
     fn data(&self) -> PathBuf {
