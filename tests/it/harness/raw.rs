@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use h2::client::SendRequest;
-use http::{HeaderMap, Method, Request};
+use h2::{RecvStream, client::SendRequest};
+use http::{HeaderMap, Method, Request, Response};
 use tokio::{net::TcpStream, task::JoinHandle};
 use tonic::Status;
 
@@ -67,31 +67,22 @@ impl RawConnection {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Result<Answer, h2::Error> {
-        let mut request = Request::builder()
-            .method(Method::POST)
-            .uri(format!("http://localhost{path}"));
-        let defaults = [("te", "trailers"), ("content-type", "application/grpc")];
-        let given = |name| headers.iter().any(|(given, _)| *given == name);
-        for (name, value) in defaults.iter().filter(|(name, _)| !given(*name)) {
-            request = request.header(*name, *value);
-        }
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        self.send(request.body(()).expect("a valid request"), body.into())
-            .await
+        self.send(grpc(path, headers), body.into()).await
+    }
+
+    /// The same, of which only the beginning of the answer is read: it may have no end.
+    pub async fn call_without_end(
+        &self,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> Result<(), h2::Error> {
+        let answer = self.begin(grpc(path, &[]), body.into()).await?;
+        answer.into_body().data().await.transpose().map(drop)
     }
 
     /// Any request.
     pub async fn send(&self, request: Request<()>, body: Bytes) -> Result<Answer, h2::Error> {
-        let mut requests = self.requests.clone().ready().await?;
-        let empty = body.is_empty();
-        let (response, mut stream) = requests.send_request(request, empty)?;
-        if !empty {
-            // The server may have answered and closed the stream already.
-            stream.send_data(body, true).ok();
-        }
-        let (head, mut data) = response.await?.into_parts();
+        let (head, mut data) = self.begin(request, body).await?.into_parts();
         let mut body = Vec::new();
         while let Some(chunk) = data.data().await {
             let chunk = chunk?;
@@ -105,12 +96,44 @@ impl RawConnection {
             trailers: data.trailers().await?,
         })
     }
+
+    /// Any request; the answer once its headers are here.
+    async fn begin(
+        &self,
+        request: Request<()>,
+        body: Bytes,
+    ) -> Result<Response<RecvStream>, h2::Error> {
+        let mut requests = self.requests.clone().ready().await?;
+        let empty = body.is_empty();
+        let (response, mut stream) = requests.send_request(request, empty)?;
+        if !empty {
+            // The server may have answered and closed the stream already.
+            stream.send_data(body, true).ok();
+        }
+        response.await
+    }
 }
 
 impl Drop for RawConnection {
     fn drop(&mut self) {
         self.driver.abort();
     }
+}
+
+/// A gRPC request with further headers.
+fn grpc(path: &str, headers: &[(&str, &str)]) -> Request<()> {
+    let mut request = Request::builder()
+        .method(Method::POST)
+        .uri(format!("http://localhost{path}"));
+    let defaults = [("te", "trailers"), ("content-type", "application/grpc")];
+    let given = |name| headers.iter().any(|(given, _)| *given == name);
+    for (name, value) in defaults.iter().filter(|(name, _)| !given(*name)) {
+        request = request.header(*name, *value);
+    }
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(()).expect("a valid request")
 }
 
 /// A message behind gRPC's prefix: not compressed, and its length.
