@@ -179,25 +179,40 @@ async fn a_leader_without_its_replica_stores_but_cannot_acknowledge(scene: &mut 
     );
 }
 
-/// Each call that is throttled ends as a timeout, after rskafka has sent it again and again.
-/// Progress comes from calls that are small enough.
+/// A call that is throttled is sent again and again by rskafka, as fast as the quota lets it,
+/// until it was not throttled or we give up after 5 s. Progress comes from calls that are
+/// small enough.
 async fn a_quota_is_smaller_than_a_produce_call(scene: &mut Scene) {
     const EVENTS: i64 = 12;
+    const QUOTA: usize = 1200;
     let client = ("clients", "auth-service");
     let user = scene.register().await;
     scene.drained().await;
     scene.begin("a quota is smaller than a produce call");
     let before = scene.records().await.len();
-    let limit = ["--add-config", "producer_byte_rate=1200"];
+    let limit = format!("producer_byte_rate={QUOTA}");
+    let limit = ["--add-config", &limit];
     scene.cluster.alter(client, limit).await;
     scene.insert_events(&user, EVENTS).await;
     scene.await_fault("Kafka did not answer within").await;
     scene.register().await;
     scene.drained().await; // with the quota in place
     let tries = scene.tries();
-    let duplicates = scene.records().await.len() - before - 13;
-    eprintln!("quota: {duplicates} duplicates of 13 events after {tries} failed tries");
+    let new = scene.records().await.split_off(before);
+    let duplicates = new.len() - 13;
+    // In one call each of the two brokers takes at most its quota of the 5 s and of the 3 s of
+    // its window, and what exceeds that, which is at most all events at once. Each call was a
+    // failed try or had at least one event acknowledged.
+    // Its headers, without the key, which makes up for their being printed here.
+    let smallest = new.iter().map(|copy| copy.content.len());
+    let smallest = smallest.min().expect("some");
+    let bound = (tries + 13) * 2 * (13 + (5 + 3) * QUOTA / smallest);
+    eprintln!(
+        "quota: {duplicates} duplicates of 13 events after {tries} failed tries, \
+         at most {bound} with records of {smallest} bytes"
+    );
     assert!(duplicates > 0, "nothing was throttled");
+    assert!(duplicates <= bound, "{duplicates} > {bound}");
     let no_limit = ["--delete-config", "producer_byte_rate"];
     scene.cluster.alter(client, no_limit).await;
 }
