@@ -1,17 +1,16 @@
 //! Creating accounts.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use auth_service::proto;
 use futures::future::join_all;
 use prost_types::Timestamp;
 use tokio::sync::Barrier;
-use tonic::{Code, Request};
+use tonic::Code;
 use uuid::Uuid;
 
 use crate::harness::{
-    PASSWORD, START, Service, TestDatabase, both, login, reason, refresh, refused, register,
-    violation,
+    START, Service, TestDatabase, both, login, reason, refresh, refused, register, violation,
 };
 
 const COUNT_USERS: &str = "SELECT count(*) FROM users";
@@ -238,18 +237,5 @@ both! {
         }
         let answer = service.client().login(login("ana@example.com")).await.unwrap();
         assert_eq!(answer.into_inner().user_id, ids[0]);
-    }
-
-    async fn a_known_address_is_told_before_a_hash_is_paid(database: TestDatabase) {
-        let service = Service::start(database, &[]).await;
-        service.client().register(register("ana@example.com")).await.unwrap();
-        let (_, database) = service.stop().await;
-        // One hash of cost 16 takes longer than the deadline.
-        let service = Service::start(database, &["--bcrypt-cost", "16"]).await;
-        let mut client = service.client();
-        let mut request = Request::new(with_password("ana@example.com", PASSWORD));
-        request.set_timeout(Duration::from_secs(1));
-        let status = refused(client.register(request).await);
-        assert_eq!(reason(&status), (Code::AlreadyExists, "EMAIL_TAKEN".to_owned()));
     }
 }
