@@ -337,12 +337,9 @@ async fn no_process_of_the_same_user_can_look_into_its_memory() {
 
     // Of any other process it sees the environment.
     let mut other = without_capabilities("sleep".as_ref());
-    let other = other
-        .arg("60")
-        .env("WHO", "other")
-        .kill_on_drop(true)
-        .spawn();
-    let other = other.unwrap().id().unwrap();
+    other.arg("60").env("WHO", "other").kill_on_drop(true);
+    let child = other.spawn().unwrap();
+    let other = child.id().unwrap();
     let text = format!("/proc/{other}/cmdline");
     while !fs::read(&text).unwrap().starts_with(b"sleep") {
         sleep(Duration::from_millis(10)).await; // until `setpriv` has become it
