@@ -7,6 +7,7 @@
 )]
 
 mod connections;
+mod deploy;
 mod enumeration;
 mod errors;
 mod faults;

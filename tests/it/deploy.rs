@@ -1,0 +1,159 @@
+//! What `deploy/` says of the service is true of it: the metrics that dashboard and alerts
+//! ask for, the variables that the manifests set, a section of the runbook for each alert.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use crate::harness::Process;
+
+const ALERTS: &str = "deploy/prometheus/alerts.yml";
+const DASHBOARD: &str = "deploy/grafana/dashboards/auth-service.json";
+
+/// What Prometheus adds to every series.
+const ADDED_LABELS: [&str; 2] = ["job", "instance"];
+
+/// The series of one metric, each as its labels.
+type Series = BTreeMap<String, String>;
+
+/// The answer of `/metrics`, which this version does not have yet. When it has, this reads
+/// a running service's instead, and `metrics.txt` goes.
+fn exposition() -> String {
+    read("tests/it/deploy/metrics.txt")
+}
+
+#[test]
+fn dashboard_and_alerts_ask_for_metrics_that_exist() {
+    let metrics = series(&exposition());
+    for path in [ALERTS, DASHBOARD] {
+        let text = read(path).replace("\\\"", "\"");
+        let selectors = selectors(&text);
+        assert!(selectors.len() > 10, "{path} asks for metrics");
+        for (name, matchers) in selectors {
+            let series = metrics.get(name);
+            let series = series.unwrap_or_else(|| panic!("{path} asks for {name}"));
+            for (label, values) in labels(matchers) {
+                if ADDED_LABELS.contains(&label) {
+                    continue;
+                }
+                for value in values.split('|') {
+                    let exists = |series: &Series| series.get(label).is_some_and(|v| v == value);
+                    let asked = format!("{path} asks for {name} with {label}={value}");
+                    assert!(series.iter().any(exists), "{asked}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_dashboard_shows_every_metric() {
+    let text = read(DASHBOARD);
+    let shown: BTreeSet<_> = selectors(&text).into_iter().map(|(name, _)| name).collect();
+    for name in series(&exposition()).keys() {
+        let base = ["_bucket", "_sum", "_count"];
+        let base = base.iter().find_map(|suffix| name.strip_suffix(suffix));
+        let base = base.unwrap_or(name);
+        let is_shown = shown.iter().any(|shown| shown.starts_with(base));
+        assert!(is_shown, "no panel shows {name}");
+    }
+}
+
+#[test]
+fn the_dashboard_is_one_that_grafana_can_place() {
+    let dashboard: serde_json::Value = serde_json::from_str(&read(DASHBOARD)).unwrap();
+    let mut ids = BTreeSet::new();
+    let mut cells = BTreeSet::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let title = panel["title"].as_str().unwrap();
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{title}");
+        let [x, y, w, h] = ["x", "y", "w", "h"].map(|key| panel["gridPos"][key].as_u64().unwrap());
+        assert!(x + w <= 24, "{title}");
+        for cell in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
+            assert!(cells.insert(cell), "{title} lies on another panel");
+        }
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            assert_eq!(target["datasource"]["uid"], "${datasource}", "{title}");
+        }
+    }
+}
+
+#[test]
+fn the_runbook_has_a_section_for_each_alert_and_no_other() {
+    let after = |text: &str, start: &str| -> BTreeSet<String> {
+        let names = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix(start));
+        names.map(str::to_owned).collect()
+    };
+    let runbook = read("deploy/runbook.md");
+    let (_, sections) = runbook.split_once("## Alerts\n").unwrap();
+    let (sections, _) = sections.split_once("\n## ").unwrap();
+    assert_eq!(after(&read(ALERTS), "- alert: "), after(sections, "### "));
+}
+
+#[tokio::test]
+async fn the_manifests_set_variables_that_exist() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = Process::run(folder.path(), &["--help"], &[]).await.stdout;
+    let help = String::from_utf8(help).unwrap();
+    let mut set = 0;
+    for line in read("deploy/kubernetes/auth-service.env").lines() {
+        let Some((name, _)) = line.split_once('=').filter(|_| !line.starts_with('#')) else {
+            continue;
+        };
+        assert!(help.contains(&format!("[env: {name}]")), "{name}");
+        set += 1;
+    }
+    assert!(set > 10, "it sets {set} variables");
+}
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The metrics of a text in Prometheus's format, by the names of their series.
+fn series(exposition: &str) -> BTreeMap<String, Vec<Series>> {
+    let mut metrics = BTreeMap::<_, Vec<_>>::new();
+    for line in exposition.lines().filter(|line| !line.starts_with('#')) {
+        let (series, _value) = line.rsplit_once(' ').unwrap();
+        let (name, rest) = series.split_once('{').unwrap_or((series, ""));
+        let labels = labels(rest.trim_end_matches('}'));
+        let labels = labels.map(|(label, value)| (label.to_owned(), value.to_owned()));
+        metrics
+            .entry(name.to_owned())
+            .or_default()
+            .push(labels.collect());
+    }
+    metrics
+}
+
+/// Everything in a text that is named as our metrics are, with what stands in braces behind.
+fn selectors(text: &str) -> Vec<(&str, &str)> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some(start) = rest.find(is_name) {
+        rest = &rest[start..];
+        let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
+        let (name, behind) = rest.split_at(end);
+        if name.starts_with("auth_") || name.starts_with("process_") {
+            let braces = behind.strip_prefix('{').and_then(|it| it.split_once('}'));
+            found.push((name, braces.map_or("", |(matchers, _)| matchers)));
+        }
+        rest = behind;
+    }
+    found
+}
+
+/// `a="x",b=~"y|z"` as pairs of label and value, whatever the operator.
+fn labels(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let mut parts = text.split('"');
+    std::iter::from_fn(move || {
+        let label = parts.next()?.trim_matches([',', ' ', '=', '~', '!']);
+        Some((label, parts.next()?))
+    })
+}
