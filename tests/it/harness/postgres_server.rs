@@ -236,7 +236,9 @@ impl PostgresServer {
                 match fs::read(&path) {
                     _ if path.is_dir() => folders.push(path),
                     Ok(bytes) => files.push((path.display().to_string(), bytes)),
-                    Err(error) => assert_eq!(error.kind(), io::ErrorKind::NotFound, "{path:?}"),
+                    Err(error) => {
+                        assert_eq!(error.kind(), io::ErrorKind::NotFound, "{}", path.display())
+                    }
                 }
             }
         }
