@@ -8,6 +8,8 @@ use tokio::{
     time::timeout,
 };
 
+use super::INTERNAL_TOKEN;
+
 /// What a client says first, with empty SETTINGS.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
@@ -118,7 +120,7 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A call of `AuthService` but for the last byte of its body.
+/// A call of `AuthService`, by the internal caller, but for the last byte of its body.
 pub fn call_but_its_end(stream: u32, method: &str, body: &[u8]) -> Vec<u8> {
     let most = frame(DATA, 0, stream, &body[..body.len() - 1]);
     [call_headers(stream, method), most].concat()
@@ -137,6 +139,7 @@ pub fn cancelled_call(stream: u32, method: &str) -> Vec<u8> {
 
 fn call_headers(stream: u32, method: &str) -> Vec<u8> {
     let path = format!("/realchat.auth.v1.AuthService/{method}");
+    let bearer = format!("Bearer {INTERNAL_TOKEN}");
     // POST and http, which HPACK knows by number.
     let mut block = vec![0x83, 0x86];
     for (name, value) in [
@@ -144,6 +147,7 @@ fn call_headers(stream: u32, method: &str) -> Vec<u8> {
         (":authority", "localhost"),
         ("content-type", "application/grpc"),
         ("te", "trailers"),
+        ("authorization", &bearer),
     ] {
         block.push(0);
         for text in [name, value] {
