@@ -16,7 +16,7 @@ use tokio::{
     net::TcpStream,
     time::{sleep, timeout},
 };
-use tonic::Code;
+use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::harness::{
@@ -26,7 +26,7 @@ use crate::harness::{
 };
 
 const METHODS: [&str; 5] = ["Register", "Login", "Refresh", "Logout", "GetSigningKey"];
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// The service as a process of its own: its log, its memory, its descriptors.
 struct Victim {
@@ -123,16 +123,36 @@ impl Guest {
     async fn is_served(&mut self, addr: SocketAddr, meanwhile: &str) {
         let served = async {
             for _ in 0..5 {
-                let answer = self.client.refresh(refresh(&self.token)).await;
-                let tokens = answer.unwrap_or_else(|status| panic!("{meanwhile}: {status}"));
-                self.token = tokens.into_inner().tokens.expect("tokens").refresh_token;
+                self.refreshes(meanwhile).await;
             }
-            let mut client = AuthServiceClient::new(connect(addr).await);
-            let answer = client.login(login("guest@example.com")).await;
-            answer.unwrap_or_else(|status| panic!("{meanwhile}: {status}"));
+            let client = AuthServiceClient::new(connect(addr).await);
+            let answer = patiently(async || client.clone().login(login("guest@example.com")).await);
+            answer
+                .await
+                .unwrap_or_else(|status| panic!("{meanwhile}: {status}"));
         };
         let served = timeout(LIMIT, served).await;
         assert!(served.is_ok(), "{meanwhile}: nobody is served");
+    }
+
+    async fn refreshes(&mut self, meanwhile: &str) {
+        let answer = patiently(async || self.client.clone().refresh(refresh(&self.token)).await);
+        let answer = answer.await;
+        let tokens = answer.unwrap_or_else(|status| panic!("{meanwhile}: {status}"));
+        self.token = tokens.into_inner().tokens.expect("tokens").refresh_token;
+    }
+}
+
+/// Calls again as long as the answer is to come later: on a machine that is busy with other
+/// things, the database or the hasher may not have been in time.
+async fn patiently<T>(call: impl AsyncFn() -> Result<T, Status>) -> Result<T, Status> {
+    loop {
+        match call().await {
+            Err(status) if status.get_details_retry_info().is_some() => {
+                sleep(Duration::from_millis(50)).await;
+            }
+            answer => return answer,
+        }
     }
 }
 
@@ -613,12 +633,7 @@ async fn thousands_of_idle_connections_leave_room_for_others() {
     }
     assert_eq!(turned_away, 20, "{} connections at once", idle.len());
     for _ in 0..5 {
-        let answer = guest
-            .client
-            .refresh(refresh(&guest.token))
-            .await
-            .expect("is served");
-        guest.token = answer.into_inner().tokens.expect("tokens").refresh_token;
+        guest.refreshes("when the house is full").await;
     }
     victim.process.wait_for("too many connections").await;
 
@@ -676,13 +691,7 @@ async fn without_file_descriptors_it_waits_and_recovers() {
         "it spins: slept {slept} times in {failed} failures"
     );
     // Who is there is served.
-    let answer = guest.client.refresh(refresh(&guest.token)).await;
-    guest.token = answer
-        .expect("is served")
-        .into_inner()
-        .tokens
-        .expect("tokens")
-        .refresh_token;
+    guest.refreshes("without descriptors").await;
 
     prlimit(pid, Resource::Nofile, limit).expect("as before");
     guest
