@@ -2,7 +2,8 @@
 
 use std::{env, error::Error, fs, path::PathBuf};
 
-const PROTOS: [&str; 2] = [
+const PROTOS: [&str; 3] = [
+    "realchat/auth/v1/account_service.proto",
     "realchat/auth/v1/auth_service.proto",
     "realchat/auth/v1/user_event.proto",
 ];

@@ -9,6 +9,7 @@
 //! [`Auth::refresh`] for what happens when an old secret comes back.
 
 pub mod access_token;
+mod account;
 mod device_name;
 mod email;
 mod error;
@@ -27,6 +28,7 @@ use tracing::{debug, info, warn};
 
 pub use self::{
     access_token::{AccessToken, Issuer, SigningKey},
+    account::Caller,
     device_name::DeviceName,
     email::Email,
     error::{Error, Fault},
@@ -41,6 +43,7 @@ use crate::{
     config::Lifetimes,
     db::{
         Db,
+        endings::EndedSession,
         outbox::NewEvent,
         sessions::{Exchange, Session},
         users::{NewUser, Registration},
@@ -153,13 +156,8 @@ impl Auth {
     pub async fn register(&self, request: Register, call: &Call) -> Result<Registered, Error> {
         let email = request.email;
         let password = self
-            .password_policy
-            .check(request.password, email.as_str())
-            .await?
-            .map_err(|weakness| Error::InvalidArgument {
-                field: "password",
-                problem: weakness.to_string(),
-            })?;
+            .new_password("password", request.password, email.as_str())
+            .await?;
         // Only saves the hash; the insert below is the judge.
         if self.db.find_credentials(email.as_str()).await?.is_some() {
             return Err(Error::EmailTaken);
@@ -199,24 +197,28 @@ impl Auth {
             Some(email) => self.db.find_credentials(email.as_str()).await?,
             None => None,
         };
-        let (user_id, hash) = match credentials {
-            Some(found) => (Some(found.user_id), Some(parse_hash(&found.password_hash)?)),
-            None => (None, None),
-        };
+        let hash = (credentials.as_ref())
+            .map(|found| parse_hash(&found.password_hash))
+            .transpose()?;
         let verified = self
             .hasher
             .verify(&request.password, hash.as_ref(), call.deadline)
             .await?;
-        let (Some(verified), Some(user_id), Some(hash)) = (verified, user_id, hash) else {
+        let (Some(verified), Some(found), Some(hash)) = (verified, credentials, hash) else {
             return Err(Error::InvalidCredentials);
         };
+        let user_id = found.user_id;
         if self.hasher.needs_upgrade(&hash) {
             self.upgrade_hash(user_id, &hash, verified, call).await;
         }
 
         let now = self.clock.now();
         let session = self.draft_session(user_id, request.device_name, now)?;
-        self.db.start_session(&session.row()).await?;
+        let password = found.password_changed_at;
+        if !self.db.start_session(&session.row(), password).await? {
+            // Changed, or the account deleted, while we hashed.
+            return Err(Error::InvalidCredentials);
+        }
         Ok(LoggedIn {
             user_id,
             session: session.started(),
@@ -310,13 +312,12 @@ impl Auth {
         now: Timestamp,
         call: &Call,
     ) -> Result<bool, Error> {
-        let event = Event::SessionEnded {
-            session_id: session.id,
-            reason,
-            // Another replica, whose clock is ahead, may have issued the last one.
-            access_tokens_expire_at: now.max(session.rotated_at) + self.issuer.ttl(),
-        }
-        .draft(session.user_id, now, call);
+        let ending = EndedSession {
+            id: session.id,
+            user_id: session.user_id,
+            rotated_at: session.rotated_at,
+        };
+        let event = self.session_ended(&ending, reason, now, call);
         let ended = self
             .db
             .end_session(session.id, reason.as_str(), now, &event)
@@ -325,6 +326,23 @@ impl Auth {
             self.committed(&event);
         }
         Ok(ended)
+    }
+
+    /// The event that says that a session has ended.
+    fn session_ended(
+        &self,
+        session: &EndedSession,
+        reason: SessionEndReason,
+        now: Timestamp,
+        call: &Call,
+    ) -> NewEvent {
+        Event::SessionEnded {
+            session_id: session.id,
+            reason,
+            // Another replica, whose clock is ahead, may have issued the last one.
+            access_tokens_expire_at: now.max(session.rotated_at) + self.issuer.ttl(),
+        }
+        .draft(session.user_id, now, call)
     }
 
     /// Gives an account the configured cost. The login goes on without it if the hasher is

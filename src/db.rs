@@ -8,9 +8,13 @@
 //! compare-and-set. Every unit has a time limit, and no connection is held across
 //! anything that is not SQL.
 //!
-//! Rows are locked in one order, sessions before users: two acts cannot deadlock.
+//! Rows are locked in one order, users before sessions: two acts cannot deadlock. (The sweep
+//! of long ended sessions has an order of its own. Should it meet the end of an account in
+//! the same rows, Postgres undoes one of the two, which is tried again.)
 
+pub mod accounts;
 mod connect;
+pub mod endings;
 mod migrate;
 pub mod outbox;
 mod schema;

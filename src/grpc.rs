@@ -1,4 +1,4 @@
-//! The gRPC server: `AuthService`, health and reflection.
+//! The gRPC server: `AuthService`, `AccountService`, health and reflection.
 //!
 //! A handler reads the message (`convert`), calls one use case and writes the reply.
 //! Around them lie three layers. `deadline`: no call outlives its deadline. `room`: what
@@ -6,6 +6,7 @@
 //! our words. Errors become a `Status` in one place, `status`.
 
 mod accept;
+mod account;
 mod caller;
 mod convert;
 mod deadline;
@@ -28,12 +29,16 @@ use crate::{
     auth::Auth,
     proto::{
         self,
+        account_service_server::AccountServiceServer,
         auth_service_server::{AuthService, AuthServiceServer},
     },
 };
 
-/// The service's name in health checks.
+/// The name of `AuthService` in health checks.
 pub const SERVICE_NAME: &str = <AuthServiceServer<Handlers> as tonic::server::NamedService>::NAME;
+/// The name of `AccountService` in health checks.
+pub const ACCOUNT_SERVICE_NAME: &str =
+    <AccountServiceServer<Handlers> as tonic::server::NamedService>::NAME;
 
 /// The largest request: ours are far below one kilobyte.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
@@ -94,7 +99,11 @@ pub async fn serve(
             // So that grpcurl can show the details of an error.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
-    let auth_service = AuthServiceServer::new(handlers)
+    let handlers = Arc::new(handlers);
+    let auth_service = AuthServiceServer::from_arc(Arc::clone(&handlers))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let account_service = AccountServiceServer::from_arc(handlers)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let room = Room::new();
@@ -113,6 +122,7 @@ pub async fn serve(
         .layer(MapRequestLayer::new(move |request| room.meter(request)))
         .layer(MapResponseLayer::new(unreadable::explain))
         .add_service(auth_service)
+        .add_service(account_service)
         .add_service(health.max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(
             reflection()
@@ -133,7 +143,7 @@ pub async fn serve(
         .await
 }
 
-/// The five RPCs.
+/// The RPCs of both services.
 pub struct Handlers {
     /// The use cases.
     pub auth: Arc<Auth>,

@@ -20,6 +20,14 @@ macro_rules! id {
                 Self(uuid_v7(now))
             }
 
+            /// Reads an id: a UUID with hyphens, in any case.
+            #[must_use]
+            pub fn parse(text: &str) -> Option<Self> {
+                let hyphenated = text.len() == uuid::fmt::Hyphenated::LENGTH;
+                let id = hyphenated.then(|| Uuid::try_parse(text).ok())?;
+                id.map(Self)
+            }
+
             /// The id with these bytes, as the database keeps it.
             #[must_use]
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {
@@ -71,4 +79,29 @@ fn uuid_v7(now: Timestamp) -> Uuid {
         micros / 1_000_000,
         nanos,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_a_uuid_with_hyphens_in_any_case() {
+        let id = SessionId::new(Timestamp::from_micros(1_764_024_172_000_001));
+        let text = id.to_string();
+        assert_eq!(SessionId::parse(&text), Some(id));
+        assert_eq!(SessionId::parse(&text.to_uppercase()), Some(id));
+        for malformed in [
+            "",
+            "junk",
+            &text[1..],
+            &format!("{text} "),
+            &format!("{{{text}}}"),
+            &format!("urn:uuid:{text}"),
+            &text.replace('-', ""),
+            &text.replace('-', "_"),
+        ] {
+            assert_eq!(SessionId::parse(malformed), None, "{malformed:?}");
+        }
+    }
 }

@@ -1,9 +1,9 @@
 //! The identity core of a chat platform: accounts, sessions and tokens over gRPC.
 //!
 //! It issues tokens; a gateway validates them by itself, with the key from `GetSigningKey`.
-//! So the service is asked only when somebody registers, logs in, refreshes or logs out,
-//! and keeps nothing in memory that another replica would need: accounts, sessions and
-//! unpublished events are in the database.
+//! So the service is asked only when somebody registers, logs in, refreshes, logs out or
+//! changes the own account, and keeps nothing in memory that another replica would need:
+//! accounts, sessions and unpublished events are in the database.
 //!
 //! ```text
 //!            gRPC                                                       Kafka
@@ -38,9 +38,13 @@
 //! 5. A hash of another cost than the configured one is replaced.
 //! 6. The session is drafted, with its refresh token and a signed access token: after the
 //!    next step nothing may fail. Then [`db::Db::start_session`] writes its row, with hashes
-//!    of the token only.
+//!    of the token only, unless the password was changed meanwhile.
 //! 7. `grpc::convert` turns the result into the reply; `grpc::status` turns an
 //!    [`auth::Error`] into a code and a reason, and logs a fault.
+//!
+//! A call of `AccountService` begins with [`auth::Auth::authenticate`], which checks the
+//! access token and asks the database whether its session lives. What ends sessions is in
+//! [`db::endings`].
 //!
 //! # An event, end to end
 //!
@@ -59,7 +63,8 @@
 //!
 //! The messages go into `proto/`, the use case into [`auth`] as one function of
 //! [`auth::Auth`], what it keeps into [`db`] as one method (with the event, if there is
-//! one, in its transaction), and the handler of a few lines into [`grpc`], with its
+//! one, in its transaction: a message of `user_event.proto` and a variant of `auth`'s
+//! `Event`), and the handler of a few lines into [`grpc`], with its
 //! conversions in `grpc::convert`. A new way to fail is a variant of [`auth::Error`]; the
 //! compiler then asks for its code in `grpc::status`. A column comes with one migration
 //! of the same name in each folder of `migrations/`.

@@ -12,14 +12,18 @@ use tonic_health::{
 };
 use tracing::{info, warn};
 
-use crate::{db::Db, grpc::SERVICE_NAME, telemetry::Causes};
+use crate::{
+    db::Db,
+    grpc::{ACCOUNT_SERVICE_NAME, SERVICE_NAME},
+    telemetry::Causes,
+};
 
 /// How often the database is asked. With the time limit of one question, which is the
 /// database's own, an outage is told within five seconds.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// The names that clients ask for: the process as a whole, and the service.
-const NAMES: [&str; 2] = ["", SERVICE_NAME];
+/// The names that clients ask for: the process as a whole, and its services.
+const NAMES: [&str; 3] = ["", SERVICE_NAME, ACCOUNT_SERVICE_NAME];
 
 /// Watches the database and tells `grpc.health.v1` and `/readyz`.
 pub(super) struct Monitor {

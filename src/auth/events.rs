@@ -15,6 +15,11 @@ use crate::{
 pub(super) enum Event<'a> {
     /// The account was created.
     UserCreated(&'a Email),
+    /// The password was changed.
+    PasswordChanged {
+        /// When the new one took effect.
+        changed_at: Timestamp,
+    },
     /// A session was ended before its time.
     SessionEnded {
         /// Which.
@@ -24,6 +29,8 @@ pub(super) enum Event<'a> {
         /// When the last of its access tokens expires.
         access_tokens_expire_at: Timestamp,
     },
+    /// The account was deleted.
+    UserDeleted,
 }
 
 /// Why a session was ended before its time.
@@ -33,6 +40,10 @@ pub(super) enum SessionEndReason {
     Logout,
     /// A rotated refresh token came back.
     Reuse,
+    /// Its user ended it from another session.
+    EndedByUser,
+    /// Its user changed the password in another session.
+    PasswordChanged,
 }
 
 impl SessionEndReason {
@@ -41,6 +52,8 @@ impl SessionEndReason {
         match self {
             Self::Logout => "logout",
             Self::Reuse => "reuse",
+            Self::EndedByUser => "ended_by_user",
+            Self::PasswordChanged => "password_changed",
         }
     }
 }
@@ -51,7 +64,9 @@ impl Event<'_> {
         let event_id = EventId::new(now);
         let event_type = match self {
             Self::UserCreated(_) => "USER_CREATED",
+            Self::PasswordChanged { .. } => "PASSWORD_CHANGED",
             Self::SessionEnded { .. } => "SESSION_ENDED",
+            Self::UserDeleted => "USER_DELETED",
         };
         let payload = self.into_payload(now);
         NewEvent {
@@ -79,6 +94,14 @@ impl Event<'_> {
                 email: email.as_str().to_owned(),
                 created_at: Some(now.into()),
             }),
+            Self::PasswordChanged { changed_at } => {
+                Payload::PasswordChanged(proto::PasswordChanged {
+                    changed_at: Some(changed_at.into()),
+                })
+            }
+            Self::UserDeleted => Payload::UserDeleted(proto::UserDeleted {
+                deleted_at: Some(now.into()),
+            }),
             Self::SessionEnded {
                 session_id,
                 reason,
@@ -87,6 +110,8 @@ impl Event<'_> {
                 let reason = match reason {
                     SessionEndReason::Logout => proto::SessionEndReason::Logout,
                     SessionEndReason::Reuse => proto::SessionEndReason::Reuse,
+                    SessionEndReason::EndedByUser => proto::SessionEndReason::EndedByUser,
+                    SessionEndReason::PasswordChanged => proto::SessionEndReason::PasswordChanged,
                 };
                 Payload::SessionEnded(proto::SessionEnded {
                     session_id: session_id.to_string(),

@@ -3,13 +3,20 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use diesel::{dsl::sql, prelude::*};
+use diesel::{
+    backend::Backend,
+    dsl::sql,
+    prelude::*,
+    query_builder::{BoxedSqlQuery, SqlQuery},
+    serialize::ToSql,
+    sql_types::{BigInt, Binary, HasSqlType, Nullable, Text},
+};
 use diesel_async::RunQueryDsl;
 
 use super::{
     Db, Error, Pools,
     schema::{outbox_events, outbox_lease},
-    sql_types::Moment,
+    sql_types::{Moment, Uuid},
     with_conn,
 };
 use crate::{
@@ -58,6 +65,51 @@ impl NewEvent {
             payload: (self.encode)(user_version),
         }
     }
+}
+
+/// Inserts several rows in one statement, in this order. (Diesel's own way has no
+/// asynchronous form on SQLite.)
+pub(super) fn insert_events<'a, DB>(rows: Vec<EventRow<'a>>) -> BoxedSqlQuery<'a, DB, SqlQuery>
+where
+    DB: Backend + HasSqlType<Uuid> + HasSqlType<Moment> + HasSqlType<Nullable<Text>>,
+    EventId: ToSql<Uuid, DB>,
+    UserId: ToSql<Uuid, DB>,
+    i64: ToSql<BigInt, DB>,
+    &'static str: ToSql<Text, DB>,
+    Timestamp: ToSql<Moment, DB>,
+    Option<&'a str>: ToSql<Nullable<Text>, DB>,
+    Vec<u8>: ToSql<Binary, DB>,
+{
+    const COLUMNS: [&str; 7] = [
+        "event_id",
+        "user_id",
+        "user_version",
+        "event_type",
+        "occurred_at",
+        "traceparent",
+        "payload",
+    ];
+    let tuple = |row: usize| {
+        let parameters = (1..=COLUMNS.len()).map(|n| format!("${}", row * COLUMNS.len() + n));
+        format!("({})", parameters.collect::<Vec<_>>().join(", "))
+    };
+    let tuples: Vec<_> = (0..rows.len()).map(tuple).collect();
+    let sql = format!(
+        "INSERT INTO outbox_events ({}) VALUES {}",
+        COLUMNS.join(", "),
+        tuples.join(", ")
+    );
+    let query = diesel::sql_query(sql).into_boxed();
+    rows.into_iter().fold(query, |query, row| {
+        query
+            .bind::<Uuid, _>(row.event_id)
+            .bind::<Uuid, _>(row.user_id)
+            .bind::<BigInt, _>(row.user_version)
+            .bind::<Text, _>(row.event_type)
+            .bind::<Moment, _>(row.occurred_at)
+            .bind::<Nullable<Text>, _>(row.traceparent)
+            .bind::<Binary, _>(row.payload)
+    })
 }
 
 /// An event that waits to be published.

@@ -1,7 +1,7 @@
 //! The tables as Diesel sees them: one definition for both databases. `migrations/`
 //! makes them.
 
-use diesel::table;
+use diesel::{allow_tables_to_appear_in_same_query, joinable, table};
 
 table! {
     use diesel::sql_types::{BigInt, Text};
@@ -67,3 +67,6 @@ table! {
         expires_at -> Moment,
     }
 }
+
+joinable!(sessions -> users (user_id));
+allow_tables_to_appear_in_same_query!(users, sessions);

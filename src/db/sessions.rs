@@ -1,12 +1,16 @@
 //! Sessions: one row each, for their whole life.
 
-use diesel::prelude::*;
-use diesel_async::{AsyncConnection as _, RunQueryDsl};
+use diesel::{
+    prelude::*,
+    sql_types::{BigInt, Binary, Nullable, Text},
+};
+use diesel_async::RunQueryDsl;
+use tokio::time::Instant;
 
 use super::{
-    Db, Error,
-    outbox::NewEvent,
-    schema::{outbox_events, sessions, users},
+    Db, Error, Pools,
+    schema::{sessions, users},
+    sql_types::{Moment, Uuid},
     with_conn,
 };
 use crate::{
@@ -103,6 +107,15 @@ impl Session {
     }
 }
 
+/// [`Session::is_live`], asked of the database.
+#[diesel::dsl::auto_type(no_type_alias)]
+pub(super) fn is_live(now: Timestamp) -> _ {
+    sessions::revoked_at
+        .is_null()
+        .and(sessions::expires_at.gt(now))
+        .and(sessions::ends_at.gt(now))
+}
+
 /// One step of housekeeping.
 #[derive(Debug)]
 pub struct Sweep {
@@ -113,14 +126,55 @@ pub struct Sweep {
 }
 
 impl Db {
-    /// Starts a session.
-    pub async fn start_session(&self, session: &NewSession<'_>) -> Result<(), Error> {
-        with_conn!(self, conn => {
-            diesel::insert_into(sessions::table)
-                .values(session.row())
-                .execute(conn)
-                .await?;
-        })
+    /// Starts a session if the user still has the password that was set at `password`. Says
+    /// whether it did.
+    ///
+    /// One statement. On Postgres it waits for whoever changes the user's row and then looks
+    /// again; SQLite has one writer.
+    pub async fn start_session(
+        &self,
+        session: &NewSession<'_>,
+        password: Timestamp,
+    ) -> Result<bool, Error> {
+        let row = users::table
+            .find(session.user_id)
+            .filter(users::password_changed_at.eq(password))
+            .select((
+                session.id.into_sql::<Uuid>(),
+                users::id,
+                session.handle_hash.into_sql::<Binary>(),
+                session.token_hash.into_sql::<Binary>(),
+                1.into_sql::<BigInt>(),
+                session.device_name.into_sql::<Nullable<Text>>(),
+                session.created_at.into_sql::<Moment>(),
+                session.created_at.into_sql::<Moment>(),
+                session.expires_at.into_sql::<Moment>(),
+                session.ends_at.into_sql::<Moment>(),
+            ));
+        let columns = (
+            sessions::id,
+            sessions::user_id,
+            sessions::handle_hash,
+            sessions::token_hash,
+            sessions::generation,
+            sessions::device_name,
+            sessions::created_at,
+            sessions::rotated_at,
+            sessions::expires_at,
+            sessions::ends_at,
+        );
+        let insert = diesel::insert_into(sessions::table);
+        let deadline = Instant::now() + self.timeout;
+        let started = match &self.pools {
+            Pools::Postgres(pool) => with_conn!(@ pool, deadline, conn => {
+                let row = row.for_share();
+                insert.values(row).into_columns(columns).execute(conn).await?
+            }),
+            Pools::Sqlite(pool) => with_conn!(@ pool, deadline, conn => {
+                insert.values(row).into_columns(columns).execute(conn).await?
+            }),
+        };
+        Ok(started? > 0)
     }
 
     /// Exchanges the token, if it is the current one of a live session: one statement,
@@ -130,9 +184,7 @@ impl Db {
             diesel::update(sessions::table)
                 .filter(sessions::handle_hash.eq(exchange.handle_hash))
                 .filter(sessions::token_hash.eq(exchange.token_hash))
-                .filter(sessions::revoked_at.is_null())
-                .filter(sessions::expires_at.gt(exchange.now))
-                .filter(sessions::ends_at.gt(exchange.now))
+                .filter(is_live(exchange.now))
                 .set((
                     sessions::previous_token_hash.eq(sessions::token_hash.nullable()),
                     sessions::token_hash.eq(exchange.new_token_hash),
@@ -157,47 +209,6 @@ impl Db {
                 .first(conn)
                 .await
                 .optional()?
-        })
-    }
-
-    /// Ends a live session and writes the event. Does nothing, and writes none, if it has
-    /// ended already. Says whether this call ended it.
-    pub async fn end_session(
-        &self,
-        id: SessionId,
-        reason: &str,
-        now: Timestamp,
-        event: &NewEvent,
-    ) -> Result<bool, Error> {
-        with_conn!(self, conn => {
-            conn.transaction(async |conn| {
-                let user_id: Option<UserId> = diesel::update(sessions::table.find(id))
-                    .filter(sessions::revoked_at.is_null())
-                    .filter(sessions::expires_at.gt(now))
-                    .filter(sessions::ends_at.gt(now))
-                    .set((
-                        sessions::revoked_at.eq(now),
-                        sessions::revoke_reason.eq(reason),
-                    ))
-                    .returning(sessions::user_id)
-                    .get_result(conn)
-                    .await
-                    .optional()?;
-                let Some(user_id) = user_id else {
-                    return Ok(false);
-                };
-                let version: i64 = diesel::update(users::table.find(user_id))
-                    .set(users::event_version.eq(users::event_version + 1))
-                    .returning(users::event_version)
-                    .get_result(conn)
-                    .await?;
-                diesel::insert_into(outbox_events::table)
-                    .values(event.versioned(version))
-                    .execute(conn)
-                    .await?;
-                Ok::<_, Error>(true)
-            })
-            .await?
         })
     }
 

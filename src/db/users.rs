@@ -33,6 +33,8 @@ pub struct Credentials {
     pub user_id: UserId,
     /// The bcrypt string.
     pub password_hash: String,
+    /// Which password it is: see [`Account`](super::accounts::Account).
+    pub password_changed_at: Timestamp,
 }
 
 /// What became of a registration.
@@ -50,7 +52,11 @@ impl Db {
         with_conn!(self, conn => {
             users::table
                 .filter(users::email.eq(email))
-                .select((users::id, users::password_hash))
+                .select((
+                    users::id,
+                    users::password_hash,
+                    users::password_changed_at,
+                ))
                 .first(conn)
                 .await
                 .optional()?

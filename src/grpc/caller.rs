@@ -1,4 +1,4 @@
-//! Which internal service is asking.
+//! Who is asking: an internal service, or the bearer of an access token.
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -46,7 +46,7 @@ impl InternalCallers {
 
 /// The credentials of `authorization: Bearer <token>` (RFC 6750, 2.1); the scheme's case
 /// does not matter (RFC 9110, 11.1).
-fn bearer_token(metadata: &MetadataMap) -> Option<&str> {
+pub(super) fn bearer_token(metadata: &MetadataMap) -> Option<&str> {
     let value = metadata.get("authorization")?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())

@@ -9,6 +9,8 @@ use crate::{
         DeviceName, Email, Error, Issuer, LoggedIn, Login, RefreshToken, Register, Registered,
         SigningKey, TokenPair,
     },
+    db::accounts::{Account, LiveSession},
+    id::SessionId,
     password::Password,
     proto,
 };
@@ -21,7 +23,7 @@ const KEYS_MAX_AGE: ProtoDuration = ProtoDuration {
 };
 
 pub(super) fn register(message: proto::RegisterRequest) -> Result<Register, Error> {
-    let password = password(message.password);
+    let password = password("password", message.password);
     let email = required("email", &message.email)?;
     let email = Email::parse(email).map_err(|problem| invalid("email", problem))?;
     Ok(Register {
@@ -33,7 +35,7 @@ pub(super) fn register(message: proto::RegisterRequest) -> Result<Register, Erro
 }
 
 pub(super) fn login(message: proto::LoginRequest) -> Result<Login, Error> {
-    let password = password(message.password);
+    let password = password("password", message.password);
     let email = required("email", &message.email)?;
     Ok(Login {
         email: Email::parse(email).ok(),
@@ -42,15 +44,29 @@ pub(super) fn login(message: proto::LoginRequest) -> Result<Login, Error> {
     })
 }
 
+/// The current password and the new one.
+pub(super) fn change_password(
+    message: proto::ChangePasswordRequest,
+) -> Result<(Password, Password), Error> {
+    let current = password("current_password", message.current_password);
+    let new = password("new_password", message.new_password);
+    Ok((current?, new?))
+}
+
 pub(super) fn refresh_token(text: String) -> Result<RefreshToken, Error> {
     let text = Zeroizing::new(text);
     RefreshToken::parse(required("refresh_token", &text)?).ok_or(Error::InvalidToken)
 }
 
-fn password(text: String) -> Result<Password, Error> {
+pub(super) fn password(field: &'static str, text: String) -> Result<Password, Error> {
     let text = Zeroizing::new(text);
-    required("password", &text)?;
+    required(field, &text)?;
     Ok(Password::new(text))
+}
+
+pub(super) fn session_id(text: &str) -> Result<SessionId, Error> {
+    let field = "session_id";
+    SessionId::parse(required(field, text)?).ok_or_else(|| invalid(field, "must be a UUID"))
 }
 
 fn device_name(text: String) -> Result<Option<DeviceName>, Error> {
@@ -93,6 +109,34 @@ impl From<LoggedIn> for proto::LoginResponse {
             session_id: logged_in.session.id.to_string(),
             tokens: Some(logged_in.session.tokens.into()),
         }
+    }
+}
+
+impl From<Account> for proto::GetAccountResponse {
+    fn from(account: Account) -> Self {
+        Self {
+            user_id: account.user_id.to_string(),
+            email: account.email,
+            created_at: Some(account.created_at.into()),
+            password_changed_at: Some(account.password_changed_at.into()),
+        }
+    }
+}
+
+pub(super) fn sessions(
+    sessions: Vec<LiveSession>,
+    current: SessionId,
+) -> proto::ListSessionsResponse {
+    let sessions = sessions.into_iter().map(|session| proto::Session {
+        session_id: session.id.to_string(),
+        device_name: session.device_name.unwrap_or_default(),
+        created_at: Some(session.created_at.into()),
+        last_used_at: Some(session.rotated_at.into()),
+        expires_at: Some(session.expires_at.min(session.ends_at).into()),
+        current: session.id == current,
+    });
+    proto::ListSessionsResponse {
+        sessions: sessions.collect(),
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use subtle::ConstantTimeEq as _;
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 use zxcvbn::zxcvbn;
 
@@ -100,6 +101,12 @@ fn beginning(text: &str) -> &str {
 pub struct NewPassword(Password);
 
 impl NewPassword {
+    /// Whether this is the same password.
+    #[must_use]
+    pub fn is(&self, other: &Password) -> bool {
+        self.0.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+    }
+
     pub(super) fn key(&self) -> Key {
         self.0.key().expect("the policy refuses what cannot match")
     }

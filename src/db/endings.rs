@@ -1,0 +1,272 @@
+//! What ends sessions: a logout, reuse, the user, another password, the end of the account.
+//! Each with its events, in one transaction.
+//!
+//! All of them update the user's row first, and then the rows of sessions. With the user's
+//! row in hand nobody else ends a session of that user or starts one, so that what is
+//! decided then holds until the commit.
+
+use diesel::prelude::*;
+use diesel_async::{AsyncConnection as _, RunQueryDsl};
+
+use super::{
+    Db, Error,
+    accounts::Account,
+    outbox::{NewEvent, insert_events},
+    schema::{outbox_events, sessions, users},
+    sessions::is_live,
+    with_conn,
+};
+use crate::{
+    clock::Timestamp,
+    id::{SessionId, UserId},
+};
+
+/// How many events are written in one statement: SQLite allows 32766 parameters.
+const EVENTS_AT_ONCE: usize = 1000;
+
+/// A session that an act ended.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = sessions)]
+pub struct EndedSession {
+    /// Which.
+    pub id: SessionId,
+    /// Whose.
+    pub user_id: UserId,
+    /// When its token was exchanged last.
+    pub rotated_at: Timestamp,
+}
+
+/// Makes the event that says so.
+pub type Announce<'a> = &'a (dyn Fn(&EndedSession) -> NewEvent + Sync);
+
+/// A password to set.
+pub struct NewHash<'a> {
+    /// The bcrypt string.
+    pub hash: &'a str,
+    /// When.
+    pub changed_at: Timestamp,
+    /// The event that says so.
+    pub event: &'a NewEvent,
+}
+
+/// What became of an act on an account.
+pub enum Outcome<T> {
+    /// It is done.
+    Done(T),
+    /// Nothing: the account is gone, or has another password than the caller has shown.
+    PasswordChanged,
+    /// Nothing: the caller's session has ended.
+    SessionEnded,
+}
+
+/// Why a transaction was undone.
+enum Undone {
+    PasswordChanged,
+    SessionEnded,
+    Failed(Error),
+}
+
+impl From<diesel::result::Error> for Undone {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+fn outcome<T>(result: Result<T, Undone>) -> Result<Outcome<T>, Error> {
+    match result {
+        Ok(done) => Ok(Outcome::Done(done)),
+        Err(Undone::PasswordChanged) => Ok(Outcome::PasswordChanged),
+        Err(Undone::SessionEnded) => Ok(Outcome::SessionEnded),
+        Err(Undone::Failed(error)) => Err(error),
+    }
+}
+
+/// Gives up unless the caller's session still lives.
+macro_rules! insist_on_session {
+    ($conn:ident, $session_id:expr, $now:expr) => {
+        let alive: i64 = sessions::table
+            .find($session_id)
+            .filter(is_live($now))
+            .count()
+            .get_result($conn)
+            .await?;
+        if alive == 0 {
+            return Err(Undone::SessionEnded);
+        }
+    };
+}
+
+/// Ends the user's sessions but the caller's own, and returns them, oldest first.
+macro_rules! end_others {
+    ($conn:ident, $user_id:expr, $own:expr, $now:expr, $reason:expr) => {{
+        insist_on_session!($conn, $own, $now);
+        let mut ended: Vec<EndedSession> = diesel::update(sessions::table)
+            .filter(sessions::user_id.eq($user_id))
+            .filter(sessions::id.ne($own))
+            .filter(is_live($now))
+            .set((
+                sessions::revoked_at.eq($now),
+                sessions::revoke_reason.eq($reason),
+            ))
+            .returning(EndedSession::as_returning())
+            .get_results($conn)
+            .await?;
+        ended.sort_by_key(|session| session.id);
+        ended
+    }};
+}
+
+/// Writes the next events of a user whose last one has `$version`.
+macro_rules! write_events {
+    ($conn:ident, $user_id:expr, $version:expr, $events:expr) => {
+        let events: Vec<&NewEvent> = $events.collect();
+        if !events.is_empty() {
+            let count = i64::try_from(events.len()).expect("memory is smaller");
+            diesel::update(users::table.find($user_id))
+                .set(users::event_version.eq(users::event_version + count))
+                .execute($conn)
+                .await?;
+        }
+        let mut versions = $version + 1..;
+        for events in events.chunks(EVENTS_AT_ONCE) {
+            let rows = events.iter().zip(&mut versions);
+            let rows = rows.map(|(event, version)| event.versioned(version));
+            insert_events(rows.collect()).execute($conn).await?;
+        }
+    };
+}
+
+impl Db {
+    /// Ends a live session of the event's user and writes the event. Does nothing, and writes
+    /// none, if it has ended already. Says whether this call ended it.
+    pub async fn end_session(
+        &self,
+        id: SessionId,
+        reason: &str,
+        now: Timestamp,
+        event: &NewEvent,
+    ) -> Result<bool, Error> {
+        with_conn!(self, conn => {
+            let done = conn.transaction(async |conn| {
+                let version: i64 = diesel::update(users::table.find(event.user_id))
+                    .set(users::event_version.eq(users::event_version + 1))
+                    .returning(users::event_version)
+                    .get_result(conn)
+                    .await
+                    .optional()?
+                    .ok_or(Undone::SessionEnded)?;
+                let ended = diesel::update(sessions::table.find(id))
+                    .filter(sessions::user_id.eq(event.user_id))
+                    .filter(is_live(now))
+                    .set((
+                        sessions::revoked_at.eq(now),
+                        sessions::revoke_reason.eq(reason),
+                    ))
+                    .execute(conn)
+                    .await?;
+                if ended == 0 {
+                    return Err(Undone::SessionEnded);
+                }
+                diesel::insert_into(outbox_events::table)
+                    .values(event.versioned(version))
+                    .execute(conn)
+                    .await?;
+                Ok(())
+            });
+            matches!(outcome(done.await)?, Outcome::Done(()))
+        })
+    }
+
+    /// Ends a user's sessions but the caller's own, with their events. Says how many.
+    pub async fn end_other_sessions(
+        &self,
+        user_id: UserId,
+        own: SessionId,
+        now: Timestamp,
+        reason: &str,
+        announce: Announce<'_>,
+    ) -> Result<Outcome<usize>, Error> {
+        with_conn!(self, conn => {
+            let done = conn.transaction(async |conn| {
+                let version: i64 = diesel::update(users::table.find(user_id))
+                    .set(users::event_version.eq(users::event_version))
+                    .returning(users::event_version)
+                    .get_result(conn)
+                    .await
+                    .optional()?
+                    .ok_or(Undone::SessionEnded)?;
+                let ended = end_others!(conn, user_id, own, now, reason);
+                let events: Vec<_> = ended.iter().map(announce).collect();
+                write_events!(conn, user_id, version, events.iter());
+                Ok(ended.len())
+            });
+            outcome(done.await)?
+        })
+    }
+
+    /// Sets another password if the account still has the one that the caller has shown,
+    /// and ends the other sessions, with all the events. Says how many it ended.
+    pub async fn change_password(
+        &self,
+        account: &Account,
+        own: SessionId,
+        new: &NewHash<'_>,
+        reason: &str,
+        announce: Announce<'_>,
+    ) -> Result<Outcome<usize>, Error> {
+        let (user_id, now) = (account.user_id, new.event.occurred_at);
+        with_conn!(self, conn => {
+            let done = conn.transaction(async |conn| {
+                let version: i64 = diesel::update(users::table.find(user_id))
+                    .filter(users::password_changed_at.eq(account.password_changed_at))
+                    .set((
+                        users::password_hash.eq(new.hash),
+                        users::password_changed_at.eq(new.changed_at),
+                    ))
+                    .returning(users::event_version)
+                    .get_result(conn)
+                    .await
+                    .optional()?
+                    .ok_or(Undone::PasswordChanged)?;
+                let ended = end_others!(conn, user_id, own, now, reason);
+                let events: Vec<_> = ended.iter().map(announce).collect();
+                let events = std::iter::once(new.event).chain(&events);
+                write_events!(conn, user_id, version, events);
+                Ok(ended.len())
+            });
+            outcome(done.await)?
+        })
+    }
+
+    /// Deletes the account if it still has the password that the caller has shown, and with
+    /// it its sessions. The event is the user's last.
+    pub async fn delete_account(
+        &self,
+        account: &Account,
+        own: SessionId,
+        event: &NewEvent,
+    ) -> Result<Outcome<()>, Error> {
+        with_conn!(self, conn => {
+            let done = conn.transaction(async |conn| {
+                let version: i64 = diesel::update(users::table.find(account.user_id))
+                    .filter(users::password_changed_at.eq(account.password_changed_at))
+                    .set(users::event_version.eq(users::event_version + 1))
+                    .returning(users::event_version)
+                    .get_result(conn)
+                    .await
+                    .optional()?
+                    .ok_or(Undone::PasswordChanged)?;
+                insist_on_session!(conn, own, event.occurred_at);
+                diesel::insert_into(outbox_events::table)
+                    .values(event.versioned(version))
+                    .execute(conn)
+                    .await?;
+                diesel::delete(users::table.find(account.user_id))
+                    .execute(conn)
+                    .await?;
+                Ok(())
+            });
+            outcome(done.await)?
+        })
+    }
+}
