@@ -1,5 +1,5 @@
-//! Nobody learns from a login whether an account exists: not from the answer, not from its
-//! time.
+//! Nobody learns from a login whether an account exists, nor from the end of a session
+//! whether it is somebody else's: not from the answer, not from its time.
 //!
 //! The times are compared with the Mann-Whitney U test. The kinds of login take turns in
 //! random order, so whatever else the machine does hits all of them alike: without a
@@ -22,11 +22,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use crate::harness::{
-    Answer, Backend, Chance, PASSWORD, RawConnection, Service, TestDatabase, both, framed, reason,
-    register, soak,
+    Answer, Backend, Chance, PASSWORD, RawConnection, Service, TestDatabase, both, end_session,
+    framed, reason, register, soak,
 };
 
 const LOGIN: &str = "/realchat.auth.v1.AuthService/Login";
+const END_SESSION: &str = "/realchat.auth.v1.AccountService/EndSession";
 const ALPHA: f64 = 1e-6;
 /// A login that pays for no hash takes next to no time.
 const SEEN_PART: f64 = 0.9;
@@ -249,6 +250,38 @@ both! {
         }
         stop.cancel();
         crowd.join_all().await;
+    }
+}
+
+both! {
+    async fn somebody_elses_session_answers_like_an_unknown_one(service: Service) {
+        let ana = service.sign_up("ana@example.com").await;
+        let bob = service.sign_up("bob@example.com").await;
+        let authorization = format!("Bearer {}", ana.tokens.access_token);
+        let headers = [("authorization", authorization.as_str())];
+        let connection = RawConnection::open(service.addr).await;
+        let (mut chance, mut answers) = (Chance::new(), BTreeSet::new());
+        let (mut foreign, mut unknown) = (Vec::new(), Vec::new());
+        for _ in 0..soak(300, 5000) {
+            let never = uuid::Uuid::now_v7().to_string();
+            let mut order = [(&bob.id, &mut foreign), (&never, &mut unknown)];
+            chance.shuffle(&mut order);
+            for (id, times) in order {
+                let body = framed(&end_session(id).encode_to_vec());
+                let started = Instant::now();
+                let answer = connection.call(END_SESSION, &headers, body).await.expect("an answer");
+                times.push(started.elapsed().as_secs_f64() * 1e3);
+                answers.insert(answer.fingerprint());
+            }
+        }
+        assert_eq!(answers.len(), 1, "{answers:#?}");
+        let p = p_value(&foreign, &unknown);
+        eprintln!(
+            "medians {:.3} and {:.3} ms, p = {p:.3}, a difference of {:.3} ms would have been seen",
+            median(&foreign), median(&unknown), detectable(&foreign, &unknown),
+        );
+        assert!(p > ALPHA, "they differ: p = {p:e}");
+        service.refresh(&bob.tokens.refresh_token).await.expect("it lives");
     }
 }
 

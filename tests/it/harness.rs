@@ -17,6 +17,7 @@ mod proxy;
 mod raw;
 mod rows;
 mod sessions;
+mod wire;
 
 use std::{io::Write as _, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -46,7 +47,11 @@ pub use self::{
     proxy::{Proxy, Trap},
     raw::{Answer, RawConnection, framed},
     rows::{bytes_of, hex_of},
-    sessions::{Session, TokenParts, crc32, malformed_tokens},
+    sessions::{
+        Account, Session, TokenParts, account, change_password, crc32, delete_account, end_session,
+        malformed_tokens,
+    },
+    wire::Statements,
 };
 
 /// A password that the policy accepts.

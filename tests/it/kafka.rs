@@ -1,5 +1,6 @@
 //! From a call to the record on the real broker.
 
+mod accounts;
 mod faults;
 mod load;
 mod partition;

@@ -15,8 +15,9 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::sleep};
 use tonic::{Code, Request, Status, transport::Channel};
 
 use crate::harness::{
-    Backend, INTERNAL_TOKEN, JWT_SECRET, Needles, OnBackend, PostgresServer, Process,
-    RawConnection, TestDatabase, both, connect, framed, memory_of, refresh, soak,
+    self, Backend, INTERNAL_TOKEN, JWT_SECRET, Needles, OnBackend, PostgresServer, Process,
+    RawConnection, TestDatabase, both, connect, delete_account, end_session, framed, memory_of,
+    refresh, soak,
 };
 
 const LOGIN: &str = "/realchat.auth.v1.AuthService/Login";
@@ -160,6 +161,7 @@ both! {
         }
         for _ in 0..soak(4, 40) {
             live(&mut traffic, addr).await;
+            manage(&mut traffic, addr).await;
             fumble(&mut traffic, addr).await;
             abuse(&mut traffic, addr).await;
         }
@@ -226,6 +228,86 @@ async fn live(traffic: &mut Traffic, addr: SocketAddr) {
         refresh_token: token,
     };
     client.logout(logout).await.expect("logs out");
+}
+
+/// What people do with their accounts, slips of the hand included.
+async fn manage(traffic: &mut Traffic, addr: SocketAddr) {
+    let (email, password, new) = (traffic.email(), traffic.password(), traffic.password());
+    let registered = client(addr)
+        .await
+        .register(registration(&email, &password))
+        .await;
+    let tokens = registered.expect("registers").into_inner().tokens;
+    let mut account = harness::account(
+        connect(addr).await,
+        &tokens.as_ref().expect("tokens").access_token,
+    );
+    traffic.token(tokens);
+    sign_in(traffic, addr, &email, &password).await;
+
+    for (current, new, code) in [
+        (
+            traffic.password(),
+            traffic.password(),
+            Code::Unauthenticated,
+        ),
+        (password.clone(), password.clone(), Code::InvalidArgument),
+        (password.clone(), new.repeat(2), Code::InvalidArgument),
+        (password.clone(), format!("{new}\0"), Code::InvalidArgument),
+        (
+            traffic.password().repeat(2),
+            new.clone(),
+            Code::Unauthenticated,
+        ),
+    ] {
+        expect(account.change_password(change(&current, &new)).await, code);
+    }
+    account
+        .change_password(change(&password, &new))
+        .await
+        .expect("it is right");
+    let accented = format!("e\u{301}{}", traffic.password());
+    account
+        .change_password(change(&new, &accented))
+        .await
+        .expect("it is right");
+    let misplaced = traffic.password();
+    expect(
+        account.end_session(end_session(&misplaced)).await,
+        Code::InvalidArgument,
+    );
+    let mut stranger = harness::account(connect(addr).await, &misplaced);
+    expect(
+        stranger.end_session(end_session(&misplaced)).await,
+        Code::Unauthenticated,
+    );
+
+    sign_in(traffic, addr, &email, &accented).await;
+    account
+        .list_sessions(proto::ListSessionsRequest {})
+        .await
+        .expect("signed in");
+    account
+        .end_other_sessions(proto::EndOtherSessionsRequest {})
+        .await
+        .expect("signed in");
+    for wrong in [password, new] {
+        expect(
+            account.delete_account(delete_account(&wrong)).await,
+            Code::Unauthenticated,
+        );
+    }
+    account
+        .delete_account(delete_account(&accented))
+        .await
+        .expect("it is right");
+}
+
+fn change(current: &str, new: &str) -> proto::ChangePasswordRequest {
+    proto::ChangePasswordRequest {
+        current_password: current.to_owned(),
+        new_password: new.to_owned(),
+    }
 }
 
 /// What people mistype.

@@ -1,6 +1,6 @@
-//! What the server offers around the five calls, and what it does not accept.
+//! What the server offers around its calls, and what it does not accept.
 
-use auth_service::grpc::SERVICE_NAME;
+use auth_service::grpc::{ACCOUNT_SERVICE_NAME, SERVICE_NAME};
 use prost::Message as _;
 use prost_types::FileDescriptorProto;
 use tonic::{Code, Request, client::Grpc, codegen::http::uri::PathAndQuery};
@@ -36,7 +36,8 @@ both! {
 
     async fn health_is_told_for_the_service_and_overall(service: Service) {
         assert_eq!(SERVICE_NAME, "realchat.auth.v1.AuthService");
-        for name in [SERVICE_NAME, ""] {
+        assert_eq!(ACCOUNT_SERVICE_NAME, "realchat.auth.v1.AccountService");
+        for name in [SERVICE_NAME, ACCOUNT_SERVICE_NAME, ""] {
             assert_eq!(service.health(name).await.unwrap(), ServingStatus::Serving, "{name:?}");
         }
         let unknown = service.health("realchat.auth.v1.NoService").await.unwrap_err();
@@ -80,7 +81,11 @@ both! {
         let MessageResponse::FileDescriptorResponse(files) =
             ask(MessageRequest::FileContainingSymbol(SERVICE_NAME.to_owned())).await
         else { panic!("no file") };
-        assert_describes_ours(&files.file_descriptor_proto);
+        assert_describes(&files.file_descriptor_proto, &AUTH_METHODS);
+        let MessageResponse::FileDescriptorResponse(files) =
+            ask(MessageRequest::FileContainingSymbol(ACCOUNT_SERVICE_NAME.to_owned())).await
+        else { panic!("no file") };
+        assert_describes(&files.file_descriptor_proto, &ACCOUNT_METHODS);
         // So that a client can show the details of an error.
         ask(MessageRequest::FileContainingSymbol("google.rpc.ErrorInfo".to_owned())).await;
     }
@@ -107,18 +112,32 @@ both! {
         let MessageResponse::FileDescriptorResponse(files) =
             ask(MessageRequest::FileContainingSymbol(SERVICE_NAME.to_owned())).await
         else { panic!("no file") };
-        assert_describes_ours(&files.file_descriptor_proto);
+        assert_describes(&files.file_descriptor_proto, &AUTH_METHODS);
+        let MessageResponse::FileDescriptorResponse(files) =
+            ask(MessageRequest::FileContainingSymbol(ACCOUNT_SERVICE_NAME.to_owned())).await
+        else { panic!("no file") };
+        assert_describes(&files.file_descriptor_proto, &ACCOUNT_METHODS);
     }
 }
 
 fn assert_lists_ours(names: impl Iterator<Item = String>) {
     let names: Vec<_> = names.collect();
-    for expected in [SERVICE_NAME, "grpc.health.v1.Health"] {
+    for expected in [SERVICE_NAME, ACCOUNT_SERVICE_NAME, "grpc.health.v1.Health"] {
         assert!(names.iter().any(|name| name == expected), "{names:?}");
     }
 }
 
-fn assert_describes_ours(files: &[Vec<u8>]) {
+const AUTH_METHODS: [&str; 5] = ["Register", "Login", "Refresh", "Logout", "GetSigningKey"];
+const ACCOUNT_METHODS: [&str; 6] = [
+    "GetAccount",
+    "ChangePassword",
+    "ListSessions",
+    "EndSession",
+    "EndOtherSessions",
+    "DeleteAccount",
+];
+
+fn assert_describes(files: &[Vec<u8>], expected: &[&str]) {
     let methods: Vec<String> = files
         .iter()
         .map(|file| FileDescriptorProto::decode(&file[..]).expect("a descriptor"))
@@ -126,6 +145,5 @@ fn assert_describes_ours(files: &[Vec<u8>]) {
         .flat_map(|service| service.method)
         .map(|method| method.name().to_owned())
         .collect();
-    let expected = ["Register", "Login", "Refresh", "Logout", "GetSigningKey"];
     assert_eq!(methods, expected);
 }

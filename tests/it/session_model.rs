@@ -7,7 +7,9 @@
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use auth_service::{
+    auth::{Issuer, SigningKey},
     clock::{Clock as _, Timestamp},
+    id::{SessionId, UserId},
     proto::auth_service_client::AuthServiceClient,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
@@ -16,13 +18,14 @@ use proptest::{
     prelude::*,
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
+use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 use tokio::{runtime::Handle, sync::Barrier, task::JoinSet};
 use tonic::{Code, Status, transport::Channel};
 
 use crate::harness::{
-    Backend, Chance, RawConnection, START, Service, TestDatabase, both, connect, framed, hex_of,
-    logout, reason, refresh, refused, register, soak,
+    Backend, Chance, JWT_SECRET, RawConnection, START, Service, Session, TestDatabase, both,
+    connect, end_session, framed, hex_of, logout, reason, refresh, refused, register, soak,
 };
 
 const IDLE: Duration = Duration::from_hours(24);
@@ -50,6 +53,8 @@ enum Step {
     Logout {
         age: usize,
     },
+    /// From another session of its user.
+    EndByUser,
     Advance(Duration),
     TurnBack(Duration),
 }
@@ -71,6 +76,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (age(), 1..4_usize).prop_map(|(age, calls)| Step::RaceLogout { age, calls }),
         1 => Just(Step::Forge),
         1 => age().prop_map(|age| Step::Logout { age }),
+        1 => Just(Step::EndByUser),
         6 => time().prop_map(Step::Advance),
         3 => time().prop_map(Step::TurnBack),
     ]
@@ -134,8 +140,12 @@ impl Model {
     }
 
     fn log_out(&mut self, now: Timestamp) {
+        self.end("logout", now);
+    }
+
+    fn end(&mut self, reason: &'static str, now: Timestamp) {
         if self.is_live(now) {
-            self.ended = Some("logout");
+            self.ended = Some(reason);
         }
     }
 }
@@ -144,6 +154,8 @@ impl Model {
 struct Play<'a> {
     service: &'a Service,
     clients: &'a [AuthServiceClient<Channel>],
+    /// Another session of the user, which lives for ever.
+    keeper: &'a Session,
     id: String,
     model: Model,
 }
@@ -151,7 +163,11 @@ struct Play<'a> {
 type Outcome = Result<(), TestCaseError>;
 
 impl<'a> Play<'a> {
-    async fn new(service: &'a Service, clients: &'a [AuthServiceClient<Channel>]) -> Self {
+    async fn new(
+        service: &'a Service,
+        clients: &'a [AuthServiceClient<Channel>],
+        keeper: &'a Session,
+    ) -> Self {
         service.clock.set(START);
         let (token, id) = (Token::random(), uuid::Uuid::now_v7().simple().to_string());
         insert_sessions(&service.database, [(id.as_str(), &token)]).await;
@@ -165,6 +181,7 @@ impl<'a> Play<'a> {
         Self {
             service,
             clients,
+            keeper,
             id,
             model,
         }
@@ -191,6 +208,13 @@ impl<'a> Play<'a> {
                 let mut client = self.clients[0].clone();
                 prop_assert!(client.logout(logout(&token)).await.is_ok());
                 self.model.log_out(now);
+            }
+            Step::EndByUser => {
+                let id: uuid::Uuid = self.id.parse().expect("an id");
+                let mut account = self.service.account_with(&access_token(self.keeper, now));
+                let answer = account.end_session(end_session(&id.to_string())).await;
+                prop_assert!(answer.is_ok());
+                self.model.end("ended_by_user", now);
             }
         }
         self.check().await
@@ -315,6 +339,19 @@ impl<'a> Play<'a> {
     }
 }
 
+/// A new access token, whatever time it is.
+fn access_token(session: &Session, now: Timestamp) -> String {
+    let key = SigningKey::new(JWT_SECRET.as_bytes().to_vec().into());
+    let (name, audience) = ("realchat-auth".to_owned(), "realchat".to_owned());
+    let issuer = Issuer::new(key, Vec::new(), name, audience, RETRY_WINDOW);
+    let user_id = UserId::parse(&session.user_id).expect("an id");
+    let session_id = SessionId::parse(&session.id).expect("an id");
+    let token = issuer
+        .issue(user_id, session_id, now)
+        .expect("it is signed");
+    token.jwt.expose_secret().to_owned()
+}
+
 fn assert_invalid(status: &Status) {
     let expected = (Code::Unauthenticated, "INVALID_TOKEN".to_owned());
     assert_eq!(reason(status), expected);
@@ -324,7 +361,10 @@ both! {
     async fn a_session_lives_as_the_model_says(database: TestDatabase) {
         let options = ["--refresh-token-ttl", "24h", "--session-max-age", "72h"];
         let service = Service::start(database, &options).await;
-        service.client().register(register("ana@example.com")).await.unwrap();
+        let keeper = service.sign_up("ana@example.com").await;
+        let end = service.database.time(START + 100 * IDLE);
+        let for_ever = format!("UPDATE sessions SET expires_at = {end}, ends_at = {end}");
+        service.database.execute(&for_ever).await;
         let mut clients = Vec::new();
         for _ in 0..4 {
             clients.push(AuthServiceClient::new(connect(service.addr).await));
@@ -337,7 +377,7 @@ both! {
         check(cases, &lives, async |steps| {
             let events = "SELECT count(*) FROM outbox_events WHERE event_type = 'SESSION_ENDED'";
             let before = service.database.count(events).await;
-            let mut play = Play::new(&service, &clients).await;
+            let mut play = Play::new(&service, &clients, &keeper).await;
             for step in steps {
                 play.take(step).await?;
             }

@@ -12,7 +12,10 @@ use tokio::{
     sync::watch,
 };
 
-use super::{Backend, TestDatabase};
+use super::{
+    Backend, TestDatabase,
+    wire::{Listener, Statements},
+};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Link {
@@ -43,6 +46,11 @@ pub struct Proxy {
 impl Proxy {
     /// Starts it, with the network whole.
     pub async fn start(database: &TestDatabase) -> Self {
+        Self::listening(database, None).await
+    }
+
+    /// The same, with somebody who listens to what the service says.
+    pub async fn listening(database: &TestDatabase, statements: Option<Statements>) -> Self {
         assert_eq!(database.backend(), Backend::Postgres);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let here = listener.local_addr().expect("bound").to_string();
@@ -59,7 +67,9 @@ impl Proxy {
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let trap = Arc::clone(&shared);
-                tokio::spawn(carry(client, server.clone(), watched.clone(), trap));
+                let listener = statements.as_ref().map(Statements::listen);
+                let carried = carry(client, server.clone(), watched.clone(), trap, listener);
+                tokio::spawn(carried);
             }
         });
         Self { url, link, trap }
@@ -92,7 +102,14 @@ impl Proxy {
 }
 
 /// Carries one connection until either end closes it or the link is cut.
-async fn carry(mut client: TcpStream, server: String, link: watch::Receiver<Link>, trap: Traps) {
+async fn carry(
+    mut client: TcpStream,
+    server: String,
+    link: watch::Receiver<Link>,
+    trap: Traps,
+    listener: Option<Listener>,
+) {
+    let listener = Mutex::new(listener);
     let mut cut = link.clone();
     let both_ways = async {
         let Ok(mut server) = TcpStream::connect(server).await else {
@@ -101,12 +118,17 @@ async fn carry(mut client: TcpStream, server: String, link: watch::Receiver<Link
         let muted = Mutex::new(false);
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
-        let spring = |sent: &[u8]| match take(&trap, sent) {
-            None => true,
-            Some(Trap::CutBefore(_)) => false,
-            Some(Trap::LoseReplyTo(_)) => {
-                *muted.lock().unwrap() = true;
-                true
+        let spring = |sent: &[u8]| {
+            if let Some(listener) = listener.lock().unwrap().as_mut() {
+                listener.hear(sent);
+            }
+            match take(&trap, sent) {
+                None => true,
+                Some(Trap::CutBefore(_)) => false,
+                Some(Trap::LoseReplyTo(_)) => {
+                    *muted.lock().unwrap() = true;
+                    true
+                }
             }
         };
         tokio::select! {

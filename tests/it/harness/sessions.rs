@@ -1,11 +1,38 @@
 //! Sessions as a client has them, and refresh tokens as the design describes them, read
 //! and made without the service's own code.
 
-use auth_service::proto;
+use auth_service::proto::{self, account_service_client::AccountServiceClient};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
-use tonic::Status;
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
 
-use super::{Service, login, logout, refresh, register};
+use super::{PASSWORD, Service, login, logout, refresh, register};
+
+/// A client that shows an access token.
+pub type Account = AccountServiceClient<InterceptedService<Channel, Bearer>>;
+
+/// A client on this connection that shows an access token.
+pub fn account(channel: Channel, access_token: &str) -> Account {
+    let bearer = format!("Bearer {access_token}");
+    AccountServiceClient::with_interceptor(channel, Bearer(bearer.parse().expect("a header")))
+}
+
+/// Shows an access token.
+#[derive(Clone)]
+pub struct Bearer(MetadataValue<Ascii>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request
+            .metadata_mut()
+            .insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
 
 /// A session that a test started.
 pub struct Session {
@@ -47,6 +74,21 @@ impl Service {
     pub async fn refresh(&self, token: &str) -> Result<proto::TokenPair, Status> {
         let answer = self.client().refresh(refresh(token)).await?;
         Ok(answer.into_inner().tokens.expect("a refresh has tokens"))
+    }
+
+    /// A client that shows no access token.
+    pub fn anybody(&self) -> AccountServiceClient<Channel> {
+        AccountServiceClient::new(self.channel())
+    }
+
+    /// A client for a signed-in user.
+    pub fn account(&self, session: &Session) -> Account {
+        self.account_with(&session.tokens.access_token)
+    }
+
+    /// A client with this access token.
+    pub fn account_with(&self, access_token: &str) -> Account {
+        account(self.channel(), access_token)
     }
 
     /// Logs out with a refresh token.
@@ -174,4 +216,26 @@ pub fn malformed_tokens(session: &Session) -> Vec<(&'static str, String)> {
         ("much junk", format!("rcr_{}", "A".repeat(20_000))),
         ("an access token", session.tokens.access_token.clone()),
     ]
+}
+
+/// A change from the tests' password to another.
+pub fn change_password(new: &str) -> proto::ChangePasswordRequest {
+    proto::ChangePasswordRequest {
+        current_password: PASSWORD.to_owned(),
+        new_password: new.to_owned(),
+    }
+}
+
+/// A session's id in its request.
+pub fn end_session(id: &str) -> proto::EndSessionRequest {
+    proto::EndSessionRequest {
+        session_id: id.to_owned(),
+    }
+}
+
+/// The end of an account with this password.
+pub fn delete_account(password: &str) -> proto::DeleteAccountRequest {
+    proto::DeleteAccountRequest {
+        current_password: password.to_owned(),
+    }
 }

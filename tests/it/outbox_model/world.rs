@@ -7,7 +7,6 @@ use auth_service::{
     db::{
         self, Db,
         outbox::NewEvent,
-        sessions::NewSession,
         users::{NewUser, Registration},
     },
     id::{EventId, SessionId, UserId},
@@ -246,7 +245,7 @@ impl World {
         let gate = self.decide(&event, rolls_back, is_late).await;
         let session = (!registers).then(|| SessionId::new(START));
         if let Some(session) = session {
-            start_session(&self.db, session, user_id).await;
+            start_session(&self.database, session, user_id).await;
         }
         let writing = tokio::spawn(commit(self.db.clone(), user_id, session, event));
         let mut late = Late {
@@ -514,18 +513,19 @@ fn event(user_id: UserId, registers: bool) -> NewEvent {
     }
 }
 
-async fn start_session(db: &Db, id: SessionId, user_id: UserId) {
-    let session = NewSession {
-        id,
-        user_id,
-        handle_hash: id.as_bytes(),
-        token_hash: b"",
-        device_name: None,
-        created_at: START,
-        expires_at: START + TIMEOUT,
-        ends_at: START + TIMEOUT,
-    };
-    db.start_session(&session).await.expect("a statement");
+/// Not by the product, which would wait for an earlier transaction of the user.
+async fn start_session(database: &TestDatabase, id: SessionId, user_id: UserId) {
+    let id = database.id(&id.to_string());
+    let user_id = database.id(&user_id.to_string());
+    let (start, end) = (database.time(START), database.time(START + TIMEOUT));
+    let token = database.bytes(b"");
+    let handle = database.dialect("randomblob(16)", "uuid_send(gen_random_uuid())");
+    let sql = format!(
+        "INSERT INTO sessions (id, user_id, handle_hash, token_hash, generation, created_at, \
+         rotated_at, expires_at, ends_at) \
+         VALUES ({id}, {user_id}, {handle}, {token}, 1, {start}, {start}, {end}, {end})"
+    );
+    database.execute(&sql).await;
 }
 
 /// The product's own transactions: a registration, or the end of a session.

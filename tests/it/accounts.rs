@@ -1,0 +1,78 @@
+//! What a signed-in user does with the own account: `AccountService`.
+
+mod caller;
+mod deletion;
+mod password;
+mod races;
+mod sessions;
+mod statements;
+
+use auth_service::proto;
+use tonic::{Code, Status};
+
+use crate::harness::{Account, change_password, delete_account, end_session, reason, refused};
+
+/// A password that is not the tests' own.
+const NEW_PASSWORD: &str = "quiet meadow brass lantern";
+
+fn assert_invalid_token(status: &Status) {
+    let expected = (Code::Unauthenticated, "INVALID_TOKEN".to_owned());
+    assert_eq!(reason(status), expected);
+}
+
+fn assert_wrong_password(status: &Status) {
+    let expected = (Code::Unauthenticated, "INVALID_CREDENTIALS".to_owned());
+    assert_eq!(reason(status), expected);
+}
+
+/// What each of the six calls answers to a caller whom none of them serves.
+async fn refusals(mut account: Account) -> Vec<Status> {
+    let id = "0192f3a4-0000-7000-8000-000000000000";
+    vec![
+        refused(account.get_account(proto::GetAccountRequest {}).await),
+        refused(account.change_password(change_password(NEW_PASSWORD)).await),
+        refused(account.list_sessions(proto::ListSessionsRequest {}).await),
+        refused(account.end_session(end_session(id)).await),
+        refused(
+            account
+                .end_other_sessions(proto::EndOtherSessionsRequest {})
+                .await,
+        ),
+        refused(account.delete_account(delete_account(NEW_PASSWORD)).await),
+    ]
+}
+
+async fn get_account(mut account: Account) -> Result<proto::GetAccountResponse, Status> {
+    let answer = account.get_account(proto::GetAccountRequest {}).await?;
+    Ok(answer.into_inner())
+}
+
+async fn list_sessions(mut account: Account) -> Vec<proto::Session> {
+    let answer = account.list_sessions(proto::ListSessionsRequest {}).await;
+    answer
+        .expect("the caller is signed in")
+        .into_inner()
+        .sessions
+}
+
+/// How many sessions ended.
+async fn end_others(mut account: Account) -> Result<u32, Status> {
+    let request = proto::EndOtherSessionsRequest {};
+    let answer = account.end_other_sessions(request).await?;
+    Ok(answer.into_inner().ended)
+}
+
+/// Of each event its version and its kind, with the reason if a session ended.
+fn kinds(events: &[proto::UserEvent]) -> Vec<(i64, &'static str)> {
+    use proto::user_event::Payload;
+    let kind = |event: &proto::UserEvent| match event.payload.as_ref().expect("a payload") {
+        Payload::UserCreated(_) => "USER_CREATED",
+        Payload::PasswordChanged(_) => "PASSWORD_CHANGED",
+        Payload::SessionEnded(ended) => ended.reason().as_str_name(),
+        Payload::UserDeleted(_) => "USER_DELETED",
+    };
+    events
+        .iter()
+        .map(|event| (event.user_version, kind(event)))
+        .collect()
+}

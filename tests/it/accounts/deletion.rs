@@ -1,0 +1,95 @@
+//! Deleting the account.
+
+use std::time::Duration;
+
+use auth_service::{
+    clock::Clock as _,
+    proto::{RegisterRequest, user_event::Payload},
+};
+
+use super::{NEW_PASSWORD, assert_invalid_token, assert_wrong_password, kinds, refusals};
+use crate::harness::{
+    PASSWORD, Service, both, change_password, delete_account, login, refused, register, violation,
+};
+
+const LOGOUT: &str = "SESSION_END_REASON_LOGOUT";
+
+both! {
+    async fn user_and_sessions_go_and_the_events_stay(service: Service) {
+        let ana = service.sign_up("ana@example.com").await;
+        let bob = service.sign_up("bob@example.com").await;
+        let gone = service.sign_in("ana@example.com").await;
+        let other = service.sign_in("ana@example.com").await;
+        service.log_out(&gone.tokens.refresh_token).await.unwrap();
+        service.account(&ana).change_password(change_password(NEW_PASSWORD)).await.unwrap();
+        service.clock.advance(Duration::from_micros(11));
+        service.account(&ana).delete_account(delete_account(NEW_PASSWORD)).await.unwrap();
+
+        for table in ["users", "sessions"] {
+            let rows = service.database.dump(table).await;
+            assert_eq!(rows.len(), 1, "{table}: only Bob's is left");
+        }
+        let events = service.database.events().await.into_iter();
+        let events: Vec<_> = events.filter(|event| event.user_id == ana.user_id).collect();
+        // Nothing was published yet, and the end of her life is the last event.
+        assert_eq!(
+            kinds(&events),
+            [
+                (1, "USER_CREATED"),
+                (2, LOGOUT),
+                (3, "PASSWORD_CHANGED"),
+                (4, "SESSION_END_REASON_PASSWORD_CHANGED"),
+                (5, "USER_DELETED"),
+            ]
+        );
+        let Some(Payload::UserDeleted(deleted)) = &events[4].payload else { panic!("no") };
+        assert_eq!(deleted.deleted_at, Some(service.clock.now().into()));
+        assert_eq!(events[4].occurred_at, deleted.deleted_at);
+
+        for status in refusals(service.account(&ana)).await {
+            assert_invalid_token(&status);
+        }
+        for session in [&ana, &other, &gone] {
+            assert_invalid_token(&refused(service.refresh(&session.tokens.refresh_token).await));
+            service.log_out(&session.tokens.refresh_token).await.expect("idempotent");
+        }
+        let request = login("ana@example.com");
+        assert_wrong_password(&refused(service.client().login(request).await));
+        service.refresh(&bob.tokens.refresh_token).await.expect("nobody else is concerned");
+        assert_eq!(service.database.events().await.len(), 6, "nothing follows");
+    }
+
+    async fn without_the_password_nothing_goes(service: Service) {
+        let ana = service.sign_up("ana@example.com").await;
+        let before = service.database.dump("users").await;
+        let mut account = service.account(&ana);
+        for wrong in ["wrong", &PASSWORD.to_uppercase(), &PASSWORD.repeat(3), "a\0b"] {
+            assert_wrong_password(&refused(account.delete_account(delete_account(wrong)).await));
+        }
+        let status = refused(account.delete_account(delete_account("")).await);
+        let expected = ("current_password".to_owned(), "must not be empty".to_owned());
+        assert_eq!(violation(&status), expected);
+        assert_eq!(service.database.dump("users").await, before);
+        service.refresh(&ana.tokens.refresh_token).await.expect("it lives");
+        assert_eq!(service.database.events().await.len(), 1);
+    }
+
+    async fn the_address_can_register_again_as_somebody_new(service: Service) {
+        let ana = service.sign_up("ana@example.com").await;
+        service.account(&ana).delete_account(delete_account(PASSWORD)).await.unwrap();
+        let request = RegisterRequest {
+            password: NEW_PASSWORD.to_owned(),
+            ..register("ana@example.com")
+        };
+        let again = service.client().register(request).await.unwrap().into_inner();
+        assert_ne!(again.user_id, ana.user_id);
+        assert_wrong_password(&refused(service.client().login(login("ana@example.com")).await));
+        for status in refusals(service.account(&ana)).await {
+            assert_invalid_token(&status);
+        }
+        let events = service.database.events().await;
+        let expected = [(1, "USER_CREATED"), (2, "USER_DELETED"), (1, "USER_CREATED")];
+        assert_eq!(kinds(&events), expected);
+        assert_eq!(events[2].user_id, again.user_id);
+    }
+}

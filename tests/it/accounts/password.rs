@@ -1,0 +1,150 @@
+//! Changing the password.
+
+use std::time::Duration;
+
+use auth_service::{
+    clock::Clock as _,
+    proto::{self, user_event::Payload},
+};
+
+use super::{
+    NEW_PASSWORD, assert_invalid_token, assert_wrong_password, get_account, kinds, list_sessions,
+};
+use crate::harness::{
+    PASSWORD, START, Service, TestDatabase, both, change_password, login, refused, violation,
+};
+
+const CHANGED: &str = "SESSION_END_REASON_PASSWORD_CHANGED";
+
+fn with_password(email: &str, password: &str) -> proto::LoginRequest {
+    proto::LoginRequest {
+        password: password.to_owned(),
+        ..login(email)
+    }
+}
+
+fn change(current: &str, new: &str) -> proto::ChangePasswordRequest {
+    proto::ChangePasswordRequest {
+        current_password: current.to_owned(),
+        new_password: new.to_owned(),
+    }
+}
+
+async fn everything(database: &TestDatabase) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    for table in ["users", "sessions", "outbox_events"] {
+        rows.push(database.dump(table).await);
+    }
+    rows
+}
+
+both! {
+    async fn a_new_password_ends_every_other_session(service: Service) {
+        let ana = service.sign_up("ana@example.com").await;
+        let bob = service.sign_up("bob@example.com").await;
+        let phone = service.sign_in("ana@example.com").await;
+        service.clock.advance(Duration::from_millis(1));
+        let laptop = service.sign_in("ana@example.com").await;
+        service.clock.advance(Duration::from_micros(3));
+        service.account(&phone).change_password(change_password(NEW_PASSWORD)).await.unwrap();
+
+        for session in [&ana, &laptop] {
+            assert_invalid_token(&refused(service.refresh(&session.tokens.refresh_token).await));
+            assert_invalid_token(&refused(get_account(service.account(session)).await));
+        }
+        assert_eq!(list_sessions(service.account(&phone)).await.len(), 1);
+        service.refresh(&phone.tokens.refresh_token).await.expect("the own session goes on");
+        service.refresh(&bob.tokens.refresh_token).await.expect("nobody else is concerned");
+        let mut client = service.client();
+        assert_wrong_password(&refused(client.login(login("ana@example.com")).await));
+        client.login(with_password("ana@example.com", NEW_PASSWORD)).await.expect("the new one");
+        client.login(login("bob@example.com")).await.expect("his own");
+        let reasons = "SELECT count(*) FROM sessions WHERE revoke_reason = 'password_changed'";
+        assert_eq!(service.database.count(reasons).await, 2);
+
+        let events = service.database.events().await.split_off(2);
+        let expected = [(2, "PASSWORD_CHANGED"), (3, CHANGED), (4, CHANGED)];
+        assert_eq!(kinds(&events), expected);
+        let now = service.clock.now();
+        assert!(events.iter().all(|event| event.user_id == ana.user_id));
+        assert!(events.iter().all(|event| event.occurred_at == Some(now.into())));
+        let Some(Payload::PasswordChanged(changed)) = &events[0].payload else { panic!("no") };
+        assert_eq!(changed.changed_at, Some(now.into()));
+        let ended: Vec<_> = service.database.ended_sessions().await;
+        assert_eq!(ended, [(ana.id, CHANGED), (laptop.id, CHANGED)]);
+        let account = get_account(service.account(&phone)).await.unwrap();
+        assert_eq!(account.password_changed_at, Some(now.into()));
+        assert_eq!(account.created_at, Some(START.into()));
+    }
+
+    async fn without_the_current_password_nothing_changes(service: Service) {
+        let ana = service.sign_up("ana@example.com").await;
+        service.sign_in("ana@example.com").await;
+        let before = everything(&service.database).await;
+        let mut account = service.account(&ana);
+        let too_long = PASSWORD.repeat(3);
+        for wrong in ["wrong", &PASSWORD.to_uppercase(), &too_long, "nul\0nul", " "] {
+            let status = refused(account.change_password(change(wrong, NEW_PASSWORD)).await);
+            assert_wrong_password(&status);
+        }
+        assert!(everything(&service.database).await == before);
+    }
+
+    async fn the_new_password_obeys_the_policy(service: Service) {
+        let ana = service.sign_up("rosalind.elsie@example.com").await;
+        let before = everything(&service.database).await;
+        let mut account = service.account(&ana);
+        for (new, problem) in [
+            ("", "must not be empty"),
+            ("vK3#qT9", "must have at least 8 characters"),
+            (&"vK3#qT9z".repeat(10), "must have at most 72 bytes in UTF-8"),
+            ("vK3#q\0T9z", "must not contain a NUL character"),
+            ("password1", "is too easy to guess"),
+            ("rosalind.elsie1", "is too easy to guess"),
+            (PASSWORD, "must differ from the current password"),
+        ] {
+            let status = refused(account.change_password(change(PASSWORD, new)).await);
+            assert_eq!(violation(&status), ("new_password".to_owned(), problem.to_owned()));
+        }
+        let status = refused(account.change_password(change("", NEW_PASSWORD)).await);
+        let expected = ("current_password".to_owned(), "must not be empty".to_owned());
+        assert_eq!(violation(&status), expected);
+        assert!(everything(&service.database).await == before);
+    }
+
+    async fn the_same_password_in_another_normal_form_is_the_same(service: Service) {
+        let ana = service.sign_up("ana@example.com").await;
+        let mut account = service.account(&ana);
+        let (composed, decomposed) =
+            ("sch\u{f6}ne gr\u{fc}\u{df}e vK3", "scho\u{308}ne gru\u{308}\u{df}e vK3");
+        account.change_password(change_password(composed)).await.unwrap();
+        let status = refused(account.change_password(change(composed, decomposed)).await);
+        assert_eq!(violation(&status).0, "new_password");
+        account.change_password(change(decomposed, NEW_PASSWORD)).await.expect("it is right");
+    }
+
+    async fn each_change_is_later_than_the_one_before(service: Service) {
+        let ana = service.sign_up("ana@example.com").await;
+        let mut account = service.account(&ana);
+        account.change_password(change_password(NEW_PASSWORD)).await.unwrap();
+        service.clock.set(START - Duration::from_secs(5));
+        account.change_password(change(NEW_PASSWORD, PASSWORD)).await.unwrap();
+        let account = get_account(service.account(&ana)).await.unwrap();
+        let later = START + Duration::from_micros(2);
+        assert_eq!(account.password_changed_at, Some(later.into()));
+        let events = service.database.events().await;
+        let expected = [(1, "USER_CREATED"), (2, "PASSWORD_CHANGED"), (3, "PASSWORD_CHANGED")];
+        assert_eq!(kinds(&events), expected);
+        assert_eq!(events[2].occurred_at, Some((START - Duration::from_secs(5)).into()));
+    }
+
+    async fn a_new_password_is_hashed_at_the_configured_cost(database: TestDatabase) {
+        let service = Service::start(database, &[]).await;
+        let ana = service.sign_up("ana@example.com").await;
+        let (_, database) = service.stop().await;
+        let service = Service::start(database, &["--bcrypt-cost", "11"]).await;
+        service.account(&ana).change_password(change_password(NEW_PASSWORD)).await.unwrap();
+        let cost = "SELECT substr(password_hash, 1, 7) FROM users";
+        assert_eq!(service.database.text(cost).await.as_deref(), Some("$2b$11$"));
+    }
+}

@@ -1,0 +1,158 @@
+//! What each call costs the database: counted on the wire, between service and Postgres.
+
+use std::fmt::Write as _;
+
+use auth_service::proto;
+
+use super::{NEW_PASSWORD, end_others, get_account, list_sessions};
+use crate::harness::{
+    Backend, PASSWORD, Proxy, Service, Statements, TestDatabase, change_password, delete_account,
+    end_session, refused, register,
+};
+
+/// The verb and the table, such as `UPDATE sessions`.
+fn gist(sql: &str) -> String {
+    let sql = sql.replace('"', "");
+    let words: Vec<_> = sql
+        .split([' ', '('])
+        .filter(|word| !word.is_empty())
+        .collect();
+    let from = words.iter().position(|word| *word == "FROM");
+    let table = match words[0] {
+        "SELECT" | "DELETE" => from.map(|from| words[from + 1]),
+        "INSERT" => Some(words[2]),
+        "UPDATE" => Some(words[1]),
+        _ => None,
+    };
+    let locks = if sql.ends_with("FOR SHARE") {
+        " (lock users)"
+    } else {
+        ""
+    };
+    format!("{} {}{locks}", words[0], table.unwrap_or_default())
+        .trim_end()
+        .to_owned()
+}
+
+/// One line for each call: how many statements, and which.
+struct Table {
+    statements: Statements,
+    lines: String,
+}
+
+impl Table {
+    /// Adds what was run since the last line.
+    fn add(&mut self, call: &str) {
+        let gists = self.statements.take().into_iter().map(|sql| gist(&sql));
+        // The health check asks in between.
+        let gists: Vec<_> = gists.filter(|gist| gist != "UPDATE outbox_lease").collect();
+        let line = format!("{call}: {} {}", gists.len(), gists.join(", "));
+        writeln!(self.lines, "{}", line.trim_end()).expect("a String takes it");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_costs_the_database_no_more_than_this() {
+    let Some(database) = TestDatabase::create(Backend::Postgres).await else {
+        return;
+    };
+    let statements = Statements::default();
+    let proxy = Proxy::listening(&database, Some(statements.clone())).await;
+    let options = [
+        "--database-url",
+        &proxy.url,
+        "--database-max-connections",
+        "1",
+    ];
+    let service = Service::start(database, &options).await;
+    let mut table = Table {
+        statements,
+        lines: String::new(),
+    };
+    // The first connection is made, the schema migrated, and so on.
+    let first = service.sign_up("first@example.com").await;
+    table.statements.take();
+
+    service
+        .client()
+        .register(register("ana@example.com"))
+        .await
+        .unwrap();
+    table.add("Register");
+    let ana = service.sign_up("ben@example.com").await;
+    table.add("Register with a session");
+    refused(service.client().register(register("ben@example.com")).await);
+    table.add("Register, taken");
+    let other = service.sign_in("ben@example.com").await;
+    table.add("Login");
+    let wrong = proto::LoginRequest {
+        email: "ben@example.com".to_owned(),
+        password: "wrong".to_owned(),
+        ..Default::default()
+    };
+    refused(service.client().login(wrong).await);
+    table.add("Login, wrong");
+    service.refresh(&other.tokens.refresh_token).await.unwrap();
+    table.add("Refresh");
+    service.refresh(&other.tokens.refresh_token).await.unwrap();
+    table.add("Refresh, again");
+    service.log_out(&other.tokens.refresh_token).await.unwrap();
+    table.add("Logout");
+
+    get_account(service.account(&ana)).await.unwrap();
+    table.add("GetAccount");
+    list_sessions(service.account(&ana)).await;
+    table.add("ListSessions");
+    refused(get_account(service.account_with("no token")).await);
+    table.add("any, without a token");
+    let phone = service.sign_in("ben@example.com").await;
+    service.sign_in("ben@example.com").await;
+    service.sign_in("ben@example.com").await;
+    table.statements.take();
+    let mut account = service.account(&ana);
+    account.end_session(end_session(&phone.id)).await.unwrap();
+    table.add("EndSession");
+    account.end_session(end_session(&first.id)).await.unwrap();
+    table.add("EndSession, not one's own");
+    end_others(service.account(&ana)).await.unwrap();
+    table.add("EndOtherSessions");
+    end_others(service.account(&ana)).await.unwrap();
+    table.add("EndOtherSessions, none");
+    for _ in 0..3 {
+        service.sign_in("ben@example.com").await;
+    }
+    table.statements.take();
+    refused(account.change_password(change_password(PASSWORD)).await);
+    table.add("ChangePassword, refused");
+    account
+        .change_password(change_password(NEW_PASSWORD))
+        .await
+        .unwrap();
+    table.add("ChangePassword");
+    account
+        .delete_account(delete_account(NEW_PASSWORD))
+        .await
+        .unwrap();
+    table.add("DeleteAccount");
+
+    insta::assert_snapshot!(table.lines, @r"
+    Register: 5 SELECT users, BEGIN, INSERT users, INSERT outbox_events, COMMIT
+    Register with a session: 6 SELECT users, BEGIN, INSERT users, INSERT sessions, INSERT outbox_events, COMMIT
+    Register, taken: 1 SELECT users
+    Login: 2 SELECT users, INSERT sessions (lock users)
+    Login, wrong: 1 SELECT users
+    Refresh: 1 UPDATE sessions
+    Refresh, again: 2 UPDATE sessions, SELECT sessions
+    Logout: 6 SELECT sessions, BEGIN, UPDATE users, UPDATE sessions, INSERT outbox_events, COMMIT
+    GetAccount: 1 SELECT users
+    ListSessions: 2 SELECT users, SELECT sessions
+    any, without a token: 0
+    EndSession: 7 SELECT users, SELECT sessions, BEGIN, UPDATE users, UPDATE sessions, INSERT outbox_events, COMMIT
+    EndSession, not one's own: 2 SELECT users, SELECT sessions
+    EndOtherSessions: 8 SELECT users, BEGIN, UPDATE users, SELECT sessions, UPDATE sessions, UPDATE users, INSERT outbox_events, COMMIT
+    EndOtherSessions, none: 6 SELECT users, BEGIN, UPDATE users, SELECT sessions, UPDATE sessions, COMMIT
+    ChangePassword, refused: 1 SELECT users
+    ChangePassword: 8 SELECT users, BEGIN, UPDATE users, SELECT sessions, UPDATE sessions, UPDATE users, INSERT outbox_events, COMMIT
+    DeleteAccount: 7 SELECT users, BEGIN, UPDATE users, SELECT sessions, INSERT outbox_events, DELETE users, COMMIT
+    ");
+}
