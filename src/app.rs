@@ -83,7 +83,12 @@ impl App {
         let auth = Arc::new(Auth {
             db: db.clone(),
             hasher,
-            password_policy: Policy::new(config.passwords.min_score, config.passwords.max_wait),
+            password_policy: Policy::new(
+                config.passwords.min_score,
+                config.blocklist,
+                config.passwords.max_wait,
+            ),
+            throttle: config.throttle,
             lifetimes: config.tokens.lifetimes,
             issuer: issuer(config.tokens),
             clock: Arc::clone(&clock),
@@ -138,7 +143,12 @@ impl App {
             stopping(),
         ));
         tasks.spawn(health.run(stopping()));
-        tasks.spawn(housekeeping::run(self.db, self.clock, stopping()));
+        tasks.spawn(housekeeping::run(
+            self.db,
+            self.auth.throttle,
+            self.clock,
+            stopping(),
+        ));
         if let Some(poller) = self.poller {
             let stop = stopping();
             tasks.spawn(async move {

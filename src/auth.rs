@@ -10,6 +10,7 @@
 
 pub mod access_token;
 mod account;
+mod client_address;
 mod device_name;
 mod email;
 mod error;
@@ -17,6 +18,7 @@ mod events;
 mod hs256;
 mod refresh_token;
 mod session;
+mod throttle;
 
 use std::sync::Arc;
 
@@ -29,6 +31,7 @@ use tracing::{debug, info, warn};
 pub use self::{
     access_token::{AccessToken, Issuer, SigningKey},
     account::Caller,
+    client_address::ClientAddress,
     device_name::DeviceName,
     email::Email,
     error::{Error, Fault},
@@ -37,10 +40,11 @@ pub use self::{
 use self::{
     events::{Event, SessionEndReason},
     session::SessionDraft,
+    throttle::Proof,
 };
 use crate::{
     clock::{Clock, Timestamp},
-    config::Lifetimes,
+    config::{Lifetimes, ThrottleLimits},
     db::{
         Db,
         endings::EndedSession,
@@ -61,6 +65,8 @@ pub struct Auth {
     pub hasher: Hasher,
     /// What a new password must satisfy.
     pub password_policy: Policy,
+    /// How much guessing is let through.
+    pub throttle: ThrottleLimits,
     /// Who signs access tokens.
     pub issuer: Issuer,
     /// How long tokens and sessions live.
@@ -78,6 +84,8 @@ pub struct Call {
     pub deadline: Instant,
     /// The caller's W3C trace context.
     pub traceparent: Option<String>,
+    /// Where it comes from, if somebody said so who is trusted.
+    pub client_address: Option<ClientAddress>,
 }
 
 /// A request to create an account.
@@ -158,11 +166,15 @@ impl Auth {
         let password = self
             .new_password("password", request.password, email.as_str())
             .await?;
+        let now = self.clock.now();
+        let attempt = throttle::registration(&self.throttle, &email, call.client_address, now);
         // Only saves the hash; the insert below is the judge.
-        if self.db.find_credentials(email.as_str()).await?.is_some() {
+        let (counted, credentials) = self.admit(&attempt, call).await?;
+        if credentials.is_some() {
             return Err(Error::EmailTaken);
         }
-        let hash = self.hasher.hash(&password, call.deadline).await?;
+        let hash = self.hasher.hash(&password, call.deadline).await;
+        let hash = self.unless_overloaded(hash, &attempt, &counted).await?;
 
         let now = self.clock.now();
         let user_id = UserId::new(now);
@@ -190,32 +202,27 @@ impl Auth {
         })
     }
 
-    /// Starts a session. A wrong password and an unknown user cost the same and get the
-    /// same answer.
+    /// Starts a session.
     pub async fn login(&self, request: Login, call: &Call) -> Result<LoggedIn, Error> {
-        let credentials = match &request.email {
-            Some(email) => self.db.find_credentials(email.as_str()).await?,
-            None => None,
-        };
-        let hash = (credentials.as_ref())
-            .map(|found| parse_hash(&found.password_hash))
-            .transpose()?;
-        let verified = self
-            .hasher
-            .verify(&request.password, hash.as_ref(), call.deadline)
+        let Proof {
+            user_id,
+            hash,
+            changed_at,
+            verified,
+        } = self
+            .prove(
+                request.email.as_ref().map(Email::as_str),
+                &request.password,
+                call,
+            )
             .await?;
-        let (Some(verified), Some(found), Some(hash)) = (verified, credentials, hash) else {
-            return Err(Error::InvalidCredentials);
-        };
-        let user_id = found.user_id;
         if self.hasher.needs_upgrade(&hash) {
             self.upgrade_hash(user_id, &hash, verified, call).await;
         }
 
         let now = self.clock.now();
         let session = self.draft_session(user_id, request.device_name, now)?;
-        let password = found.password_changed_at;
-        if !self.db.start_session(&session.row(), password).await? {
+        if !self.db.start_session(&session.row(), changed_at).await? {
             // Changed, or the account deleted, while we hashed.
             return Err(Error::InvalidCredentials);
         }

@@ -4,7 +4,7 @@
 //! parse. Every problem is reported in one run, and none shows a value. Nothing is written
 //! while there is a problem; only the embedded default (no `DATABASE_URL`) writes at all.
 
-use std::{net::SocketAddr, num::NonZeroUsize, path::Path, thread, time::Duration};
+use std::{net::SocketAddr, num::NonZeroUsize, path::Path, sync::Arc, thread, time::Duration};
 
 mod args;
 mod command;
@@ -15,6 +15,7 @@ mod log;
 mod postgres;
 mod problem;
 mod secret;
+mod throttle;
 mod tokens;
 mod value;
 
@@ -27,11 +28,14 @@ pub use log::{LogConfig, LogFormat};
 pub use postgres::{PostgresConfig, Trust};
 pub use problem::Problem;
 pub use secret::{InternalToken, SigningSecrets};
+pub use throttle::ThrottleLimits;
 pub use tokens::{Lifetimes, TokenConfig};
 
 use embedded::DataFolder;
 use problem::Problems;
 use secret::Secret;
+
+use crate::password::Blocklist;
 
 /// All that `serve` needs to know.
 #[derive(Clone, Debug)]
@@ -48,6 +52,10 @@ pub struct Config {
     pub tokens: TokenConfig,
     /// How passwords are judged and hashed.
     pub passwords: PasswordConfig,
+    /// Passwords that nobody may set; `None` for no list.
+    pub blocklist: Option<Arc<Blocklist>>,
+    /// How much guessing is let through.
+    pub throttle: ThrottleLimits,
     /// Who may call `GetSigningKey`: nobody if empty.
     pub internal_tokens: Vec<InternalToken>,
     /// Where events go; `None` keeps them in the outbox.
@@ -96,6 +104,9 @@ impl Config {
         let database = DatabaseConfig::read(args, base, folder, problems);
         let tokens = TokenConfig::read(args, folder.as_mut(), problems);
         let (request_timeout, passwords) = read_limits(args, problems);
+        let path = args.password_blocklist_file.as_deref();
+        let blocklist = problems.parse("PASSWORD_BLOCKLIST_FILE", path, value::blocklist);
+        let throttle = ThrottleLimits::read(args, problems);
         let internal_tokens = read_internal_tokens(args, folder.as_mut(), problems);
         let kafka = KafkaConfig::read(args, problems);
         let log = LogConfig::read(args, problems);
@@ -107,6 +118,8 @@ impl Config {
             database: database?,
             tokens: tokens?,
             passwords,
+            blocklist: blocklist.map(Arc::new),
+            throttle,
             internal_tokens,
             kafka,
             log,
@@ -175,7 +188,6 @@ fn read_internal_tokens(
 /// A setting that is silently ignored would be worse than none.
 fn refuse_unsupported(args: &Args, problems: &mut Problems) {
     let unsupported = [
-        ("PASSWORD_BLOCKLIST_FILE", &args.password_blocklist_file),
         ("TLS_CERT_FILE", &args.tls_cert_file),
         ("TLS_KEY_FILE", &args.tls_key_file),
         ("TLS_CLIENT_CA_FILE", &args.tls_client_ca_file),

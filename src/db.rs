@@ -1,5 +1,5 @@
-//! Everything the service keeps: accounts, sessions and unpublished events, in Postgres
-//! or SQLite.
+//! Everything the service keeps: accounts, sessions, unpublished events and counts of
+//! guesses, in Postgres or SQLite.
 //!
 //! [`Db`] is two pools behind one enum. A query is written once, with Diesel, and
 //! `with_conn!` expands it for each pool; types that differ between the databases are
@@ -11,6 +11,8 @@
 //! Rows are locked in one order, users before sessions: two acts cannot deadlock. (The sweep
 //! of long ended sessions has an order of its own. Should it meet the end of an account in
 //! the same rows, Postgres undoes one of the two, which is tried again.)
+//!
+//! What [`throttle`] locks it locks in statements of its own.
 
 pub mod accounts;
 mod connect;
@@ -20,6 +22,7 @@ pub mod outbox;
 mod schema;
 pub mod sessions;
 mod sql_types;
+pub mod throttle;
 pub mod users;
 
 use std::time::Duration;

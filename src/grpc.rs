@@ -26,7 +26,7 @@ use tower::util::{MapRequestLayer, MapResponseLayer};
 pub use self::caller::InternalCallers;
 use self::{deadline::DeadlineLayer, room::Room};
 use crate::{
-    auth::Auth,
+    auth::{Auth, Call, Error},
     proto::{
         self,
         account_service_server::AccountServiceServer,
@@ -151,13 +151,24 @@ pub struct Handlers {
     pub internal_callers: InternalCallers,
 }
 
+impl Handlers {
+    /// What a use case that asks the throttle needs to know of a request.
+    fn call<T>(&self, request: &Request<T>) -> Result<Call, Error> {
+        let metadata = request.metadata();
+        Ok(Call {
+            client_address: self.internal_callers.client_address(metadata)?,
+            ..deadline::call(request)
+        })
+    }
+}
+
 #[tonic::async_trait]
 impl AuthService for Handlers {
     async fn register(
         &self,
         request: Request<proto::RegisterRequest>,
     ) -> Result<Response<proto::RegisterResponse>, Status> {
-        let call = deadline::call(&request);
+        let call = self.call(&request)?;
         let register = convert::register(request.into_inner())?;
         let registered = self.auth.register(register, &call).await?;
         Ok(Response::new(registered.into()))
@@ -167,7 +178,7 @@ impl AuthService for Handlers {
         &self,
         request: Request<proto::LoginRequest>,
     ) -> Result<Response<proto::LoginResponse>, Status> {
-        let call = deadline::call(&request);
+        let call = self.call(&request)?;
         let login = convert::login(request.into_inner())?;
         let logged_in = self.auth.login(login, &call).await?;
         Ok(Response::new(logged_in.into()))

@@ -32,9 +32,11 @@
 //! 1. A layer in [`grpc`] sets the deadline: the caller's, at most `REQUEST_TIMEOUT`.
 //! 2. `grpc::convert` parses the message: the e-mail, if it is one, to an [`auth::Email`],
 //!    the password to a [`password::Password`] that wipes its memory.
-//! 3. [`auth::Auth::login`] looks the account up and gives the connection back.
+//! 3. [`auth::Auth::login`] counts the attempt, or refuses it after too many wrong ones, and
+//!    looks the account up, by one statement.
 //! 4. [`password::Hasher::verify`] queues for a thread, or refuses at once if the wait would
 //!    be too long. An unknown user takes the same way, against a decoy.
+//!    If the password is right, the attempt is no failure: the counts are cleared.
 //! 5. A hash of another cost than the configured one is replaced.
 //! 6. The session is drafted, with its refresh token and a signed access token: after the
 //!    next step nothing may fail. Then [`db::Db::start_session`] writes its row, with hashes

@@ -9,6 +9,7 @@
 //! begin in time. An unknown user, and a password that no hash can match, take the same
 //! way through the queue and pay the same.
 
+mod blocklist;
 mod engine;
 mod hash;
 mod hasher;
@@ -23,10 +24,11 @@ use zeroize::Zeroizing;
 
 use self::kernel::Key;
 pub use self::{
+    blocklist::{Blocklist, BlocklistError},
     engine::HashError,
     hash::{MalformedHash, PasswordHash},
     hasher::{Hasher, HasherSettings, StartError, Verified},
-    policy::{NewPassword, Policy, Weakness},
+    policy::{NewPassword, Policy, PolicyError, Weakness},
 };
 
 /// bcrypt reads no further: a longer password would be cut, so it never matches.

@@ -1,4 +1,4 @@
-//! Deletes sessions a while after they ended.
+//! Deletes sessions a while after they ended, and counts of the throttle that have faded.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,6 +8,7 @@ use tracing::{debug, warn};
 
 use crate::{
     clock::{Clock, Timestamp},
+    config::ThrottleLimits,
     db::{self, Db},
     telemetry::Causes,
 };
@@ -21,6 +22,7 @@ const RETENTION: Duration = Duration::from_hours(24);
 /// Sweeps once an hour until `stop`. Every replica does; they do not get in each other's way.
 pub(super) async fn run(
     db: Db,
+    limits: ThrottleLimits,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -29,10 +31,13 @@ pub(super) async fn run(
         sleep(INTERVAL.mul_f64(f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX)))
             .await;
         loop {
-            match sweep(&db, clock.now()).await {
-                Ok(deleted) => debug!(deleted, "deleted ended sessions"),
+            let now = clock.now();
+            match tokio::try_join!(sweep(&db, now), forget(&db, &limits, now)) {
+                Ok((sessions, counts)) => {
+                    debug!(sessions, counts, "deleted ended sessions and faded counts");
+                }
                 Err(error) => {
-                    warn!(error = %Causes(&error), "cannot delete ended sessions; trying again later");
+                    warn!(error = %Causes(&error), "housekeeping failed; trying again later");
                 }
             }
             sleep(INTERVAL).await;
@@ -48,6 +53,22 @@ pub async fn sweep(db: &Db, now: Timestamp) -> Result<usize, db::Error> {
     let mut position = None;
     loop {
         let step = db.sweep_sessions(position, now - RETENTION).await?;
+        deleted += step.deleted;
+        match step.next {
+            Some(next) => position = Some(next),
+            None => return Ok(deleted),
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Walks all counts of the throttle once and deletes those that have faded. Returns how many.
+pub async fn forget(db: &Db, limits: &ThrottleLimits, now: Timestamp) -> Result<usize, db::Error> {
+    let faded_before = now - limits.longest_fade();
+    let mut deleted = 0;
+    let mut position = None;
+    loop {
+        let step = db.sweep_throttle(position, faded_before).await?;
         deleted += step.deleted;
         match step.next {
             Some(next) => position = Some(next),

@@ -12,7 +12,6 @@ use tracing::info;
 use super::{
     Auth, Call, Error,
     events::{Event, SessionEndReason},
-    parse_hash,
 };
 use crate::{
     db::{
@@ -65,7 +64,7 @@ impl Auth {
                 problem: "must differ from the current password".to_owned(),
             });
         }
-        self.verify_current_password(caller, current, call).await?;
+        self.prove(Some(&account.email), current, call).await?;
         let hash = self.hasher.hash(&new, call.deadline).await?;
 
         let now = self.clock.now();
@@ -139,7 +138,8 @@ impl Auth {
         current: &Password,
         call: &Call,
     ) -> Result<(), Error> {
-        self.verify_current_password(caller, current, call).await?;
+        let email = &caller.account.email;
+        self.prove(Some(email), current, call).await?;
         let now = self.clock.now();
         let event = Event::UserDeleted.draft(caller.account.user_id, now, call);
         let outcome = self
@@ -149,21 +149,6 @@ impl Auth {
         done(outcome)?;
         self.committed(&event);
         Ok(())
-    }
-
-    /// Whether the caller knows the account's password: here guesses are to be counted.
-    async fn verify_current_password(
-        &self,
-        caller: &Caller,
-        current: &Password,
-        call: &Call,
-    ) -> Result<(), Error> {
-        let hash = parse_hash(&caller.account.password_hash)?;
-        let verified = self.hasher.verify(current, Some(&hash), call.deadline);
-        match verified.await? {
-            Some(_) => Ok(()),
-            None => Err(Error::InvalidCredentials),
-        }
     }
 
     /// A password that may be set, or which rule the one in `field` breaks.

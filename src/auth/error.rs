@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use crate::{db, password::HashError};
+use crate::{
+    db,
+    password::{BlocklistError, HashError, PolicyError},
+};
 
 /// Why a call was not served.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +31,13 @@ pub enum Error {
     /// The caller is not an authorised internal service.
     #[error("only authorised internal services may call this")]
     PermissionDenied,
+    /// Too many wrong passwords for the account or from the caller's address, or too many
+    /// registrations from there.
+    #[error("too many attempts, try again later")]
+    TooManyAttempts {
+        /// When the next one is let in.
+        retry_after: Duration,
+    },
     /// No room to hash a password in time.
     #[error("too busy, try again later")]
     Overloaded {
@@ -48,6 +58,9 @@ pub enum Fault {
     /// The database.
     #[error(transparent)]
     Database(#[from] db::Error),
+    /// The list of leaked passwords.
+    #[error(transparent)]
+    Blocklist(#[from] BlocklistError),
     /// The hasher's threads are gone.
     #[error("the password hasher has stopped")]
     HasherStopped,
@@ -67,6 +80,15 @@ impl From<HashError> for Error {
         match error {
             HashError::Overloaded { retry_after } => Self::Overloaded { retry_after },
             HashError::Stopped => Self::Internal(Fault::HasherStopped),
+        }
+    }
+}
+
+impl From<PolicyError> for Error {
+    fn from(error: PolicyError) -> Self {
+        match error {
+            PolicyError::Overloaded { retry_after } => Self::Overloaded { retry_after },
+            PolicyError::Blocklist(error) => Self::Internal(Fault::Blocklist(error)),
         }
     }
 }

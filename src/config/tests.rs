@@ -21,7 +21,7 @@ const COMPLETE: &str =
     "--database-url sqlite://auth.db --jwt-secret a-key-of-exactly-32-bytes-aaaaaa";
 
 /// Every variable of ARCHITECTURE.md, section 8, and each secret's file.
-pub(super) const VARIABLES: [&str; 40] = [
+pub(super) const VARIABLES: [&str; 49] = [
     "GRPC_ADDR",
     "ADMIN_ADDR",
     "REQUEST_TIMEOUT",
@@ -45,6 +45,15 @@ pub(super) const VARIABLES: [&str; 40] = [
     "PASSWORD_MAX_WAIT",
     "PASSWORD_MIN_SCORE",
     "PASSWORD_BLOCKLIST_FILE",
+    "THROTTLE_FREE_PER_PAIR",
+    "THROTTLE_FREE_PER_ACCOUNT",
+    "THROTTLE_FREE_PER_ADDRESS",
+    "THROTTLE_DAILY_PER_ACCOUNT",
+    "THROTTLE_REGISTRATIONS_PER_ADDRESS",
+    "THROTTLE_FIRST_WAIT",
+    "THROTTLE_LONGEST_WAIT",
+    "THROTTLE_FADE",
+    "THROTTLE_KNOWN_FOR",
     "INTERNAL_TOKENS",
     "INTERNAL_TOKENS_FILE",
     "TLS_CERT_FILE",
@@ -125,6 +134,19 @@ fn defaults_are_those_of_the_table() {
         min_score: 2,
     };
     assert_eq!(config.passwords, passwords);
+    let throttle = ThrottleLimits {
+        free_per_pair: 5,
+        free_per_account: 20,
+        free_per_address: 50,
+        registrations_per_address: 50,
+        daily_per_account: 100,
+        first_wait: Duration::from_secs(1),
+        longest_wait: Duration::from_mins(15),
+        fade: Duration::from_mins(30),
+        known_for: Duration::from_hours(30 * 24),
+    };
+    assert_eq!(config.throttle, throttle);
+    assert!(config.blocklist.is_none());
     assert!(config.internal_tokens.is_empty() && config.kafka.is_none());
     assert!(config.embedded.is_none());
     assert_eq!(config.log.filter.to_string(), "info");

@@ -1,13 +1,16 @@
 //! How the text of a variable becomes a value. Each error says which text would be right.
 
 use std::{
-    fmt::Display, fs, io, net::SocketAddr, ops::RangeInclusive, str::FromStr, time::Duration,
+    fmt::Display, fs, io, net::SocketAddr, ops::RangeInclusive, path::Path, str::FromStr,
+    time::Duration,
 };
 
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, pem::PemObject as _},
 };
+
+use crate::password::{Blocklist, BlocklistError};
 
 pub(super) fn text(value: &str) -> Result<String, String> {
     if value.chars().any(char::is_control) {
@@ -85,6 +88,14 @@ pub(super) fn system_authorities() -> Result<RootCertStore, String> {
         return Err("is needed, since this system trusts no authority".into());
     }
     Ok(roots)
+}
+
+/// A list of passwords that nobody may set.
+pub(super) fn blocklist(path: &str) -> Result<Blocklist, String> {
+    Blocklist::open(Path::new(path)).map_err(|error| match error {
+        BlocklistError::Io(error) => unreadable(&error),
+        malformed => malformed.to_string(),
+    })
 }
 
 /// Says why without the path, which is a value too.

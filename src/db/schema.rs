@@ -68,5 +68,18 @@ table! {
     }
 }
 
+table! {
+    use diesel::sql_types::{BigInt, Binary};
+
+    login_throttle (key_hash) {
+        key_hash -> Binary,
+        free_from -> BigInt,
+        blocked_until -> BigInt,
+        day_failures -> BigInt,
+        day_ends_at -> BigInt,
+        known_until -> BigInt,
+    }
+}
+
 joinable!(sessions -> users (user_id));
 allow_tables_to_appear_in_same_query!(users, sessions);

@@ -118,11 +118,11 @@ pub(super) fn is_live(now: Timestamp) -> _ {
 
 /// One step of housekeeping.
 #[derive(Debug)]
-pub struct Sweep {
-    /// How many sessions were deleted.
+pub struct Sweep<Position = SessionId> {
+    /// How many rows were deleted.
     pub deleted: usize,
     /// Where the next step starts, if there is more.
-    pub next: Option<SessionId>,
+    pub next: Option<Position>,
 }
 
 impl Db {

@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
-use super::{Handlers, caller::bearer_token, convert, deadline};
+use super::{Handlers, convert, deadline};
 use crate::{
     auth::{Caller, Error},
     proto::{self, account_service_server::AccountService},
@@ -10,8 +10,10 @@ use crate::{
 
 impl Handlers {
     async fn caller(&self, metadata: &MetadataMap) -> Result<Caller, Error> {
-        let token = bearer_token(metadata).ok_or(Error::InvalidToken)?;
-        self.auth.authenticate(token).await
+        let token = self.internal_callers.user_token(metadata);
+        self.auth
+            .authenticate(token.ok_or(Error::InvalidToken)?)
+            .await
     }
 }
 
@@ -29,7 +31,7 @@ impl AccountService for Handlers {
         &self,
         request: Request<proto::ChangePasswordRequest>,
     ) -> Result<Response<proto::ChangePasswordResponse>, Status> {
-        let call = deadline::call(&request);
+        let call = self.call(&request)?;
         let caller = self.caller(request.metadata()).await?;
         let (current, new) = convert::change_password(request.into_inner())?;
         self.auth
@@ -76,7 +78,7 @@ impl AccountService for Handlers {
         &self,
         request: Request<proto::DeleteAccountRequest>,
     ) -> Result<Response<proto::DeleteAccountResponse>, Status> {
-        let call = deadline::call(&request);
+        let call = self.call(&request)?;
         let caller = self.caller(request.metadata()).await?;
         let current = request.into_inner().current_password;
         let current = convert::password("current_password", current)?;

@@ -5,7 +5,13 @@ use subtle::ConstantTimeEq as _;
 use tonic::metadata::MetadataMap;
 use tracing::{info, warn};
 
-use crate::{auth::Error, config::InternalToken};
+use crate::{
+    auth::{ClientAddress, Error},
+    config::InternalToken,
+};
+
+/// Whose call an internal service passes on: an IP address.
+const CLIENT_ADDRESS: &str = "x-client-address";
 
 /// The internal services, known by their tokens. Without any, nobody is one.
 pub struct InternalCallers(Vec<InternalToken>);
@@ -31,8 +37,40 @@ impl InternalCallers {
         }
     }
 
+    /// Where the call comes from, if an internal service says so; anybody else could say
+    /// anything. What an internal service says must be one address.
+    pub(super) fn client_address(
+        &self,
+        metadata: &MetadataMap,
+    ) -> Result<Option<ClientAddress>, Error> {
+        let mut values = metadata.get_all(CLIENT_ADDRESS).iter();
+        let Some(value) = values.next() else {
+            return Ok(None);
+        };
+        if self.identify(metadata).is_none() {
+            return Ok(None);
+        }
+        let address = value.to_str().ok().and_then(ClientAddress::parse);
+        match address.filter(|_| values.next().is_none()) {
+            Some(address) => Ok(Some(address)),
+            None => Err(Error::InvalidArgument {
+                field: CLIENT_ADDRESS,
+                problem: "must be one IP address without a port".to_owned(),
+            }),
+        }
+    }
+
     fn identify(&self, metadata: &MetadataMap) -> Option<&str> {
-        let hash = Sha256::digest(bearer_token(metadata)?);
+        bearer_tokens(metadata).find_map(|token| self.holder(token))
+    }
+
+    /// The access token of the user whose call it is.
+    pub(super) fn user_token<'m>(&self, metadata: &'m MetadataMap) -> Option<&'m str> {
+        bearer_tokens(metadata).find(|token| self.holder(token).is_none())
+    }
+
+    fn holder(&self, token: &str) -> Option<&str> {
+        let hash = Sha256::digest(token);
         // No early exit: the time says nothing about which token came close.
         let mut found = None;
         for token in &self.0 {
@@ -45,11 +83,16 @@ impl InternalCallers {
 }
 
 /// The credentials of `authorization: Bearer <token>` (RFC 6750, 2.1); the scheme's case
-/// does not matter (RFC 9110, 11.1).
-pub(super) fn bearer_token(metadata: &MetadataMap) -> Option<&str> {
-    let value = metadata.get("authorization")?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+/// does not matter (RFC 9110, 11.1). There may be several: an internal service can pass on a
+/// user's token next to its own.
+fn bearer_tokens(metadata: &MetadataMap) -> impl Iterator<Item = &str> {
+    metadata
+        .get_all("authorization")
+        .iter()
+        .filter_map(|value| {
+            let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        })
 }
 
 #[cfg(test)]

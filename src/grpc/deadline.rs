@@ -84,6 +84,7 @@ pub(super) fn call<T>(request: &Request<T>) -> Call {
     Call {
         deadline: deadline.expect("the layer set it").0,
         traceparent: trace::traceparent(request.metadata()),
+        client_address: None,
     }
 }
 

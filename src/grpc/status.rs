@@ -25,6 +25,7 @@ impl From<Error> for Status {
             Error::InvalidCredentials => (Code::Unauthenticated, "INVALID_CREDENTIALS"),
             Error::InvalidToken => (Code::Unauthenticated, "INVALID_TOKEN"),
             Error::PermissionDenied => (Code::PermissionDenied, "PERMISSION_DENIED"),
+            Error::TooManyAttempts { .. } => (Code::ResourceExhausted, "TOO_MANY_ATTEMPTS"),
             Error::Overloaded { .. } => (Code::ResourceExhausted, "OVERLOADED"),
             Error::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
             Error::Internal(_) => (Code::Internal, "INTERNAL"),
@@ -35,7 +36,7 @@ impl From<Error> for Status {
             Error::InvalidArgument { field, problem } => {
                 details.add_bad_request_violation(*field, problem);
             }
-            Error::Overloaded { retry_after } => {
+            Error::TooManyAttempts { retry_after } | Error::Overloaded { retry_after } => {
                 details.set_retry_info(Some(*retry_after));
             }
             Error::Internal(fault) => {

@@ -75,16 +75,9 @@ impl Engine {
         work: Work,
         deadline: tokio::time::Instant,
     ) -> Result<Ticket<'_>, HashError> {
-        let time_left = deadline.saturating_duration_since(tokio::time::Instant::now());
         let (reply, answer) = oneshot::channel();
         let mut door = self.shared.door();
-        if !door.open {
-            return Err(HashError::Stopped);
-        }
-        let wait = door.queue.expected_wait(Instant::now());
-        if wait > self.max_wait.min(time_left) {
-            return Err(HashError::Overloaded { retry_after: wait });
-        }
+        self.check(&door, deadline)?;
         let id = door.queue.join(work, reply);
         drop(door);
         self.shared.changed.notify_one();
@@ -93,6 +86,23 @@ impl Engine {
             id,
             answer,
         })
+    }
+
+    /// The refusal, if there is no place now.
+    pub(super) fn check_room(&self, deadline: tokio::time::Instant) -> Result<(), HashError> {
+        self.check(&self.shared.door(), deadline)
+    }
+
+    fn check(&self, door: &Door, deadline: tokio::time::Instant) -> Result<(), HashError> {
+        if !door.open {
+            return Err(HashError::Stopped);
+        }
+        let time_left = deadline.saturating_duration_since(tokio::time::Instant::now());
+        let wait = door.queue.expected_wait(Instant::now());
+        if wait > self.max_wait.min(time_left) {
+            return Err(HashError::Overloaded { retry_after: wait });
+        }
+        Ok(())
     }
 
     /// Resolves when a thread died.

@@ -118,6 +118,11 @@ impl Hasher {
         hash.cost() != self.cost
     }
 
+    /// The refusal that a hash would get now: saves what has to be done before one.
+    pub fn check_room(&self, deadline: Instant) -> Result<(), HashError> {
+        self.engine.check_room(deadline)
+    }
+
     /// Resolves when a hashing thread died. From then on every call is
     /// [`HashError::Stopped`]: end the process.
     pub async fn failed(&self) {

@@ -1,5 +1,6 @@
 //! Which passwords may be set: NIST SP 800-63B's minimum of 8 characters, bcrypt's
-//! maximum of 72 bytes (longer is refused, never cut), and not guessable.
+//! maximum of 72 bytes (longer is refused, never cut), not guessable, and not on the list of
+//! leaked ones if there is one.
 //!
 //! Guessing is judged by zxcvbn and not by rules on character classes, which forbid good
 //! passwords and allow `Password1!`. Login never asks the policy: it may have been
@@ -7,11 +8,12 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use sha1::{Digest as _, Sha1};
 use subtle::ConstantTimeEq as _;
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 use zxcvbn::zxcvbn;
 
-use super::{HashError, MAX_BYTES, Password, kernel::Key};
+use super::{Blocklist, BlocklistError, MAX_BYTES, Password, kernel::Key};
 use crate::stack;
 
 const MIN_CHARS: usize = 8;
@@ -25,6 +27,7 @@ const JUDGED_CHARS: usize = 24;
 #[derive(Clone, Debug)]
 pub struct Policy {
     min_score: u8,
+    blocklist: Option<Arc<Blocklist>>,
     /// One password is judged at a time: made for it, one takes tens of milliseconds, and a
     /// flood of them must not take every core from the calls that are cheap.
     judge: Arc<Semaphore>,
@@ -32,12 +35,13 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Refuses what zxcvbn scores below `min_score` (0 to 4), and who would wait longer than
-    /// `max_wait` for that.
+    /// Refuses what zxcvbn scores below `min_score` (0 to 4) or the list holds, and who would
+    /// wait longer than `max_wait` for that.
     #[must_use]
-    pub fn new(min_score: u8, max_wait: Duration) -> Self {
+    pub fn new(min_score: u8, blocklist: Option<Arc<Blocklist>>, max_wait: Duration) -> Self {
         Self {
             min_score,
+            blocklist,
             judge: Arc::new(Semaphore::new(1)),
             max_wait,
         }
@@ -49,25 +53,41 @@ impl Policy {
         &self,
         password: Password,
         email: &str,
-    ) -> Result<Result<NewPassword, Weakness>, HashError> {
+    ) -> Result<Result<NewPassword, Weakness>, PolicyError> {
         let judge = timeout(self.max_wait, Arc::clone(&self.judge).acquire_owned()).await;
-        let judge = judge.map_err(|_| HashError::Overloaded {
+        let judge = judge.map_err(|_| PolicyError::Overloaded {
             retry_after: self.max_wait,
         })?;
         let judge = judge.expect("it is never closed");
-        let (min_score, email) = (self.min_score, email.to_owned());
+        let (min_score, blocklist) = (self.min_score, self.blocklist.clone());
+        let email = email.to_owned();
         // Also if the caller goes away, the next one waits for the end of this.
         let verdict = spawn_blocking(move || {
-            let verdict = Self::verdict(min_score, password, &email);
+            let verdict = Self::judge(min_score, blocklist.as_deref(), password, &email);
             stack::wipe();
             drop(judge);
             verdict
         });
-        Ok(verdict.await.expect("zxcvbn does not panic"))
+        Ok(verdict.await.expect("zxcvbn does not panic")?)
     }
 
     /// Never inlined, so that its frame is wiped too.
     #[inline(never)]
+    fn judge(
+        min_score: u8,
+        blocklist: Option<&Blocklist>,
+        password: Password,
+        email: &str,
+    ) -> Result<Result<NewPassword, Weakness>, BlocklistError> {
+        let verdict = Self::verdict(min_score, password, email);
+        if let (Ok(new), Some(blocklist)) = (&verdict, blocklist)
+            && blocklist.contains(&Sha1::digest(new.0.0.as_bytes()).into())?
+        {
+            return Ok(Err(Weakness::Leaked));
+        }
+        Ok(verdict)
+    }
+
     pub(super) fn verdict(
         min_score: u8,
         password: Password,
@@ -133,6 +153,23 @@ pub enum Weakness {
     /// The score is below the configured minimum.
     #[error("is too easy to guess")]
     Guessable,
+    /// The list holds it.
+    #[error("is on a list of leaked passwords")]
+    Leaked,
+}
+
+/// Why a password was not judged.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// Too many others are waiting.
+    #[error("no room to judge a password in time")]
+    Overloaded {
+        /// When it is worth another try.
+        retry_after: Duration,
+    },
+    /// The list cannot be searched.
+    #[error(transparent)]
+    Blocklist(#[from] BlocklistError),
 }
 
 #[cfg(test)]
@@ -214,6 +251,7 @@ mod tests {
         insta::assert_snapshot!(Weakness::TooLong, @"must have at most 72 bytes in UTF-8");
         insta::assert_snapshot!(Weakness::Nul, @"must not contain a NUL character");
         insta::assert_snapshot!(Weakness::Guessable, @"is too easy to guess");
+        insta::assert_snapshot!(Weakness::Leaked, @"is on a list of leaked passwords");
     }
 
     proptest! {

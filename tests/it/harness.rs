@@ -212,6 +212,14 @@ pub async fn build(
     App::build(config(database, options), clock).await
 }
 
+/// A test that is not about the throttle may fail as often as it likes.
+const NO_THROTTLE: [(&str, &str); 4] = [
+    ("--throttle-free-per-pair", "1000000"),
+    ("--throttle-free-per-account", "1000000"),
+    ("--throttle-free-per-address", "1000000"),
+    ("--throttle-daily-per-account", "1000000"),
+];
+
 /// The configuration of [`Service::start`].
 pub fn config(database: &TestDatabase, options: &[&str]) -> Config {
     let url = database.url();
@@ -225,6 +233,7 @@ pub fn config(database: &TestDatabase, options: &[&str]) -> Config {
         ("--bcrypt-cost", "10"),
         ("--password-max-wait", "9s"),
     ];
+    let defaults = defaults.into_iter().chain(NO_THROTTLE);
     let mut argv = vec!["auth-service"];
     for (option, value) in defaults {
         if !options.contains(&option) {

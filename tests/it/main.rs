@@ -7,6 +7,7 @@
 )]
 
 mod accounts;
+mod blocklist;
 mod connections;
 mod deploy;
 mod enumeration;
@@ -31,3 +32,5 @@ mod refresh;
 mod register;
 mod server;
 mod session_model;
+mod throttle;
+mod throttle_model;

@@ -389,7 +389,7 @@ both! {
 }
 
 /// Runs cases with a seed that is printed.
-fn check<T: Debug>(
+pub fn check<T: Debug>(
     cases: u32,
     strategy: &impl Strategy<Value = T>,
     test: impl AsyncFn(T) -> Outcome,

@@ -139,8 +139,8 @@ async fn each_call_costs_the_database_no_more_than_this() {
     Register: 5 SELECT users, BEGIN, INSERT users, INSERT outbox_events, COMMIT
     Register with a session: 6 SELECT users, BEGIN, INSERT users, INSERT sessions, INSERT outbox_events, COMMIT
     Register, taken: 1 SELECT users
-    Login: 2 SELECT users, INSERT sessions (lock users)
-    Login, wrong: 1 SELECT users
+    Login: 3 INSERT login_throttle, INSERT login_throttle, INSERT sessions (lock users)
+    Login, wrong: 1 INSERT login_throttle
     Refresh: 1 UPDATE sessions
     Refresh, again: 2 UPDATE sessions, SELECT sessions
     Logout: 6 SELECT sessions, BEGIN, UPDATE users, UPDATE sessions, INSERT outbox_events, COMMIT
@@ -152,7 +152,7 @@ async fn each_call_costs_the_database_no_more_than_this() {
     EndOtherSessions: 8 SELECT users, BEGIN, UPDATE users, SELECT sessions, UPDATE sessions, UPDATE users, INSERT outbox_events, COMMIT
     EndOtherSessions, none: 6 SELECT users, BEGIN, UPDATE users, SELECT sessions, UPDATE sessions, COMMIT
     ChangePassword, refused: 1 SELECT users
-    ChangePassword: 8 SELECT users, BEGIN, UPDATE users, SELECT sessions, UPDATE sessions, UPDATE users, INSERT outbox_events, COMMIT
-    DeleteAccount: 7 SELECT users, BEGIN, UPDATE users, SELECT sessions, INSERT outbox_events, DELETE users, COMMIT
+    ChangePassword: 10 SELECT users, INSERT login_throttle, INSERT login_throttle, BEGIN, UPDATE users, SELECT sessions, UPDATE sessions, UPDATE users, INSERT outbox_events, COMMIT
+    DeleteAccount: 9 SELECT users, INSERT login_throttle, INSERT login_throttle, BEGIN, UPDATE users, SELECT sessions, INSERT outbox_events, DELETE users, COMMIT
     ");
 }

@@ -69,6 +69,7 @@ both! {
         let mut call = Call {
             deadline: Instant::now() + Duration::from_mins(1),
             traceparent: None,
+            client_address: None,
         };
         auth.register(registration("ana@example.com"), &call)
             .await
@@ -82,7 +83,7 @@ both! {
 }
 
 fn auth(database: &TestDatabase) -> Auth {
-    let secret = config(database, &[]).tokens.secrets.current;
+    let config = config(database, &[]);
     Auth {
         db: db(database),
         hasher: Hasher::start(HasherSettings {
@@ -91,9 +92,9 @@ fn auth(database: &TestDatabase) -> Auth {
             max_wait: Duration::from_secs(9),
         })
         .unwrap(),
-        password_policy: Policy::new(2, Duration::from_mins(1)),
+        password_policy: Policy::new(2, None, Duration::from_mins(1)),
         issuer: Issuer::new(
-            SigningKey::new(secret),
+            SigningKey::new(config.tokens.secrets.current),
             vec![],
             "iss".to_owned(),
             "aud".to_owned(),
@@ -105,6 +106,7 @@ fn auth(database: &TestDatabase) -> Auth {
             session: Duration::from_mins(1),
             retry_window: Duration::from_secs(30),
         },
+        throttle: config.throttle,
         clock: Arc::new(ManualClock::new(START)),
         outbox: Arc::new(Notify::new()),
     }

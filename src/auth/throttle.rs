@@ -1,0 +1,158 @@
+//! Slows down guessing: what an attempt counts for, and every use of an account's password.
+//!
+//! A wrong password counts for the account (an unknown e-mail is one too), for the caller's
+//! address, and for the pair of both. Without an address it counts for the account, and for
+//! the pair of the account and nobody. A malformed e-mail is no account: it counts for the
+//! address only. The counts themselves are in [`db::throttle`](crate::db::throttle).
+//!
+//! Whoever logged in lately from an address is not held back there by what others do to the
+//! account, nor by its bound of a day: guessing locks nobody out.
+
+use sha2::{Digest as _, Sha256};
+use tracing::debug;
+
+use super::{Auth, Call, ClientAddress, Email, Error, parse_hash};
+use crate::{
+    clock::Timestamp,
+    config::ThrottleLimits,
+    db::{
+        throttle::{Admission, Attempt, Count, Counted, Key, Settlement},
+        users::Credentials,
+    },
+    id::UserId,
+    password::{HashError, Password, PasswordHash, Verified},
+};
+
+/// A password that is an account's.
+pub(super) struct Proof<'p> {
+    /// Whose.
+    pub(super) user_id: UserId,
+    /// What it matched.
+    pub(super) hash: PasswordHash,
+    /// Which password of the account it is.
+    pub(super) changed_at: Timestamp,
+    /// The password.
+    pub(super) verified: Verified<'p>,
+}
+
+impl Auth {
+    /// Checks an account's password: the only way for every call that takes one. A wrong
+    /// password and an unknown user cost the same, count the same and get the same answer.
+    ///
+    /// A call that is given up stays counted, or giving up would make guesses free; one that
+    /// never came to a hash does not.
+    pub(super) async fn prove<'p>(
+        &self,
+        email: Option<&str>,
+        password: &'p Password,
+        call: &Call,
+    ) -> Result<Proof<'p>, Error> {
+        let attempt = guess(&self.throttle, email, call.client_address, self.clock.now());
+        let (counted, credentials) = self.admit(&attempt, call).await?;
+        let hash = (credentials.as_ref())
+            .map(|found| parse_hash(&found.password_hash))
+            .transpose()?;
+        let verified = self.hasher.verify(password, hash.as_ref(), call.deadline);
+        let verified = self
+            .unless_overloaded(verified.await, &attempt, &counted)
+            .await?;
+        let (Some(verified), Some(found), Some(hash)) = (verified, credentials, hash) else {
+            return Err(Error::InvalidCredentials);
+        };
+        let known_until = attempt.now + self.throttle.known_for;
+        let succeeded = Settlement::Succeeded { known_until };
+        self.db.settle(&attempt, &counted, succeeded).await?;
+        Ok(Proof {
+            user_id: found.user_id,
+            hash,
+            changed_at: found.password_changed_at,
+            verified,
+        })
+    }
+
+    /// Counts an attempt and looks up the credentials, or refuses: because there were too
+    /// many, or because a hash would be refused anyway.
+    pub(super) async fn admit(
+        &self,
+        attempt: &Attempt<'_>,
+        call: &Call,
+    ) -> Result<(Counted, Option<Credentials>), Error> {
+        self.hasher.check_room(call.deadline)?;
+        match self.db.admit(attempt).await? {
+            Admission::Admitted(counted, credentials) => Ok((counted, credentials)),
+            Admission::Refused { until } => {
+                let retry_after = until.since(attempt.now);
+                debug!(?retry_after, "too many attempts");
+                Err(Error::TooManyAttempts { retry_after })
+            }
+        }
+    }
+
+    /// Takes an attempt back if it never came to a hash.
+    pub(super) async fn unless_overloaded<T>(
+        &self,
+        hashed: Result<T, HashError>,
+        attempt: &Attempt<'_>,
+        counted: &Counted,
+    ) -> Result<T, Error> {
+        if matches!(hashed, Err(HashError::Overloaded { .. })) {
+            let taken_back = Settlement::TakenBack;
+            self.db.settle(attempt, counted, taken_back).await?;
+        }
+        Ok(hashed?)
+    }
+}
+
+/// An attempt at an account's password.
+fn guess<'a>(
+    limits: &'a ThrottleLimits,
+    email: Option<&'a str>,
+    address: Option<ClientAddress>,
+    now: Timestamp,
+) -> Attempt<'a> {
+    let count = |kind, email, address, free| Count {
+        key: key(kind, email, address),
+        free,
+    };
+    Attempt {
+        email,
+        account: email.map(|email| count("account", email, None, limits.free_per_account)),
+        pair: email.map(|email| count("pair", email, address, limits.free_per_pair)),
+        address: address.map(|_| count("address", "", address, limits.free_per_address)),
+        now,
+        limits,
+    }
+}
+
+/// A registration: each counts for the address, also one that succeeds.
+pub(super) fn registration<'a>(
+    limits: &'a ThrottleLimits,
+    email: &'a Email,
+    address: Option<ClientAddress>,
+    now: Timestamp,
+) -> Attempt<'a> {
+    Attempt {
+        email: Some(email.as_str()),
+        account: None,
+        pair: None,
+        address: address.map(|_| Count {
+            key: key("registration", "", address),
+            free: limits.registrations_per_address,
+        }),
+        now,
+        limits,
+    }
+}
+
+/// Hashed, so that a look at the table shows no address of either sort. An e-mail address
+/// has no NUL.
+fn key(kind: &str, email: &str, address: Option<ClientAddress>) -> Key {
+    let mut hash = Sha256::new_with_prefix(kind);
+    hash.update([0]);
+    hash.update(email);
+    hash.update([0]);
+    if let Some(address) = &address {
+        hash.update(address.as_bytes());
+    }
+    hash.finalize().into()
+}

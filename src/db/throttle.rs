@@ -1,0 +1,249 @@
+//! How much was guessed lately, counted for all replicas together.
+//!
+//! An attempt is counted before its password is hashed, by one statement, and taken back
+//! when it turns out to be no failure: attempts on many connections at once cannot slip
+//! through. It has up to three counts (account, pair, caller address) and gets in only if
+//! none of them is blocked. One that does not get in counts for nothing.
+//!
+//! A count is kept not as a number but as the time from which on a failure is free again,
+//! so that it fades by itself (the generic cell rate algorithm, ITU-T I.371). Each statement
+//! takes the rows in the order of their keys and holds their locks for no longer than itself:
+//! two of them cannot deadlock.
+
+mod statement;
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use self::statement::{Row, Statement};
+use super::{Db, Error, schema::login_throttle, sessions::Sweep, users::Credentials, with_conn};
+use crate::{clock::Timestamp, config::ThrottleLimits, id::UserId};
+
+/// How many rows housekeeping looks at in one statement.
+const SWEEP_BATCH: i64 = 500;
+
+/// What a count is kept under: a hash.
+pub type Key = [u8; 32];
+
+/// One of the things that an attempt counts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// Which.
+    pub key: Key,
+    /// How many failures cause no wait: at least one.
+    pub free: u32,
+}
+
+/// Something that may fail only so often.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    /// Whose credentials are wanted if it gets in.
+    pub email: Option<&'a str>,
+    /// The account, whose failures of a day are bounded too.
+    pub account: Option<Count>,
+    /// The account together with the caller address. Once it is known, the account's count
+    /// does not hold it back.
+    pub pair: Option<Count>,
+    /// The caller address.
+    pub address: Option<Count>,
+    /// When.
+    pub now: Timestamp,
+    /// How fast counts grow and fade.
+    pub limits: &'a ThrottleLimits,
+}
+
+/// Whether an attempt gets in.
+pub enum Admission {
+    /// It does, and is counted as a failure until it is settled.
+    Admitted(Counted, Option<Credentials>),
+    /// It does not.
+    Refused {
+        /// When the last of what holds it back ends.
+        until: Timestamp,
+    },
+}
+
+/// What an attempt was counted for: keys, and until when each is blocked since.
+#[derive(Debug, Default)]
+pub struct Counted(Vec<(Vec<u8>, i64)>);
+
+/// What became of an attempt that is no failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// The password was right: account and pair begin anew, and a pair with an address is
+    /// known for a while. The address only gets this one attempt back.
+    Succeeded {
+        /// Until when the pair is known.
+        known_until: Timestamp,
+    },
+    /// It never came to a hash.
+    TakenBack,
+}
+
+/// A counted row: its key, `blocked_until`, `known_until`, and the credentials.
+type Raised = (
+    Vec<u8>,
+    i64,
+    i64,
+    Option<UserId>,
+    Option<String>,
+    Option<Timestamp>,
+);
+
+impl Db {
+    /// Counts an attempt if it gets in, and looks up the credentials, by one statement.
+    pub async fn admit(&self, attempt: &Attempt<'_>) -> Result<Admission, Error> {
+        if attempt.counts().next().is_none() {
+            let found = match attempt.email {
+                Some(email) => self.find_credentials(email).await?,
+                None => None,
+            };
+            return Ok(Admission::Admitted(Counted::default(), found));
+        }
+        let raised: Vec<Raised> = with_conn!(self, conn => {
+            Statement::admit(attempt).load(conn).await?
+        })?;
+        let is_complete = attempt.is_complete(&raised);
+        let found = raised.iter().find_map(credentials);
+        let counted = raised.into_iter().map(|(key, blocked, ..)| (key, blocked));
+        let counted = Counted(counted.collect());
+        if is_complete {
+            return Ok(Admission::Admitted(counted, found));
+        }
+        // Counted in part: others got in at the same time.
+        self.settle(attempt, &counted, Settlement::TakenBack)
+            .await?;
+        Ok(Admission::Refused {
+            until: self.held_back_until(attempt).await?,
+        })
+    }
+
+    /// Says what became of an attempt that is no failure.
+    pub async fn settle(
+        &self,
+        attempt: &Attempt<'_>,
+        counted: &Counted,
+        settlement: Settlement,
+    ) -> Result<(), Error> {
+        let rows = attempt.settled(counted, settlement);
+        if rows.is_empty() {
+            return Ok(());
+        }
+        with_conn!(self, conn => {
+            Statement::settle(rows).execute(conn).await?;
+        })
+    }
+
+    /// Looks at the next few counts after `after` and deletes those that have faded: nothing
+    /// about them is later than `faded_before`.
+    pub async fn sweep_throttle(
+        &self,
+        after: Option<Vec<u8>>,
+        faded_before: Timestamp,
+    ) -> Result<Sweep<Vec<u8>>, Error> {
+        let after = after.unwrap_or_default();
+        with_conn!(self, conn => {
+            let mut keys: Vec<Vec<u8>> = login_throttle::table
+                .filter(login_throttle::key_hash.gt(&after))
+                .order(login_throttle::key_hash)
+                .limit(SWEEP_BATCH)
+                .select(login_throttle::key_hash)
+                .load(conn)
+                .await?;
+            let Some(last) = keys.pop() else {
+                return Ok(Sweep { deleted: 0, next: None });
+            };
+            let deleted = Statement::sweep(after, last.clone(), faded_before).execute(conn).await?;
+            Sweep { deleted, next: Some(last) }
+        })
+    }
+
+    async fn held_back_until(&self, attempt: &Attempt<'_>) -> Result<Timestamp, Error> {
+        let keys: Vec<_> = attempt.counts().map(|count| count.key.to_vec()).collect();
+        let rows: Vec<(Vec<u8>, i64, i64, i64, i64)> = with_conn!(self, conn => {
+            login_throttle::table
+                .filter(login_throttle::key_hash.eq_any(&keys))
+                .select((
+                    login_throttle::key_hash,
+                    login_throttle::blocked_until,
+                    login_throttle::day_failures,
+                    login_throttle::day_ends_at,
+                    login_throttle::known_until,
+                ))
+                .load(conn)
+                .await?
+        })?;
+        let is_known = rows
+            .iter()
+            .any(|(key, .., known_until)| attempt.is_known_pair(key, *known_until));
+        let ends = rows.iter().map(|(key, blocked, failures, day_end, _)| {
+            if is_known && is(attempt.account, key) {
+                return 0;
+            }
+            let spent = *failures >= i64::from(attempt.limits.daily_per_account);
+            (*blocked).max(if spent { *day_end } else { 0 })
+        });
+        // It may have ended by now: then at once.
+        let until = ends.max().unwrap_or(0).max(attempt.now.as_micros());
+        Ok(Timestamp::from_micros(until))
+    }
+}
+
+impl Attempt<'_> {
+    fn counts(&self) -> impl Iterator<Item = Count> {
+        [self.account, self.pair, self.address]
+            .into_iter()
+            .flatten()
+    }
+
+    fn is_known_pair(&self, key: &[u8], known_until: i64) -> bool {
+        is(self.pair, key) && known_until > self.now.as_micros()
+    }
+
+    /// Whether all was counted that had to be.
+    fn is_complete(&self, raised: &[Raised]) -> bool {
+        let is_raised = |count: Count| raised.iter().any(|(key, ..)| *key == count.key);
+        let is_known = raised
+            .iter()
+            .any(|(key, _, known_until, ..)| self.is_known_pair(key, *known_until));
+        self.counts()
+            .all(|count| is_raised(count) || (is_known && self.account == Some(count)))
+    }
+
+    /// The changes to the rows.
+    fn settled(&self, counted: &Counted, settlement: Settlement) -> Vec<Row> {
+        let taken_back = |(key, blocked_until): &(Vec<u8>, i64)| {
+            Row::taken_back(key, self.limits.fade, *blocked_until, is(self.account, key))
+        };
+        let Settlement::Succeeded { known_until } = settlement else {
+            return counted.0.iter().map(taken_back).collect();
+        };
+        let account = self.account.map(|count| {
+            let is_counted = counted.0.iter().any(|(key, _)| *key == count.key);
+            Row::cleared(&count.key, is_counted)
+        });
+        let pair = self.pair.map(|count| {
+            let row = Row::cleared(&count.key, false);
+            // Without an address it may be anybody.
+            match self.address {
+                Some(_) => row.known(known_until),
+                None => row,
+            }
+        });
+        let address = counted.0.iter().filter(|(key, _)| is(self.address, key));
+        let address = address.map(taken_back);
+        account.into_iter().chain(pair).chain(address).collect()
+    }
+}
+
+fn is(count: Option<Count>, key: &[u8]) -> bool {
+    count.is_some_and(|count| count.key == key)
+}
+
+fn credentials((.., id, hash, changed_at): &Raised) -> Option<Credentials> {
+    Some(Credentials {
+        user_id: (*id)?,
+        password_hash: hash.clone()?,
+        password_changed_at: (*changed_at)?,
+    })
+}

@@ -1,0 +1,318 @@
+//! Known-bad passwords, offline: a Have-I-Been-Pwned download, searched where it lies.
+//!
+//! The file has one line for each password, `SHA-1:count`, ordered by hash, and tens of
+//! gigabytes. It is bisected by byte offsets: some thirty short reads, no index, no memory.
+//! It is opened once: a file that takes its place is seen after a restart. A line that is
+//! none, or a file that became shorter, is an error of that one search.
+
+use std::{cmp::Ordering, fs::File, io, os::unix::fs::FileExt as _, path::Path};
+
+/// SHA-1, a colon, a count of up to 20 digits, CR and LF.
+const LONGEST_LINE: usize = 40 + 1 + 20 + 2;
+/// What is looked at when it is opened: all lines in a block at this many places.
+const SAMPLES: u64 = 256;
+const BLOCK: u64 = 4096;
+
+type Sha1 = [u8; 20];
+
+/// The list.
+#[derive(Debug)]
+pub struct Blocklist {
+    file: File,
+    length: u64,
+}
+
+/// Why a file cannot be the list, or not be searched.
+#[derive(Debug, thiserror::Error)]
+pub enum BlocklistError {
+    /// It cannot be read.
+    #[error("cannot read the list of leaked passwords")]
+    Io(#[from] io::Error),
+    /// A folder, a pipe, ..
+    #[error("is not a file")]
+    NoFile,
+    /// An empty list would protect nobody.
+    #[error("is empty")]
+    Empty,
+    /// A line of something else.
+    #[error("holds a line that is not SHA-1:count")]
+    Malformed,
+    /// Lines in another order.
+    #[error("is not ordered by hash")]
+    Unordered,
+}
+
+impl Blocklist {
+    /// Opens the list and looks whether it is one: the lines at its beginning, at its end and
+    /// at 255 places between must be well formed and in order. (So a list of up to a megabyte
+    /// is checked as a whole; to read all of a large one would take minutes.)
+    pub fn open(path: &Path) -> Result<Self, BlocklistError> {
+        // To open a pipe would wait for its writer.
+        if !path.metadata()?.is_file() {
+            return Err(BlocklistError::NoFile);
+        }
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        if length == 0 {
+            return Err(BlocklistError::Empty);
+        }
+        let list = Self { file, length };
+        list.check()?;
+        Ok(list)
+    }
+
+    /// Whether the hash is on it. Blocks.
+    pub fn contains(&self, hash: &Sha1) -> Result<bool, BlocklistError> {
+        // Each is where a line begins, or the end. What lies before `low` is lower than the
+        // hash, what lies from `high` on is higher.
+        let (mut low, mut high) = (0, self.length);
+        while low < high {
+            let middle = self.end_of_line(low.midpoint(high))?;
+            let at = if middle < high { middle } else { low };
+            let (found, next) = self.line(at)?;
+            match found.cmp(hash) {
+                Ordering::Equal => return Ok(true),
+                Ordering::Less => low = next,
+                Ordering::Greater => high = at,
+            }
+        }
+        Ok(false)
+    }
+
+    fn check(&self) -> Result<(), BlocklistError> {
+        let last = self.length.saturating_sub(BLOCK);
+        let (mut position, mut previous) = (0, [0; 20]);
+        for block in (0..SAMPLES).map(|n| last / SAMPLES * n).chain([last]) {
+            if block > position {
+                position = self.end_of_line(block)?;
+            }
+            while position < self.length.min(block + BLOCK) {
+                let (hash, next) = self.line(position)?;
+                if hash < previous {
+                    return Err(BlocklistError::Unordered);
+                }
+                (previous, position) = (hash, next);
+            }
+        }
+        Ok(())
+    }
+
+    /// The hash in the line that begins at `offset`, and where the next one begins.
+    fn line(&self, offset: u64) -> Result<(Sha1, u64), BlocklistError> {
+        let end = self.end_of_line(offset)?;
+        let length = usize::try_from(end - offset).expect("no longer than the longest");
+        let mut line = [0; LONGEST_LINE];
+        let line = &mut line[..length];
+        self.file.read_exact_at(line, offset)?;
+        Ok((parse(line).ok_or(BlocklistError::Malformed)?, end))
+    }
+
+    /// Where the line that `offset` is in ends.
+    fn end_of_line(&self, offset: u64) -> Result<u64, BlocklistError> {
+        let left = usize::try_from(self.length - offset).unwrap_or(usize::MAX);
+        let mut bytes = [0; LONGEST_LINE];
+        let bytes = &mut bytes[..LONGEST_LINE.min(left)];
+        self.file.read_exact_at(bytes, offset)?;
+        match bytes.iter().position(|byte| *byte == b'\n') {
+            Some(end) => Ok(offset + end as u64 + 1),
+            None if bytes.len() == left => Ok(self.length),
+            None => Err(BlocklistError::Malformed),
+        }
+    }
+}
+
+/// The hash in a line. The last line needs no end.
+fn parse(line: &[u8]) -> Option<Sha1> {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let (digits, rest) = line.split_at_checked(40)?;
+    let count = rest.strip_prefix(b":")?;
+    if count.is_empty() || !count.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let mut hash = [0; 20];
+    for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = 16 * hex(pair[0])? + hex(pair[1])?;
+    }
+    Some(hash)
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    let value = char::from(digit).to_digit(16)?;
+    u8::try_from(value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fmt::Write as _, fs, io::Write as _};
+
+    use proptest::prelude::*;
+    use tempfile::NamedTempFile;
+
+    use super::*;
+
+    fn file(content: &[u8]) -> NamedTempFile {
+        let mut file = NamedTempFile::new().unwrap();
+        file.write_all(content).unwrap();
+        file
+    }
+
+    fn open(content: &str) -> Result<Blocklist, BlocklistError> {
+        Blocklist::open(file(content.as_bytes()).path())
+    }
+
+    fn line(first: u8, end: &str) -> String {
+        format!("{first:02X}{}:7{end}", "0".repeat(38))
+    }
+
+    fn hash(first: u8) -> Sha1 {
+        let mut hash = [0; 20];
+        hash[0] = first;
+        hash
+    }
+
+    #[test]
+    fn only_an_ordered_list_of_hashes_is_opened() {
+        let list = |firsts: &[u8]| firsts.iter().map(|n| line(*n, "\n")).collect::<String>();
+        for good in [
+            list(&[0]),
+            list(&[1, 2, 2, 255]),
+            list(&[1, 2]).to_lowercase(),
+            list(&[1, 2]).replace('\n', "\r\n"),
+            list(&[1, 2]).trim_end().to_owned(),
+            list(&[1]).replace(":7", ":18446744073709551615"),
+        ] {
+            assert!(open(&good).is_ok(), "{good}");
+        }
+        for (bad, problem) in [
+            (String::new(), "is empty"),
+            ("\n".to_owned(), "holds a line that is not SHA-1:count"),
+            (list(&[2, 1]), "is not ordered by hash"),
+            (list(&[1, 3, 2, 4]), "is not ordered by hash"),
+            (list(&[1]) + "\n", "holds a line that is not SHA-1:count"),
+            (
+                list(&[1]).replace(":7", ""),
+                "holds a line that is not SHA-1:count",
+            ),
+            (
+                list(&[1]).replace(":7", ":"),
+                "holds a line that is not SHA-1:count",
+            ),
+            (
+                list(&[1]).replace(":7", ":x"),
+                "holds a line that is not SHA-1:count",
+            ),
+            (
+                list(&[1]).replace("00:", "0G:"),
+                "holds a line that is not SHA-1:count",
+            ),
+            (
+                list(&[1]).replace("00:", "0:"),
+                "holds a line that is not SHA-1:count",
+            ),
+            ("x".repeat(5000), "holds a line that is not SHA-1:count"),
+            (
+                format!("\u{feff}{}", list(&[1])),
+                "holds a line that is not SHA-1:count",
+            ),
+        ] {
+            assert_eq!(open(&bad).err().unwrap().to_string(), problem, "{bad}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let folder = Blocklist::open(folder.path()).err().unwrap();
+        assert_eq!(folder.to_string(), "is not a file");
+    }
+
+    #[test]
+    fn a_large_list_is_checked_at_its_end_and_in_between() {
+        let mut lines: Vec<_> = (0..60_000_u32)
+            .map(|n| format!("{n:08X}{}:1\r\n", "0".repeat(32)))
+            .collect();
+        assert!(open(&lines.concat()).is_ok());
+        lines.swap(59_998, 59_999);
+        assert!(matches!(
+            open(&lines.concat()),
+            Err(BlocklistError::Unordered)
+        ));
+        lines.swap(59_998, 59_999);
+        lines[30_000..].reverse();
+        assert!(matches!(
+            open(&lines.concat()),
+            Err(BlocklistError::Unordered)
+        ));
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_stays_and_one_that_breaks_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, other] = ["list", "other"].map(|name| folder.path().join(name));
+        let content: String = (0..200).map(|n| line(n, "\n")).collect();
+        fs::write(&path, &content).unwrap();
+        let list = Blocklist::open(&path).unwrap();
+
+        let held = folder.path().join("held");
+        fs::hard_link(&path, &held).unwrap();
+        fs::write(&other, line(250, "\n")).unwrap();
+        fs::rename(&other, &path).unwrap();
+        assert!(list.contains(&hash(7)).unwrap());
+        assert!(!list.contains(&hash(250)).unwrap());
+
+        fs::write(&held, content.replace(':', ";")).unwrap();
+        assert!(matches!(
+            list.contains(&hash(7)),
+            Err(BlocklistError::Malformed)
+        ));
+        fs::write(&held, &content[..100]).unwrap();
+        assert!(matches!(
+            list.contains(&hash(7)),
+            Err(BlocklistError::Io(_))
+        ));
+    }
+
+    fn known() -> impl Strategy<Value = BTreeSet<Sha1>> {
+        // Near each other, so that what is asked for lies between and on both sides.
+        prop::collection::btree_set((any::<u8>(), any::<u8>()), 1..200).prop_map(|firsts| {
+            let hash = |(first, second)| {
+                let mut hash = hash(first);
+                hash[1] = second & 3;
+                hash
+            };
+            firsts.into_iter().map(hash).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn bisection_finds_what_is_there_and_nothing_else(
+            known in known(),
+            counts in prop::collection::vec(1..u64::MAX, 200),
+            shifts in prop::collection::vec(0..64_u32, 200),
+            crlf in any::<bool>(),
+            last_end in any::<bool>(),
+            upper in any::<bool>(),
+        ) {
+            let end = if crlf { "\r\n" } else { "\n" };
+            let mut content = String::new();
+            for ((hash, count), shift) in known.iter().zip(counts).zip(shifts) {
+                for byte in hash {
+                    write!(content, "{byte:02x}").unwrap();
+                }
+                write!(content, ":{}{end}", count >> shift).unwrap();
+            }
+            if upper {
+                content = content.to_uppercase();
+            }
+            if !last_end {
+                content.truncate(content.len() - end.len());
+            }
+            let list = open(&content).unwrap();
+            for first in 0..=255 {
+                for second in 0..4 {
+                    let mut hash = hash(first);
+                    hash[1] = second;
+                    prop_assert_eq!(list.contains(&hash).unwrap(), known.contains(&hash));
+                }
+            }
+        }
+    }
+}
