@@ -5,7 +5,7 @@
 //! on it without a word. Keys rotate in three steps: a next key is published before it
 //! signs, a previous one after it stopped.
 //!
-//! Gateways verify tokens by themselves; [`Issuer::verify`] does the same for the calls of
+//! Gateways verify tokens by themselves; `Issuer::verify` does the same for the calls of
 //! a signed-in user. It accepts what this service issues and nothing else.
 
 use std::time::Duration;
