@@ -13,16 +13,19 @@ mod blocklist;
 mod engine;
 mod hash;
 mod hasher;
-mod kernel;
+#[cfg(test)]
+mod oracle;
+mod pace;
 mod policy;
 mod queue;
+mod self_test;
 
 use std::fmt;
 
+use bcrypt_lanes::Key;
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 use zeroize::Zeroizing;
 
-use self::kernel::Key;
 pub use self::{
     blocklist::{Blocklist, BlocklistError},
     engine::HashError,

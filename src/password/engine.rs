@@ -1,9 +1,10 @@
 //! The hashing threads and the door before them.
 //!
 //! One thread per core, never the async runtime's, at a lower priority: a flood of logins
-//! slows logins down and nothing else. The queue is bounded by time, because only time
-//! means something to a caller: who would wait too long is refused at the door, and who
-//! goes away gives up the place at once. A hash that runs cannot be stopped.
+//! slows logins down and nothing else. A thread takes its hashes a few rounds further at
+//! a time, then looks who is done, who gave up and who may join (see [`bcrypt_lanes`]).
+//! The queue is bounded by time, because only time means something to a caller: who would
+//! wait too long is refused at the door, and who goes away gives up the place or lane.
 //!
 //! A thread that panics closes the door for all and says so ([`Engine::failed`]).
 
@@ -15,22 +16,26 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bcrypt_lanes::{Digest, Lane, Lanes, Work};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    hash::Digest,
-    kernel::Work,
-    queue::{Job, Queue},
+    pace::Pace,
+    queue::{Job, Purpose, Queue, Reply},
 };
+use crate::stack;
+
+/// Between two looks at the queue: a millisecond or two, in which a look costs nothing.
+const ROUNDS: u32 = 16;
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HashError {
-    /// No thread would be free in time.
+    /// No lane would be free in time.
     #[error("no room to hash a password in time")]
     Overloaded {
-        /// When those who are waiting now will have been served.
+        /// When those who are before this one will have been served.
         retry_after: Duration,
     },
     /// A hashing thread died: see `Hasher::failed`.
@@ -40,31 +45,30 @@ pub enum HashError {
 
 pub(super) struct Engine {
     shared: Arc<Shared>,
-    max_wait: Duration,
 }
 
 impl Engine {
-    /// Starts the threads. `round` is a first guess of the time of one bcrypt round.
+    /// Starts the threads. `pace` is a first guess, `begin` how a hash takes a lane.
     pub(super) fn start(
         threads: NonZeroUsize,
         max_wait: Duration,
-        round: Duration,
-        kernel: impl Fn(&Work) -> Digest + Clone + Send + 'static,
+        pace: Pace,
+        begin: impl Fn(&mut Lane, &Work) + Clone + Send + 'static,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             door: Mutex::new(Door {
-                queue: Queue::new(threads, round),
+                queue: Queue::new(threads, max_wait, pace),
                 open: true,
             }),
             changed: Condvar::new(),
             failed: CancellationToken::new(),
         });
-        let engine = Self { shared, max_wait };
+        let engine = Self { shared };
         for n in 0..threads.get() {
-            let (shared, kernel) = (Arc::clone(&engine.shared), kernel.clone());
+            let (shared, begin) = (Arc::clone(&engine.shared), begin.clone());
             thread::Builder::new()
                 .name(format!("password-{n}"))
-                .spawn(move || shared.work(n, kernel))?;
+                .spawn(move || shared.work(n, begin))?;
         }
         Ok(engine)
     }
@@ -73,12 +77,14 @@ impl Engine {
     pub(super) fn admit(
         &self,
         work: Work,
+        purpose: Purpose,
         deadline: tokio::time::Instant,
     ) -> Result<Ticket<'_>, HashError> {
         let (reply, answer) = oneshot::channel();
-        let mut door = self.shared.door();
-        self.check(&door, deadline)?;
-        let id = door.queue.join(work, reply);
+        let mut door = self.shared.open_door()?;
+        let id = door
+            .queue
+            .admit(work, purpose, time_left(deadline), reply)?;
         drop(door);
         self.shared.changed.notify_one();
         Ok(Ticket {
@@ -88,21 +94,15 @@ impl Engine {
         })
     }
 
-    /// The refusal, if there is no place now.
-    pub(super) fn check_room(&self, deadline: tokio::time::Instant) -> Result<(), HashError> {
-        self.check(&self.shared.door(), deadline)
-    }
-
-    fn check(&self, door: &Door, deadline: tokio::time::Instant) -> Result<(), HashError> {
-        if !door.open {
-            return Err(HashError::Stopped);
-        }
-        let time_left = deadline.saturating_duration_since(tokio::time::Instant::now());
-        let wait = door.queue.expected_wait(Instant::now());
-        if wait > self.max_wait.min(time_left) {
-            return Err(HashError::Overloaded { retry_after: wait });
-        }
-        Ok(())
+    /// The refusal that such a hash would get now.
+    pub(super) fn check(
+        &self,
+        rounds: u32,
+        deadline: tokio::time::Instant,
+    ) -> Result<(), HashError> {
+        let door = self.shared.open_door()?;
+        door.queue
+            .check(rounds, Purpose::Answer, time_left(deadline))
     }
 
     /// Resolves when a thread died.
@@ -112,13 +112,13 @@ impl Engine {
 }
 
 impl Drop for Engine {
-    /// Ends the threads, each after the hash it is at.
+    /// Ends the threads, each after a few rounds.
     fn drop(&mut self) {
         self.shared.close();
     }
 }
 
-/// A place in the queue, given up when dropped.
+/// A place in the queue, then a lane: given up when dropped.
 pub(super) struct Ticket<'a> {
     shared: &'a Shared,
     id: u64,
@@ -135,6 +135,10 @@ impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         self.shared.door().queue.leave(self.id);
     }
+}
+
+fn time_left(deadline: tokio::time::Instant) -> Duration {
+    deadline.saturating_duration_since(tokio::time::Instant::now())
 }
 
 struct Shared {
@@ -155,6 +159,15 @@ impl Shared {
         self.door.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn open_door(&self) -> Result<MutexGuard<'_, Door>, HashError> {
+        let door = self.door();
+        if door.open {
+            Ok(door)
+        } else {
+            Err(HashError::Stopped)
+        }
+    }
+
     fn close(&self) {
         let mut door = self.door();
         door.open = false;
@@ -163,22 +176,26 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    fn work(&self, thread: usize, kernel: impl Fn(&Work) -> Digest) {
+    fn work(&self, thread: usize, begin: impl Fn(&mut Lane, &Work)) {
         let _alarm = Alarm(self);
         lower_priority();
-        while let Some(Job { work, reply, .. }) = self.next(thread) {
-            let digest = kernel(&work);
-            self.door().queue.finish(thread, Instant::now());
-            // The caller may have gone away.
-            reply.send(digest).ok();
+        let mut lanes = Lanes::new();
+        while let Some(jobs) = self.next(thread) {
+            if !jobs.is_empty() {
+                seat(&mut lanes, jobs, &begin);
+                stack::wipe();
+            }
+            self.go_on(thread, &mut lanes);
         }
     }
 
-    fn next(&self, thread: usize) -> Option<Job> {
+    /// What joins the lanes now; waits for it if all are free. `None` when the door closed.
+    fn next(&self, thread: usize) -> Option<Vec<Job>> {
         let mut door = self.door();
         while door.open {
-            if let Some(job) = door.queue.start(thread, Instant::now()) {
-                return Some(job);
+            let jobs = door.queue.take(thread);
+            if !door.queue.is_idle(thread) {
+                return Some(jobs);
             }
             door = self
                 .changed
@@ -186,6 +203,31 @@ impl Shared {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         None
+    }
+
+    fn go_on(&self, thread: usize, lanes: &mut Lanes<Reply>) {
+        let (count, started) = (lanes.count(), Instant::now());
+        let rounds = lanes.advance(ROUNDS);
+        let took = started.elapsed();
+        let complete = lanes.complete();
+        lanes.retain(|reply| !reply.is_closed());
+
+        let mut door = self.door();
+        door.queue.learn(count, rounds, took);
+        door.queue.report(thread, lanes.rounds_left());
+        drop(door);
+        for (reply, digest) in complete {
+            // The caller may have gone away.
+            reply.send(digest).ok();
+        }
+    }
+}
+
+/// Never inlined, so that what it leaves on the stack can be wiped.
+#[inline(never)]
+fn seat(lanes: &mut Lanes<Reply>, jobs: Vec<Job>, begin: impl Fn(&mut Lane, &Work)) {
+    for Job { work, reply, .. } in jobs {
+        lanes.join(&work, reply, &begin);
     }
 }
 
@@ -209,212 +251,4 @@ fn lower_priority() {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::{
-        Barrier,
-        mpsc::{self, Receiver, Sender},
-    };
-
-    use super::*;
-    use crate::password::kernel::Key;
-
-    const COST: u32 = 4;
-    /// So long that the time that a test takes does not matter.
-    const HASH: Duration = Duration::from_hours(16);
-
-    /// An engine whose hashes begin when it says so and end when told to. A job is known
-    /// by its salt.
-    struct Stage {
-        engine: Engine,
-        began: Receiver<u8>,
-        end: Sender<()>,
-    }
-
-    fn stage(threads: usize, max_wait: Duration) -> Stage {
-        let (say, began) = mpsc::channel();
-        let (end, told) = mpsc::channel();
-        let told = Arc::new(Mutex::new(told));
-        let kernel = move |work: &Work| {
-            say.send(work.salt[0]).unwrap();
-            told.lock().unwrap().recv().unwrap();
-            [work.salt[0]; 23]
-        };
-        let threads = NonZeroUsize::new(threads).unwrap();
-        let engine = Engine::start(threads, max_wait, HASH / (1 << COST), kernel).unwrap();
-        Stage { engine, began, end }
-    }
-
-    impl Stage {
-        fn admit(&self, name: u8) -> Result<Ticket<'_>, HashError> {
-            self.admit_until(name, Duration::from_hours(1000))
-        }
-
-        fn admit_until(&self, name: u8, time_left: Duration) -> Result<Ticket<'_>, HashError> {
-            let work = Work {
-                key: Key::new(b"x"),
-                cost: COST,
-                salt: [name; 16],
-            };
-            self.engine
-                .admit(work, tokio::time::Instant::now() + time_left)
-        }
-
-        fn expected_wait(&self) -> Duration {
-            self.engine
-                .shared
-                .door()
-                .queue
-                .expected_wait(Instant::now())
-        }
-    }
-
-    fn retry_after(refused: Result<Ticket<'_>, HashError>) -> Duration {
-        match refused.err() {
-            Some(HashError::Overloaded { retry_after }) => retry_after,
-            other => panic!("not refused: {other:?}"),
-        }
-    }
-
-    #[tokio::test]
-    async fn who_would_wait_too_long_is_refused_at_once() {
-        let stage = stage(1, HASH * 3 / 2);
-        let running = stage.admit(1).unwrap();
-        assert_eq!(stage.began.recv(), Ok(1));
-        let waiting = stage.admit(2).unwrap();
-        assert!(retry_after(stage.admit(3)) > HASH * 3 / 2);
-        stage.end.send(()).unwrap();
-        stage.end.send(()).unwrap();
-        assert_eq!(running.digest().await, Ok([1; 23]));
-        assert_eq!(waiting.digest().await, Ok([2; 23]));
-    }
-
-    #[test]
-    fn who_could_not_be_served_before_the_deadline_is_refused_at_once() {
-        let stage = stage(1, HASH * 100);
-        let _running = stage.admit(1).unwrap();
-        assert_eq!(stage.began.recv(), Ok(1));
-        assert!(retry_after(stage.admit_until(2, HASH / 2)) > HASH / 2);
-        assert!(stage.admit_until(3, HASH * 2).is_ok());
-        stage.end.send(()).unwrap();
-    }
-
-    #[test]
-    fn an_idle_engine_admits_any_deadline() {
-        let stage = stage(1, Duration::ZERO);
-        let _running = stage.admit_until(1, Duration::ZERO).unwrap();
-        assert_eq!(stage.began.recv(), Ok(1));
-        stage.end.send(()).unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_caller_that_goes_away_gives_up_its_place() {
-        let stage = stage(1, HASH * 5 / 2);
-        let running = stage.admit(1).unwrap();
-        assert_eq!(stage.began.recv(), Ok(1));
-        let gone = stage.admit(2).unwrap();
-        let stays = stage.admit(3).unwrap();
-        retry_after(stage.admit(4));
-
-        let before = stage.expected_wait();
-        drop(gone.digest());
-        assert!(stage.expected_wait() + HASH <= before);
-        let joins = stage.admit(5).unwrap();
-
-        for _ in 0..3 {
-            stage.end.send(()).unwrap();
-        }
-        for ticket in [running, stays, joins] {
-            ticket.digest().await.unwrap();
-        }
-        assert_eq!(stage.began.try_iter().collect::<Vec<_>>(), [3, 5]);
-    }
-
-    #[tokio::test]
-    async fn every_thread_hashes() {
-        let meet = Arc::new(Barrier::new(2));
-        let kernel = move |_: &Work| {
-            meet.wait();
-            [0; 23]
-        };
-        let threads = NonZeroUsize::new(2).unwrap();
-        let engine = Engine::start(threads, HASH, Duration::ZERO, kernel).unwrap();
-        let work = || Work {
-            key: Key::new(b"x"),
-            cost: COST,
-            salt: [0; 16],
-        };
-        let deadline = tokio::time::Instant::now() + HASH;
-        let one = engine.admit(work(), deadline).unwrap();
-        let other = engine.admit(work(), deadline).unwrap();
-        assert_eq!(
-            (one.digest().await, other.digest().await),
-            (Ok([0; 23]), Ok([0; 23]))
-        );
-    }
-
-    #[tokio::test]
-    async fn a_thread_that_dies_fails_every_caller_and_says_so() {
-        let (die, death) = mpsc::channel::<()>();
-        let death = Arc::new(Mutex::new(death));
-        let kernel = move |_: &Work| {
-            death
-                .lock()
-                .unwrap()
-                .recv()
-                .expect("nobody sends: this is the panic");
-            [0; 23]
-        };
-        let engine = Engine::start(NonZeroUsize::MIN, HASH, Duration::ZERO, kernel).unwrap();
-        let work = || Work {
-            key: Key::new(b"x"),
-            cost: COST,
-            salt: [0; 16],
-        };
-        let deadline = tokio::time::Instant::now() + HASH;
-        let running = engine.admit(work(), deadline).unwrap();
-        let waiting = engine.admit(work(), deadline).unwrap();
-
-        drop(die);
-        engine.failed().await;
-        assert_eq!(running.digest().await, Err(HashError::Stopped));
-        assert_eq!(waiting.digest().await, Err(HashError::Stopped));
-        assert_eq!(
-            engine.admit(work(), deadline).err(),
-            Some(HashError::Stopped)
-        );
-    }
-
-    #[test]
-    fn dropping_the_engine_ends_its_threads() {
-        let Stage {
-            engine,
-            began,
-            end: _end,
-        } = stage(2, HASH);
-        drop(engine);
-        // The threads held the other ends of the channel.
-        assert!(began.recv().is_err());
-    }
-
-    #[cfg(target_os = "linux")]
-    #[tokio::test]
-    async fn the_threads_have_a_lower_priority_than_their_starter() {
-        let nice = || rustix::process::getpriority_process(None).unwrap();
-        let (tell, told) = mpsc::channel();
-        let kernel = move |_: &Work| {
-            tell.send(nice()).unwrap();
-            [0; 23]
-        };
-        let engine = Engine::start(NonZeroUsize::MIN, HASH, Duration::ZERO, kernel).unwrap();
-        let work = Work {
-            key: Key::new(b"x"),
-            cost: COST,
-            salt: [0; 16],
-        };
-        let ticket = engine
-            .admit(work, tokio::time::Instant::now() + HASH)
-            .unwrap();
-        ticket.digest().await.unwrap();
-        assert_eq!(told.recv(), Ok((nice() + 10).min(19)));
-    }
-}
+mod tests;

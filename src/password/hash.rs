@@ -11,6 +11,7 @@ use base64::{
     engine::general_purpose::{GeneralPurpose, NO_PAD},
 };
 use bcrypt::HashParts;
+use bcrypt_lanes::{Digest, Salt};
 
 /// The costs that the format and the algorithm know.
 pub(super) const COSTS: RangeInclusive<u32> = 4..=31;
@@ -19,11 +20,6 @@ pub(super) const COSTS: RangeInclusive<u32> = 4..=31;
 const BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::BCRYPT, NO_PAD);
 
 const DIGEST_AT: usize = "$2b$12$".len() + 22;
-
-pub(super) type Salt = [u8; 16];
-
-/// bcrypt computes 24 bytes, and the format has always left out the last.
-pub(super) type Digest = [u8; 23];
 
 /// A well-formed bcrypt hash.
 pub struct PasswordHash {

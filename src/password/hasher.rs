@@ -2,14 +2,13 @@
 
 use std::{fmt, io, num::NonZeroUsize, time::Duration};
 
+use bcrypt_lanes::{Digest, Key, Lane, Work};
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 
 use super::{
-    HashError, NewPassword, Password, PasswordHash,
-    engine::Engine,
-    hash::{COSTS, Digest},
-    kernel::{self, Key, Work},
+    HashError, NewPassword, Password, PasswordHash, engine::Engine, hash::COSTS, queue::Purpose,
+    self_test::self_test,
 };
 
 /// What a [`Hasher`] is started with.
@@ -19,16 +18,16 @@ pub struct HasherSettings {
     pub cost: u32,
     /// One per core.
     pub threads: NonZeroUsize,
-    /// Who would wait longer for a thread is refused.
+    /// Who would wait longer for a lane is refused.
     pub max_wait: Duration,
 }
 
 /// Computes bcrypt on threads of its own, which end when it is dropped.
 ///
-/// Every call names its caller's `deadline`: if the expected wait for a thread goes beyond
-/// it, or beyond the configured bound, the answer is [`HashError::Overloaded`] at once. A
-/// call that was admitted does not watch the deadline itself: dropping the future gives
-/// the place in the queue to the next.
+/// Every call names its caller's `deadline`: if the expected wait for a lane goes beyond
+/// the configured bound, or if after a wait the hash would not be done in time, the answer
+/// is [`HashError::Overloaded`] at once. A call that was admitted does not watch the
+/// deadline itself: dropping the future gives its place, or its lane, to the next.
 pub struct Hasher {
     engine: Engine,
     cost: u32,
@@ -40,7 +39,7 @@ impl Hasher {
     /// Proves the kernel on known answers, then starts the threads. Takes milliseconds at
     /// any cost.
     pub fn start(settings: HasherSettings) -> Result<Self, StartError> {
-        Self::with_kernel(settings, kernel::digest)
+        Self::with_kernel(settings, Lane::begin)
     }
 
     fn with_kernel(
@@ -49,13 +48,13 @@ impl Hasher {
             threads,
             max_wait,
         }: HasherSettings,
-        kernel: impl Fn(&Work) -> Digest + Clone + Send + 'static,
+        begin: impl Fn(&mut Lane, &Work) + Clone + Send + 'static,
     ) -> Result<Self, StartError> {
         if !COSTS.contains(&cost) {
             return Err(StartError::Cost(cost));
         }
-        let round = kernel::self_test(&kernel).ok_or(StartError::WrongAnswer)?;
-        let engine = Engine::start(threads, max_wait, round, kernel)?;
+        let pace = self_test(&begin).ok_or(StartError::WrongAnswer)?;
+        let engine = Engine::start(threads, max_wait, pace, begin)?;
         let decoy = PasswordHash::new(cost, random(), random());
         Ok(Self {
             engine,
@@ -70,16 +69,19 @@ impl Hasher {
         password: &NewPassword,
         deadline: Instant,
     ) -> Result<PasswordHash, HashError> {
-        self.hash_key(password.key(), deadline).await
+        self.hash_key(password.key(), Purpose::Answer, deadline)
+            .await
     }
 
-    /// Hashes a password again that was just verified, for [`Hasher::needs_upgrade`].
+    /// Hashes a password again that was just verified, for [`Hasher::needs_upgrade`]. That
+    /// can wait for another day: it is refused unless half of the lanes are free.
     pub async fn rehash(
         &self,
         password: Verified<'_>,
         deadline: Instant,
     ) -> Result<PasswordHash, HashError> {
-        self.hash_key(password.key(), deadline).await
+        self.hash_key(password.key(), Purpose::Upgrade, deadline)
+            .await
     }
 
     /// Whether the password is the one that was hashed: `None` if not, and `None` without a
@@ -98,16 +100,12 @@ impl Hasher {
         let possible = hash.is_some() && key.is_some();
         let hash = hash.unwrap_or(&self.decoy);
         let key = key.unwrap_or_else(|| Key::new(b""));
-        let digest = self
-            .digest(
-                Work {
-                    key,
-                    cost: hash.cost(),
-                    salt: hash.salt(),
-                },
-                deadline,
-            )
-            .await?;
+        let work = Work {
+            key,
+            cost: hash.cost(),
+            salt: hash.salt(),
+        };
+        let digest = self.digest(work, Purpose::Answer, deadline).await?;
         let same = bool::from(digest.ct_eq(hash.digest()));
         Ok((same && possible).then_some(Verified(password)))
     }
@@ -120,7 +118,7 @@ impl Hasher {
 
     /// The refusal that a hash would get now: saves what has to be done before one.
     pub fn check_room(&self, deadline: Instant) -> Result<(), HashError> {
-        self.engine.check_room(deadline)
+        self.engine.check(1 << self.cost, deadline)
     }
 
     /// Resolves when a hashing thread died. From then on every call is
@@ -129,14 +127,25 @@ impl Hasher {
         self.engine.failed().await;
     }
 
-    async fn hash_key(&self, key: Key, deadline: Instant) -> Result<PasswordHash, HashError> {
+    async fn hash_key(
+        &self,
+        key: Key,
+        purpose: Purpose,
+        deadline: Instant,
+    ) -> Result<PasswordHash, HashError> {
         let (cost, salt) = (self.cost, random());
-        let digest = self.digest(Work { key, cost, salt }, deadline).await?;
+        let work = Work { key, cost, salt };
+        let digest = self.digest(work, purpose, deadline).await?;
         Ok(PasswordHash::new(cost, salt, digest))
     }
 
-    async fn digest(&self, work: Work, deadline: Instant) -> Result<Digest, HashError> {
-        self.engine.admit(work, deadline)?.digest().await
+    async fn digest(
+        &self,
+        work: Work,
+        purpose: Purpose,
+        deadline: Instant,
+    ) -> Result<Digest, HashError> {
+        self.engine.admit(work, purpose, deadline)?.digest().await
     }
 }
 
@@ -196,11 +205,11 @@ mod tests {
     fn counting() -> (Hasher, Arc<Mutex<Vec<u32>>>) {
         let costs = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&costs);
-        let kernel = move |work: &Work| {
+        let begin = move |lane: &mut Lane, work: &Work| {
             log.lock().unwrap().push(work.cost);
-            kernel::digest(work)
+            lane.begin(work);
         };
-        let hasher = Hasher::with_kernel(SETTINGS, kernel).unwrap();
+        let hasher = Hasher::with_kernel(SETTINGS, begin).unwrap();
         costs.lock().unwrap().clear();
         (hasher, costs)
     }
@@ -327,7 +336,8 @@ mod tests {
 
     #[test]
     fn a_wrong_kernel_or_an_unknown_cost_does_not_start() {
-        let wrong = Hasher::with_kernel(SETTINGS, |_| [0; 23]).err().unwrap();
+        let does_nothing = |_: &mut Lane, _: &Work| ();
+        let wrong = Hasher::with_kernel(SETTINGS, does_nothing).err().unwrap();
         insta::assert_snapshot!(wrong, @"bcrypt computed a wrong answer to a published test vector");
         for cost in [3, 32] {
             let unknown = Hasher::start(HasherSettings { cost, ..SETTINGS });

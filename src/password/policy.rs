@@ -8,12 +8,13 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use bcrypt_lanes::Key;
 use sha1::{Digest as _, Sha1};
 use subtle::ConstantTimeEq as _;
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 use zxcvbn::zxcvbn;
 
-use super::{Blocklist, BlocklistError, MAX_BYTES, Password, kernel::Key};
+use super::{Blocklist, BlocklistError, MAX_BYTES, Password};
 use crate::stack;
 
 const MIN_CHARS: usize = 8;

@@ -1,86 +1,122 @@
-//! Who waits for a hashing thread, and for how long.
+//! Who has a lane, who waits for one, and whether one more would be served in time.
 //!
-//! First come, first served. The expected wait is what the threads would take to work the
-//! queue off, each job weighing its `2^cost` rounds; the time of a round is learnt from
-//! every hash, so the estimate follows the machine when it slows down under load.
+//! First come, first served, and each thread takes its share: its lanes do not fill up
+//! while another has fewer in use. The expected wait is the rounds that are before one,
+//! which the threads tell as they go, at the pace that a thread goes with full lanes.
 //! The queue knows no clock and no lock: both are its owner's.
 
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
+    iter::repeat_n,
     num::NonZeroUsize,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use bcrypt_lanes::{Digest, LANES, Work};
 use tokio::sync::oneshot;
 
-use super::{hash::Digest, kernel::Work};
+use super::{HashError, pace::Pace};
+
+pub(super) type Reply = oneshot::Sender<Digest>;
 
 pub(super) struct Job {
     id: u64,
     pub(super) work: Work,
-    pub(super) reply: oneshot::Sender<Digest>,
+    pub(super) reply: Reply,
 }
 
-struct Running {
-    cost: u32,
-    started: Instant,
+/// What a hash is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Somebody waits for it.
+    Answer,
+    /// Another time will do as well, so it stands in nobody's way: half of the lanes stay
+    /// free of upgrades, and there are none at all while the other half is busy.
+    Upgrade,
 }
 
 pub(super) struct Queue {
     waiting: VecDeque<Job>,
-    /// What each thread is at.
-    running: Vec<Option<Running>>,
-    round: Duration,
+    /// For each thread, the rounds that each of its lanes has to go.
+    running: Vec<Vec<u32>>,
+    max_wait: Duration,
+    pace: Pace,
     next_id: u64,
 }
 
 impl Queue {
-    /// An empty queue before `threads` idle threads that take about `round` for a round.
-    pub(super) fn new(threads: NonZeroUsize, round: Duration) -> Self {
-        let running = (0..threads.get()).map(|_| None).collect();
+    /// An empty queue before `threads` idle threads.
+    pub(super) fn new(threads: NonZeroUsize, max_wait: Duration, pace: Pace) -> Self {
         Self {
             waiting: VecDeque::new(),
-            running,
-            round,
+            running: vec![Vec::with_capacity(LANES); threads.get()],
+            max_wait,
+            pace,
             next_id: 0,
         }
     }
 
-    /// How long a job that joins now will wait for a thread.
-    pub(super) fn expected_wait(&self, now: Instant) -> Duration {
-        let mut free_in: BinaryHeap<_> = self
-            .running
-            .iter()
-            .map(|r| Reverse(self.rest(r.as_ref(), now)))
-            .collect();
-        for job in &self.waiting {
-            let mut earliest = free_in.peek_mut().expect("there is a thread");
-            earliest.0 += self.expected(job.work.cost);
-        }
-        free_in.peek().expect("there is a thread").0
-    }
-
-    fn rest(&self, running: Option<&Running>, now: Instant) -> Duration {
-        running.map_or(Duration::ZERO, |r| {
-            self.expected(r.cost)
-                .saturating_sub(now.saturating_duration_since(r.started))
-        })
-    }
-
-    fn expected(&self, cost: u32) -> Duration {
-        self.round.saturating_mul(1 << cost)
-    }
-
-    /// Joins the end. The id is for [`Queue::leave`].
-    pub(super) fn join(&mut self, work: Work, reply: oneshot::Sender<Digest>) -> u64 {
+    /// Joins the end, if the answer will come in time. The id is for [`Queue::leave`].
+    pub(super) fn admit(
+        &mut self,
+        work: Work,
+        purpose: Purpose,
+        time_left: Duration,
+        reply: Reply,
+    ) -> Result<u64, HashError> {
+        self.check(work.rounds(), purpose, time_left)?;
         let id = self.next_id;
         self.next_id += 1;
         self.waiting.push_back(Job { id, work, reply });
-        id
+        Ok(id)
     }
 
-    /// Gives up a place. Nothing happens if a thread has taken the job already.
+    /// The refusal, if a hash of so many rounds would come too late.
+    pub(super) fn check(
+        &self,
+        rounds: u32,
+        purpose: Purpose,
+        time_left: Duration,
+    ) -> Result<(), HashError> {
+        let wait = self.expected_wait();
+        let retry_after = wait + self.pace.of(rounds.into(), self.lanes_of_next());
+        let late = wait > self.max_wait || (!wait.is_zero() && retry_after > time_left);
+        if late || (purpose == Purpose::Upgrade && self.is_half_full()) {
+            return Err(HashError::Overloaded { retry_after });
+        }
+        Ok(())
+    }
+
+    /// How long a job that joins now will wait for a lane.
+    fn expected_wait(&self) -> Duration {
+        let lanes = self.running.iter().flat_map(|lanes| {
+            let busy = lanes.iter().map(|&rounds| u64::from(rounds));
+            busy.chain(repeat_n(0, LANES - lanes.len()))
+        });
+        let mut free_in: BinaryHeap<_> = lanes.map(Reverse).collect();
+        for job in &self.waiting {
+            let mut earliest = free_in.peek_mut().expect("there is a lane");
+            earliest.0 += u64::from(job.work.rounds());
+        }
+        let Reverse(rounds) = free_in.peek().expect("there is a lane");
+        self.pace.of(*rounds, LANES)
+    }
+
+    /// How many lanes will go on together where the next job goes.
+    fn lanes_of_next(&self) -> usize {
+        LANES.min(self.in_flight() / self.running.len() + 1)
+    }
+
+    fn is_half_full(&self) -> bool {
+        2 * self.in_flight() >= LANES * self.running.len()
+    }
+
+    fn in_flight(&self) -> usize {
+        self.running.iter().map(Vec::len).sum::<usize>() + self.waiting.len()
+    }
+
+    /// Gives up a place. Nothing happens if the job has a lane already.
     pub(super) fn leave(&mut self, id: u64) {
         self.waiting.retain(|job| job.id != id);
     }
@@ -90,113 +126,31 @@ impl Queue {
         self.waiting.clear();
     }
 
-    /// Hands the first job to a thread.
-    pub(super) fn start(&mut self, thread: usize, now: Instant) -> Option<Job> {
-        let job = self.waiting.pop_front()?;
-        self.running[thread] = Some(Running {
-            cost: job.work.cost,
-            started: now,
-        });
-        Some(job)
+    /// Hands a thread the first jobs, as many as are its share.
+    pub(super) fn take(&mut self, thread: usize) -> Vec<Job> {
+        let share = LANES.min(self.in_flight().div_ceil(self.running.len()));
+        let lanes = &mut self.running[thread];
+        let count = share.saturating_sub(lanes.len()).min(self.waiting.len());
+        let jobs: Vec<_> = self.waiting.drain(..count).collect();
+        lanes.extend(jobs.iter().map(|job| job.work.rounds()));
+        jobs
     }
 
-    /// The thread is idle again. Learns from the time it took: an eighth of each new
-    /// sample, so that one preempted hash does not close the door.
-    pub(super) fn finish(&mut self, thread: usize, now: Instant) {
-        if let Some(Running { cost, started }) = self.running[thread].take() {
-            let sample = now.saturating_duration_since(started) / (1 << cost);
-            self.round = (self.round * 7 + sample) / 8;
-        }
+    /// Notes what each lane of a thread has to go now.
+    pub(super) fn report(&mut self, thread: usize, rounds_left: impl Iterator<Item = u32>) {
+        self.running[thread].clear();
+        self.running[thread].extend(rounds_left);
+    }
+
+    /// Notes that some rounds of so many lanes took so long.
+    pub(super) fn learn(&mut self, lanes: usize, rounds: u32, took: Duration) {
+        self.pace.learn(lanes, rounds, took);
+    }
+
+    pub(super) fn is_idle(&self, thread: usize) -> bool {
+        self.running[thread].is_empty()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::password::kernel::Key;
-
-    const ROUND: Duration = Duration::from_millis(1);
-
-    fn queue(threads: usize) -> Queue {
-        Queue::new(NonZeroUsize::new(threads).unwrap(), ROUND)
-    }
-
-    fn join(queue: &mut Queue, cost: u32) -> u64 {
-        let work = Work {
-            key: Key::new(b"x"),
-            cost,
-            salt: [0; 16],
-        };
-        queue.join(work, oneshot::channel().0)
-    }
-
-    #[test]
-    fn nobody_waits_while_a_thread_is_idle() {
-        let (mut queue, now) = (queue(2), Instant::now());
-        assert_eq!(queue.expected_wait(now), Duration::ZERO);
-        join(&mut queue, 16);
-        assert_eq!(queue.expected_wait(now), Duration::ZERO);
-        queue.start(0, now);
-        assert_eq!(queue.expected_wait(now), Duration::ZERO);
-    }
-
-    #[test]
-    fn the_wait_is_the_rest_of_what_runs_and_all_that_is_queued() {
-        let (mut queue, now) = (queue(1), Instant::now());
-        join(&mut queue, 4);
-        queue.start(0, now);
-        join(&mut queue, 5);
-        join(&mut queue, 6);
-        let later = now + 10 * ROUND;
-        assert_eq!(queue.expected_wait(later), (16 - 10 + 32 + 64) * ROUND);
-    }
-
-    #[test]
-    fn a_hash_that_takes_longer_than_expected_counts_as_nearly_done() {
-        let (mut queue, now) = (queue(1), Instant::now());
-        join(&mut queue, 4);
-        queue.start(0, now);
-        assert_eq!(queue.expected_wait(now + 100 * ROUND), Duration::ZERO);
-    }
-
-    #[test]
-    fn jobs_are_spread_over_the_threads() {
-        let (mut queue, now) = (queue(2), Instant::now());
-        for _ in 0..4 {
-            join(&mut queue, 4);
-        }
-        assert_eq!(queue.expected_wait(now), 32 * ROUND);
-    }
-
-    #[test]
-    fn who_leaves_is_not_waited_for() {
-        let (mut queue, now) = (queue(1), Instant::now());
-        let first = join(&mut queue, 4);
-        let second = join(&mut queue, 5);
-        queue.leave(first);
-        assert_eq!(queue.expected_wait(now), 32 * ROUND);
-        assert_eq!(queue.start(0, now).map(|job| job.id), Some(second));
-    }
-
-    #[test]
-    fn first_come_is_first_served() {
-        let (mut queue, now) = (queue(1), Instant::now());
-        let ids: Vec<_> = (0..3).map(|_| join(&mut queue, 4)).collect();
-        let served: Vec<_> = std::iter::from_fn(|| queue.start(0, now))
-            .map(|job| job.id)
-            .collect();
-        assert_eq!(served, ids);
-    }
-
-    #[test]
-    fn the_estimate_follows_the_machine() {
-        let (mut queue, now) = (queue(1), Instant::now());
-        for _ in 0..100 {
-            join(&mut queue, 4);
-            queue.start(0, now);
-            queue.finish(0, now + 16 * 3 * ROUND);
-        }
-        let error = queue.round.abs_diff(3 * ROUND);
-        assert!(error < ROUND / 100, "{error:?}");
-    }
-}
+mod tests;

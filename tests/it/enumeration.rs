@@ -229,10 +229,10 @@ both! {
         let service = Service::start(database, &options).await;
         accounts(&service, 200).await;
         let stop = CancellationToken::new();
-        let crowd = crowd(&service, 4, &stop);
+        let crowd = crowd(&service, 8, &stop);
         let connection = RawConnection::open(service.addr).await;
         for kind in [Kind::KnownWrong, Kind::UnknownWrong, Kind::MalformedEmail] {
-            // The crowd keeps the one thread busy, yet a login may find it free.
+            // The crowd keeps the thread's lanes busy, yet a login may find one free.
             let refused = async {
                 for n in 0.. {
                     let answer = login(&connection, kind, n).await;

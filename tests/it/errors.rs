@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use auth_service::proto;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 use tonic::{Code, Request, Status};
 
 use crate::harness::{
@@ -163,14 +166,17 @@ both! {
         ];
         let (service, refresh_token) = slow_service(database, &options).await;
         let mut client = service.client();
-        // An unknown user pays for a hash like anybody else: one of these logins keeps the
-        // only thread busy for seconds.
-        let mut unknown = client.clone();
-        let unknown = tokio::spawn(async move {
-            while unknown.login(login("nobody@example.com")).await.is_err_and(is_overloaded) {
-                sleep(Duration::from_millis(5)).await;
-            }
-        });
+        // An unknown user pays for a hash like anybody else: these logins keep all lanes of
+        // the only thread busy for seconds.
+        let mut crowd = JoinSet::new();
+        for _ in 0..8 {
+            let mut unknown = client.clone();
+            crowd.spawn(async move {
+                while unknown.login(login("nobody@example.com")).await.is_err_and(is_overloaded) {
+                    sleep(Duration::from_millis(5)).await;
+                }
+            });
+        }
         let until_refused = async {
             loop {
                 match client.login(login("ana@example.com")).await {
@@ -193,7 +199,7 @@ both! {
         ];
         client.refresh(refresh(&refresh_token)).await.expect("no hash is needed");
         client.logout(logout(&refresh_token)).await.expect("no hash is needed");
-        unknown.abort();
+        crowd.shutdown().await;
 
         for status in answers {
             insta::allow_duplicates! {

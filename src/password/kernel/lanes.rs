@@ -1,0 +1,100 @@
+//! The lanes of one thread: hashes that join, go on together, and leave.
+
+use zeroize::Zeroize as _;
+
+use crate::{Digest, Lane, Work, advance};
+
+/// Lanes of a thread. More bring little: a core has no load to spare then, and six lanes
+/// are what the smallest first-level caches hold (32 KiB).
+pub const LANES: usize = 6;
+
+/// Up to [`LANES`] hashes, each with a tag that says whose it is.
+pub struct Lanes<T> {
+    /// The first `live.len()` are in use, the others wiped.
+    lanes: Box<[Lane; LANES]>,
+    live: Vec<Live<T>>,
+}
+
+struct Live<T> {
+    rounds_left: u32,
+    tag: T,
+}
+
+impl<T> Lanes<T> {
+    /// All lanes free.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            lanes: Box::new([Lane::IDLE; LANES]),
+            live: Vec::with_capacity(LANES),
+        }
+    }
+
+    /// How many are in use.
+    pub const fn count(&self) -> usize {
+        self.live.len()
+    }
+
+    /// The rounds that each lane has to go.
+    pub fn rounds_left(&self) -> impl Iterator<Item = u32> {
+        self.live.iter().map(|live| live.rounds_left)
+    }
+
+    /// Takes a free lane; there must be one.
+    pub fn join(&mut self, work: &Work, tag: T, begin: impl Fn(&mut Lane, &Work)) {
+        begin(&mut self.lanes[self.live.len()], work);
+        let rounds_left = work.rounds();
+        self.live.push(Live { rounds_left, tag });
+    }
+
+    /// Goes on with all lanes, for at most so many rounds that none goes too far. Tells how many.
+    pub fn advance(&mut self, most: u32) -> u32 {
+        let rounds = self.rounds_left().fold(most, u32::min);
+        advance_first(self.live.len(), &mut *self.lanes, rounds);
+        for live in &mut self.live {
+            live.rounds_left -= rounds;
+        }
+        rounds
+    }
+
+    /// Takes out what is complete.
+    pub fn complete(&mut self) -> Vec<(T, Digest)> {
+        let mut complete = Vec::new();
+        while let Some(n) = self.live.iter().position(|live| live.rounds_left == 0) {
+            let digest = self.lanes[n].finish();
+            complete.push((self.remove(n), digest));
+        }
+        complete
+    }
+
+    /// Gives up what nobody wants any more.
+    pub fn retain(&mut self, wanted: impl Fn(&T) -> bool) {
+        while let Some(n) = self.live.iter().position(|live| !wanted(&live.tag)) {
+            self.remove(n);
+        }
+    }
+
+    fn remove(&mut self, n: usize) -> T {
+        let tag = self.live.swap_remove(n).tag;
+        self.lanes.swap(n, self.live.len());
+        self.lanes[self.live.len()].zeroize();
+        tag
+    }
+}
+
+/// Not generic, so that it is compiled with this package, which the dev profile optimises.
+fn advance_first(count: usize, lanes: &mut [Lane; LANES], rounds: u32) {
+    match count {
+        0 => {}
+        1 => advance_chunk::<1>(lanes, rounds),
+        2 => advance_chunk::<2>(lanes, rounds),
+        3 => advance_chunk::<3>(lanes, rounds),
+        4 => advance_chunk::<4>(lanes, rounds),
+        5 => advance_chunk::<5>(lanes, rounds),
+        _ => advance(lanes, rounds),
+    }
+}
+
+fn advance_chunk<const N: usize>(lanes: &mut [Lane], rounds: u32) {
+    advance::<N>(lanes.first_chunk_mut().expect("N is below LANES"), rounds);
+}
