@@ -15,11 +15,12 @@ use zeroize::Zeroize as _;
 /// Deeper than the calls go.
 const DEPTH: usize = 128 * 1024;
 
-/// Overwrites the stack below its caller.
+/// Overwrites the stack below its caller, in words: by the byte it takes seven times as long,
+/// and was a third of all that Refresh costs.
 #[inline(never)]
 #[expect(clippy::large_stack_arrays, reason = "the stack is what it is about")]
 pub fn wipe() {
-    let mut stack = [0_u8; DEPTH];
+    let mut stack = [0_u64; DEPTH / 8];
     stack.zeroize();
 }
 
