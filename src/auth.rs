@@ -276,17 +276,17 @@ impl Auth {
     async fn rotate(&self, token: &RefreshToken, now: Timestamp) -> Result<Rotation, Error> {
         let successor = token.generate_successor()?;
         let exchange = Exchange {
-            handle_hash: &token.handle_hash(),
-            token_hash: &token.secret_hash(),
-            new_token_hash: &successor.secret_hash(),
-            sealed_successor: &token.seal(&successor),
+            handle_hash: token.handle_hash(),
+            token_hash: token.secret_hash(),
+            new_token_hash: successor.secret_hash(),
+            sealed_successor: token.seal(&successor),
             now,
             expires_at: now + self.lifetimes.refresh_token,
         };
         if let Some(session) = self.db.exchange_token(&exchange).await? {
             return Ok(Rotation::Rotated(session, successor));
         }
-        let found = self.db.find_session(exchange.handle_hash).await?;
+        let found = self.db.find_session(&exchange.handle_hash).await?;
         let Some(session) = found.filter(|session| session.is_live(now)) else {
             return Ok(Rotation::Unknown);
         };

@@ -34,13 +34,15 @@ use diesel_async::{
     sync_connection_wrapper::SyncConnectionWrapper,
 };
 
-use self::schema::outbox_lease;
+use self::{schema::outbox_lease, sessions::group::Groups};
 use crate::config::{DatabaseConfig, DatabaseUrl};
 
 /// The database. Clones share one pool.
 #[derive(Clone)]
 pub struct Db {
     pools: Pools,
+    /// Refreshes that go together, on Postgres.
+    groups: Option<Groups>,
     /// The longest a unit of work may take, waiting for a connection included.
     timeout: Duration,
 }
@@ -56,6 +58,10 @@ enum Pools {
 macro_rules! with_conn {
     ($db:expr, $conn:ident => $body:expr) => {{
         let deadline = tokio::time::Instant::now() + $db.timeout;
+        with_conn!($db, deadline, $conn => $body)
+    }};
+    ($db:expr, $deadline:expr, $conn:ident => $body:expr) => {{
+        let deadline = $deadline;
         match &$db.pools {
             $crate::db::Pools::Postgres(pool) => with_conn!(@ pool, deadline, $conn => $body),
             $crate::db::Pools::Sqlite(pool) => with_conn!(@ pool, deadline, $conn => $body),
@@ -111,13 +117,26 @@ impl Db {
     /// unit of work.
     #[must_use]
     pub fn new(config: &DatabaseConfig, timeout: Duration) -> Self {
-        let pools = match &config.url {
+        let (pools, groups) = match &config.url {
             DatabaseUrl::Postgres(postgres) => {
-                Pools::Postgres(connect::postgres(postgres, config.max_connections, timeout))
+                let pool = connect::postgres(postgres, config.max_connections, timeout);
+                let groups = Groups::new(pool.clone(), timeout);
+                (Pools::Postgres(pool), Some(groups))
             }
-            DatabaseUrl::Sqlite(path) => Pools::Sqlite(connect::sqlite(path, timeout)),
+            DatabaseUrl::Sqlite(path) => (Pools::Sqlite(connect::sqlite(path, timeout)), None),
         };
-        Self { pools, timeout }
+        Self {
+            pools,
+            groups,
+            timeout,
+        }
+    }
+
+    /// The same database with every refresh on its own: what grouping is measured against.
+    #[must_use]
+    pub fn ungrouped(self) -> Self {
+        let groups = None;
+        Self { groups, ..self }
     }
 
     /// Asks the database for a sign of life: that it writes. One that only reads, such as a

@@ -1,12 +1,15 @@
 //! Sessions: one row each, for their whole life.
 
+pub(super) mod group;
+
 use diesel::{
     prelude::*,
     sql_types::{BigInt, Binary, Nullable, Text},
 };
 use diesel_async::RunQueryDsl;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
+use self::group::Entry;
 use super::{
     Db, Error, Pools,
     schema::{sessions, users},
@@ -60,15 +63,16 @@ impl NewSession<'_> {
 }
 
 /// One exchange of a refresh token.
-pub struct Exchange<'a> {
+#[derive(Clone)]
+pub struct Exchange {
     /// SHA-256 of the presented token's handle.
-    pub handle_hash: &'a [u8],
+    pub handle_hash: [u8; 32],
     /// SHA-256 of the presented token's secret.
-    pub token_hash: &'a [u8],
+    pub token_hash: [u8; 32],
     /// SHA-256 of the next secret.
-    pub new_token_hash: &'a [u8],
+    pub new_token_hash: [u8; 32],
     /// The next secret, sealed with the presented one.
-    pub sealed_successor: &'a [u8],
+    pub sealed_successor: [u8; 32],
     /// When.
     pub now: Timestamp,
     /// The new sliding end.
@@ -177,10 +181,28 @@ impl Db {
         Ok(started? > 0)
     }
 
-    /// Exchanges the token, if it is the current one of a live session: one statement,
-    /// compare-and-set, so that of many concurrent exchanges exactly one succeeds.
-    pub async fn exchange_token(&self, exchange: &Exchange<'_>) -> Result<Option<Session>, Error> {
-        with_conn!(self, conn => {
+    /// Exchanges the token, if it is the current one of a live session: compare-and-set, so
+    /// that of many concurrent exchanges exactly one succeeds.
+    pub async fn exchange_token(&self, exchange: &Exchange) -> Result<Option<Session>, Error> {
+        let deadline = Instant::now() + self.timeout;
+        let alone = self.exchange_alone(exchange, deadline);
+        match self.groups.as_ref().map(|groups| groups.enter(exchange)) {
+            None => alone.await,
+            Some(Entry::Turn(turn)) => turn.hold(alone).await,
+            Some(Entry::Together(answer)) => match timeout_at(deadline, answer).await {
+                Ok(Ok(session)) => Ok(Some(session)),
+                Ok(Err(_)) => alone.await,
+                Err(_) => Err(Error::Timeout),
+            },
+        }
+    }
+
+    async fn exchange_alone(
+        &self,
+        exchange: &Exchange,
+        deadline: Instant,
+    ) -> Result<Option<Session>, Error> {
+        with_conn!(self, deadline, conn => {
             diesel::update(sessions::table)
                 .filter(sessions::handle_hash.eq(exchange.handle_hash))
                 .filter(sessions::token_hash.eq(exchange.token_hash))

@@ -29,6 +29,7 @@ mod outbox_backlog;
 mod outbox_model;
 mod plaintext;
 mod refresh;
+mod refresh_groups;
 mod register;
 mod server;
 mod session_model;
