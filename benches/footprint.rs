@@ -1,0 +1,96 @@
+//! How soon it serves, and how much room it takes.
+
+use std::{
+    fs,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use tokio::{process::Command, time::sleep};
+use tonic::transport::Channel;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use crate::{
+    Result,
+    stats::median,
+    table::{self, Table},
+    world::free_port,
+};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_auth-service");
+
+/// All rows about the process.
+pub async fn measure(table: &mut Table) -> Result<()> {
+    let mut starts = Vec::new();
+    let mut memory = 0;
+    for _ in 0..5 {
+        let (start, resident) = start().await?;
+        starts.push(start);
+        memory = memory.max(resident);
+    }
+    let size = fs::metadata(BINARY)?.len();
+    table.row(
+        "idle resident memory, embedded SQLite",
+        &megabytes(memory),
+        "",
+        "",
+        "<= 20 MB",
+    );
+    let name = "exec to SERVING, embedded SQLite from nothing";
+    table.row(name, &table::time(median(&starts)), "", "", "<= 200 ms");
+    table.row(
+        "stripped release binary",
+        &megabytes(size),
+        "",
+        "",
+        "<= 20 MB",
+    );
+    Ok(())
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
+}
+
+/// How long from exec to SERVING on the embedded default, and what is resident a while later.
+async fn start() -> Result<(Duration, u64)> {
+    let folder = tempfile::tempdir()?;
+    let addr = format!("127.0.0.1:{}", free_port()?);
+    let begun = Instant::now();
+    let service = Command::new(BINARY)
+        .current_dir(folder.path())
+        .env_clear()
+        .env("GRPC_ADDR", &addr)
+        .env("ADMIN_ADDR", "127.0.0.1:0")
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    while !is_serving(&addr).await {
+        sleep(Duration::from_millis(1)).await;
+    }
+    let took = begun.elapsed();
+    sleep(Duration::from_secs(2)).await;
+    let status = fs::read_to_string(format!("/proc/{}/status", service.id().ok_or("it runs")?))?;
+    let (_, resident) = status.split_once("VmRSS:").ok_or("VmRSS")?;
+    let kib: u64 = resident
+        .split_whitespace()
+        .next()
+        .ok_or("a number")?
+        .parse()?;
+    Ok((took, kib * 1024))
+}
+
+async fn is_serving(addr: &str) -> bool {
+    let Ok(endpoint) = Channel::from_shared(format!("http://{addr}")) else {
+        return false;
+    };
+    let Ok(channel) = endpoint.connect().await else {
+        return false;
+    };
+    let answer = HealthClient::new(channel)
+        .check(HealthCheckRequest::default())
+        .await;
+    answer.is_ok_and(|answer| answer.into_inner().status() == ServingStatus::Serving)
+}

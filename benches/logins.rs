@@ -1,0 +1,275 @@
+//! Logins through gRPC: as fast as the engine, and answerable under any load.
+
+use std::time::{Duration, Instant};
+
+use auth_service::{
+    db::Db,
+    proto::{self, auth_service_client::AuthServiceClient},
+};
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, sleep},
+};
+use tonic::{Code, Request, transport::Channel};
+
+use crate::{
+    Result,
+    load::{Client, steady_rate},
+    passwords::{CALLERS, Engine, PASSWORD},
+    refresh::{self, Refresher},
+    stats::{median, percentile, rate},
+    table::{self, Table},
+    world::{Database, Service, new_user},
+};
+
+const ROUNDS: usize = 3;
+const WARM_UP: Duration = Duration::from_secs(2);
+const WINDOW: Duration = Duration::from_secs(6);
+/// How much more than it can do the service is asked for.
+const OVERLOAD: f64 = 4.0;
+
+/// All rows about logins.
+pub async fn measure(table: &mut Table) -> Result<()> {
+    let (database, db) = Database::migrated().await?;
+    let engine = Engine::start()?;
+    let emails = accounts(&db, &engine.hash).await?;
+    let patient = [("PASSWORD_MAX_WAIT", "9s")];
+    let service = Service::start(&database.url, &patient).await?;
+    let closed = closed_loop(table, &service, &engine, &emails).await?;
+    drop((service, engine));
+    let service = Service::start(&database.url, &[]).await?;
+    let flood = Flood {
+        channel: service.connect().await?,
+        emails,
+        rate: OVERLOAD * closed,
+    };
+    open_loop(table, &flood, closed).await?;
+    refresh_beside(table, &flood, refresh::clients(&service, &db, 4).await?).await?;
+    cancelled(table, &flood).await?;
+    drop(service);
+    database.drop().await
+}
+
+/// Accounts with one password: what a login costs does not depend on whose it is.
+async fn accounts(db: &Db, hash: &str) -> Result<Vec<String>> {
+    let mut emails = Vec::new();
+    for n in 0..CALLERS {
+        let email = format!("user-{n}@example.com");
+        new_user(db, &email, hash, None).await?;
+        emails.push(email);
+    }
+    Ok(emails)
+}
+
+/// Somebody who logs in again and again.
+struct Login {
+    client: AuthServiceClient<Channel>,
+    email: String,
+}
+
+impl Client for Login {
+    async fn call(&mut self) -> Result<()> {
+        self.client.login(request(&self.email)).await?;
+        Ok(())
+    }
+}
+
+fn request(email: &str) -> proto::LoginRequest {
+    proto::LoginRequest {
+        email: email.to_owned(),
+        password: PASSWORD.to_owned(),
+        ..Default::default()
+    }
+}
+
+async fn closed_loop(
+    table: &mut Table,
+    service: &Service,
+    engine: &Engine,
+    emails: &[String],
+) -> Result<f64> {
+    let client = AuthServiceClient::new(service.connect().await?);
+    let mut rates = [const { Vec::new() }; 2];
+    for _ in 0..ROUNDS {
+        let logins = emails.iter().map(|email| Login {
+            client: client.clone(),
+            email: email.clone(),
+        });
+        rates[0].push(steady_rate(logins.collect(), WARM_UP, WINDOW).await?);
+        // Their last calls were cancelled.
+        sleep(Duration::from_secs(1)).await;
+        rates[1].push(engine.rate().await?);
+    }
+    let [logins, hashes] = rates.map(|rates| median(&rates));
+    let name = format!("logins/s through gRPC on Postgres, {CALLERS} clients");
+    table.rates(&name, logins, "engine alone", hashes, ">= 0.95x");
+    Ok(logins)
+}
+
+/// Logins at a fixed rate, whatever becomes of them.
+struct Flood {
+    channel: Channel,
+    emails: Vec<String>,
+    rate: f64,
+}
+
+/// When a login was answered, after how long, and whether it was let in.
+struct Answer {
+    at: Instant,
+    took: Duration,
+    code: Code,
+}
+
+impl Flood {
+    async fn run(&self, time: Duration) -> Result<Vec<Answer>> {
+        let mut calls = JoinSet::new();
+        let mut pace = interval(Duration::from_secs_f64(1.0 / self.rate));
+        pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        let begun = Instant::now();
+        for email in self.emails.iter().cycle() {
+            pace.tick().await;
+            if begun.elapsed() > time {
+                break;
+            }
+            let mut client = AuthServiceClient::new(self.channel.clone());
+            let mut request = Request::new(request(email));
+            request.set_timeout(Duration::from_secs(5));
+            calls.spawn(async move {
+                let begun = Instant::now();
+                let answer = client.login(request).await;
+                let at = Instant::now();
+                Answer {
+                    at,
+                    took: at - begun,
+                    code: answer.map_or_else(|status| status.code(), |_| Code::Ok),
+                }
+            });
+        }
+        Ok(calls.join_all().await)
+    }
+}
+
+async fn open_loop(table: &mut Table, flood: &Flood, closed: f64) -> Result<()> {
+    let begun = Instant::now();
+    let time = WARM_UP + 2 * WINDOW;
+    let answers = flood.run(time).await?;
+    let times = |code: Code| {
+        let those = answers.iter().filter(|answer| answer.code == code);
+        those.map(|answer| answer.took).collect::<Vec<_>>()
+    };
+    let (accepted, refused) = (times(Code::Ok), times(Code::ResourceExhausted));
+    let others = answers.len() - accepted.len() - refused.len();
+    let p99 = |times: &[Duration]| match times {
+        [] => "none".to_owned(),
+        times => table::time(percentile(times, 0.99)),
+    };
+    let name = |what: &str| format!("open loop at {OVERLOAD}x capacity, 5 s deadlines: {what}");
+    let counts = |count: usize| format!("{count} of {} calls", answers.len());
+    table.row(
+        &name("accepted p99"),
+        &p99(&accepted),
+        &counts(accepted.len()),
+        "",
+        "<= 2.5 s",
+    );
+    table.row(
+        &name("refused p99"),
+        &p99(&refused),
+        &counts(refused.len()),
+        "",
+        "<= 50 ms",
+    );
+    if others > 0 {
+        table.row(&name("neither"), &counts(others), "", "", "0");
+    }
+    let counted = begun + WARM_UP..begun + time;
+    let good = answers.iter().filter(|answer| answer.code == Code::Ok);
+    let good = good.filter(|answer| counted.contains(&answer.at)).count();
+    let good = rate(good, 2 * WINDOW);
+    table.rates(&name("goodput"), good, "closed loop", closed, ">= 0.95x");
+    Ok(())
+}
+
+/// 200 refreshes a second, with and without a flood of logins.
+async fn refresh_beside(
+    table: &mut Table,
+    flood: &Flood,
+    mut clients: Vec<Refresher>,
+) -> Result<()> {
+    let mut p99s = [const { Vec::new() }; 2];
+    for _ in 0..ROUNDS {
+        p99s[0].push(paced(&mut clients, WINDOW).await?);
+        let (_, beside) = tokio::try_join!(flood.run(WINDOW + WARM_UP), async {
+            sleep(WARM_UP).await;
+            paced(&mut clients, WINDOW).await
+        })?;
+        p99s[1].push(beside);
+        sleep(WARM_UP).await;
+    }
+    let [idle, beside] = p99s.map(|p99s| median(&p99s));
+    table.times(
+        "Refresh p99 beside a flood of logins",
+        beside,
+        "idle",
+        idle,
+        "<= 2x",
+    );
+    Ok(())
+}
+
+/// The p99 of refreshes that begin every 20 ms at each client.
+async fn paced(clients: &mut Vec<Refresher>, time: Duration) -> Result<Duration> {
+    let mut tasks = JoinSet::new();
+    for mut client in clients.drain(..) {
+        tasks.spawn(async move {
+            let mut pace = interval(Duration::from_millis(20));
+            let (begun, mut times) = (Instant::now(), Vec::new());
+            while begun.elapsed() < time {
+                pace.tick().await;
+                let call = Instant::now();
+                client.call().await?;
+                times.push(call.elapsed());
+            }
+            Ok::<_, crate::Failure>((client, times))
+        });
+    }
+    let mut all = Vec::new();
+    while let Some(ended) = tasks.join_next().await {
+        let (client, times) = ended??;
+        clients.push(client);
+        all.extend(times);
+    }
+    Ok(percentile(&all, 0.99))
+}
+
+/// A login right after 200 callers have gone away, as after a gateway's restart.
+async fn cancelled(table: &mut Table, flood: &Flood) -> Result<()> {
+    const GONE: usize = 200;
+    let client = AuthServiceClient::new(flood.channel.clone());
+    let mut login = Login {
+        client: client.clone(),
+        email: flood.emails[0].clone(),
+    };
+    let mut times = [const { Vec::new() }; 2];
+    for _ in 0..5 {
+        sleep(Duration::from_secs(1)).await;
+        let begun = Instant::now();
+        login.call().await?;
+        times[0].push(begun.elapsed());
+
+        let mut gone = JoinSet::new();
+        for _ in 0..GONE {
+            let (mut client, request) = (client.clone(), request(&login.email));
+            gone.spawn(async move { client.login(request).await.is_ok() });
+        }
+        sleep(Duration::from_millis(100)).await;
+        gone.shutdown().await;
+        let begun = Instant::now();
+        login.call().await?;
+        times[1].push(begun.elapsed());
+    }
+    let [idle, after] = times.map(|times| median(&times));
+    let name = format!("a login after {GONE} cancelled ones");
+    table.times(&name, after, "idle", idle, "<= 1.5x");
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! What this service is measured by: each figure next to its limit, measured in the same run.
+//!
+//! `cargo bench` starts a real Postgres and a real Kafka by `tests/run`, runs all groups in
+//! about ten minutes and prints one table; `cargo bench -- refresh` runs one group. The
+//! service is the release binary in a process of its own. A figure and its baseline take
+//! turns, and the medians of the rounds are compared: what else the machine does hits both.
+//! The goals are shown, never asserted.
+
+mod footprint;
+mod load;
+mod logins;
+mod outbox;
+mod passwords;
+mod refresh;
+mod stats;
+mod table;
+mod world;
+
+use std::{env, error::Error, process::ExitCode};
+
+use self::table::Table;
+
+type Failure = Box<dyn Error + Send + Sync>;
+type Result<T> = std::result::Result<T, Failure>;
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = env::args().skip(1).filter(|a| a != "--bench").collect();
+    if let [command, mode, url] = &arguments[..]
+        && command == "serve"
+    {
+        return world::serve(url, mode == "ungrouped");
+    }
+    if !world::has_services() {
+        return world::rerun_with_services();
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    match runtime.block_on(measure(&arguments)) {
+        Ok(table) => {
+            print!("{table}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("benches: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure(wanted: &[String]) -> Result<Table> {
+    let mut table = Table::default();
+    let wants = |group: &str| wanted.is_empty() || wanted.iter().any(|name| name == group);
+    if wants("passwords") {
+        passwords::measure(&mut table).await?;
+    }
+    if wants("logins") {
+        logins::measure(&mut table).await?;
+    }
+    if wants("refresh") {
+        refresh::measure(&mut table).await?;
+    }
+    if wants("outbox") {
+        outbox::measure(&mut table).await?;
+    }
+    if wants("footprint") {
+        footprint::measure(&mut table).await?;
+    }
+    Ok(table)
+}

@@ -1,0 +1,206 @@
+//! Refresh, next to the one UPDATE that it is.
+
+use std::{sync::Arc, time::Duration};
+
+use auth_service::{
+    auth::RefreshToken,
+    clock::{Clock as _, SystemClock},
+    db::{Db, sessions::NewSession},
+    id::{SessionId, UserId},
+    proto::{self, auth_service_client::AuthServiceClient},
+};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use secrecy::ExposeSecret as _;
+use tokio::sync::Mutex;
+use tokio_postgres::Statement;
+use tonic::transport::Channel;
+
+use crate::{
+    Result,
+    load::{Client, Seen, closed_loop},
+    stats::median,
+    table::Table,
+    world::{Database, Service, new_user},
+};
+
+const ROUNDS: usize = 3;
+const ROUND: Duration = Duration::from_secs(2);
+/// The service's default.
+const CONNECTIONS: usize = 16;
+/// Other people's sessions in the table.
+const STRANGERS: i64 = 100_000;
+
+/// All rows about refreshes without logins.
+pub async fn measure(table: &mut Table) -> Result<()> {
+    let (database, db) = Database::migrated().await?;
+    fill(&database).await?;
+    let grouped = Service::start(&database.url, &[]).await?;
+    let ungrouped = Service::start_variant(&database.url, "ungrouped").await?;
+    for count in [16, 64] {
+        let mut bare = bare_clients(&database, &db, count).await?;
+        let mut plain = clients(&ungrouped, &db, count).await?;
+        let mut ours = clients(&grouped, &db, count).await?;
+        let mut rates = [const { Vec::new() }; 3];
+        for _ in 0..ROUNDS {
+            rates[0].push(closed_loop(&mut bare, ROUND).await?.rate());
+            rates[1].push(closed_loop(&mut plain, ROUND).await?.rate());
+            rates[2].push(closed_loop(&mut ours, ROUND).await?.rate());
+        }
+        let [bare, plain, ours] = rates.map(|rates| median(&rates));
+        let what = "bare UPDATE";
+        let name = |kind: &str| format!("Refresh, {count} clients, {kind}");
+        table.rates(&name("ungrouped"), plain, what, bare, ">= 0.7x");
+        table.rates(&name("grouped"), ours, what, bare, ">= 1.5x");
+    }
+    drop((grouped, ungrouped));
+    single(table, &database, &db).await?;
+    database.drop().await
+}
+
+/// One client alone: the groups must not cost it anything.
+async fn single(table: &mut Table, database: &Database, db: &Db) -> Result<()> {
+    let grouped = Service::start_variant(&database.url, "grouped").await?;
+    let ungrouped = Service::start_variant(&database.url, "ungrouped").await?;
+    let mut plain = clients(&ungrouped, db, 1).await?;
+    let mut ours = clients(&grouped, db, 1).await?;
+    let mut p50s = [const { Vec::new() }; 2];
+    for _ in 0..3 * ROUNDS {
+        let p50 = |seen: Seen| seen.percentile(0.5);
+        p50s[0].push(p50(closed_loop(&mut plain, ROUND / 3).await?));
+        p50s[1].push(p50(closed_loop(&mut ours, ROUND / 3).await?));
+    }
+    let [plain, ours] = p50s.map(|p50s| median(&p50s));
+    table.times(
+        "Refresh, 1 client, p50",
+        ours,
+        "ungrouped",
+        plain,
+        "<= 1.05x",
+    );
+    Ok(())
+}
+
+/// Sessions of strangers, so that the table is not a toy.
+async fn fill(database: &Database) -> Result<()> {
+    let sql = format!(
+        "INSERT INTO users SELECT gen_random_uuid(), i || '@example.org', 'x', 1, now(), now()
+         FROM generate_series(1, {STRANGERS}) AS i;
+         INSERT INTO sessions SELECT gen_random_uuid(), id, sha256(email::bytea), sha256('x'), NULL,
+         NULL, 1, NULL, now(), now(), now() + interval '1 day', now() + interval '30 days', NULL, NULL
+         FROM users;
+         VACUUM ANALYZE users; VACUUM ANALYZE sessions;"
+    );
+    let client = database.client().await?;
+    for statement in sql.split_inclusive(';') {
+        client.batch_execute(statement).await?;
+    }
+    Ok(())
+}
+
+/// A signed-in user.
+pub struct Refresher {
+    client: AuthServiceClient<Channel>,
+    token: String,
+}
+
+impl Client for Refresher {
+    async fn call(&mut self) -> Result<()> {
+        let refresh_token = std::mem::take(&mut self.token);
+        let request = proto::RefreshRequest { refresh_token };
+        let reply = self.client.refresh(request).await?.into_inner();
+        self.token = reply.tokens.ok_or("tokens")?.refresh_token;
+        Ok(())
+    }
+}
+
+/// So many of them, on one connection for each 16.
+pub async fn clients(service: &Service, db: &Db, count: usize) -> Result<Vec<Refresher>> {
+    let mut clients = Vec::new();
+    for tokens in sessions(db, count).await?.chunks(16) {
+        let channel = service.connect().await?;
+        clients.extend(tokens.iter().map(|token| Refresher {
+            client: AuthServiceClient::new(channel.clone()),
+            token: token.expose().expose_secret().to_owned(),
+        }));
+    }
+    Ok(clients)
+}
+
+/// New users with a session each.
+async fn sessions(db: &Db, count: usize) -> Result<Vec<RefreshToken>> {
+    stream::iter(0..count)
+        .map(|_| session(db))
+        .buffer_unordered(8)
+        .try_collect()
+        .await
+}
+
+async fn session(db: &Db) -> Result<RefreshToken> {
+    let now = SystemClock.now();
+    let user_id = UserId::new(now);
+    let token = RefreshToken::generate()?;
+    let session = NewSession {
+        id: SessionId::new(now),
+        user_id,
+        handle_hash: &token.handle_hash(),
+        token_hash: &token.secret_hash(),
+        device_name: None,
+        created_at: now,
+        expires_at: now + Duration::from_hours(1),
+        ends_at: now + Duration::from_hours(1),
+    };
+    new_user(db, &format!("{user_id}@example.com"), "x", Some(&session)).await?;
+    Ok(token)
+}
+
+/// The one-row UPDATE of a refresh and nothing else, on a connection of a pool.
+struct Bare {
+    pool: Arc<Pool>,
+    handle_hash: [u8; 32],
+    token_hash: [u8; 32],
+}
+
+struct Pool {
+    idle: Mutex<tokio::sync::mpsc::UnboundedReceiver<Connection>>,
+    give_back: tokio::sync::mpsc::UnboundedSender<Connection>,
+}
+
+type Connection = (tokio_postgres::Client, Statement);
+
+const UPDATE: &str = "UPDATE sessions SET previous_token_hash = token_hash, token_hash = $3,
+    sealed_successor = $3, generation = generation + 1, rotated_at = now(),
+    expires_at = now() + interval '1 day' WHERE handle_hash = $1 AND token_hash = $2
+    AND revoked_at IS NULL AND expires_at > now() AND ends_at > now() RETURNING id, user_id";
+
+impl Client for Bare {
+    async fn call(&mut self) -> Result<()> {
+        let mut next = [0; 32];
+        getrandom::fill(&mut next)?;
+        let idle = self.pool.idle.lock().await.recv().await;
+        let (client, statement) = idle.ok_or("a pool")?;
+        let (handle, old, new) = (&self.handle_hash[..], &self.token_hash[..], &next[..]);
+        client.query_one(&statement, &[&handle, &old, &new]).await?;
+        self.pool.give_back.send((client, statement))?;
+        self.token_hash = next;
+        Ok(())
+    }
+}
+
+async fn bare_clients(database: &Database, db: &Db, count: usize) -> Result<Vec<Bare>> {
+    let (give_back, idle) = tokio::sync::mpsc::unbounded_channel();
+    for _ in 0..CONNECTIONS {
+        let client = database.client().await?;
+        let statement = client.prepare(UPDATE).await?;
+        give_back.send((client, statement))?;
+    }
+    let pool = Arc::new(Pool {
+        idle: Mutex::new(idle),
+        give_back,
+    });
+    let bare = |token: RefreshToken| Bare {
+        pool: Arc::clone(&pool),
+        handle_hash: token.handle_hash(),
+        token_hash: token.secret_hash(),
+    };
+    Ok(sessions(db, count).await?.into_iter().map(bare).collect())
+}

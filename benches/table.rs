@@ -1,0 +1,81 @@
+//! The one table.
+
+use std::{fmt, time::Duration};
+
+/// Rows in the order of their measurement. Displays as Markdown.
+#[derive(Default)]
+pub struct Table(Vec<[String; 5]>);
+
+impl Table {
+    /// Adds a row: what, how much, its baseline, their ratio, the goal. It is also told to
+    /// whoever waits for the table.
+    pub fn row(&mut self, figure: &str, measured: &str, baseline: &str, ratio: &str, goal: &str) {
+        let row = [figure, measured, baseline, ratio, goal].map(str::to_owned);
+        eprintln!("{}", row.join(" | "));
+        self.0.push(row);
+    }
+
+    /// A row of two rates.
+    pub fn rates(&mut self, figure: &str, measured: f64, what: &str, baseline: f64, goal: &str) {
+        self.row(
+            figure,
+            &rate(measured),
+            &format!("{} {what}", rate(baseline)),
+            &ratio(measured / baseline),
+            goal,
+        );
+    }
+
+    /// A row of two times.
+    pub fn times(
+        &mut self,
+        figure: &str,
+        measured: Duration,
+        what: &str,
+        baseline: Duration,
+        goal: &str,
+    ) {
+        self.row(
+            figure,
+            &time(measured),
+            &format!("{} {what}", time(baseline)),
+            &ratio(measured.as_secs_f64() / baseline.as_secs_f64()),
+            goal,
+        );
+    }
+}
+
+/// A rate as text.
+pub fn rate(rate: f64) -> String {
+    if rate < 100.0 {
+        format!("{rate:.1}/s")
+    } else {
+        format!("{rate:.0}/s")
+    }
+}
+
+/// A ratio as text.
+pub fn ratio(ratio: f64) -> String {
+    format!("{ratio:.2}x")
+}
+
+/// A time as text.
+pub fn time(time: Duration) -> String {
+    let ms = time.as_secs_f64() * 1e3;
+    if ms < 10.0 {
+        format!("{ms:.2} ms")
+    } else {
+        format!("{ms:.0} ms")
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "| figure | measured | baseline | ratio | goal |")?;
+        writeln!(f, "|---|---|---|---|---|")?;
+        for row in &self.0 {
+            writeln!(f, "| {} |", row.join(" | "))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,294 @@
+//! What the figures are measured on: databases on a real Postgres, and the service as a
+//! process.
+
+use std::{
+    env,
+    net::SocketAddr,
+    os::unix::process::CommandExt as _,
+    process::{Command as StdCommand, ExitCode, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use auth_service::{
+    auth::{Auth, Issuer, SigningKey},
+    clock::{Clock as _, SystemClock},
+    config::{Args, Config},
+    db::{
+        Db,
+        outbox::NewEvent,
+        sessions::NewSession,
+        users::{NewUser, Registration},
+    },
+    grpc::{self, Handlers, InternalCallers, Limits},
+    id::{EventId, UserId},
+    password::{Hasher, HasherSettings, Policy},
+    proto,
+};
+use prost::Message as _;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    net::TcpListener,
+    process::{Child, Command},
+};
+use tokio_postgres::NoTls;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use crate::Result;
+
+const JWT_SECRET: &str = "a-secret-of-the-benches-32-bytes-long";
+
+/// Whether Postgres and Kafka are there.
+pub fn has_services() -> bool {
+    ["TEST_DATABASE_URL", "TEST_KAFKA_BROKERS"]
+        .iter()
+        .all(|name| env::var_os(name).is_some())
+}
+
+/// Becomes `tests/run`, which starts them, then this program again.
+pub fn rerun_with_services() -> ExitCode {
+    let run = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/run");
+    let me = env::current_exe().expect("a path");
+    let error = StdCommand::new(run)
+        .arg("with")
+        .arg(me)
+        .args(env::args_os().skip(1))
+        .exec();
+    eprintln!("benches: {run}: {error}");
+    ExitCode::FAILURE
+}
+
+/// A database of its own, dropped at the end.
+pub struct Database {
+    server: String,
+    name: String,
+    /// For `DATABASE_URL`.
+    pub url: String,
+}
+
+impl Database {
+    /// An empty one.
+    pub async fn create() -> Result<Self> {
+        let server = env::var("TEST_DATABASE_URL")?;
+        let name = format!("bench_{}", uuid::Uuid::now_v7().simple());
+        let (base, _) = server.rsplit_once('/').ok_or("TEST_DATABASE_URL")?;
+        let url = format!("{base}/{name}");
+        client(&server)
+            .await?
+            .batch_execute(&format!("CREATE DATABASE {name}"))
+            .await?;
+        Ok(Self { server, name, url })
+    }
+
+    /// One with the service's tables.
+    pub async fn migrated() -> Result<(Self, Db)> {
+        let database = Self::create().await?;
+        let config = config(&database.url, &[])?.database;
+        let db = Db::new(&config, Duration::from_secs(30));
+        db.migrate().await?;
+        Ok((database, db))
+    }
+
+    /// A connection without the service's code.
+    pub async fn client(&self) -> Result<tokio_postgres::Client> {
+        client(&self.url).await
+    }
+
+    /// Makes room.
+    pub async fn drop(self) -> Result<()> {
+        let sql = format!("DROP DATABASE {} WITH (FORCE)", self.name);
+        Ok(client(&self.server).await?.batch_execute(&sql).await?)
+    }
+}
+
+async fn client(url: &str) -> Result<tokio_postgres::Client> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// Registers an account without asking what its password is. Its session names its id.
+pub async fn new_user(
+    db: &Db,
+    email: &str,
+    password_hash: &str,
+    session: Option<&NewSession<'_>>,
+) -> Result<UserId> {
+    let now = SystemClock.now();
+    let user_id = session.map_or_else(|| UserId::new(now), |session| session.user_id);
+    let user = NewUser {
+        id: user_id,
+        email,
+        password_hash,
+        created_at: now,
+    };
+    let (event_id, payload) = (EventId::new(now), created(user_id, email));
+    let event = NewEvent {
+        event_id,
+        user_id,
+        event_type: "USER_CREATED",
+        occurred_at: now,
+        traceparent: None,
+        encode: Box::new(move |_| payload.clone()),
+    };
+    match db.register(&user, session, &event).await? {
+        Registration::Created => Ok(user_id),
+        Registration::EmailTaken => Err("an address came twice".into()),
+    }
+}
+
+/// What the service writes for a registration.
+pub fn created(user_id: UserId, email: &str) -> Vec<u8> {
+    let created = proto::UserCreated {
+        email: email.to_owned(),
+        created_at: Some(prost_types::Timestamp::default()),
+    };
+    let event = proto::UserEvent {
+        event_id: user_id.to_string(),
+        user_id: user_id.to_string(),
+        user_version: 1,
+        occurred_at: Some(prost_types::Timestamp {
+            seconds: 1_764_024_172,
+            nanos: 123_456_000,
+        }),
+        payload: Some(proto::user_event::Payload::UserCreated(created)),
+    };
+    event.encode_to_vec()
+}
+
+/// The configuration that the service would have with these options.
+pub fn config(url: &str, options: &[&str]) -> Result<Config> {
+    let defaults = [
+        "auth-service",
+        "--database-url",
+        url,
+        "--grpc-addr",
+        "127.0.0.1:0",
+        "--admin-addr",
+        "127.0.0.1:0",
+        "--jwt-secret",
+        JWT_SECRET,
+    ];
+    let argv = defaults.iter().chain(options).map(Into::into);
+    let args = Args::from_argv(argv)?;
+    Config::load(&args, "".as_ref()).map_err(|problems| {
+        let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        problems.join("; ").into()
+    })
+}
+
+/// The service in a process of its own, killed when it is dropped.
+pub struct Service {
+    _process: Child,
+    addr: SocketAddr,
+}
+
+impl Service {
+    /// The release binary.
+    pub async fn start(url: &str, variables: &[(&str, &str)]) -> Result<Self> {
+        Self::run(
+            Command::new(env!("CARGO_BIN_EXE_auth-service"))
+                .env("DATABASE_URL", url)
+                .envs(variables.iter().copied()),
+        )
+        .await
+    }
+
+    /// The same service in this program, with refreshes grouped as ever or not at all.
+    pub async fn start_variant(url: &str, variant: &str) -> Result<Self> {
+        let me = env::current_exe()?;
+        Self::run(Command::new(me).args(["serve", variant, url])).await
+    }
+
+    async fn run(command: &mut Command) -> Result<Self> {
+        let mut child = command
+            .env("GRPC_ADDR", "127.0.0.1:0")
+            .env("ADMIN_ADDR", "127.0.0.1:0")
+            .env("JWT_SECRET", JWT_SECRET)
+            .env("LOG_FORMAT", "json")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let mut lines = BufReader::new(child.stderr.take().ok_or("piped")?).lines();
+        let addr = loop {
+            let line = lines
+                .next_line()
+                .await?
+                .ok_or("the service did not start")?;
+            if let Some((_, rest)) = line.split_once("\"grpc\":\"") {
+                break rest.split_once('"').ok_or("JSON")?.0.parse()?;
+            }
+        };
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Ok(Self {
+            _process: child,
+            addr,
+        })
+    }
+
+    /// A connection to it.
+    pub async fn connect(&self) -> Result<Channel> {
+        let uri = format!("http://{}", self.addr);
+        Ok(Channel::from_shared(uri)?.connect().await?)
+    }
+}
+
+/// Serves AuthService in this process, until it is killed, without groups of refreshes if
+/// `ungrouped`.
+pub fn serve(url: &str, ungrouped: bool) -> ExitCode {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    match runtime.block_on(serve_variant(url, ungrouped)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve_variant(url: &str, ungrouped: bool) -> Result<()> {
+    let config = config(url, &[])?;
+    let db = Db::new(&config.database, Duration::from_millis(2500));
+    let listener = TcpListener::bind(config.grpc_addr).await?;
+    eprintln!("\"grpc\":\"{}\"", listener.local_addr()?);
+    let passwords = config.passwords;
+    let auth = Auth {
+        db: if ungrouped { db.ungrouped() } else { db },
+        hasher: Hasher::start(HasherSettings {
+            cost: passwords.bcrypt_cost,
+            threads: passwords.threads,
+            max_wait: passwords.max_wait,
+        })?,
+        password_policy: Policy::new(passwords.min_score, passwords.max_wait),
+        issuer: Issuer::new(
+            SigningKey::new(config.tokens.secrets.current),
+            Vec::new(),
+            config.tokens.issuer,
+            config.tokens.audience,
+            config.tokens.lifetimes.access_token,
+        ),
+        lifetimes: config.tokens.lifetimes,
+        clock: Arc::new(SystemClock),
+        outbox: Arc::default(),
+    };
+    let handlers = Handlers {
+        auth: Arc::new(auth),
+        internal_callers: InternalCallers::new(config.internal_tokens),
+    };
+    let (_reporter, health) = tonic_health::server::health_reporter();
+    let (limits, forever) = (
+        Limits::new(config.request_timeout),
+        CancellationToken::new(),
+    );
+    grpc::serve(listener, handlers, health, limits, forever).await?;
+    Ok(())
+}
+
+/// A port that nobody listens on.
+pub fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?
+        .local_addr()?
+        .port())
+}
