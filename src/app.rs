@@ -31,6 +31,7 @@ use crate::{
     grpc::{self, Handlers, InternalCallers, Limits},
     outbox::{Poller, kafka::KafkaPublisher},
     password::{Hasher, HasherSettings, Policy},
+    tls::reload::Reloader,
 };
 
 /// How long calls may take to end after `stop`: the longest that leaves the process time
@@ -54,6 +55,7 @@ pub struct App {
     auth: Arc<Auth>,
     internal_callers: InternalCallers,
     poller: Option<Poller>,
+    tls: Option<Reloader>,
     clock: Arc<dyn Clock>,
 }
 
@@ -80,6 +82,13 @@ impl App {
                 None
             }
         };
+        let (tls, client_names) = match config.tls {
+            Some(tls) => (
+                Some(Reloader::new(tls.files, &tls.identity)),
+                tls.client_names,
+            ),
+            None => (None, Vec::new()),
+        };
         let auth = Arc::new(Auth {
             db: db.clone(),
             hasher,
@@ -100,8 +109,9 @@ impl App {
             limits: Limits::new(config.request_timeout),
             db,
             auth,
-            internal_callers: InternalCallers::new(config.internal_tokens),
+            internal_callers: InternalCallers::new(config.internal_tokens, client_names),
             poller,
+            tls,
             clock,
         })
     }
@@ -128,6 +138,7 @@ impl App {
 
         let serving = grpc::serve(
             self.grpc_listener,
+            self.tls.as_ref().map(Reloader::current),
             Handlers {
                 auth: Arc::clone(&self.auth),
                 internal_callers: self.internal_callers,
@@ -137,6 +148,9 @@ impl App {
             stopping(),
         );
         tasks.spawn(serving.map_err(Into::into));
+        if let Some(tls) = self.tls {
+            tasks.spawn(tls.run(stopping()));
+        }
         tasks.spawn(admin::serve(
             self.admin_listener,
             health.ready(),

@@ -16,8 +16,10 @@ mod postgres;
 mod problem;
 mod secret;
 mod throttle;
+mod tls;
 mod tokens;
 mod value;
+mod warnings;
 
 pub use args::{Args, Exit};
 pub use command::{Command, OutboxAction};
@@ -29,6 +31,7 @@ pub use postgres::{PostgresConfig, Trust};
 pub use problem::Problem;
 pub use secret::{InternalToken, SigningSecrets};
 pub use throttle::ThrottleLimits;
+pub use tls::TlsConfig;
 pub use tokens::{Lifetimes, TokenConfig};
 
 use embedded::DataFolder;
@@ -58,6 +61,8 @@ pub struct Config {
     pub throttle: ThrottleLimits,
     /// Who may call `GetSigningKey`: nobody if empty.
     pub internal_tokens: Vec<InternalToken>,
+    /// TLS on the gRPC port; `None` for plain text.
+    pub tls: Option<TlsConfig>,
     /// Where events go; `None` keeps them in the outbox.
     pub kafka: Option<KafkaConfig>,
     /// The log.
@@ -108,6 +113,7 @@ impl Config {
         let blocklist = problems.parse("PASSWORD_BLOCKLIST_FILE", path, value::blocklist);
         let throttle = ThrottleLimits::read(args, problems);
         let internal_tokens = read_internal_tokens(args, folder.as_mut(), problems);
+        let tls = TlsConfig::read(args, problems);
         let kafka = KafkaConfig::read(args, problems);
         let log = LogConfig::read(args, problems);
         refuse_unsupported(args, problems);
@@ -121,6 +127,7 @@ impl Config {
             blocklist: blocklist.map(Arc::new),
             throttle,
             internal_tokens,
+            tls,
             kafka,
             log,
             embedded: None,
@@ -188,10 +195,6 @@ fn read_internal_tokens(
 /// A setting that is silently ignored would be worse than none.
 fn refuse_unsupported(args: &Args, problems: &mut Problems) {
     let unsupported = [
-        ("TLS_CERT_FILE", &args.tls_cert_file),
-        ("TLS_KEY_FILE", &args.tls_key_file),
-        ("TLS_CLIENT_CA_FILE", &args.tls_client_ca_file),
-        ("INTERNAL_CLIENT_NAMES", &args.internal_client_names),
         (
             "OTEL_EXPORTER_OTLP_ENDPOINT",
             &args.otel_exporter_otlp_endpoint,

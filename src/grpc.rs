@@ -13,6 +13,7 @@ mod deadline;
 mod room;
 mod status;
 mod trace;
+mod transport;
 mod unreadable;
 
 use std::{sync::Arc, time::Duration};
@@ -23,7 +24,7 @@ use tonic::{Request, Response, Status, transport::Server};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tower::util::{MapRequestLayer, MapResponseLayer};
 
-pub use self::caller::InternalCallers;
+pub use self::{accept::Tls, caller::InternalCallers};
 use self::{deadline::DeadlineLayer, room::Room};
 use crate::{
     auth::{Auth, Call, Error},
@@ -87,6 +88,7 @@ impl Limits {
 /// Serves until `stop` is cancelled and the calls that run then have ended.
 pub async fn serve(
     listener: TcpListener,
+    tls: Tls,
     handlers: Handlers,
     health: HealthServer<impl Health>,
     limits: Limits,
@@ -137,7 +139,12 @@ pub async fn serve(
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
         )
         .serve_with_incoming_shutdown(
-            accept::connections(listener, limits.connection + limits.farewell, stop.clone()),
+            accept::connections(
+                listener,
+                tls,
+                limits.connection + limits.farewell,
+                stop.clone(),
+            ),
             stop.cancelled_owned(),
         )
         .await
@@ -154,9 +161,8 @@ pub struct Handlers {
 impl Handlers {
     /// What a use case that asks the throttle needs to know of a request.
     fn call<T>(&self, request: &Request<T>) -> Result<Call, Error> {
-        let metadata = request.metadata();
         Ok(Call {
-            client_address: self.internal_callers.client_address(metadata)?,
+            client_address: self.internal_callers.client_address(request)?,
             ..deadline::call(request)
         })
     }
@@ -208,8 +214,7 @@ impl AuthService for Handlers {
         &self,
         request: Request<proto::GetSigningKeyRequest>,
     ) -> Result<Response<proto::GetSigningKeyResponse>, Status> {
-        self.internal_callers
-            .authorise(request.metadata(), "GetSigningKey")?;
+        self.internal_callers.authorise(&request, "GetSigningKey")?;
         Ok(Response::new((&self.auth.issuer).into()))
     }
 }

@@ -8,7 +8,7 @@ use std::{alloc::System, path::Path, process::ExitCode, sync::Arc, time::Duratio
 use anyhow::Context as _;
 use auth_service::{
     app::App,
-    clock::SystemClock,
+    clock::{Clock as _, SystemClock},
     config::{Args, Command, Config, DatabaseConfig, Embedded, LogConfig, Problem},
     db::Db,
     telemetry::{self, Causes},
@@ -130,6 +130,9 @@ fn run(log: &LogConfig, work: impl Future<Output = anyhow::Result<()>>) -> ExitC
 async fn serve(config: Config) -> anyhow::Result<()> {
     if let Some(embedded) = &config.embedded {
         announce(embedded);
+    }
+    for warning in config.warnings(SystemClock.now()) {
+        warn!("{warning}");
     }
     let stop = CancellationToken::new();
     // From here on a signal is heard, however long the start takes.

@@ -1,4 +1,9 @@
-//! TLS towards the database and Kafka: rustls with the ring provider.
+//! TLS: rustls with the ring provider. Here, towards the database and Kafka; below, on the
+//! service's own port.
+
+pub mod certificate;
+pub mod reload;
+pub mod server;
 
 use std::sync::Arc;
 
@@ -6,7 +11,7 @@ use rustls::{
     ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
 };
 
 /// A client that verifies the server's certificate and name.
@@ -15,6 +20,21 @@ pub fn client(roots: Arc<RootCertStore>) -> ClientConfig {
     builder()
         .with_root_certificates(roots)
         .with_no_client_auth()
+}
+
+/// The authorities in a PEM file's content.
+pub fn authorities(pem: &[u8]) -> Result<RootCertStore, &'static str> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let added = certificate.map(|certificate| roots.add(certificate));
+        if !matches!(added, Ok(Ok(()))) {
+            return Err("holds a malformed certificate");
+        }
+    }
+    if roots.is_empty() {
+        return Err("holds no certificate (PEM)");
+    }
+    Ok(roots)
 }
 
 /// A client that encrypts but does not know to whom: `sslmode=require` without a root

@@ -139,16 +139,17 @@ pub struct Args {
     /// File that holds the INTERNAL_TOKENS
     #[arg(long, env, value_name = "PATH", help_heading = "Callers")]
     pub internal_tokens_file: Option<String>,
-    /// Certificate chain of the server, PEM (not supported by this version yet)
+    /// Certificate chain of the server, PEM; read again when it changes [default: no TLS]
     #[arg(long, env, value_name = "PATH", help_heading = "Callers")]
     pub tls_cert_file: Option<String>,
-    /// Private key of the server, PEM (not supported by this version yet)
+    /// Private key of the server, PEM, not encrypted
     #[arg(long, env, value_name = "PATH", help_heading = "Callers")]
     pub tls_key_file: Option<String>,
-    /// CA of client certificates, PEM (not supported by this version yet)
+    /// CA of client certificates, PEM; clients may still come without one
     #[arg(long, env, value_name = "PATH", help_heading = "Callers")]
     pub tls_client_ca_file: Option<String>,
-    /// Certificate names that may call GetSigningKey (not supported by this version yet)
+    /// Clients that are internal services, as those with INTERNAL_TOKENS are: the DNS names and
+    /// URIs (subject alternative names) of their certificates, comma-separated
     #[arg(long, env, value_name = "NAMES", help_heading = "Callers")]
     pub internal_client_names: Option<String>,
 
@@ -288,7 +289,7 @@ mod tests {
         for name in VARIABLES {
             assert!(help.contains(&format!("[env: {name}]")), "{name}");
         }
-        assert_eq!(help.matches("not supported by this version yet").count(), 5);
+        assert_eq!(help.matches("not supported by this version yet").count(), 1);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod database;
 mod embedded;
 mod kafka;
 mod secrets;
+mod tls;
 
 /// The certificate of an authority.
 const CA: &str = include_str!("tests/ca.pem");

@@ -5,10 +5,9 @@ use std::{
     time::Duration,
 };
 
-use rustls::{
-    RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject as _},
-};
+use rustls::RootCertStore;
+
+use crate::tls;
 
 use crate::password::{Blocklist, BlocklistError};
 
@@ -67,17 +66,7 @@ pub(super) fn one_of<T: Copy>(choices: &[(&str, T)]) -> impl FnOnce(&str) -> Res
 /// The authorities in a PEM file.
 pub(super) fn authorities(path: &str) -> Result<RootCertStore, String> {
     let pem = fs::read(path).map_err(|error| unreadable(&error))?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let added = certificate.map(|certificate| roots.add(certificate));
-        if !matches!(added, Ok(Ok(()))) {
-            return Err("holds a malformed certificate".into());
-        }
-    }
-    if roots.is_empty() {
-        return Err("holds no certificate (PEM)".into());
-    }
-    Ok(roots)
+    Ok(tls::authorities(&pem)?)
 }
 
 /// The authorities that the operating system trusts.

@@ -13,15 +13,21 @@ use std::{
 };
 
 use futures::{FutureExt as _, Stream, stream};
+use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 use tracing::warn;
+
+use super::transport::{Peer, Transport};
+
+/// What handshakes are made with, now; `None` for plain text.
+pub type Tls = Option<watch::Receiver<Arc<ServerConfig>>>;
 
 /// Gateways and services hold a few connections each; an idle one takes about 20 KiB.
 const MAX_CONNECTIONS: usize = 4096;
@@ -37,8 +43,8 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
 /// How often we say that there is no room: a flood of connections must not flood the log.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long a client may take to greet us. Clients do at once; who does not is a port scanner,
-/// or wants our places.
+/// How long a client may take to greet us, the handshake of TLS included. Clients do at once;
+/// who does not is a port scanner, or wants our places.
 const GREETING: Duration = Duration::from_secs(10);
 
 /// The preface of HTTP/2 and the header of the SETTINGS that follow it (RFC 9113, 3.4): from
@@ -50,11 +56,13 @@ const GREETING_BYTES: usize = 24 + 9;
 /// `longest`.
 pub(super) fn connections(
     listener: TcpListener,
+    tls: Tls,
     longest: Duration,
     stop: CancellationToken,
 ) -> impl Stream<Item = Result<Connection, io::Error>> {
     let door = Door {
         listener,
+        tls,
         longest,
         stop,
         room: Arc::new(Semaphore::new(max_connections())),
@@ -65,6 +73,7 @@ pub(super) fn connections(
 
 struct Door {
     listener: TcpListener,
+    tls: Tls,
     longest: Duration,
     stop: CancellationToken,
     room: Arc<Semaphore>,
@@ -96,8 +105,9 @@ impl Door {
         let greeting = async move {
             stop.run_until_cancelled(sleep(GREETING)).await;
         };
+        let tls = self.tls.as_ref().map(|tls| Arc::clone(&tls.borrow()));
         Connection {
-            stream,
+            stream: Transport::new(stream, tls),
             greeting_left: GREETING_BYTES,
             end: Box::pin(greeting.fuse()),
             longest: self.longest,
@@ -144,7 +154,7 @@ fn max_connections() -> usize {
 
 /// A client's connection, whose place is free again when it is dropped.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Transport,
     greeting_left: usize,
     /// When it is closed at the latest.
     end: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -154,16 +164,29 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    fn stream(self: Pin<&mut Self>) -> Pin<&mut TcpStream> {
+    fn stream(self: Pin<&mut Self>) -> Pin<&mut Transport> {
         Pin::new(&mut self.get_mut().stream)
+    }
+
+    /// What the stream says, but not for ever. (Later, only reading waits for the client.)
+    fn greeted<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_pending() && self.greeting_left > 0 {
+            ready!(self.end.as_mut().poll(context));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        written
     }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Peer {
+        self.stream.peer.clone()
     }
 }
 
@@ -192,27 +215,30 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.stream().poll_write(context, bytes)
+        let written = self.as_mut().stream().poll_write(context, bytes);
+        self.greeted(context, written)
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.stream().poll_write_vectored(context, slices)
+        let written = self.as_mut().stream().poll_write_vectored(context, slices);
+        self.greeted(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
 
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_flush(context)
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = self.as_mut().stream().poll_flush(context);
+        self.greeted(context, flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

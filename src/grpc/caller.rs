@@ -2,9 +2,10 @@
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
-use tonic::metadata::MetadataMap;
+use tonic::{Extensions, Request, metadata::MetadataMap};
 use tracing::{info, warn};
 
+use super::transport::Peer;
 use crate::{
     auth::{ClientAddress, Error},
     config::InternalToken,
@@ -13,19 +14,27 @@ use crate::{
 /// Whose call an internal service passes on: an IP address.
 const CLIENT_ADDRESS: &str = "x-client-address";
 
-/// The internal services, known by their tokens. Without any, nobody is one.
-pub struct InternalCallers(Vec<InternalToken>);
+/// The internal services, known by their tokens or by the names in their certificates.
+/// Without any, nobody is one.
+pub struct InternalCallers {
+    tokens: Vec<InternalToken>,
+    client_names: Vec<String>,
+}
 
 impl InternalCallers {
-    /// Those that hold one of the tokens.
+    /// Those that hold one of the tokens, or a certificate with one of the names (DNS names
+    /// in lower case).
     #[must_use]
-    pub const fn new(tokens: Vec<InternalToken>) -> Self {
-        Self(tokens)
+    pub const fn new(tokens: Vec<InternalToken>, client_names: Vec<String>) -> Self {
+        Self {
+            tokens,
+            client_names,
+        }
     }
 
     /// Lets only an internal service pass, and logs who asked for what.
-    pub(super) fn authorise(&self, metadata: &MetadataMap, what: &str) -> Result<(), Error> {
-        match self.identify(metadata) {
+    pub(super) fn authorise<T>(&self, request: &Request<T>, what: &str) -> Result<(), Error> {
+        match self.trusted_as(request) {
             Some(caller) => {
                 info!(caller, "{what} granted");
                 Ok(())
@@ -39,15 +48,15 @@ impl InternalCallers {
 
     /// Where the call comes from, if an internal service says so; anybody else could say
     /// anything. What an internal service says must be one address.
-    pub(super) fn client_address(
+    pub(super) fn client_address<T>(
         &self,
-        metadata: &MetadataMap,
+        request: &Request<T>,
     ) -> Result<Option<ClientAddress>, Error> {
-        let mut values = metadata.get_all(CLIENT_ADDRESS).iter();
+        let mut values = request.metadata().get_all(CLIENT_ADDRESS).iter();
         let Some(value) = values.next() else {
             return Ok(None);
         };
-        if self.identify(metadata).is_none() {
+        if self.trusted_as(request).is_none() {
             return Ok(None);
         }
         let address = value.to_str().ok().and_then(ClientAddress::parse);
@@ -60,8 +69,19 @@ impl InternalCallers {
         }
     }
 
-    fn identify(&self, metadata: &MetadataMap) -> Option<&str> {
-        bearer_tokens(metadata).find_map(|token| self.holder(token))
+    /// The internal service that sent a request: what it says beside the message can be
+    /// trusted. `None` for anybody else.
+    fn trusted_as<T>(&self, request: &Request<T>) -> Option<&str> {
+        let mut tokens = bearer_tokens(request.metadata());
+        let by_token = tokens.find_map(|token| self.holder(token));
+        by_token.or_else(|| self.by_certificate(request.extensions()))
+    }
+
+    /// A name counts as a whole: no wildcard, on either side, stands for another name.
+    fn by_certificate(&self, extensions: &Extensions) -> Option<&str> {
+        let names = extensions.get::<Peer>()?.names();
+        let allowed = self.client_names.iter().find(|name| names.contains(name));
+        allowed.map(String::as_str)
     }
 
     /// The access token of the user whose call it is.
@@ -73,7 +93,7 @@ impl InternalCallers {
         let hash = Sha256::digest(token);
         // No early exit: the time says nothing about which token came close.
         let mut found = None;
-        for token in &self.0 {
+        for token in &self.tokens {
             if hash.ct_eq(&token.sha256).into() {
                 found = Some(token.name.as_str());
             }
@@ -102,15 +122,17 @@ mod tests {
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
     fn identify(header: Option<&str>) -> Option<String> {
-        let callers = InternalCallers::new(vec![InternalToken {
+        let token = InternalToken {
             name: "gateway".to_owned(),
             sha256: Sha256::digest(TOKEN).into(),
-        }]);
-        let mut metadata = MetadataMap::new();
+        };
+        let callers = InternalCallers::new(vec![token], Vec::new());
+        let mut request = Request::new(());
         if let Some(header) = header {
+            let metadata = request.metadata_mut();
             metadata.insert("authorization", header.parse().unwrap());
         }
-        callers.identify(&metadata).map(str::to_owned)
+        callers.trusted_as(&request).map(str::to_owned)
     }
 
     #[test]
@@ -135,7 +157,7 @@ mod tests {
         ] {
             assert_eq!(identify(header), None, "{header:?}");
         }
-        let nobody = InternalCallers::new(Vec::new());
-        assert!(nobody.identify(&MetadataMap::new()).is_none());
+        let nobody = InternalCallers::new(Vec::new(), Vec::new());
+        assert!(nobody.trusted_as(&Request::new(())).is_none());
     }
 }

@@ -9,6 +9,7 @@ mod guarantee;
 mod kafka;
 mod kafka_server;
 mod pgbouncer;
+mod pki;
 mod postgres_server;
 mod probes;
 mod process;
@@ -41,6 +42,7 @@ pub use self::{
     kafka::{Kafka, Record},
     kafka_server::Cluster,
     pgbouncer::PgBouncer,
+    pki::{Authority, Pem},
     postgres_server::PostgresServer,
     process::{Process, without_capabilities},
     process_memory::{Needles, memory_of},
@@ -134,7 +136,7 @@ pub struct Service {
     pub addr: SocketAddr,
     /// Where the probes are answered.
     pub admin_addr: SocketAddr,
-    channel: Channel,
+    channel: Option<Channel>,
     stop: CancellationToken,
     running: JoinHandle<anyhow::Result<()>>,
 }
@@ -153,6 +155,17 @@ impl Service {
         clock: Arc<ManualClock>,
         options: &[&str],
     ) -> Self {
+        let mut service = Self::launch(database, clock, options).await;
+        service.channel = Some(connect(service.addr).await);
+        service
+    }
+
+    /// The same, but how to connect is the test's affair.
+    pub async fn start_unconnected(database: TestDatabase, options: &[&str]) -> Self {
+        Self::launch(database, Arc::new(ManualClock::new(START)), options).await
+    }
+
+    async fn launch(database: TestDatabase, clock: Arc<ManualClock>, options: &[&str]) -> Self {
         let app = build(&database, Arc::clone(&clock), options)
             .await
             .expect("the service starts");
@@ -164,13 +177,12 @@ impl Service {
         let (addr, admin_addr) = (app.grpc_addr().unwrap(), app.admin_addr().unwrap());
         let stop = CancellationToken::new();
         let running = tokio::spawn(app.run(stop.clone()));
-        let channel = connect(addr).await;
         Self {
             database,
             clock,
             addr,
             admin_addr,
-            channel,
+            channel: None,
             stop,
             running,
         }
@@ -178,12 +190,12 @@ impl Service {
 
     /// A client on the service's one test connection.
     pub fn client(&self) -> AuthServiceClient<Channel> {
-        AuthServiceClient::new(self.channel.clone())
+        AuthServiceClient::new(self.channel())
     }
 
     /// The connection, for other services' clients.
     pub fn channel(&self) -> Channel {
-        self.channel.clone()
+        self.channel.clone().expect("it was connected")
     }
 
     /// Stops the service in order and returns how it ended, and its database.

@@ -35,3 +35,4 @@ mod server;
 mod session_model;
 mod throttle;
 mod throttle_model;
+mod tls;

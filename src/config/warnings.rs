@@ -1,0 +1,48 @@
+//! What is allowed but should not go unnoticed.
+
+use std::time::Duration;
+
+use super::{Config, TlsConfig};
+use crate::clock::Timestamp;
+
+/// Time enough to find out why nobody renewed the certificate.
+const SOON: Duration = Duration::from_hours(7 * 24);
+
+impl Config {
+    /// Says aloud what an operator may not have meant.
+    #[must_use]
+    pub fn warnings(&self, now: Timestamp) -> Vec<String> {
+        match &self.tls {
+            Some(tls) => tls.warnings(now),
+            None if self.grpc_addr.ip().is_loopback() => Vec::new(),
+            None => vec![
+                "GRPC_ADDR: OPEN TO THE NETWORK WITHOUT TLS: unless something else encrypts, \
+                 passwords, tokens and the signing key can be read on the way; set TLS_CERT_FILE \
+                 and TLS_KEY_FILE"
+                    .to_owned(),
+            ],
+        }
+    }
+}
+
+impl TlsConfig {
+    fn warnings(&self, now: Timestamp) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let not_after = self.identity.certificate.not_after;
+        if not_after < now {
+            warnings.push(format!(
+                "TLS_CERT_FILE: THE CERTIFICATE EXPIRED on {not_after}"
+            ));
+        } else if not_after < now + SOON {
+            warnings.push(format!(
+                "TLS_CERT_FILE: the certificate expires on {not_after}"
+            ));
+        }
+        if self.files.key_is_exposed() {
+            warnings.push(
+                "TLS_KEY_FILE: everybody on this machine may read the key: make it 0600".to_owned(),
+            );
+        }
+        warnings
+    }
+}

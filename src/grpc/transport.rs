@@ -1,0 +1,134 @@
+//! The bytes of a connection: plain, or TLS.
+//!
+//! The handshake is the first thing that reading or writing does. So it happens in the
+//! connection's own task, holds up nobody else, and counts as part of the greeting.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, ready},
+};
+
+use rustls::{ServerConfig, ServerConnection};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::{Accept, TlsAcceptor, server::TlsStream};
+
+use crate::tls::{certificate, server::ALPN};
+
+/// Whom a connection comes from: among the extensions of each of its requests.
+#[derive(Clone, Default)]
+pub(super) struct Peer(Arc<OnceLock<Vec<String>>>);
+
+impl Peer {
+    /// The names in the client's certificate, if it showed one: it was verified.
+    pub(super) fn names(&self) -> &[String] {
+        self.0.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// The first certificate is the client's own, whose key it has shown to hold.
+    fn learn(&self, tls: &ServerConnection) -> io::Result<()> {
+        if let Some([client, ..]) = tls.peer_certificates() {
+            let client = certificate::parse(client).map_err(io::Error::other)?;
+            let _ = self.0.set(client.names);
+        }
+        Ok(())
+    }
+}
+
+/// A stream that knows whom it comes from once the first byte was read.
+pub(super) struct Transport {
+    state: State,
+    pub(super) peer: Peer,
+}
+
+enum State {
+    Plain(TcpStream),
+    Handshake(Box<Accept<TcpStream>>),
+    Secure(Box<TlsStream<TcpStream>>),
+    Failed,
+}
+
+impl Transport {
+    pub(super) fn new(stream: TcpStream, tls: Option<Arc<ServerConfig>>) -> Self {
+        let state = match tls {
+            Some(config) => State::Handshake(Box::new(TlsAcceptor::from(config).accept(stream))),
+            None => State::Plain(stream),
+        };
+        Self {
+            state,
+            peer: Peer::default(),
+        }
+    }
+
+    fn poll_open(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Pin<&mut dyn Stream>>> {
+        if let State::Handshake(accept) = &mut self.state {
+            let opened = ready!(Pin::new(accept).poll(context));
+            self.state = State::Failed;
+            let stream = opened?;
+            let (_, tls) = stream.get_ref();
+            if tls.alpn_protocol() != Some(ALPN) {
+                return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+            }
+            self.peer.learn(tls)?;
+            self.state = State::Secure(Box::new(stream));
+        }
+        Poll::Ready(match &mut self.state {
+            State::Plain(stream) => Ok(Pin::new(stream)),
+            State::Secure(stream) => Ok(Pin::new(stream)),
+            State::Handshake(_) | State::Failed => Err(io::ErrorKind::NotConnected.into()),
+        })
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_open(context))?.poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_open(context))?.poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_open(context))?.poll_write_vectored(context, slices)
+    }
+
+    /// Both kinds do.
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_open(context))?.poll_flush(context)
+    }
+
+    /// What was never opened need not be closed.
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.state {
+            State::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            State::Secure(stream) => Pin::new(stream).poll_shutdown(context),
+            State::Handshake(_) | State::Failed => Poll::Ready(Ok(())),
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! TLS on the gRPC port: who gets in, who counts as an internal service, and that
+//! certificates change without a restart.
+
+use std::{fs, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use auth_service::{
+    proto::{self, auth_service_client::AuthServiceClient},
+    tls,
+};
+use rustls::{
+    ClientConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+use tonic::{
+    Code, Request, Status,
+    transport::{Certificate, Channel, ClientTlsConfig, Identity},
+};
+
+use crate::harness::{
+    Authority, Backend, INTERNAL_TOKEN, OnBackend, Pem, Process, Service, TestDatabase, both,
+    login, reason, refused, register,
+};
+
+const NAMES: &str = "gateway.internal, spiffe://realchat/media";
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// An authority of servers, one of clients, and the files that a server is given.
+struct Pki {
+    folder: TempDir,
+    servers: Authority,
+    clients: Authority,
+}
+
+impl Pki {
+    fn new() -> Self {
+        let pki = Self {
+            folder: TempDir::new().unwrap(),
+            servers: Authority::new(),
+            clients: Authority::new(),
+        };
+        pki.servers.sign(&["localhost"]).write(pki.folder.path());
+        fs::write(pki.folder.path().join("clients.pem"), pki.clients.pem()).unwrap();
+        pki
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+}
+
+/// The service with TLS, and the authorities that it knows.
+struct Secured {
+    service: Service,
+    pki: Pki,
+}
+
+impl OnBackend for Secured {
+    async fn on(backend: Backend) -> Option<Self> {
+        let database = TestDatabase::create(backend).await?;
+        let pki = Pki::new();
+        let [cert, key, ca] = ["cert.pem", "key.pem", "clients.pem"].map(|name| pki.file(name));
+        let options = [
+            ["--tls-cert-file", &cert],
+            ["--tls-key-file", &key],
+            ["--tls-client-ca-file", &ca],
+            ["--internal-client-names", NAMES],
+        ];
+        let service = Service::start_unconnected(database, options.as_flattened()).await;
+        Some(Self { service, pki })
+    }
+}
+
+impl Secured {
+    /// A connection that shows this certificate.
+    async fn connect(&self, identity: Option<&Pem>) -> Result<Channel, tonic::transport::Error> {
+        connect(self.service.addr, &self.pki.servers, identity).await
+    }
+}
+
+async fn connect(
+    addr: SocketAddr,
+    servers: &Authority,
+    identity: Option<&Pem>,
+) -> Result<Channel, tonic::transport::Error> {
+    let mut tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(servers.pem()))
+        .domain_name("localhost");
+    if let Some(Pem { certificate, key }) = identity {
+        tls = tls.identity(Identity::from_pem(certificate, key));
+    }
+    let endpoint = Channel::from_shared(format!("https://{addr}")).unwrap();
+    endpoint.tls_config(tls)?.connect().await
+}
+
+/// Greets the server over TLS; the first bytes of its answer, or why there is none.
+async fn greet(addr: SocketAddr, mut config: ClientConfig, alpn: &[&[u8]]) -> io::Result<[u8; 9]> {
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    let tcp = TcpStream::connect(addr).await?;
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = TlsConnector::from(Arc::new(config))
+        .connect(name, tcp)
+        .await?;
+    stream.write_all(PREFACE).await?;
+    let mut settings = [0; 9];
+    stream.read_exact(&mut settings).await?;
+    Ok(settings)
+}
+
+fn client_config(servers: &Authority) -> ClientConfig {
+    tls::client(Arc::new(
+        tls::authorities(servers.pem().as_bytes()).unwrap(),
+    ))
+}
+
+fn client_config_with(servers: &Authority, identity: &Pem) -> ClientConfig {
+    let roots = tls::authorities(servers.pem().as_bytes()).unwrap();
+    let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![certificate], key)
+        .unwrap()
+}
+
+async fn keys(
+    channel: Channel,
+    token: Option<&str>,
+) -> Result<proto::GetSigningKeyResponse, Status> {
+    let mut request = Request::new(proto::GetSigningKeyRequest {});
+    if let Some(token) = token {
+        let value = format!("Bearer {token}").parse().unwrap();
+        request.metadata_mut().insert("authorization", value);
+    }
+    let answer = AuthServiceClient::new(channel)
+        .get_signing_key(request)
+        .await?;
+    Ok(answer.into_inner())
+}
+
+both! {
+    async fn calls_are_answered_over_tls(secured: Secured) {
+        let mut client = AuthServiceClient::new(secured.connect(None).await.unwrap());
+        client.register(register("ana@example.com")).await.unwrap();
+        client.login(login("ana@example.com")).await.unwrap();
+    }
+
+    async fn a_certificate_with_an_allowed_name_gets_the_keys(secured: Secured) {
+        for names in [
+            &["gateway.internal"][..],
+            &["GATEWAY.Internal"],
+            &["other.internal", "gateway.internal"],
+            &["spiffe://realchat/media"],
+        ] {
+            let identity = secured.pki.clients.sign(names);
+            let channel = secured.connect(Some(&identity)).await.unwrap();
+            assert!(keys(channel, None).await.is_ok(), "{names:?}");
+        }
+    }
+
+    async fn any_other_certificate_is_served_but_gets_no_keys(secured: Secured) {
+        for names in [
+            &[][..],
+            &["other.internal"],
+            &["gateway.internal.example.com"],
+            &["x.gateway.internal"],
+            &["*.internal"],
+            &["spiffe://realchat/MEDIA"],
+            &["spiffe://realchat/media/x"],
+        ] {
+            let identity = secured.pki.clients.sign(names);
+            let channel = secured.connect(Some(&identity)).await.unwrap();
+            let denied = refused(keys(channel.clone(), None).await);
+            assert_eq!(reason(&denied), (Code::PermissionDenied, "PERMISSION_DENIED".to_owned()));
+            assert!(keys(channel, Some(INTERNAL_TOKEN)).await.is_ok(), "{names:?}");
+        }
+    }
+
+    async fn without_a_certificate_the_token_counts(secured: Secured) {
+        let channel = secured.connect(None).await.unwrap();
+        assert_eq!(refused(keys(channel.clone(), None).await).code(), Code::PermissionDenied);
+        assert!(keys(channel, Some(INTERNAL_TOKEN)).await.is_ok());
+    }
+
+    async fn a_certificate_of_another_authority_is_refused_in_the_handshake(secured: Secured) {
+        let servers = &secured.pki.servers;
+        let ours = secured.pki.clients.sign(&["gateway.internal"]);
+        let greeted = greet(secured.service.addr, client_config_with(servers, &ours), &[b"h2"]);
+        greeted.await.unwrap();
+        // Even the authority of the server's own certificate is another one.
+        for authority in [&Authority::new(), servers] {
+            let theirs = authority.sign(&["gateway.internal"]);
+            let config = client_config_with(servers, &theirs);
+            let refusal = greet(secured.service.addr, config, &[b"h2"]).await.unwrap_err();
+            assert!(refusal.to_string().contains("fatal alert"), "{refusal}");
+        }
+    }
+
+    async fn only_http_2_is_spoken(secured: Secured) {
+        let config = || client_config(&secured.pki.servers);
+        let settings = greet(secured.service.addr, config(), &[b"http/1.1", b"h2"]).await.unwrap();
+        assert_eq!(settings[3], 4, "the type of a SETTINGS frame");
+        for alpn in [&[][..], &[b"http/1.1".as_slice()]] {
+            assert!(greet(secured.service.addr, config(), alpn).await.is_err(), "{alpn:?}");
+        }
+    }
+
+    async fn a_client_without_tls_is_turned_away(secured: Secured) {
+        let mut stream = TcpStream::connect(secured.service.addr).await.unwrap();
+        stream.write_all(PREFACE).await.unwrap();
+        let mut answer = Vec::new();
+        // An alert at most, and then the end.
+        let end = timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
+        assert!(end.is_ok() && answer.len() < 20, "{answer:?}");
+    }
+
+    async fn who_does_not_finish_the_handshake_is_closed_and_holds_up_nobody(secured: Secured) {
+        let mut silent = Vec::new();
+        for _ in 0..1000 {
+            let mut stream = TcpStream::connect(secured.service.addr).await.unwrap();
+            // The head of a ClientHello that does not come.
+            stream.write_all(&[22, 3, 1, 2, 0]).await.unwrap();
+            silent.push(stream);
+        }
+        let mut client = AuthServiceClient::new(secured.connect(None).await.unwrap());
+        client.register(register("ana@example.com")).await.unwrap();
+        for mut stream in silent {
+            let mut answer = Vec::new();
+            let end = timeout(Duration::from_secs(30), stream.read_to_end(&mut answer)).await;
+            assert!(end.is_ok(), "it is closed");
+        }
+    }
+
+    async fn an_unfinished_handshake_does_not_hold_up_the_end(secured: Secured) {
+        let mut stream = TcpStream::connect(secured.service.addr).await.unwrap();
+        stream.write_all(&[22, 3, 1, 2, 0]).await.unwrap();
+        // Served after it, so it was accepted before.
+        secured.connect(None).await.unwrap();
+        let ended = timeout(Duration::from_secs(5), secured.service.stop()).await;
+        ended.expect("at once").0.unwrap();
+    }
+
+    async fn new_files_are_used_and_open_connections_go_on(secured: Secured) {
+        let before = secured.connect(None).await.unwrap();
+        let (other, clients) = (Authority::new(), Authority::new());
+        other.sign(&["localhost"]).write(secured.pki.folder.path());
+        fs::write(secured.pki.file("clients.pem"), clients.pem()).unwrap();
+
+        let addr = secured.service.addr;
+        let identity = clients.sign(&["gateway.internal"]);
+        let after = until_connected(addr, &other, Some(&identity)).await;
+        assert!(keys(after, None).await.is_ok());
+        assert!(secured.connect(None).await.is_err(), "the old certificate is gone");
+        let mut client = AuthServiceClient::new(before);
+        client.register(register("ana@example.com")).await.expect("the old connection lives");
+    }
+
+    async fn broken_files_change_nothing_but_the_log(database: TestDatabase) {
+        let pki = Pki::new();
+        let [cert, key] = ["cert.pem", "key.pem"].map(|name| pki.file(name));
+        let files = [("TLS_CERT_FILE", cert.as_str()), ("TLS_KEY_FILE", key.as_str())];
+        let process = Process::serve(&database, &files);
+        let addr = process.grpc_addr().await;
+
+        let new = pki.servers.sign(&["localhost"]);
+        fs::write(&cert, &new.certificate).unwrap();
+        process.wait_for("TLS_KEY_FILE: is not the key of the certificate").await;
+        connect(addr, &pki.servers, None).await.expect("the old files are in use");
+        fs::remove_file(&key).unwrap();
+        process.wait_for("TLS_KEY_FILE: cannot read the file").await;
+        connect(addr, &pki.servers, None).await.expect("the old files are in use");
+
+        let other = Authority::new();
+        other.sign(&["localhost"]).write(pki.folder.path());
+        process.wait_for("new connections use the changed files").await;
+        connect(addr, &other, None).await.expect("the new files are in use");
+        let log = process.log().concat();
+        assert!(!log.contains("PRIVATE") && !log.contains(pki.folder.path().to_str().unwrap()));
+    }
+}
+
+/// Connects as soon as the server shows a certificate of this authority.
+async fn until_connected(addr: SocketAddr, servers: &Authority, identity: Option<&Pem>) -> Channel {
+    let connected = async {
+        loop {
+            if let Ok(channel) = connect(addr, servers, identity).await {
+                return channel;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_mins(1), connected)
+        .await
+        .expect("the server uses the new files")
+}
