@@ -22,7 +22,7 @@ mod value;
 mod warnings;
 
 pub use args::{Args, Exit};
-pub use command::{Command, OutboxAction};
+pub use command::{Command, KeysAction, OutboxAction};
 pub use database::{DatabaseConfig, DatabaseUrl};
 pub use embedded::Embedded;
 pub use kafka::{KafkaConfig, Sasl, SaslMechanism};
@@ -88,14 +88,23 @@ impl Config {
     /// The configuration of `serve`. Makes the embedded default's folder and secrets below
     /// `base` (the current directory is `""`), but only if there is no problem.
     pub fn load(args: &Args, base: &Path) -> Result<Self, Vec<Problem>> {
+        let (config, folder) = Self::look(args, base)?;
+        let embedded = database::create(folder)?;
+        Ok(Self { embedded, ..config })
+    }
+
+    /// The same without making anything: what [`Embedded`] says was created would be.
+    pub fn check(args: &Args, base: &Path) -> Result<Self, Vec<Problem>> {
+        let (config, folder) = Self::look(args, base)?;
+        let embedded = folder.map(DataFolder::plan);
+        Ok(Self { embedded, ..config })
+    }
+
+    fn look(args: &Args, base: &Path) -> Result<(Self, Option<DataFolder>), Vec<Problem>> {
         let mut problems = Problems::default();
         let mut folder = None;
         let config = Self::read(args, base, &mut folder, &mut problems);
-        let config = problems.finish(config)?;
-        Ok(Self {
-            embedded: database::create(folder)?,
-            ..config
-        })
+        Ok((problems.finish(config)?, folder))
     }
 
     fn read(
@@ -105,7 +114,7 @@ impl Config {
         problems: &mut Problems,
     ) -> Option<Self> {
         let grpc_addr = problems.parse("GRPC_ADDR", args.grpc_addr.as_deref(), value::address);
-        let admin_addr = problems.parse("ADMIN_ADDR", args.admin_addr.as_deref(), value::address);
+        let admin_addr = read_admin_addr(args, problems);
         let database = DatabaseConfig::read(args, base, folder, problems);
         let tokens = TokenConfig::read(args, folder.as_mut(), problems);
         let (request_timeout, passwords) = read_limits(args, problems);
@@ -119,7 +128,7 @@ impl Config {
         refuse_unsupported(args, problems);
         Some(Self {
             grpc_addr: grpc_addr.unwrap_or(([127, 0, 0, 1], 50051).into()),
-            admin_addr: admin_addr.unwrap_or(([127, 0, 0, 1], 9464).into()),
+            admin_addr,
             request_timeout,
             database: database?,
             tokens: tokens?,
@@ -133,6 +142,21 @@ impl Config {
             embedded: None,
         })
     }
+}
+
+/// Where probes are answered, for `healthcheck`: other variables are not looked at.
+pub fn admin_addr(args: &Args) -> Result<SocketAddr, Vec<Problem>> {
+    let mut problems = Problems::default();
+    let addr = read_admin_addr(args, &mut problems);
+    if addr.port() == 0 {
+        problems.add("ADMIN_ADDR", "has port 0, so nobody can know where to ask");
+    }
+    problems.finish(Some(addr))
+}
+
+fn read_admin_addr(args: &Args, problems: &mut Problems) -> SocketAddr {
+    let addr = problems.parse("ADMIN_ADDR", args.admin_addr.as_deref(), value::address);
+    addr.unwrap_or(([127, 0, 0, 1], 9464).into())
 }
 
 fn read_limits(args: &Args, problems: &mut Problems) -> (Duration, PasswordConfig) {

@@ -7,20 +7,36 @@
 use std::{
     env,
     ffi::OsString,
-    io::{self, Write as _},
+    io::{self, Write},
 };
 
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser};
+use clap_complete::Shell;
 
 use super::{Problem, command::Command};
 
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   done; serve: ended in order, by SIGTERM or SIGINT
+  1   failed, the last line says why; serve: could not start, or a part of it died
+  64  wrong usage or configuration, one line for each problem; nothing was started";
+
+/// Which options a command obeys, by their headings. The others are accepted everywhere, so
+/// that one environment does for all commands, but left out of its help.
+const OBEYED: [(&str, &[&str]); 5] = [
+    ("migrate", &["Database", "Telemetry"]),
+    ("healthcheck", &["Server"]),
+    ("outbox", &["Database", "Telemetry"]),
+    ("keys", &["Tokens"]),
+    ("completions", &[]),
+];
+
 /// RealChat Auth Service: accounts, sessions and tokens over gRPC.
 ///
-/// Every option is also an environment variable; the flag wins. Bad configuration or usage
-/// ends with exit code 64 before anything is started.
+/// Every option is also an environment variable; the flag wins.
 #[derive(Parser)]
 #[expect(clippy::doc_markdown, reason = "--help shows these texts as they are")]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Args {
     /// What to do; serve when not given
     #[command(subcommand)]
@@ -226,7 +242,7 @@ impl Args {
     /// Reads the command line (the program's name first) and the environment.
     pub fn from_argv(argv: impl IntoIterator<Item = OsString>) -> Result<Self, Exit> {
         let definition = Self::definition();
-        let names = definition.get_arguments().filter_map(clap::Arg::get_env);
+        let names = definition.get_arguments().filter_map(Arg::get_env);
         let not_text: Vec<_> = names
             .filter(|name| env::var_os(name).is_some_and(|value| value.to_str().is_none()))
             .map(|name| Problem::new(name.to_string_lossy(), "is not text in UTF-8"))
@@ -237,9 +253,28 @@ impl Args {
         Self::from_command(definition, argv)
     }
 
+    /// The script for a shell that completes our commands and options.
+    pub fn write_completions(shell: Shell, script: &mut dyn Write) {
+        let mut definition = Self::definition();
+        let name = definition.get_name().to_owned();
+        clap_complete::generate(shell, &mut definition, name, script);
+    }
+
     /// Every option works before and after a subcommand, and `--help` shows no values.
     fn definition() -> clap::Command {
-        Self::command().mut_args(|arg| arg.global(true).hide_env_values(true))
+        let mut command = Self::command().mut_args(|arg| arg.global(true).hide_env_values(true));
+        let options: Vec<_> = command.get_arguments().cloned().collect();
+        for (name, headings) in OBEYED {
+            let obeyed = |option: &&Arg| {
+                headings
+                    .iter()
+                    .any(|heading| option.get_help_heading() == Some(heading))
+            };
+            let others = options.iter().filter(|option| !obeyed(option));
+            let hidden: Vec<_> = others.map(|option| option.clone().hide(true)).collect();
+            command = command.mut_subcommand(name, |command| command.args(hidden));
+        }
+        command
     }
 
     fn from_command(

@@ -3,6 +3,7 @@
 //! The doc comments are the text of `--help`.
 
 use clap::Subcommand;
+use clap_complete::Shell;
 use uuid::Uuid;
 
 use crate::id::EventId;
@@ -14,12 +15,38 @@ pub enum Command {
     Serve,
     /// Bring the database to this version's schema, then end
     Migrate,
+    /// Say what is wrong, or what serve would do: tries database, Kafka, TLS files and disk,
+    /// and changes nothing
+    CheckConfig,
+    /// Ask the service that runs here whether it is ready, for containers without a shell
+    Healthcheck,
     /// Look after events that Kafka refused
     Outbox {
         /// What to do with them
         #[command(subcommand)]
         action: OutboxAction,
     },
+    /// Make keys of access tokens, or show them
+    Keys {
+        /// What to do with them
+        #[command(subcommand)]
+        action: KeysAction,
+    },
+    /// Print a script that completes commands and options
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
+}
+
+/// What to do with the keys of access tokens.
+#[expect(clippy::doc_markdown, reason = "--help shows these texts as they are")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum KeysAction {
+    /// Print a new key for JWT_SECRET or JWT_NEXT_SECRET
+    Generate,
+    /// Print the keys as a JWK set, for gateways that read one (secret, as the keys are)
+    Jwks,
 }
 
 /// What to do with events in the outbox.

@@ -92,6 +92,14 @@ impl DataFolder {
         Some(secret)
     }
 
+    /// What [`Self::create`] would make.
+    pub(super) fn plan(self) -> Embedded {
+        Embedded {
+            folder: self.path,
+            created: self.missing.into_iter().map(|(path, _)| path).collect(),
+        }
+    }
+
     /// Makes the folder (mode 0700) and the missing files (0600).
     pub(super) fn create(self) -> Result<Embedded, Problem> {
         let mut folder = DirBuilder::new();

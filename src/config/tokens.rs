@@ -1,8 +1,9 @@
 //! Access tokens, refresh tokens and sessions: keys, names and life times.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use super::{
+    Problem,
     args::Args,
     embedded::DataFolder,
     problem::Problems,
@@ -58,6 +59,23 @@ impl TokenConfig {
             audience: audience.unwrap_or_else(|| "realchat".into()),
             lifetimes,
         })
+    }
+}
+
+impl SigningSecrets {
+    /// The keys alone, for `keys jwks`: other variables are not looked at, and nothing is made.
+    pub fn load(args: &Args, base: &Path) -> Result<Self, Vec<Problem>> {
+        let mut problems = Problems::default();
+        let is_embedded = args.database_url.is_none() && args.database_url_file.is_none();
+        let mut folder = is_embedded.then(|| DataFolder::new(base));
+        let secrets = read_secrets(args, folder.as_mut(), &mut problems);
+        if folder.is_some_and(|folder| !folder.plan().created.is_empty()) {
+            problems.add(
+                "JWT_SECRET",
+                "is not set, and the embedded default has made none yet",
+            );
+        }
+        problems.finish(secrets)
     }
 }
 

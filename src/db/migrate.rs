@@ -8,7 +8,10 @@
 use std::{error::Error as StdError, time::Duration};
 
 use diesel::{backend::Backend, migration::MigrationSource};
-use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection as _};
+use diesel_async::{
+    AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection as _,
+    pooled_connection::deadpool::Object,
+};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tokio::time::{sleep, timeout};
 use tracing::info;
@@ -43,6 +46,23 @@ impl Db {
                 done => return done,
             }
             sleep(PAUSE).await;
+        }
+    }
+
+    /// How many migrations are still to be run. Changes nothing; refuses a newer schema.
+    ///
+    /// Needs a multi-threaded runtime, as [`Self::migrate`] does.
+    pub async fn pending_migrations(&self) -> Result<usize, Error> {
+        let silent = |_| Error::Timeout;
+        match &self.pools {
+            Pools::Postgres(pool) => {
+                let conn = timeout(self.timeout, pool.get()).await.map_err(silent)??;
+                count_pending(Object::take(conn), POSTGRES).await
+            }
+            Pools::Sqlite(pool) => {
+                let conn = timeout(self.timeout, pool.get()).await.map_err(silent)??;
+                count_pending(Object::take(conn), SQLITE).await
+            }
         }
     }
 
@@ -89,6 +109,22 @@ async fn tune(conn: &mut AsyncPgConnection, limit: Duration) {
         }
         Err(_) => info!("the settings of autovacuum took too long"),
     }
+}
+
+/// Diesel makes its table of migrations before it looks into it. That goes with the
+/// transaction, which ends with the connection.
+async fn count_pending<C>(mut conn: C, known: EmbeddedMigrations) -> Result<usize, Error>
+where
+    C: AsyncConnection,
+    AsyncMigrationHarness<C>: MigrationHarness<C::Backend>,
+{
+    conn.begin_test_transaction().await?;
+    let mut harness = AsyncMigrationHarness::new(conn);
+    if let Some(version) = newest_unknown(&mut harness, &known).map_err(Error::Migrate)? {
+        return Err(Error::NewerSchema { version });
+    }
+    let pending = harness.pending_migrations(known).map_err(Error::Migrate)?;
+    Ok(pending.len())
 }
 
 /// Says whether there was anything to do.

@@ -64,6 +64,11 @@ impl KafkaPublisher {
     }
 }
 
+/// Looks whether all partitions of the topic can be reached, and counts them.
+pub async fn count_partitions(config: &KafkaConfig) -> Result<usize, PublishError> {
+    Topic::open(config).await?.count_open()
+}
+
 impl Publisher for KafkaPublisher {
     fn publish<'a>(
         &'a self,

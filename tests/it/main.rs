@@ -8,6 +8,7 @@
 
 mod accounts;
 mod blocklist;
+mod commands;
 mod connections;
 mod deploy;
 mod enumeration;

@@ -73,6 +73,13 @@ impl Topic {
         })
     }
 
+    /// How many partitions it has, if the leader of each is at hand.
+    pub(super) fn count_open(self) -> Result<usize, PublishError> {
+        let partitions = self.partitions.into_iter();
+        let open: Vec<_> = partitions.collect::<Result<_, _>>()?;
+        Ok(open.len())
+    }
+
     /// How long ago it was opened.
     pub(super) fn age(&self) -> Duration {
         self.opened.elapsed()

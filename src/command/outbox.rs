@@ -1,11 +1,11 @@
 //! `auth-service outbox`: looks after events that Kafka refused.
 
-use std::io::Write as _;
-
 use anyhow::bail;
 use auth_service::{config::OutboxAction, db::Db, id::EventId};
 
-pub(crate) async fn run(db: &Db, action: OutboxAction) -> anyhow::Result<()> {
+use super::print;
+
+pub(super) async fn run(db: &Db, action: OutboxAction) -> anyhow::Result<()> {
     match action {
         OutboxAction::List => list(db).await,
         OutboxAction::Requeue { events, all } => {
@@ -47,9 +47,4 @@ fn report(event: EventId, what: &str, found: bool) -> anyhow::Result<()> {
         bail!("{event} is not a parked event");
     }
     print(&format!("{event} {what}"))
-}
-
-fn print(line: &str) -> anyhow::Result<()> {
-    writeln!(std::io::stdout(), "{line}")?;
-    Ok(())
 }

@@ -1,0 +1,101 @@
+//! The commands: each reads the configuration that it needs, and then does one thing.
+
+mod check_config;
+mod completions;
+mod healthcheck;
+mod keys;
+mod migrate;
+mod outbox;
+mod serve;
+
+use std::{io::Write as _, path::Path, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use auth_service::{
+    config::{
+        self, Args, Command, Config, DatabaseConfig, KeysAction, LogConfig, Problem, SigningSecrets,
+    },
+    db::Db,
+    telemetry::{self, Causes},
+};
+use tracing::error;
+
+/// How long one step of a command on the database may take.
+const STEP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Runs the command that was given.
+///
+/// What was given is dropped before: it holds the secrets as plain text.
+pub(crate) fn run(args: Args) -> Result<ExitCode, Vec<Problem>> {
+    let here = Path::new("");
+    Ok(match args.command.clone().unwrap_or(Command::Serve) {
+        Command::Serve => {
+            let config = Config::load(&args, here)?;
+            drop(args);
+            logged(&config.log.clone(), serve::run(config))
+        }
+        Command::Migrate => {
+            let (log, db) = database(args)?;
+            logged(&log, migrate::run(db))
+        }
+        Command::CheckConfig => {
+            let config = Config::check(&args, here)?;
+            drop(args);
+            logged(&config.log.clone(), check_config::run(config))
+        }
+        Command::Healthcheck => plain(healthcheck::run(config::admin_addr(&args)?)),
+        Command::Outbox { action } => {
+            let (log, db) = database(args)?;
+            logged(&log, async move { outbox::run(&db, action).await })
+        }
+        Command::Keys { action } => plain(match action {
+            KeysAction::Generate => keys::generate(),
+            KeysAction::Jwks => keys::jwks(SigningSecrets::load(&args, here)?),
+        }),
+        Command::Completions { shell } => plain(completions::run(shell)),
+    })
+}
+
+fn database(args: Args) -> Result<(LogConfig, Db), Vec<Problem>> {
+    let log = LogConfig::load(&args)?;
+    let config = DatabaseConfig::load(&args, Path::new(""))?;
+    drop(args);
+    Ok((log, Db::new(&config, STEP_TIMEOUT)))
+}
+
+/// Work that waits for others, and logs.
+fn logged(log: &LogConfig, work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    let done = telemetry::init(log)
+        .context("cannot start the log")
+        .and_then(|()| tokio::runtime::Runtime::new().context("cannot start the runtime"))
+        .and_then(|runtime| {
+            let done = runtime.block_on(work);
+            // A thread that hangs in a system call must not hold up the exit.
+            runtime.shutdown_background();
+            done
+        });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{}", Causes(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Work that is done at once.
+fn plain(done: anyhow::Result<()>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", Causes(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// To stdout: what a command was asked for.
+fn print(line: &str) -> anyhow::Result<()> {
+    writeln!(std::io::stdout(), "{line}")?;
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! `auth-service check-config`: what would `serve` do, and would it work?
+//!
+//! Tries what the configuration names and changes nothing. One line for each thing, by the
+//! variable that an operator would change.
+
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    path::Path,
+};
+
+use anyhow::bail;
+use auth_service::{
+    auth::SigningKey,
+    clock::{Clock as _, SystemClock},
+    config::{Config, DatabaseUrl, KafkaConfig, TlsConfig},
+    db::Db,
+    outbox::kafka,
+    telemetry::Causes,
+};
+use secrecy::SecretSlice;
+
+use super::{STEP_TIMEOUT, print};
+
+/// What was found out about one thing: good or bad, and what.
+type Finding = Result<String, String>;
+
+pub(super) async fn run(config: Config) -> anyhow::Result<()> {
+    let mut failed = 0;
+    let warnings = config.warnings(SystemClock.now());
+    for (name, finding) in findings(config).await {
+        let (verdict, what) = match finding {
+            Ok(what) => ("ok", what),
+            Err(what) => {
+                failed += 1;
+                ("FAILED", what)
+            }
+        };
+        print(&format!("{verdict:<7} {name}: {what}"))?;
+    }
+    for warning in warnings {
+        print(&format!("WARNING {warning}"))?;
+    }
+    if failed > 0 {
+        bail!("this configuration would not work now: {failed} failed");
+    }
+    Ok(())
+}
+
+async fn findings(config: Config) -> Vec<(&'static str, Finding)> {
+    let passwords = config.passwords;
+    vec![
+        (
+            "GRPC_ADDR",
+            Ok(format!(
+                "{}, {}",
+                config.grpc_addr,
+                security(config.tls.as_ref())
+            )),
+        ),
+        ("ADMIN_ADDR", Ok(config.admin_addr.to_string())),
+        ("DATABASE_URL", database(&config).await),
+        ("JWT_SECRET", Ok(keys(&config))),
+        ("INTERNAL_TOKENS", Ok(callers(&config))),
+        (
+            "BCRYPT_COST",
+            Ok(format!(
+                "{} on {} threads",
+                passwords.bcrypt_cost, passwords.threads
+            )),
+        ),
+        ("KAFKA_BROKERS", events(config.kafka.as_ref()).await),
+    ]
+}
+
+fn security(tls: Option<&TlsConfig>) -> String {
+    let Some(tls) = tls else {
+        return "plain text".to_owned();
+    };
+    let certificate = &tls.identity.certificate;
+    let names = certificate.names.join(", ");
+    format!(
+        "TLS, the certificate of {names} until {}",
+        certificate.not_after
+    )
+}
+
+async fn database(config: &Config) -> Finding {
+    let url = &config.database.url;
+    if let DatabaseUrl::Sqlite(file) = url {
+        let folder = file
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        if folder.is_dir() {
+            try_to_write(folder)
+                .map_err(|error| format!("cannot write to its folder ({error})"))?;
+        }
+        if !file.exists() {
+            return Ok(new_database(config));
+        }
+    }
+    let db = Db::new(&config.database, STEP_TIMEOUT);
+    let pending = db.pending_migrations().await;
+    let pending = pending.map_err(|error| Causes(&error).to_string())?;
+    if pending > 0 {
+        return Ok(format!("answers, would run {pending} migrations"));
+    }
+    let answer = db.ping().await;
+    answer.map_err(|error| Causes(&error).to_string())?;
+    Ok("answers, is up to date".to_owned())
+}
+
+fn new_database(config: &Config) -> String {
+    let Some(embedded) = &config.embedded else {
+        return "would make the file".to_owned();
+    };
+    let secrets = embedded.created.iter();
+    let files: Vec<_> = secrets.map(|path| path.display().to_string()).collect();
+    let folder = embedded.folder.display();
+    format!(
+        "not set: would make {folder}/auth.db {}, not for production",
+        files.join(" ")
+    )
+}
+
+/// Permissions do not say whether the disk is full or read-only.
+fn try_to_write(folder: &Path) -> io::Result<()> {
+    let path = folder.join(format!(".auth-service-check-{}", std::process::id()));
+    let written = OpenOptions::new().write(true).create_new(true).open(&path);
+    let written = written.and_then(|mut file| io::Write::write_all(&mut file, &[0; 4096]));
+    // Not there if it could not be made.
+    let _ = fs::remove_file(&path);
+    written
+}
+
+fn keys(config: &Config) -> String {
+    let created = config
+        .embedded
+        .iter()
+        .flat_map(|embedded| &embedded.created);
+    if created.into_iter().any(|path| path.ends_with("jwt-secret")) {
+        return "would be generated".to_owned();
+    }
+    let id = |secret: &SecretSlice<u8>| SigningKey::new(secret.clone()).id().to_owned();
+    let secrets = &config.tokens.secrets;
+    let others: Vec<_> = secrets
+        .next
+        .iter()
+        .chain(&secrets.previous)
+        .map(id)
+        .collect();
+    let signing = id(&secrets.current);
+    match others.len() {
+        0 => format!("signs with key {signing}"),
+        _ => format!(
+            "signs with key {signing}, also valid: {}",
+            others.join(", ")
+        ),
+    }
+}
+
+fn callers(config: &Config) -> String {
+    let tokens = config
+        .internal_tokens
+        .iter()
+        .map(|token| token.name.as_str());
+    let names = config.tls.iter().flat_map(|tls| &tls.client_names);
+    let callers: Vec<_> = tokens.chain(names.map(String::as_str)).collect();
+    match callers.len() {
+        0 => "nobody may call GetSigningKey".to_owned(),
+        _ => format!("{} may call GetSigningKey", callers.join(", ")),
+    }
+}
+
+async fn events(config: Option<&KafkaConfig>) -> Finding {
+    let Some(config) = config else {
+        return Ok("not set: events are kept in the database".to_owned());
+    };
+    let partitions = kafka::count_partitions(config).await;
+    let partitions = partitions.map_err(|error| error.to_string())?;
+    Ok(format!(
+        "the topic {} has {partitions} partitions",
+        config.topic
+    ))
+}

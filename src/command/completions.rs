@@ -1,0 +1,13 @@
+//! `auth-service completions`: a script for a shell.
+
+use std::io;
+
+use anyhow::Context as _;
+use auth_service::config::Args;
+use clap_complete::Shell;
+
+pub(super) fn run(shell: Shell) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    Args::write_completions(shell, &mut script);
+    io::Write::write_all(&mut io::stdout(), &script).context("cannot print the script")
+}

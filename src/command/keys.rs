@@ -1,0 +1,40 @@
+//! `auth-service keys`: makes keys, and shows them to gateways that read a JWK set.
+
+use anyhow::anyhow;
+use auth_service::{auth::SigningKey, config::SigningSecrets};
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
+use secrecy::ExposeSecret as _;
+use zeroize::Zeroizing;
+
+use super::print;
+
+/// As long as the hash: more adds nothing (RFC 2104, section 3).
+const KEY_BYTES: usize = 32;
+
+/// Prints a new key in the format of `JWT_SECRET`.
+pub(super) fn generate() -> anyhow::Result<()> {
+    let mut key = Zeroizing::new([0; KEY_BYTES]);
+    getrandom::fill(&mut *key).map_err(|_| anyhow!("the operating system gave no random bytes"))?;
+    print(&format!("base64:{}", BASE64_STANDARD.encode(&key)))
+}
+
+/// Prints the keys as a JWK set (RFC 7517, section 5), the one that signs first.
+pub(super) fn jwks(secrets: SigningSecrets) -> anyhow::Result<()> {
+    eprintln!(
+        "These keys are secret: whoever has one can issue tokens. Keep the set as private as JWT_SECRET."
+    );
+    let keys = [secrets.current].into_iter();
+    let keys = keys.chain(secrets.next).chain(secrets.previous);
+    let keys: Vec<_> = keys.map(|secret| jwk(&SigningKey::new(secret))).collect();
+    print(&format!(r#"{{"keys":[{}]}}"#, keys.join(",")))
+}
+
+/// Base64url needs no escapes in JSON.
+fn jwk(key: &SigningKey) -> String {
+    let k = BASE64_URL_SAFE_NO_PAD.encode(key.secret().expose_secret());
+    let kid = key.id();
+    format!(r#"{{"kty":"oct","use":"sig","alg":"HS256","kid":"{kid}","k":"{k}"}}"#)
+}

@@ -1,0 +1,70 @@
+//! `auth-service serve`: runs the service until a signal ends it.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use auth_service::{
+    app::App,
+    clock::{Clock as _, SystemClock},
+    config::{Config, Embedded},
+};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+pub(super) async fn run(config: Config) -> anyhow::Result<()> {
+    if let Some(embedded) = &config.embedded {
+        announce(embedded);
+    }
+    for warning in config.warnings(SystemClock.now()) {
+        warn!("{warning}");
+    }
+    let stop = CancellationToken::new();
+    // From here on a signal is heard, however long the start takes.
+    let (term, interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    tokio::spawn(heed(term, interrupt, stop.clone()));
+    // A task of its own, since migrations block.
+    let app = tokio::spawn(App::build(config, Arc::new(SystemClock)));
+    let app = tokio::select! {
+        app = app => app.context("the start panicked")??,
+        () = stop.cancelled() => return Ok(()),
+    };
+    app.run(stop).await
+}
+
+/// The first signal asks for an orderly end, the second ends the process.
+async fn heed(mut term: Signal, mut interrupt: Signal, stop: CancellationToken) {
+    let mut next = async || {
+        tokio::select! {
+            _ = term.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
+    let name = next().await;
+    info!(signal = name, "finishing what runs");
+    stop.cancel();
+    let name = next().await;
+    warn!(signal = name, "a second signal: exiting at once");
+    std::process::exit(1);
+}
+
+/// Nobody should run on generated secrets without knowing.
+fn announce(embedded: &Embedded) {
+    let created: Vec<_> = embedded
+        .created
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    let generated = if created.is_empty() {
+        String::new()
+    } else {
+        format!("; GENERATED {}", created.join(", "))
+    };
+    warn!(
+        "NO DATABASE_URL: RUNNING ON THE EMBEDDED DEFAULT in {}/auth.db, not for production{generated}",
+        embedded.folder.display()
+    );
+}

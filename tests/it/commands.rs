@@ -1,0 +1,259 @@
+//! The commands beside `serve`, each as a process of its own.
+
+use std::{fs, net::SocketAddr, path::Path, process::Output};
+
+use auth_service::proto::{GetSigningKeyRequest, auth_service_client::AuthServiceClient};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+use tonic::Request;
+
+use crate::harness::{
+    Authority, INTERNAL_TOKEN, JWT_SECRET, Kafka, Process, Service, TestDatabase, both,
+};
+
+const NEXT_SECRET: &str = "the-next-secret-of-the-tests-is-32-bytes";
+
+async fn run(folder: &Path, command: &str, variables: &[(&str, &str)]) -> Output {
+    let arguments: Vec<_> = command.split(' ').collect();
+    Process::run(folder, &arguments, variables).await
+}
+
+/// Exit code and stdout of `check-config` with a database and a key, and these variables.
+async fn check(database: &TestDatabase, variables: &[(&str, &str)]) -> (Option<i32>, String) {
+    let folder = TempDir::new().unwrap();
+    let url = database.url();
+    let complete = [("DATABASE_URL", url.as_str()), ("JWT_SECRET", JWT_SECRET)];
+    let output = run(
+        folder.path(),
+        "check-config",
+        &[&complete, variables].concat(),
+    )
+    .await;
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    assert!(!text(&output.stderr).contains("panicked"));
+    (output.status.code(), text(&output.stdout))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn assert_says(stdout: &str, lines: &[&str]) {
+    for line in lines {
+        assert!(stdout.contains(line), "no {line:?} in {stdout}");
+    }
+}
+
+both! {
+    async fn check_config_says_what_serve_would_do_to_the_database(database: TestDatabase) {
+        // Twice, for it must not do it.
+        for _ in 0..2 {
+            let (code, stdout) = check(&database, &[]).await;
+            assert_eq!(code, Some(0), "{stdout}");
+            let expected = database.dialect("ok      DATABASE_URL: would make the file", "migrations");
+            assert_says(&stdout, &[expected, "KAFKA_BROKERS: not set"]);
+        }
+        let url = database.url();
+        let migrated = run(&std::env::temp_dir(), "migrate", &[("DATABASE_URL", &url)]).await;
+        assert_eq!(migrated.status.code(), Some(0));
+        let (code, stdout) = check(&database, &[]).await;
+        assert_eq!(code, Some(0), "{stdout}");
+        assert_says(&stdout, &["ok      DATABASE_URL: answers, is up to date"]);
+
+        database
+            .execute("INSERT INTO __diesel_schema_migrations (version) VALUES ('20991231000001')")
+            .await;
+        let (code, stdout) = check(&database, &[]).await;
+        assert_eq!(code, Some(1));
+        assert_says(&stdout, &["FAILED  DATABASE_URL: ", "20991231000001"]);
+    }
+
+    async fn check_config_tries_kafka_and_says_who_may_do_what(database: TestDatabase) {
+        let Some(kafka) = Kafka::new().await else { return };
+        let tokens = format!("gateway:{INTERNAL_TOKEN}");
+        let brokers = [("KAFKA_BROKERS", kafka.brokers.as_str()), ("INTERNAL_TOKENS", &tokens)];
+        let topic = ("KAFKA_TOPIC", kafka.topic.as_str());
+        let (code, stdout) = check(&database, &[&brokers[..], &[topic]].concat()).await;
+        assert_eq!(code, Some(0), "{stdout}");
+        assert_says(&stdout, &[" partitions", "gateway may call GetSigningKey"]);
+        assert!(!stdout.contains(INTERNAL_TOKEN) && !stdout.contains(JWT_SECRET));
+
+        let other = ("KAFKA_TOPIC", "there-is-no-such-topic");
+        let (code, stdout) = check(&database, &[&brokers[..], &[other]].concat()).await;
+        assert_eq!(code, Some(1));
+        assert_says(&stdout, &["FAILED  KAFKA_BROKERS: the topic there-is-no-such-topic"]);
+    }
+
+    async fn a_healthcheck_passes_while_the_service_is_ready(service: Service) {
+        let output = healthcheck(service.admin_addr).await;
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "ready\n".to_owned()));
+        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let output = healthcheck(nobody).await;
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).starts_with("no answer from ADMIN_ADDR"));
+    }
+
+    async fn a_jwk_set_has_the_keys_that_the_service_hands_out(database: TestDatabase) {
+        let folder = TempDir::new().unwrap();
+        let secrets = [("JWT_SECRET", JWT_SECRET), ("JWT_NEXT_SECRET", NEXT_SECRET)];
+        let output = run(folder.path(), "keys jwks", &secrets).await;
+        assert!(text(&output.stderr).contains("secret"));
+        let set: Value = serde_json::from_slice(&output.stdout).unwrap();
+
+        let service = Service::start(database, &["--jwt-next-secret", NEXT_SECRET]).await;
+        let mut request = Request::new(GetSigningKeyRequest {});
+        let value = format!("Bearer {INTERNAL_TOKEN}").parse().unwrap();
+        request.metadata_mut().insert("authorization", value);
+        let keys = AuthServiceClient::new(service.channel()).get_signing_key(request).await;
+        let keys = keys.unwrap().into_inner().verification_keys;
+        let expected: Vec<_> = keys
+            .iter()
+            .map(|key| serde_json::json!({
+                "kty": "oct", "use": "sig", "alg": "HS256",
+                "kid": key.key_id, "k": BASE64URL.encode(&key.secret),
+            }))
+            .collect();
+        assert_eq!(set["keys"], Value::from(expected));
+    }
+}
+
+async fn healthcheck(addr: SocketAddr) -> Output {
+    let addr = addr.to_string();
+    run(
+        &std::env::temp_dir(),
+        "healthcheck",
+        &[("ADMIN_ADDR", &addr)],
+    )
+    .await
+}
+
+#[tokio::test]
+async fn a_healthcheck_fails_and_says_why_while_the_service_is_not_ready() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 1024];
+        let _ = stream.read(&mut request).await.unwrap();
+        let answer = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 9\r\n\r\nnot ready";
+        stream.write_all(answer).await.unwrap();
+    });
+    let output = healthcheck(addr).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stderr), "not ready\n");
+}
+
+#[tokio::test]
+async fn check_config_of_the_embedded_default_makes_nothing() {
+    let folder = TempDir::new().unwrap();
+    let output = run(folder.path(), "check-config", &[]).await;
+    assert_eq!(output.status.code(), Some(0));
+    assert_says(
+        &text(&output.stdout),
+        &["would make data/auth.db", "JWT_SECRET: would be generated"],
+    );
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn check_config_reports_every_problem_and_ends_with_64() {
+    let folder = TempDir::new().unwrap();
+    let variables = [
+        ("BCRYPT_COST", "1"),
+        ("JWT_SECRET", "short"),
+        ("TLS_KEY_FILE", "x"),
+    ];
+    let output = run(folder.path(), "check-config", &variables).await;
+    assert_eq!(output.status.code(), Some(64));
+    let stderr = text(&output.stderr);
+    assert_eq!(stderr.lines().count(), 3, "{stderr}");
+    assert!(output.stdout.is_empty());
+}
+
+#[tokio::test]
+async fn check_config_tries_certificates_and_warns_of_what_may_be_a_mistake() {
+    let folder = TempDir::new().unwrap();
+    Authority::new()
+        .sign(&["auth.internal"])
+        .write(folder.path());
+    let tls = [("TLS_CERT_FILE", "cert.pem"), ("TLS_KEY_FILE", "key.pem")];
+    let output = run(folder.path(), "check-config", &tls).await;
+    assert_eq!(output.status.code(), Some(0));
+    let expected = [
+        "TLS, the certificate of auth.internal",
+        "WARNING TLS_KEY_FILE: ",
+    ];
+    assert_says(&text(&output.stdout), &expected);
+    let open = [("GRPC_ADDR", "0.0.0.0:0")];
+    let output = run(folder.path(), "check-config", &open).await;
+    assert_says(&text(&output.stdout), &["WARNING GRPC_ADDR: "]);
+}
+
+#[tokio::test]
+async fn a_disk_that_cannot_be_written_is_found() {
+    let variables = [
+        ("DATABASE_URL", "sqlite:///proc/auth.db"),
+        ("JWT_SECRET", JWT_SECRET),
+    ];
+    let output = run(&std::env::temp_dir(), "check-config", &variables).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert_says(
+        &text(&output.stdout),
+        &["FAILED  DATABASE_URL: cannot write to its folder"],
+    );
+}
+
+#[tokio::test]
+async fn a_generated_key_is_another_each_time_and_fits_jwt_secret() {
+    let folder = TempDir::new().unwrap();
+    let generate = async || text(&run(folder.path(), "keys generate", &[]).await.stdout);
+    let (one, two) = (generate().await, generate().await);
+    assert_ne!(one, two);
+    for key in [one, two] {
+        let output = run(folder.path(), "keys jwks", &[("JWT_SECRET", key.trim())]).await;
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    }
+}
+
+#[tokio::test]
+async fn a_jwk_set_of_nothing_is_refused_and_makes_nothing() {
+    let folder = TempDir::new().unwrap();
+    let output = run(folder.path(), "keys jwks", &[]).await;
+    assert_eq!(output.status.code(), Some(64));
+    assert!(text(&output.stderr).starts_with("JWT_SECRET: is not set") && output.stdout.is_empty());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn help_and_completions_know_all_commands_and_have_no_colours() {
+    let folder = TempDir::new().unwrap();
+    let commands = [
+        "serve",
+        "migrate",
+        "check-config",
+        "healthcheck",
+        "outbox",
+        "keys",
+    ];
+    for command in [
+        "--help",
+        "completions bash",
+        "completions zsh",
+        "completions fish",
+    ] {
+        let output = run(folder.path(), command, &[]).await;
+        assert_eq!(output.status.code(), Some(0), "{command}");
+        let text = text(&output.stdout);
+        assert_says(&text, &commands);
+        assert!(!text.contains('\u{1b}'), "{command}");
+    }
+    let help = text(&run(folder.path(), "--help", &[]).await.stdout);
+    assert_says(&help, &["Exit codes:", "  64  wrong usage"]);
+    let short = text(&run(folder.path(), "outbox list --help", &[]).await.stdout);
+    assert!(short.contains("DATABASE_URL") && !short.contains("BCRYPT_COST"));
+}
