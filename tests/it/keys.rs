@@ -1,6 +1,8 @@
 //! Access tokens, the keys that sign them, and who may have the keys.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+mod rotation;
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use auth_service::proto::{self, auth_service_client::AuthServiceClient};
 use base64::{
