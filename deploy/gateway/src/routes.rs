@@ -1,0 +1,197 @@
+//! The HTTP side: `/register`, `/login`, `/refresh`, `/logout`, and `/me`, which needs an
+//! access token.
+//!
+//! The access token goes to the page, which keeps it in memory. The refresh token goes into
+//! a cookie that scripts cannot read (`HttpOnly`), that is sent by HTTPS only (`Secure`, and
+//! `__Host-`: no subdomain can set it), and never with a request that another site started
+//! (`SameSite=Strict`).
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::{ConnectInfo, FromRequestParts, State},
+    http::{
+        HeaderMap, HeaderValue, StatusCode,
+        header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, SET_COOKIE},
+        request::Parts,
+    },
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::{
+    auth::{Auth, retrying},
+    error::Error,
+    keys::{Claims, Keys},
+    proto::{LoginRequest, LogoutRequest, RefreshRequest, RegisterRequest, TokenPair},
+};
+
+const REFRESH_COOKIE: &str = "__Host-refresh_token";
+
+pub struct Gateway {
+    pub auth: Auth,
+    pub keys: Arc<Keys>,
+}
+
+type Shared = State<Arc<Gateway>>;
+/// The other end of the connection. Behind a load balancer it is the balancer: then take the
+/// address that the balancer, and nobody else, put into `x-forwarded-for`.
+type Client = ConnectInfo<SocketAddr>;
+
+#[derive(Deserialize)]
+struct Credentials {
+    email: String,
+    password: String,
+    #[serde(default)]
+    device_name: String,
+}
+
+pub fn router(gateway: Arc<Gateway>) -> Router {
+    Router::new()
+        .route("/register", post(register))
+        .route("/login", post(login))
+        .route("/refresh", post(refresh))
+        .route("/logout", post(logout))
+        .route("/me", get(me))
+        .with_state(gateway)
+}
+
+async fn register(
+    State(gateway): Shared,
+    ConnectInfo(client): Client,
+    Json(given): Json<Credentials>,
+) -> Result<Response, Error> {
+    let message = RegisterRequest {
+        email: given.email,
+        password: given.password,
+        start_session: true,
+        device_name: given.device_name,
+    };
+    let request = gateway.auth.request(message, Some(client.ip()));
+    let registered = gateway.auth.client().register(request).await?.into_inner();
+    signed_in(StatusCode::CREATED, registered.tokens)
+}
+
+async fn login(
+    State(gateway): Shared,
+    ConnectInfo(client): Client,
+    Json(given): Json<Credentials>,
+) -> Result<Response, Error> {
+    let message = LoginRequest {
+        email: given.email,
+        password: given.password,
+        device_name: given.device_name,
+    };
+    let logged_in = retrying(|| {
+        let request = gateway.auth.request(message.clone(), Some(client.ip()));
+        let mut client = gateway.auth.client();
+        async move { client.login(request).await }
+    });
+    signed_in(StatusCode::OK, logged_in.await?.tokens)
+}
+
+async fn refresh(
+    State(gateway): Shared,
+    ConnectInfo(client): Client,
+    headers: HeaderMap,
+) -> Result<Response, Error> {
+    let refresh_token = refresh_token(&headers).ok_or(Error::InvalidToken)?;
+    let message = RefreshRequest { refresh_token };
+    let refreshed = retrying(|| {
+        let request = gateway.auth.request(message.clone(), Some(client.ip()));
+        let mut client = gateway.auth.client();
+        async move { client.refresh(request).await }
+    });
+    signed_in(StatusCode::OK, refreshed.await?.tokens)
+}
+
+/// The cookie goes in any case; the session ends if the service can be reached.
+async fn logout(
+    State(gateway): Shared,
+    ConnectInfo(client): Client,
+    headers: HeaderMap,
+) -> Result<Response, Error> {
+    if let Some(refresh_token) = refresh_token(&headers) {
+        let message = LogoutRequest { refresh_token };
+        let done = retrying(|| {
+            let request = gateway.auth.request(message.clone(), Some(client.ip()));
+            let mut client = gateway.auth.client();
+            async move { client.logout(request).await }
+        });
+        match done.await {
+            // A token that is none has no session.
+            Err(status) if status.code() != tonic::Code::Unauthenticated => {
+                return Err(status.into());
+            }
+            _ => {}
+        }
+    }
+    let gone = cookie("", 0).ok_or(Error::Unavailable)?;
+    Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, gone)]).into_response())
+}
+
+/// A protected route: the argument [`Claims`] is what protects it.
+async fn me(claims: Claims) -> Response {
+    Json(json!({"user_id": claims.sub, "session_id": claims.sid})).into_response()
+}
+
+impl FromRequestParts<Arc<Gateway>> for Claims {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Error> {
+        let value = parts.headers.get(AUTHORIZATION);
+        let value = value.and_then(|value| value.to_str().ok());
+        let credentials = value.and_then(|value| value.split_once(' '));
+        match credentials {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
+                gateway.keys.verify(token.trim()).await
+            }
+            _ => Err(Error::InvalidToken),
+        }
+    }
+}
+
+fn signed_in(status: StatusCode, tokens: Option<TokenPair>) -> Result<Response, Error> {
+    let tokens = tokens.ok_or(Error::Unavailable)?;
+    let expires_at = |at: Option<prost_types::Timestamp>| at.map_or(0, |at| at.seconds);
+    let ends = expires_at(tokens.refresh_token_expires_at);
+    let now = std::time::UNIX_EPOCH
+        .elapsed()
+        .unwrap_or_default()
+        .as_secs();
+    let max_age = ends.saturating_sub(i64::try_from(now).unwrap_or(0));
+    let cookie = cookie(&tokens.refresh_token, max_age).ok_or(Error::Unavailable)?;
+    let body = json!({
+        "access_token": tokens.access_token,
+        "token_type": tokens.token_type,
+        "expires_at": expires_at(tokens.access_token_expires_at),
+    });
+    let headers = [
+        (SET_COOKIE, cookie),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    Ok((status, headers, Json(body)).into_response())
+}
+
+fn cookie(token: &str, max_age: i64) -> Option<HeaderValue> {
+    let attributes = "Path=/; HttpOnly; Secure; SameSite=Strict";
+    let text = format!("{REFRESH_COOKIE}={token}; Max-Age={max_age}; {attributes}");
+    let mut value = HeaderValue::try_from(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+fn refresh_token(headers: &HeaderMap) -> Option<String> {
+    let cookies = headers
+        .get_all(COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let mut pairs = cookies
+        .flat_map(|line| line.split("; "))
+        .filter_map(|pair| pair.split_once('='));
+    let found = pairs.find(|(name, value)| *name == REFRESH_COOKIE && !value.is_empty());
+    found.map(|(_, token)| token.to_owned())
+}

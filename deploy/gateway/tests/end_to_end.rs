@@ -1,0 +1,413 @@
+//! The gateway against the real service, a process of its own on SQLite.
+//!
+//! `AUTH_SERVICE_BIN` names the binary; without it, it is built.
+
+use std::{
+    env,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::connect_info::MockConnectInfo,
+    http::{HeaderMap, Request, StatusCode, header},
+};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
+use realchat_gateway_example::{
+    auth::Auth,
+    keys::Keys,
+    routes::{Gateway, router},
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tower::ServiceExt as _;
+
+const TOKEN: &str = "an-internal-token-of-32-characters";
+const OLD_KEY: &str = "the-old-secret-of-the-tests-has-32-bytes";
+const NEW_KEY: &str = "the-new-secret-of-the-tests-has-32-bytes";
+
+/// The service on one port and one database, however often it is started.
+struct Service {
+    folder: TempDir,
+    addr: SocketAddr,
+    process: Option<Child>,
+}
+
+impl Service {
+    async fn start(variables: &[(&str, &str)]) -> Self {
+        let addr = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let mut service = Self {
+            folder: TempDir::new().unwrap(),
+            addr,
+            process: None,
+        };
+        service.restart(variables).await;
+        service
+    }
+
+    async fn restart(&mut self, variables: &[(&str, &str)]) {
+        self.stop();
+        let process = Command::new(binary())
+            .env_clear()
+            .env(
+                "DATABASE_URL",
+                format!("sqlite://{}", self.folder.path().join("auth.db").display()),
+            )
+            .env("GRPC_ADDR", self.addr.to_string())
+            .env("ADMIN_ADDR", "127.0.0.1:0")
+            .env("INTERNAL_TOKENS", format!("gateway:{TOKEN}"))
+            .env("JWT_SECRET", OLD_KEY)
+            .env("BCRYPT_COST", "10")
+            .env("LOG", "error")
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .spawn();
+        self.process = Some(process.expect("the service starts"));
+        let deadline = Instant::now() + Duration::from_mins(1);
+        while TcpStream::connect(self.addr).await.is_err() {
+            assert!(Instant::now() < deadline, "the service listens");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    async fn browser(&self) -> Browser {
+        let auth = Auth::new(&format!("http://{}", self.addr), TOKEN, None).unwrap();
+        let keys = Keys::fetch(auth.clone())
+            .await
+            .expect("the service hands out its keys");
+        let app = router(Arc::new(Gateway {
+            auth,
+            keys: Arc::new(keys),
+        }));
+        let client = SocketAddr::from(([192, 0, 2, 7], 12345));
+        Browser {
+            app: app.layer(MockConnectInfo(client)),
+            cookie: String::new(),
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        if let Some(path) = env::var_os("AUTH_SERVICE_BIN") {
+            return path.into();
+        }
+        let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--bin", "auth-service"])
+            .current_dir(&home)
+            .status();
+        assert!(built.expect("cargo runs").success());
+        let target = env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
+        home.join(target).join("debug/auth-service")
+    })
+}
+
+/// Keeps the cookie, as a browser does.
+struct Browser {
+    app: Router,
+    cookie: String,
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Value,
+}
+
+impl Browser {
+    async fn send(&mut self, request: axum::http::request::Builder, body: Body) -> Answer {
+        let request = request
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::COOKIE, format!("theme=dark; {}", self.cookie));
+        let response = self
+            .app
+            .clone()
+            .oneshot(request.body(body).unwrap())
+            .await
+            .unwrap();
+        let (head, body) = response.into_parts();
+        if let Some(cookie) = head.headers.get(header::SET_COOKIE) {
+            let cookie = cookie.to_str().unwrap();
+            self.cookie = cookie.split_once(';').unwrap().0.to_owned();
+        }
+        let body = to_bytes(body, 64 * 1024).await.unwrap();
+        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        Answer {
+            status: head.status,
+            headers: head.headers,
+            body,
+        }
+    }
+
+    async fn post(&mut self, path: &str, body: Value) -> Answer {
+        let body = if body.is_null() {
+            Body::empty()
+        } else {
+            body.to_string().into()
+        };
+        self.send(Request::post(path), body).await
+    }
+
+    async fn me(&mut self, token: &str) -> Answer {
+        let request = Request::get("/me").header(header::AUTHORIZATION, format!("Bearer {token}"));
+        self.send(request, Body::empty()).await
+    }
+
+    async fn register(&mut self, email: &str) -> String {
+        let answer = self.post("/register", credentials(email)).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
+        access_token(&answer)
+    }
+}
+
+fn credentials(email: &str) -> Value {
+    json!({"email": email, "password": "correct horse battery staple"})
+}
+
+fn access_token(answer: &Answer) -> String {
+    answer.body["access_token"]
+        .as_str()
+        .expect("an access token")
+        .to_owned()
+}
+
+fn assert_error(answer: &Answer, status: StatusCode, reason: &str) {
+    assert_eq!(
+        (answer.status, &answer.body["error"]),
+        (status, &json!(reason))
+    );
+}
+
+#[tokio::test]
+async fn a_user_registers_logs_in_refreshes_and_logs_out() {
+    let service = Service::start(&[]).await;
+    let mut browser = service.browser().await;
+    let first = browser.register("ana@example.com").await;
+    let me = browser.me(&first).await;
+    assert_eq!(me.status, StatusCode::OK);
+
+    let login = browser.post("/login", credentials("Ana@Example.com")).await;
+    assert_eq!(login.status, StatusCode::OK);
+    let again = browser.me(&access_token(&login)).await;
+    assert_eq!(again.body["user_id"], me.body["user_id"]);
+    assert_ne!(again.body["session_id"], me.body["session_id"]);
+
+    let before = browser.cookie.clone();
+    let refreshed = browser.post("/refresh", Value::Null).await;
+    assert_eq!(refreshed.status, StatusCode::OK);
+    assert_ne!(browser.cookie, before);
+    let me = browser.me(&access_token(&refreshed)).await;
+    assert_eq!(me.body["session_id"], again.body["session_id"]);
+
+    let session = browser.cookie.clone();
+    let out = browser.post("/logout", Value::Null).await;
+    assert_eq!(out.status, StatusCode::NO_CONTENT);
+    assert_eq!(browser.cookie, "__Host-refresh_token=");
+    assert_error(
+        &browser.post("/refresh", Value::Null).await,
+        StatusCode::UNAUTHORIZED,
+        "INVALID_TOKEN",
+    );
+    browser.cookie = session;
+    assert_error(
+        &browser.post("/refresh", Value::Null).await,
+        StatusCode::UNAUTHORIZED,
+        "INVALID_TOKEN",
+    );
+    assert_eq!(
+        browser.post("/logout", Value::Null).await.status,
+        StatusCode::NO_CONTENT
+    );
+}
+
+#[tokio::test]
+async fn the_refresh_token_is_in_a_cookie_and_nowhere_else() {
+    let service = Service::start(&[]).await;
+    let mut browser = service.browser().await;
+    let answer = browser
+        .post("/register", credentials("ana@example.com"))
+        .await;
+    let cookie = answer.headers[header::SET_COOKIE].to_str().unwrap();
+    assert!(cookie.starts_with("__Host-refresh_token=rcr_"));
+    for attribute in [
+        "HttpOnly",
+        "Secure",
+        "SameSite=Strict",
+        "Path=/",
+        "Max-Age=86",
+    ] {
+        assert!(cookie.contains(&format!("; {attribute}")), "{attribute}");
+    }
+    assert!(!cookie.contains("Domain"));
+    assert_eq!(answer.headers[header::CACHE_CONTROL], "no-store");
+    assert!(!answer.body.to_string().contains("rcr_"));
+}
+
+#[tokio::test]
+async fn errors_are_told_in_the_words_of_http() {
+    let service = Service::start(&[]).await;
+    let mut browser = service.browser().await;
+    browser.register("ana@example.com").await;
+    let taken = browser
+        .post("/register", credentials("ana@example.com"))
+        .await;
+    assert_error(&taken, StatusCode::CONFLICT, "EMAIL_TAKEN");
+    let bad = browser
+        .post("/register", json!({"email": "no", "password": "x"}))
+        .await;
+    assert_error(&bad, StatusCode::BAD_REQUEST, "INVALID_ARGUMENT");
+    assert!(
+        bad.body["fields"]
+            .as_object()
+            .is_some_and(|fields| !fields.is_empty())
+    );
+    let wrong = json!({"email": "ana@example.com", "password": "wrong"});
+    let wrong = browser.post("/login", wrong).await;
+    assert_error(&wrong, StatusCode::UNAUTHORIZED, "INVALID_CREDENTIALS");
+    browser.cookie.clear();
+    let none = browser.post("/refresh", Value::Null).await;
+    assert_error(&none, StatusCode::UNAUTHORIZED, "INVALID_TOKEN");
+}
+
+#[tokio::test]
+async fn only_a_token_of_the_service_opens_the_protected_route() {
+    let service = Service::start(&[]).await;
+    let mut browser = service.browser().await;
+    let token = browser.register("ana@example.com").await;
+    let parts: Vec<_> = token.split('.').collect();
+    let encode = |value: Value| BASE64URL.encode(value.to_string());
+    let header: Value = serde_json::from_slice(&BASE64URL.decode(parts[0]).unwrap()).unwrap();
+    let with = |name: &str, value: &str| {
+        let mut header = header.clone();
+        header[name] = value.into();
+        format!("{}.{}.{}", encode(header), parts[1], parts[2])
+    };
+    let forged = [
+        String::new(),
+        "a.b.c".to_owned(),
+        format!("{}.{}.", parts[0], parts[1]),
+        format!(
+            "{}.{}.{}",
+            parts[0],
+            encode(json!({"sub": "somebody"})),
+            parts[2]
+        ),
+        with("alg", "none"),
+        with("alg", "HS512"),
+        with("typ", "JWT"),
+        with("kid", "unknown"),
+    ];
+    for token in forged {
+        assert_error(
+            &browser.me(&token).await,
+            StatusCode::UNAUTHORIZED,
+            "INVALID_TOKEN",
+        );
+    }
+    let expired = Service::start(&[("ACCESS_TOKEN_TTL", "1s")]).await;
+    let mut browser = expired.browser().await;
+    let token = browser.register("ana@example.com").await;
+    while browser.me(&token).await.status == StatusCode::OK {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_new_is_fetched_when_a_token_names_it() {
+    let mut service = Service::start(&[]).await;
+    let mut browser = service.browser().await;
+    let old = browser.register("ana@example.com").await;
+    service
+        .restart(&[("JWT_SECRET", NEW_KEY), ("JWT_PREVIOUS_SECRETS", OLD_KEY)])
+        .await;
+    let login = browser.post("/login", credentials("ana@example.com")).await;
+    let new = access_token(&login);
+    // Unknown kids are not asked for more often than every two seconds.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while browser.me(&new).await.status != StatusCode::OK {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(browser.me(&old).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn while_the_service_is_down_clients_are_told_when_to_come_back() {
+    let mut service = Service::start(&[]).await;
+    let mut browser = service.browser().await;
+    let token = browser.register("ana@example.com").await;
+    service.stop();
+    for path in ["/login", "/register", "/refresh"] {
+        let answer = browser.post(path, credentials("ana@example.com")).await;
+        assert_error(&answer, StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE");
+        assert_eq!(answer.headers[header::RETRY_AFTER], "1");
+    }
+    assert_eq!(
+        browser.me(&token).await.status,
+        StatusCode::OK,
+        "verifying needs no call"
+    );
+    service.restart(&[]).await;
+    assert_eq!(
+        browser.post("/refresh", Value::Null).await.status,
+        StatusCode::OK
+    );
+}
+
+#[tokio::test]
+async fn an_overloaded_service_says_when_to_come_back() {
+    let busy = [
+        ("BCRYPT_COST", "12"),
+        ("PASSWORD_THREADS", "1"),
+        ("PASSWORD_MAX_WAIT", "1ms"),
+    ];
+    let service = Service::start(&busy).await;
+    let browser = service.browser().await;
+    let logins = (0..40).map(|_| {
+        let mut browser = Browser {
+            app: browser.app.clone(),
+            cookie: String::new(),
+        };
+        tokio::spawn(async move {
+            browser
+                .post("/login", credentials("nobody@example.com"))
+                .await
+        })
+    });
+    let logins: Vec<_> = logins.collect();
+    let mut refused = 0;
+    for login in logins {
+        let answer = login.await.unwrap();
+        if answer.status != StatusCode::UNAUTHORIZED {
+            assert_error(&answer, StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED");
+            let later = answer.headers[header::RETRY_AFTER].to_str().unwrap();
+            assert!(later.parse::<u32>().unwrap() >= 1);
+            refused += 1;
+        }
+    }
+    assert!(refused > 0);
+}
