@@ -155,25 +155,25 @@ impl Service {
         clock: Arc<ManualClock>,
         options: &[&str],
     ) -> Self {
-        let mut service = Self::launch(database, clock, options).await;
-        service.channel = Some(connect(service.addr).await);
-        service
+        let app = build(&database, Arc::clone(&clock), options).await;
+        Self::run(app.expect("the service starts"), database, clock).await
     }
 
     /// The same, but how to connect is the test's affair.
     pub async fn start_unconnected(database: TestDatabase, options: &[&str]) -> Self {
-        Self::launch(database, Arc::new(ManualClock::new(START)), options).await
-    }
-
-    async fn launch(database: TestDatabase, clock: Arc<ManualClock>, options: &[&str]) -> Self {
-        let app = build(&database, Arc::clone(&clock), options)
-            .await
-            .expect("the service starts");
-        Self::run(app, database, clock).await
+        let clock = Arc::new(ManualClock::new(START));
+        let app = build(&database, Arc::clone(&clock), options).await;
+        Self::spawn(app.expect("the service starts"), database, clock)
     }
 
     /// Runs an app that was built on this database and clock.
     pub async fn run(app: App, database: TestDatabase, clock: Arc<ManualClock>) -> Self {
+        let mut service = Self::spawn(app, database, clock);
+        service.channel = Some(connect(service.addr).await);
+        service
+    }
+
+    fn spawn(app: App, database: TestDatabase, clock: Arc<ManualClock>) -> Self {
         let (addr, admin_addr) = (app.grpc_addr().unwrap(), app.admin_addr().unwrap());
         let stop = CancellationToken::new();
         let running = tokio::spawn(app.run(stop.clone()));
