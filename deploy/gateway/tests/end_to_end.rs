@@ -152,7 +152,7 @@ impl Browser {
         let (head, body) = response.into_parts();
         if let Some(cookie) = head.headers.get(header::SET_COOKIE) {
             let cookie = cookie.to_str().unwrap();
-            self.cookie = cookie.split_once(';').unwrap().0.to_owned();
+            self.cookie = cookie.split(';').next().unwrap().into();
         }
         let body = to_bytes(body, 64 * 1024).await.unwrap();
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);

@@ -237,7 +237,7 @@ impl PostgresServer {
                     _ if path.is_dir() => folders.push(path),
                     Ok(bytes) => files.push((path.display().to_string(), bytes)),
                     Err(error) => {
-                        assert_eq!(error.kind(), io::ErrorKind::NotFound, "{}", path.display())
+                        assert_eq!(error.kind(), io::ErrorKind::NotFound, "{}", path.display());
                     }
                 }
             }
