@@ -218,12 +218,10 @@ fn read_internal_tokens(
 
 /// A setting that is silently ignored would be worse than none.
 fn refuse_unsupported(args: &Args, problems: &mut Problems) {
-    let unsupported = [
-        (
-            "OTEL_EXPORTER_OTLP_ENDPOINT",
-            &args.otel_exporter_otlp_endpoint,
-        ),
-    ];
+    let unsupported = [(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        &args.otel_exporter_otlp_endpoint,
+    )];
     for (name, _) in unsupported.iter().filter(|(_, value)| value.is_some()) {
         problems.add(*name, "not supported by this version yet");
     }

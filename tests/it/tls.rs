@@ -185,6 +185,18 @@ both! {
         }
     }
 
+    async fn an_address_is_believed_from_an_allowed_certificate_only(secured: Secured) {
+        for (name, is_read) in [("gateway.internal", true), ("other.internal", false)] {
+            let identity = secured.pki.clients.sign(&[name]);
+            let mut client = AuthServiceClient::new(secured.connect(Some(&identity)).await.unwrap());
+            let mut request = Request::new(login("ana@example.com"));
+            request.metadata_mut().insert("x-client-address", "no address".parse().unwrap());
+            let (code, _) = reason(&refused(client.login(request).await));
+            let expected = if is_read { Code::InvalidArgument } else { Code::Unauthenticated };
+            assert_eq!(code, expected, "{name}");
+        }
+    }
+
     async fn without_a_certificate_the_token_counts(secured: Secured) {
         let channel = secured.connect(None).await.unwrap();
         assert_eq!(refused(keys(channel.clone(), None).await).code(), Code::PermissionDenied);
