@@ -37,6 +37,12 @@ use tonic::transport::Channel;
 
 use crate::Result;
 
+/// A call that is given up counts as a guess, and here many are.
+const UNTHROTTLED: [(&str, &str); 3] = [
+    ("THROTTLE_FREE_PER_PAIR", "1000000"),
+    ("THROTTLE_FREE_PER_ACCOUNT", "1000000"),
+    ("THROTTLE_DAILY_PER_ACCOUNT", "1000000"),
+];
 const JWT_SECRET: &str = "a-secret-of-the-benches-32-bytes-long";
 
 /// Whether Postgres and Kafka are there.
@@ -207,6 +213,7 @@ impl Service {
             .env("ADMIN_ADDR", "127.0.0.1:0")
             .env("JWT_SECRET", JWT_SECRET)
             .env("LOG_FORMAT", "json")
+            .envs(UNTHROTTLED)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -261,7 +268,8 @@ async fn serve_variant(url: &str, ungrouped: bool) -> Result<()> {
             threads: passwords.threads,
             max_wait: passwords.max_wait,
         })?,
-        password_policy: Policy::new(passwords.min_score, passwords.max_wait),
+        password_policy: Policy::new(passwords.min_score, None, passwords.max_wait),
+        throttle: config.throttle,
         issuer: Issuer::new(
             SigningKey::new(config.tokens.secrets.current),
             Vec::new(),
@@ -275,14 +283,14 @@ async fn serve_variant(url: &str, ungrouped: bool) -> Result<()> {
     };
     let handlers = Handlers {
         auth: Arc::new(auth),
-        internal_callers: InternalCallers::new(config.internal_tokens),
+        internal_callers: InternalCallers::new(config.internal_tokens, Vec::new()),
     };
     let (_reporter, health) = tonic_health::server::health_reporter();
     let (limits, forever) = (
         Limits::new(config.request_timeout),
         CancellationToken::new(),
     );
-    grpc::serve(listener, handlers, health, limits, forever).await?;
+    grpc::serve(listener, None, handlers, health, limits, forever).await?;
     Ok(())
 }
 
