@@ -470,7 +470,7 @@ async fn eventually(
     process: &Process,
     condition: impl Fn(&[(String, Vec<u8>)]) -> bool,
 ) -> Option<bool> {
-    for _ in 0..240 {
+    for _ in 0..40 {
         if condition(&memory_of(process.pid())?) {
             return Some(true);
         }
