@@ -16,7 +16,7 @@ mod stats;
 mod table;
 mod world;
 
-use std::{env, error::Error, process::ExitCode};
+use std::{env, error::Error, io::Write as _, process::ExitCode};
 
 use self::table::Table;
 
@@ -36,8 +36,8 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     match runtime.block_on(measure(&arguments)) {
         Ok(table) => {
-            print!("{table}");
-            ExitCode::SUCCESS
+            let printed = std::io::stdout().write_all(table.to_string().as_bytes());
+            printed.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
         }
         Err(error) => {
             eprintln!("benches: {error}");

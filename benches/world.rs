@@ -176,8 +176,8 @@ pub fn config(url: &str, options: &[&str]) -> Result<Config> {
         "--jwt-secret",
         JWT_SECRET,
     ];
-    let argv = defaults.iter().chain(options).map(Into::into);
-    let args = Args::from_argv(argv)?;
+    let words = defaults.iter().chain(options).map(Into::into);
+    let args = Args::from_argv(words)?;
     Config::load(&args, "".as_ref()).map_err(|problems| {
         let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
         problems.join("; ").into()
@@ -242,7 +242,7 @@ impl Service {
     }
 }
 
-/// Serves AuthService in this process, until it is killed, without groups of refreshes if
+/// Serves `AuthService` in this process, until it is killed, without groups of refreshes if
 /// `ungrouped`.
 pub fn serve(url: &str, ungrouped: bool) -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");

@@ -72,8 +72,8 @@ mod tests {
 
     #[test]
     fn one_wrong_hash_in_any_lane_fails_it() {
-        let begun = (1..=LANES).sum();
-        for broken in 0..begun {
+        let hashes = (1..=LANES).sum();
+        for broken in 0..hashes {
             let count = Cell::new(0);
             let begin = |lane: &mut Lane, work: &Work| {
                 lane.begin(work);
@@ -84,7 +84,7 @@ mod tests {
                     });
                 }
             };
-            assert!(self_test(&begin).is_none(), "{broken} of {begun}");
+            assert!(self_test(&begin).is_none(), "{broken} of {hashes}");
             assert!(count.get() > broken);
         }
     }

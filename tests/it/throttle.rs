@@ -85,6 +85,9 @@ fn wrong(email: &str) -> proto::LoginRequest {
     }
 }
 
+/// A name for each of many guesses.
+type Names = fn(usize) -> String;
+
 /// Guesses at an account from an address (none if it is empty).
 async fn guess(service: &Service, email: &str, address: &str) -> Outcome {
     let request = from(address, wrong(email));
@@ -188,7 +191,7 @@ both! {
         let (_, mut wait) = exhaust(&service, ANA, always("192.0.2.1")).await;
         let mut waits = vec![wait];
         for _ in 0..12 {
-            service.clock.advance(wait - MICROSECOND);
+            service.clock.advance(wait.saturating_sub(MICROSECOND));
             assert_eq!(guess(&service, ANA, "192.0.2.1").await, Wait(MICROSECOND));
             service.clock.advance(MICROSECOND);
             assert_eq!(guess(&service, ANA, "192.0.2.1").await, Wrong);
@@ -264,7 +267,7 @@ both! {
     async fn an_owner_is_known_for_thirty_days(database: TestDatabase) {
         let service = with_ana(database).await;
         assert_eq!(enter(&service, ANA, "192.0.2.1").await, In);
-        service.clock.advance(30 * DAY - MICROSECOND);
+        service.clock.advance((30 * DAY).saturating_sub(MICROSECOND));
         assert_eq!(exhaust(&service, ANA, each_its_own).await, (20, SECOND));
         assert_eq!(enter(&service, ANA, "192.0.2.1").await, In);
         assert_eq!(exhaust(&service, ANA, each_its_own).await.1, SECOND);
@@ -289,7 +292,7 @@ both! {
                 assert_eq!(enter(&service, ANA, "192.0.2.1").await, In);
             }
         }
-        let left = DAY - 3 * MINUTE;
+        let left = DAY.saturating_sub(3 * MINUTE);
         assert_eq!(guess(&service, ANA, "192.0.2.9").await, Wait(left));
         assert_eq!(enter(&service, ANA, "192.0.2.9").await, Wait(left));
         assert_eq!(enter(&service, ANA, "192.0.2.1").await, In);
@@ -432,7 +435,7 @@ both! {
         let one = with_ana(database.clone()).await;
         let other = Service::start_at(database.clone(), Arc::clone(&one.clock), &DEFAULTS).await;
         // Who guesses from where, and how many of a hundred reach a hash.
-        let storms: [(fn(usize) -> String, fn(usize) -> String, usize); 4] = [
+        let storms: [(Names, Names, usize); 4] = [
             (|_| "ben@example.com".to_owned(), |_| "192.0.2.7".to_owned(), 5),
             (|_| "nobody@example.com".to_owned(), |_| String::new(), 5),
             (|_| ANA.to_owned(), each_its_own, 20),

@@ -11,11 +11,11 @@ const LONG: Duration = Duration::from_hours(1_000_000);
 /// An engine that says which hashes begin. A job is known by its salt.
 fn engine(threads: usize) -> (Engine, Receiver<u8>) {
     let (say, began) = mpsc::channel();
-    let begin = move |lane: &mut Lane, work: &Work| {
+    let engine = start(threads, move |lane, work| {
         lane.begin(work);
         say.send(work.salt[0]).ok();
-    };
-    (start(threads, begin), began)
+    });
+    (engine, began)
 }
 
 fn start(threads: usize, begin: impl Fn(&mut Lane, &Work) + Clone + Send + 'static) -> Engine {
@@ -104,8 +104,7 @@ async fn first_come_is_first_served() {
 #[test]
 fn every_thread_hashes() {
     let (say, began) = mpsc::channel();
-    let begin = move |_: &mut Lane, _: &Work| say.send(thread::current().id()).unwrap();
-    let engine = start(2, begin);
+    let engine = start(2, move |_, _| say.send(thread::current().id()).unwrap());
     let _one = engine.ask(1, ENDLESS).unwrap();
     let _other = engine.ask(2, ENDLESS).unwrap();
     assert_ne!(began.recv().unwrap(), began.recv().unwrap());

@@ -90,7 +90,7 @@ fn who_would_wait_too_long_is_refused() {
 fn who_could_not_be_served_before_the_deadline_is_refused() {
     let mut queue = busy(LONG, 6);
     let (wait, own) = (64 * ROUND, 16 * ROUND);
-    let too_short = wait + own - Duration::from_nanos(1);
+    let too_short = wait + own.saturating_sub(Duration::from_nanos(1));
     assert_eq!(queue.ask(4, Purpose::Answer, too_short), Err(wait + own));
     queue.ask(4, Purpose::Answer, wait + own).unwrap();
 }
