@@ -20,7 +20,7 @@ use auth_service::{
         Poller,
         kafka::KafkaPublisher,
         partition::partition,
-        publisher::{Published, Publisher},
+        publisher::{Part, Published, Publisher},
     },
 };
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
@@ -195,10 +195,11 @@ impl Publisher for Counting {
     fn publish<'a>(
         &'a self,
         events: &'a [PendingEvent],
+        part: Part,
         until: tokio::time::Instant,
     ) -> BoxFuture<'a, Published> {
         async move {
-            let published = self.publisher.publish(events, until).await;
+            let published = self.publisher.publish(events, part, until).await;
             let count = published.acknowledged.len();
             if self.acknowledged.fetch_add(count, Ordering::Relaxed) + count >= BACKLOG {
                 self.all.notify_one();

@@ -163,13 +163,14 @@ impl Auth {
     /// part, and a login right after would pay for it again.
     pub async fn register(&self, request: Register, call: &Call) -> Result<Registered, Error> {
         let email = request.email;
-        let password = self
-            .new_password("password", request.password, email.as_str())
-            .await?;
         let now = self.clock.now();
         let attempt = throttle::registration(&self.throttle, &email, call.client_address, now);
         // Only saves the hash; the insert below is the judge.
-        let (counted, credentials) = self.admit(&attempt, call).await?;
+        let (counted, credentials) = self.admit(&attempt).await?;
+        let password = self.new_password("password", request.password, email.as_str());
+        let password = self
+            .unless_overloaded(password.await, &attempt, &counted)
+            .await?;
         if credentials.is_some() {
             return Err(Error::EmailTaken);
         }
@@ -290,6 +291,10 @@ impl Auth {
         let Some(session) = found.filter(|session| session.is_live(now)) else {
             return Ok(Rotation::Unknown);
         };
+        if session.token_hash == exchange.new_token_hash {
+            // By us: only the database's answer was lost.
+            return Ok(Rotation::Rotated(session, successor));
+        }
         let is_previous =
             (session.previous_token_hash.as_deref()).is_some_and(|hash| token.matches(hash));
         let window = self.lifetimes.retry_window;
@@ -319,20 +324,15 @@ impl Auth {
         now: Timestamp,
         call: &Call,
     ) -> Result<bool, Error> {
-        let ending = EndedSession {
-            id: session.id,
-            user_id: session.user_id,
-            rotated_at: session.rotated_at,
-        };
-        let event = self.session_ended(&ending, reason, now, call);
-        let ended = self
+        let announce = |ended: &EndedSession| self.session_ended(ended, reason, now, call);
+        let event = self
             .db
-            .end_session(session.id, reason.as_str(), now, &event)
+            .end_session(session.user_id, session.id, reason.as_str(), now, &announce)
             .await?;
-        if ended {
-            self.committed(&event);
+        if let Some(event) = &event {
+            self.committed(event);
         }
-        Ok(ended)
+        Ok(event.is_some())
     }
 
     /// The event that says that a session has ended.

@@ -24,7 +24,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use self::publisher::{PublishError, Publisher};
+use self::publisher::{Part, PublishError, Publisher};
 use crate::{
     clock::Clock,
     db::{self, Db, outbox::PendingEvent},
@@ -150,17 +150,21 @@ impl Poller {
 
     /// Publishes one batch.
     pub async fn tick(&mut self) -> Result<Outcome, Error> {
+        let pass = std::mem::take(&mut self.pass);
         let Some(until) = self.hold_lease().await? else {
             return Ok(Outcome::Standby);
         };
-        let pass = std::mem::take(&mut self.pass);
         let mut events = self.db.pending_events(pass.after, BATCH).await?;
         let last_of_full = events.get(BATCH - 1).map(|event| event.id);
         self.keep_order(&mut events, pass.after).await?;
         if events.is_empty() && pass.fault.is_none() {
             return Ok(Outcome::Idle);
         }
-        let published = self.publisher.publish(&events, until).await;
+        let part = match pass.after {
+            0 => Part::First,
+            _ => Part::Next,
+        };
+        let published = self.publisher.publish(&events, part, until).await;
         if !published.acknowledged.is_empty() {
             self.db.delete_events(&published.acknowledged).await?;
         }

@@ -32,19 +32,23 @@ pub(super) async fn run(
             .await;
         loop {
             let now = clock.now();
-            match tokio::try_join!(sweep(&db, now), forget(&db, &limits, now)) {
-                Ok((sessions, counts)) => {
-                    debug!(sessions, counts, "deleted ended sessions and faded counts");
-                }
-                Err(error) => {
-                    warn!(error = %Causes(&error), "housekeeping failed; trying again later");
-                }
-            }
+            let (sessions, counts) = tokio::join!(sweep(&db, now), forget(&db, &limits, now));
+            report("ended sessions", sessions);
+            report("faded counts", counts);
             sleep(INTERVAL).await;
         }
     };
     stop.run_until_cancelled(rounds).await;
     Ok(())
+}
+
+fn report(what: &str, deleted: Result<usize, db::Error>) {
+    match deleted {
+        Ok(count) => debug!(count, "deleted {what}"),
+        Err(error) => {
+            warn!(error = %Causes(&error), "cannot delete {what}; trying again later");
+        }
+    }
 }
 
 /// Walks all sessions once and deletes those that ended a while ago. Returns how many.

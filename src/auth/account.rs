@@ -56,6 +56,8 @@ impl Auth {
         call: &Call,
     ) -> Result<(), Error> {
         let account = &caller.account;
+        // First, for it is what counts: judging a password takes its time, too.
+        self.prove(Some(&account.email), current, call).await?;
         let field = "new_password";
         let new = self.new_password(field, new, &account.email).await?;
         if new.is(current) {
@@ -64,7 +66,6 @@ impl Auth {
                 problem: "must differ from the current password".to_owned(),
             });
         }
-        self.prove(Some(&account.email), current, call).await?;
         let hash = self.hasher.hash(&new, call.deadline).await?;
 
         let now = self.clock.now();

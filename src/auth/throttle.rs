@@ -6,7 +6,7 @@
 //! address only. The counts themselves are in [`db::throttle`](crate::db::throttle).
 //!
 //! Whoever logged in lately from an address is not held back there by what others do to the
-//! account, nor by its bound of a day: guessing locks nobody out.
+//! account, nor by its bound of a day: who guesses elsewhere locks no owner out.
 
 use sha2::{Digest as _, Sha256};
 use tracing::debug;
@@ -20,7 +20,7 @@ use crate::{
         users::Credentials,
     },
     id::UserId,
-    password::{HashError, Password, PasswordHash, Verified},
+    password::{Password, PasswordHash, Verified},
 };
 
 /// A password that is an account's.
@@ -47,8 +47,10 @@ impl Auth {
         password: &'p Password,
         call: &Call,
     ) -> Result<Proof<'p>, Error> {
+        // A hash that would be refused anyway costs the database nothing.
+        self.hasher.check_room(call.deadline)?;
         let attempt = guess(&self.throttle, email, call.client_address, self.clock.now());
-        let (counted, credentials) = self.admit(&attempt, call).await?;
+        let (counted, credentials) = self.admit(&attempt).await?;
         let hash = (credentials.as_ref())
             .map(|found| parse_hash(&found.password_hash))
             .transpose()?;
@@ -70,14 +72,11 @@ impl Auth {
         })
     }
 
-    /// Counts an attempt and looks up the credentials, or refuses: because there were too
-    /// many, or because a hash would be refused anyway.
+    /// Counts an attempt and looks up the credentials, or refuses because there were too many.
     pub(super) async fn admit(
         &self,
         attempt: &Attempt<'_>,
-        call: &Call,
     ) -> Result<(Counted, Option<Credentials>), Error> {
-        self.hasher.check_room(call.deadline)?;
         match self.db.admit(attempt).await? {
             Admission::Admitted(counted, credentials) => Ok((counted, credentials)),
             Admission::Refused { until } => {
@@ -91,15 +90,16 @@ impl Auth {
     /// Takes an attempt back if it never came to a hash.
     pub(super) async fn unless_overloaded<T>(
         &self,
-        hashed: Result<T, HashError>,
+        outcome: Result<T, impl Into<Error>>,
         attempt: &Attempt<'_>,
         counted: &Counted,
     ) -> Result<T, Error> {
-        if matches!(hashed, Err(HashError::Overloaded { .. })) {
+        let outcome = outcome.map_err(Into::into);
+        if matches!(outcome, Err(Error::Overloaded { .. })) {
             let taken_back = Settlement::TakenBack;
             self.db.settle(attempt, counted, taken_back).await?;
         }
-        Ok(hashed?)
+        outcome
     }
 }
 

@@ -26,8 +26,6 @@ pub struct Account {
     pub user_id: UserId,
     /// The normalised address.
     pub email: String,
-    /// The bcrypt string.
-    pub password_hash: String,
     /// When it was created.
     pub created_at: Timestamp,
     /// When the password was set: no two passwords of an account have the same.

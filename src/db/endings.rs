@@ -137,43 +137,48 @@ macro_rules! write_events {
 }
 
 impl Db {
-    /// Ends a live session of the event's user and writes the event. Does nothing, and writes
-    /// none, if it has ended already. Says whether this call ended it.
+    /// Ends a session if it lives, writes the event and returns it. Does nothing if it has
+    /// ended already.
     pub async fn end_session(
         &self,
+        user_id: UserId,
         id: SessionId,
         reason: &str,
         now: Timestamp,
-        event: &NewEvent,
-    ) -> Result<bool, Error> {
+        announce: Announce<'_>,
+    ) -> Result<Option<NewEvent>, Error> {
         with_conn!(self, conn => {
             let done = conn.transaction(async |conn| {
-                let version: i64 = diesel::update(users::table.find(event.user_id))
+                let version: i64 = diesel::update(users::table.find(user_id))
                     .set(users::event_version.eq(users::event_version + 1))
                     .returning(users::event_version)
                     .get_result(conn)
                     .await
                     .optional()?
                     .ok_or(Undone::SessionEnded)?;
-                let ended = diesel::update(sessions::table.find(id))
-                    .filter(sessions::user_id.eq(event.user_id))
+                let ended: EndedSession = diesel::update(sessions::table.find(id))
+                    .filter(sessions::user_id.eq(user_id))
                     .filter(is_live(now))
                     .set((
                         sessions::revoked_at.eq(now),
                         sessions::revoke_reason.eq(reason),
                     ))
-                    .execute(conn)
-                    .await?;
-                if ended == 0 {
-                    return Err(Undone::SessionEnded);
-                }
+                    .returning(EndedSession::as_returning())
+                    .get_result(conn)
+                    .await
+                    .optional()?
+                    .ok_or(Undone::SessionEnded)?;
+                let event = announce(&ended);
                 diesel::insert_into(outbox_events::table)
                     .values(event.versioned(version))
                     .execute(conn)
                     .await?;
-                Ok(())
+                Ok(event)
             });
-            matches!(outcome(done.await)?, Outcome::Done(()))
+            match outcome(done.await)? {
+                Outcome::Done(event) => Some(event),
+                Outcome::PasswordChanged | Outcome::SessionEnded => None,
+            }
         })
     }
 

@@ -7,7 +7,7 @@ use diesel::{
     sql_types::{BigInt, Binary, Nullable, Text},
 };
 use diesel_async::RunQueryDsl;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use self::group::Entry;
 use super::{
@@ -189,10 +189,10 @@ impl Db {
         match self.groups.as_ref().map(|groups| groups.enter(exchange)) {
             None => alone.await,
             Some(Entry::Turn(turn)) => turn.hold(alone).await,
-            Some(Entry::Together(answer)) => match timeout_at(deadline, answer).await {
+            // If it was exchanged all the same, it finds its own new token.
+            Some(Entry::Together(answer)) => match timeout(self.timeout / 2, answer).await {
                 Ok(Ok(session)) => Ok(Some(session)),
-                Ok(Err(_)) => alone.await,
-                Err(_) => Err(Error::Timeout),
+                Ok(Err(_)) | Err(_) => alone.await,
             },
         }
     }

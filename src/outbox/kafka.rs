@@ -2,8 +2,9 @@
 //!
 //! Promises what [`Publisher`] asks for, and to answer: no call hangs, however the brokers
 //! behave. It remembers nothing but a connection, which it keeps while all goes well. After
-//! any fault the next call connects anew, because rskafka does not recover by itself from
-//! everything that may happen to a cluster.
+//! any fault the next try connects anew, because rskafka does not recover by itself from
+//! everything that may happen to a cluster. Until then a partition that failed is closed: so
+//! it costs a try that takes many calls its time-out once.
 //!
 //! A record may arrive twice: when its acknowledgement was lost, and when the broker
 //! throttles us, for then rskafka sends a request again that succeeded, until we give up
@@ -22,7 +23,7 @@ use futures::{FutureExt, future::BoxFuture};
 use tokio::{sync::Mutex, time::Instant};
 
 use self::topic::Topic;
-use super::publisher::{PublishError, Published, Publisher};
+use super::publisher::{Part, PublishError, Published, Publisher};
 use crate::{config::KafkaConfig, db::outbox::PendingEvent};
 
 /// How long one produce call may take: the poller's lease must last longer.
@@ -73,20 +74,20 @@ impl Publisher for KafkaPublisher {
     fn publish<'a>(
         &'a self,
         events: &'a [PendingEvent],
+        part: Part,
         until: Instant,
     ) -> BoxFuture<'a, Published> {
         async move {
             let mut kept = self.topic.lock().await;
             // Taken out, so that a call that is dropped half-way leaves no connection behind.
-            let topic = match self.open(kept.take()).await {
+            let usable = (kept.take()).filter(|topic| part == Part::Next || !topic.has_failed());
+            let mut topic = match self.open(usable).await {
                 Ok(topic) => topic,
                 Err(fault) => return Published::failed(fault),
             };
             let published = topic.publish(events, until).await;
-            if published.fault.is_none() {
-                let proven = !published.acknowledged.is_empty();
-                *kept = Some(if proven { topic.proven() } else { topic });
-            }
+            let proven = published.fault.is_none() && !published.acknowledged.is_empty();
+            *kept = Some(if proven { topic.proven() } else { topic });
             published
         }
         .boxed()
@@ -109,7 +110,9 @@ mod tests {
             sasl: None,
         });
         let until = Instant::now() + 3 * PRODUCE_TIMEOUT;
-        let outcome = publisher.publish(&[event(1, 1, 1)], until).await;
+        let outcome = publisher
+            .publish(&[event(1, 1, 1)], Part::First, until)
+            .await;
         assert!(outcome.acknowledged.is_empty() && outcome.refused.is_empty());
         assert!(matches!(outcome.fault, Some(PublishError::Connect(_))));
     }

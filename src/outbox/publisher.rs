@@ -16,13 +16,25 @@ pub trait Publisher: Send + Sync {
     /// Publishes `events`, which are oldest first: in this order within a partition, the
     /// partitions in parallel. Once an event is refused, later ones of its user are left out.
     ///
+    /// If the try goes on that the call before was part of, what failed there is left alone.
+    ///
     /// Starts nothing that could outlive `until`, when the poller's lease ends: what there
     /// is no time for is left out, without a fault.
     fn publish<'a>(
         &'a self,
         events: &'a [PendingEvent],
+        part: Part,
         until: Instant,
     ) -> BoxFuture<'a, Published>;
+}
+
+/// Which part of a try to publish a backlog a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What did not work before may work again.
+    First,
+    /// The batch after the one before.
+    Next,
 }
 
 /// What became of the events. One that is in neither list is still to be published; it may

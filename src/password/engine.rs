@@ -186,6 +186,9 @@ impl Shared {
                 stack::wipe();
             }
             self.go_on(thread, &mut lanes);
+            if lanes.count() == 0 {
+                stack::wipe();
+            }
         }
     }
 

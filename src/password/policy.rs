@@ -11,7 +11,11 @@ use std::{fmt, sync::Arc, time::Duration};
 use bcrypt_lanes::Key;
 use sha1::{Digest as _, Sha1};
 use subtle::ConstantTimeEq as _;
-use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::spawn_blocking,
+    time::timeout,
+};
 use zxcvbn::zxcvbn;
 
 use super::{Blocklist, BlocklistError, MAX_BYTES, Password};
@@ -64,9 +68,8 @@ impl Policy {
         let email = email.to_owned();
         // Also if the caller goes away, the next one waits for the end of this.
         let verdict = spawn_blocking(move || {
-            let verdict = Self::judge(min_score, blocklist.as_deref(), password, &email);
+            let verdict = Self::judge(min_score, blocklist.as_deref(), password, &email, judge);
             stack::wipe();
-            drop(judge);
             verdict
         });
         Ok(verdict.await.expect("zxcvbn does not panic")?)
@@ -79,8 +82,11 @@ impl Policy {
         blocklist: Option<&Blocklist>,
         password: Password,
         email: &str,
+        judge: OwnedSemaphorePermit,
     ) -> Result<Result<NewPassword, Weakness>, BlocklistError> {
         let verdict = Self::verdict(min_score, password, email);
+        // The disk is nobody's core.
+        drop(judge);
         if let (Ok(new), Some(blocklist)) = (&verdict, blocklist)
             && blocklist.contains(&Sha1::digest(new.0.0.as_bytes()).into())?
         {

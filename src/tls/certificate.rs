@@ -33,8 +33,17 @@ pub fn parse(certificate: &CertificateDer<'_>) -> Result<Certificate, der::Error
 
 fn name(name: GeneralName) -> Option<String> {
     match name {
-        GeneralName::DnsName(name) => Some(name.as_str().to_ascii_lowercase()),
-        GeneralName::UniformResourceIdentifier(uri) => Some(uri.as_str().to_owned()),
+        GeneralName::DnsName(name) => {
+            Some(name.as_str().to_ascii_lowercase()).filter(|name| !is_uri(name))
+        }
+        GeneralName::UniformResourceIdentifier(uri) => {
+            Some(uri.as_str().to_owned()).filter(|uri| is_uri(uri))
+        }
         _ => None,
     }
+}
+
+/// A URI has a scheme, and no DNS name a colon: neither can be taken for the other.
+fn is_uri(name: &str) -> bool {
+    name.contains(':')
 }

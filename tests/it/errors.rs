@@ -215,7 +215,9 @@ both! {
     }
 
     async fn of_a_flood_of_logins_some_are_served(database: TestDatabase) {
-        let options = ["--password-threads", "1", "--password-max-wait", "150ms"];
+        let options = [
+            "--bcrypt-cost", "12", "--password-threads", "1", "--password-max-wait", "150ms",
+        ];
         let service = Service::start(database, &options).await;
         service.client().register(register("ana@example.com")).await.unwrap();
         let flood = (0..30).map(|_| {

@@ -17,7 +17,7 @@ use auth_service::{
     db::{Db, outbox::PendingEvent},
     outbox::{
         Outcome, Poller,
-        publisher::{PublishError, Published, Publisher},
+        publisher::{Part, PublishError, Published, Publisher},
     },
     proto::RegisterRequest,
 };
@@ -57,7 +57,12 @@ impl Fake {
 }
 
 impl Publisher for Fake {
-    fn publish<'a>(&'a self, events: &'a [PendingEvent], _: Instant) -> BoxFuture<'a, Published> {
+    fn publish<'a>(
+        &'a self,
+        events: &'a [PendingEvent],
+        _: Part,
+        _: Instant,
+    ) -> BoxFuture<'a, Published> {
         self.batches.lock().unwrap().push(events.to_vec());
         let answer = self.answers.lock().unwrap().pop_front();
         let published = answer.map_or_else(|| acknowledged(events), |answer| answer(events));
@@ -223,10 +228,11 @@ both! {
             fn publish<'a>(
                 &'a self,
                 events: &'a [PendingEvent],
+                part: Part,
                 until: Instant,
             ) -> BoxFuture<'a, Published> {
                 async move {
-                    self.0.publish(events, until).await;
+                    self.0.publish(events, part, until).await;
                     self.1.notify_one();
                     std::future::pending().await
                 }

@@ -11,7 +11,7 @@ use auth_service::{
     id::UserId,
     outbox::{
         Poller,
-        publisher::{PublishError, Published, Publisher},
+        publisher::{Part, PublishError, Published, Publisher},
     },
 };
 use futures::{FutureExt as _, future::BoxFuture};
@@ -28,7 +28,12 @@ struct HalfDead {
 }
 
 impl Publisher for HalfDead {
-    fn publish<'a>(&'a self, events: &'a [PendingEvent], _: Instant) -> BoxFuture<'a, Published> {
+    fn publish<'a>(
+        &'a self,
+        events: &'a [PendingEvent],
+        _: Part,
+        _: Instant,
+    ) -> BoxFuture<'a, Published> {
         let reachable = events
             .iter()
             .filter(|event| event.user_id != self.unreachable);

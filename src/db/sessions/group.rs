@@ -27,10 +27,13 @@ use tokio::{
     time::{Duration, Instant, timeout},
 };
 
+use tracing::warn;
+
 use super::{Exchange, Session};
 use crate::{
     clock::Timestamp,
     db::{Error, sql_types::Moment, with_conn},
+    telemetry::Causes,
 };
 
 /// How many statements may be in flight: with more the groups are too small to pay, with
@@ -149,7 +152,11 @@ impl Drop for Turn {
         // Without a runtime the process is ending.
         if let Ok(runtime) = Handle::try_current() {
             let statement = self.0.clone().exchange(group);
-            runtime.spawn(turn.hold(statement));
+            runtime.spawn(async {
+                if let Err(error) = turn.hold(statement).await {
+                    warn!(error = %Causes(&error), "refreshes that went together go one by one");
+                }
+            });
         }
     }
 }

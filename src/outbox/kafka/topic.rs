@@ -52,6 +52,7 @@ pub(super) struct Topic {
     chunk_size: usize,
     opened: Instant,
     start: Start,
+    has_failed: bool,
 }
 
 impl Topic {
@@ -70,6 +71,7 @@ impl Topic {
             chunk_size: FRAME_SIZE.saturating_sub(FRAME_OVERHEAD + name.len()),
             opened: Instant::now(),
             start: Start::Slow,
+            has_failed: false,
         })
     }
 
@@ -85,6 +87,11 @@ impl Topic {
         self.opened.elapsed()
     }
 
+    /// Whether there was a fault: the partitions where it was are closed since.
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
     /// It acknowledged all that it was asked to, so there is no need to be careful.
     pub(super) fn proven(self) -> Self {
         Self {
@@ -94,7 +101,7 @@ impl Topic {
     }
 
     /// Publishes what can be published before `until`.
-    pub(super) async fn publish(&self, events: &[PendingEvent], until: Instant) -> Published {
+    pub(super) async fn publish(&mut self, events: &[PendingEvent], until: Instant) -> Published {
         let mut by_partition = vec![Vec::new(); self.count.get()];
         for event in events {
             let key = event.user_id.to_string();
@@ -108,8 +115,13 @@ impl Topic {
                 let lane = Lane::new(&events, self.chunk_size, self.start);
                 publish_lane(client.as_ref(), lane, until)
             });
+        let lanes = join_all(lanes).await;
         let mut published = Published::default();
-        for lane in join_all(lanes).await {
+        for (client, lane) in self.partitions.iter_mut().zip(lanes) {
+            if let Some(fault) = &lane.fault {
+                *client = Err(fault.clone());
+                self.has_failed = true;
+            }
             published.merge(lane);
         }
         published

@@ -7,7 +7,7 @@ use auth_service::{
     db::{Db, outbox::PendingEvent},
     outbox::{
         Outcome, Poller,
-        publisher::{Published, Publisher},
+        publisher::{Part, Published, Publisher},
     },
 };
 use futures::future::{BoxFuture, FutureExt as _, ready};
@@ -86,7 +86,12 @@ fn poller(db: &Db, now: Timestamp) -> Poller {
 struct Nowhere;
 
 impl Publisher for Nowhere {
-    fn publish<'a>(&'a self, _: &'a [PendingEvent], _: Instant) -> BoxFuture<'a, Published> {
+    fn publish<'a>(
+        &'a self,
+        _: &'a [PendingEvent],
+        _: Part,
+        _: Instant,
+    ) -> BoxFuture<'a, Published> {
         ready(Published::default()).boxed()
     }
 }

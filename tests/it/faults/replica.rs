@@ -19,7 +19,7 @@ use auth_service::{
     outbox::{
         Poller,
         kafka::KafkaPublisher,
-        publisher::{Published, Publisher},
+        publisher::{Part, Published, Publisher},
     },
     telemetry,
 };
@@ -120,6 +120,7 @@ impl Publisher for Saboteur {
     fn publish<'a>(
         &'a self,
         events: &'a [PendingEvent],
+        part: Part,
         until: Instant,
     ) -> BoxFuture<'a, Published> {
         Box::pin(async move {
@@ -129,7 +130,7 @@ impl Publisher for Saboteur {
                 Point::AfterDelete if call == 1 => self.strike(),
                 _ => {}
             }
-            let published = self.inner.publish(events, until).await;
+            let published = self.inner.publish(events, part, until).await;
             if self.point == Point::BeforeDelete && call == 0 {
                 assert_eq!(published.acknowledged.len(), events.len(), "{published:?}");
                 self.strike();

@@ -16,7 +16,7 @@ use auth_service::{
     id::UserId,
     outbox::{
         partition::partition,
-        publisher::{PublishError, Published, Publisher},
+        publisher::{Part, PublishError, Published, Publisher},
     },
 };
 use futures::{FutureExt as _, future::BoxFuture};
@@ -124,7 +124,12 @@ impl Line {
 }
 
 impl Publisher for Line {
-    fn publish<'a>(&'a self, events: &'a [PendingEvent], _: Instant) -> BoxFuture<'a, Published> {
+    fn publish<'a>(
+        &'a self,
+        events: &'a [PendingEvent],
+        _: Part,
+        _: Instant,
+    ) -> BoxFuture<'a, Published> {
         let (answer, answered) = oneshot::channel();
         let call = Call::new(events, answer);
         self.0.send(call).expect("the world listens");

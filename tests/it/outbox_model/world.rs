@@ -1,11 +1,18 @@
 //! Accounts, writers, pollers and the database of the model.
 
-use std::{collections::BTreeMap, pin::Pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::Poll,
+    time::Duration,
+};
 
 use auth_service::{
     clock::ManualClock,
     db::{
         self, Db,
+        endings::EndedSession,
         outbox::NewEvent,
         users::{NewUser, Registration},
     },
@@ -536,7 +543,10 @@ async fn commit(
     event: NewEvent,
 ) -> Result<bool, db::Error> {
     if let Some(session) = session {
-        return db.end_session(session, "logout", START, &event).await;
+        let event = Mutex::new(Some(event));
+        let announce = |_: &EndedSession| event.lock().unwrap().take().expect("once");
+        let ended = db.end_session(user_id, session, "logout", START, &announce);
+        return Ok(ended.await?.is_some());
     }
     let user = NewUser {
         id: user_id,
