@@ -57,6 +57,10 @@ use crate::{
     telemetry::Causes,
 };
 
+/// How many sessions a user has at most. A call ends all of them in one transaction, which
+/// must not take longer than a call may.
+const MOST_SESSIONS: i64 = 1000;
+
 /// The identity core. All state is in the database: any number of replicas may run.
 pub struct Auth {
     /// Where accounts and sessions are.
@@ -196,6 +200,9 @@ impl Auth {
             Registration::Created => self.committed(&event),
             Registration::EmailTaken => return Err(Error::EmailTaken),
         }
+        if session.is_some() {
+            self.know_owner(&email, call).await;
+        }
         Ok(Registered {
             user_id,
             created_at: now,
@@ -223,9 +230,13 @@ impl Auth {
 
         let now = self.clock.now();
         let session = self.draft_session(user_id, request.device_name, now)?;
-        if !self.db.start_session(&session.row(), changed_at).await? {
+        let Some(count) = self.db.start_session(&session.row(), changed_at).await? else {
             // Changed, or the account deleted, while we hashed.
             return Err(Error::InvalidCredentials);
+        };
+        // The database may count the new one or not.
+        if count >= MOST_SESSIONS {
+            self.end_oldest_sessions(user_id, now, call).await;
         }
         Ok(LoggedIn {
             user_id,
@@ -333,6 +344,25 @@ impl Auth {
             self.committed(event);
         }
         Ok(event.is_some())
+    }
+
+    /// Makes room. The session is started: a failure is one of another day.
+    async fn end_oldest_sessions(&self, user_id: UserId, now: Timestamp, call: &Call) {
+        let reason = SessionEndReason::EndedByUser;
+        let announce = |ended: &EndedSession| self.session_ended(ended, reason, now, call);
+        let ended =
+            self.db
+                .end_oldest_sessions(user_id, MOST_SESSIONS, now, reason.as_str(), &announce);
+        match ended.await {
+            Ok(0) => {}
+            Ok(ended) => {
+                warn!(%user_id, ended, "too many sessions: ended the oldest");
+                self.outbox.notify_one();
+            }
+            Err(error) => {
+                warn!(%user_id, error = %Causes(&error), "cannot end the oldest sessions");
+            }
+        }
     }
 
     /// The event that says that a session has ended.

@@ -9,7 +9,7 @@
 //! account, nor by its bound of a day: who guesses elsewhere locks no owner out.
 
 use sha2::{Digest as _, Sha256};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{Auth, Call, ClientAddress, Email, Error, parse_hash};
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
     },
     id::UserId,
     password::{Password, PasswordHash, Verified},
+    telemetry::Causes,
 };
 
 /// A password that is an account's.
@@ -84,6 +85,22 @@ impl Auth {
                 debug!(?retry_after, "too many attempts");
                 Err(Error::TooManyAttempts { retry_after })
             }
+        }
+    }
+
+    /// Notes that the owner of an account was let in, by registering. That it fails is no
+    /// reason to refuse: the next login notes it.
+    pub(super) async fn know_owner(&self, email: &Email, call: &Call) {
+        if call.client_address.is_none() {
+            return;
+        }
+        let email = Some(email.as_str());
+        let attempt = guess(&self.throttle, email, call.client_address, self.clock.now());
+        let known_until = attempt.now + self.throttle.known_for;
+        let succeeded = Settlement::Succeeded { known_until };
+        let nothing = Counted::default();
+        if let Err(error) = self.db.settle(&attempt, &nothing, succeeded).await {
+            warn!(error = %Causes(&error), "cannot note where an account was registered");
         }
     }
 

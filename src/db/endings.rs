@@ -24,6 +24,9 @@ use crate::{
 /// How many events are written in one statement: SQLite allows 32766 parameters.
 const EVENTS_AT_ONCE: usize = 1000;
 
+/// How many sessions a login ends at most.
+const MOST_ENDED: i64 = 100;
+
 /// A session that an act ended.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = sessions)]
@@ -206,6 +209,51 @@ impl Db {
                 Ok(ended.len())
             });
             outcome(done.await)?
+        })
+    }
+
+    /// Ends a user's sessions but the newest, with their events; not all of very many.
+    pub async fn end_oldest_sessions(
+        &self,
+        user_id: UserId,
+        kept: i64,
+        now: Timestamp,
+        reason: &str,
+        announce: Announce<'_>,
+    ) -> Result<usize, Error> {
+        with_conn!(self, conn => {
+            conn.transaction(async |conn| {
+                let version: Option<i64> = diesel::update(users::table.find(user_id))
+                    .set(users::event_version.eq(users::event_version))
+                    .returning(users::event_version)
+                    .get_result(conn)
+                    .await
+                    .optional()?;
+                let Some(version) = version else { return Ok(0) };
+                let oldest: Vec<SessionId> = sessions::table
+                    .filter(sessions::user_id.eq(user_id))
+                    .filter(is_live(now))
+                    .order((sessions::created_at.desc(), sessions::id.desc()))
+                    .offset(kept)
+                    .limit(MOST_ENDED)
+                    .select(sessions::id)
+                    .load(conn)
+                    .await?;
+                let mut ended: Vec<EndedSession> = diesel::update(sessions::table)
+                    .filter(sessions::id.eq_any(oldest))
+                    .set((
+                        sessions::revoked_at.eq(now),
+                        sessions::revoke_reason.eq(reason),
+                    ))
+                    .returning(EndedSession::as_returning())
+                    .get_results(conn)
+                    .await?;
+                ended.sort_by_key(|session| session.id);
+                let events: Vec<_> = ended.iter().map(announce).collect();
+                write_events!(conn, user_id, version, events.iter());
+                Ok::<_, Error>(ended.len())
+            })
+            .await?
         })
     }
 

@@ -3,6 +3,8 @@
 pub(super) mod group;
 
 use diesel::{
+    dsl::sql,
+    expression::SqlLiteral,
     prelude::*,
     sql_types::{BigInt, Binary, Nullable, Text},
 };
@@ -120,6 +122,12 @@ pub(super) fn is_live(now: Timestamp) -> _ {
         .and(sessions::ends_at.gt(now))
 }
 
+/// Of the user of a new session.
+fn count() -> SqlLiteral<BigInt> {
+    sql("(SELECT count(*) FROM sessions AS own \
+          WHERE own.user_id = sessions.user_id AND own.revoked_at IS NULL)")
+}
+
 /// One step of housekeeping.
 #[derive(Debug)]
 pub struct Sweep<Position = SessionId> {
@@ -131,7 +139,7 @@ pub struct Sweep<Position = SessionId> {
 
 impl Db {
     /// Starts a session if the user still has the password that was set at `password`. Says
-    /// whether it did.
+    /// how many sessions of the user have not been ended, or `None` if it did not.
     ///
     /// One statement. On Postgres it waits for whoever changes the user's row and then looks
     /// again; SQLite has one writer.
@@ -139,7 +147,7 @@ impl Db {
         &self,
         session: &NewSession<'_>,
         password: Timestamp,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<i64>, Error> {
         let row = users::table
             .find(session.user_id)
             .filter(users::password_changed_at.eq(password))
@@ -169,16 +177,17 @@ impl Db {
         );
         let insert = diesel::insert_into(sessions::table);
         let deadline = Instant::now() + self.timeout;
-        let started = match &self.pools {
+        match &self.pools {
             Pools::Postgres(pool) => with_conn!(@ pool, deadline, conn => {
                 let row = row.for_share();
-                insert.values(row).into_columns(columns).execute(conn).await?
+                let insert = insert.values(row).into_columns(columns).returning(count());
+                insert.get_result(conn).await.optional()?
             }),
             Pools::Sqlite(pool) => with_conn!(@ pool, deadline, conn => {
-                insert.values(row).into_columns(columns).execute(conn).await?
+                let insert = insert.values(row).into_columns(columns).returning(count());
+                insert.get_result(conn).await.optional()?
             }),
-        };
-        Ok(started? > 0)
+        }
     }
 
     /// Exchanges the token, if it is the current one of a live session: compare-and-set, so

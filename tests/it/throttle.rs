@@ -278,6 +278,15 @@ both! {
         assert_eq!(enter(&service, ANA, "192.0.2.1").await, Wait(SECOND));
     }
 
+    async fn who_registers_with_a_session_is_known_like_who_logs_in(database: TestDatabase) {
+        let service = with_ana(database).await;
+        let email = "ben@example.com";
+        let request = proto::RegisterRequest { start_session: true, ..register(email) };
+        service.client().register(from("192.0.2.1", request)).await.expect("registers");
+        assert_eq!(exhaust(&service, email, each_its_own).await, (20, SECOND));
+        assert_eq!(enter(&service, email, "192.0.2.1").await, In);
+    }
+
     async fn nobody_is_known_without_an_address(database: TestDatabase) {
         let service = with_ana(database).await;
         assert_eq!(enter(&service, ANA, "").await, In);

@@ -240,6 +240,22 @@ both! {
         assert_eq!(service.database.count(live).await, 1);
     }
 
+    async fn of_more_than_a_thousand_sessions_a_login_ends_the_oldest(service: Service) {
+        let ana = service.sign_up("ana@example.com").await;
+        crowd(&service.database, &ana.user_id, 999).await;
+        let live = "SELECT count(*) FROM sessions WHERE revoked_at IS NULL";
+        assert_eq!(service.database.count(live).await, 1000);
+        service.clock.advance(HOUR / 60);
+        let next = service.sign_in("ana@example.com").await;
+        assert_eq!(service.database.count(live).await, 1000);
+        let mut events = service.database.events().await;
+        assert_eq!(events.len(), 2);
+        let Some(Payload::SessionEnded(ended)) = events.pop().unwrap().payload else { panic!("another event") };
+        assert!(ended.reason() == proto::SessionEndReason::EndedByUser);
+        assert_ne!(ended.session_id, next.id);
+        service.refresh(&next.tokens.refresh_token).await.expect("the new one lives");
+    }
+
     async fn the_event_names_the_last_refresh_however_late_it_was(service: Service) {
         let ana = service.sign_up("ana@example.com").await;
         let other = service.sign_in("ana@example.com").await;

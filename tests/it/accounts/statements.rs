@@ -24,7 +24,7 @@ fn gist(sql: &str) -> String {
         "UPDATE" => Some(words[1]),
         _ => None,
     };
-    let locks = if sql.ends_with("FOR SHARE") {
+    let locks = if sql.contains(" FOR SHARE") {
         " (lock users)"
     } else {
         ""
