@@ -387,14 +387,14 @@ async fn an_overloaded_service_says_when_to_come_back() {
     ];
     let service = Service::start(&busy).await;
     let browser = service.browser().await;
-    let logins = (0..40).map(|_| {
+    let logins = (0..40).map(|n| {
         let mut browser = Browser {
             app: browser.app.clone(),
             cookie: String::new(),
         };
         tokio::spawn(async move {
             browser
-                .post("/login", credentials("nobody@example.com"))
+                .post("/login", credentials(&format!("nobody-{n}@example.com")))
                 .await
         })
     });
