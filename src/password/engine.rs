@@ -179,7 +179,7 @@ impl Shared {
     fn work(&self, thread: usize, begin: impl Fn(&mut Lane, &Work)) {
         let _alarm = Alarm(self);
         lower_priority();
-        let mut lanes = Lanes::new();
+        let mut lanes = Lanes::default();
         while let Some(jobs) = self.next(thread) {
             if !jobs.is_empty() {
                 seat(&mut lanes, jobs, &begin);

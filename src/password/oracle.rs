@@ -56,7 +56,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Takes the steps with at most so many lanes in use, then lets all hashes end.
 fn take_steps(most: usize, steps: Vec<Step>) {
-    let mut lanes = Lanes::new();
+    let mut lanes = Lanes::default();
     for (n, (rounds, leaver, case)) in steps.into_iter().enumerate() {
         go_on(&mut lanes, rounds);
         lanes.retain(|(joined, _)| leaver.is_none_or(|before| joined + before != n));
@@ -139,7 +139,7 @@ fn published_hashes_of_every_cost_come_out_right() {
             "$2a$12$8NJH3LsPrANStV6XtBakCez0cKHXVxmvxIlcz785vxAIZrihHZpeS",
         ),
     ];
-    let mut lanes = Lanes::new();
+    let mut lanes = Lanes::default();
     let mut right = 0;
     for (password, hash) in table {
         while lanes.count() == LANES {

@@ -39,7 +39,7 @@ pub(super) fn self_test(begin: &impl Fn(&mut Lane, &Work)) -> Option<Pace> {
 
 /// Fills so many lanes with known answers. The time of a round, or `None` if one is wrong.
 fn know_answers(count: usize, begin: &impl Fn(&mut Lane, &Work)) -> Option<Duration> {
-    let mut lanes = Lanes::new();
+    let mut lanes = Lanes::default();
     let started = Instant::now();
     for (password, answer) in KNOWN_ANSWERS.iter().cycle().take(count) {
         let answer = PasswordHash::parse(answer).expect("a published hash is well-formed");

@@ -49,7 +49,7 @@ impl Engine {
 }
 
 fn digest(name: u8, cost: u32) -> Digest {
-    let mut lanes = Lanes::new();
+    let mut lanes = Lanes::default();
     lanes.join(&work(name, cost), (), Lane::begin);
     lanes.advance(u32::MAX);
     lanes.complete()[0].1

@@ -9,7 +9,7 @@ use crate::{
     pi::{P, S},
 };
 
-/// Big-endian words of "OrpheanBeholderScryDoubt".
+/// "`OrpheanBeholderScryDoubt`", big-endian.
 const TEXT: [[u32; 2]; 3] = [
     [0x4f72_7068, 0x6561_6e42],
     [0x6568_6f6c, 0x6465_7253],
@@ -152,20 +152,18 @@ fn expand<const N: usize>(
 /// Encrypts one block in each lane. The loops over `n` are where the lanes overlap.
 #[inline]
 fn encrypt<const N: usize>(lanes: &[Lane; N], l: &mut [u32; N], r: &mut [u32; N]) {
-    for n in 0..N {
-        l[n] ^= lanes[n].p[0];
-    }
     for step in 0..8 {
         for n in 0..N {
-            r[n] ^= lanes[n].p[2 * step + 1];
-            r[n] ^= lanes[n].f(l[n]);
+            l[n] ^= lanes[n].p[2 * step];
         }
         for n in 0..N {
-            l[n] ^= lanes[n].p[2 * step + 2];
+            r[n] ^= lanes[n].f(l[n]) ^ lanes[n].p[2 * step + 1];
+        }
+        for n in 0..N {
             l[n] ^= lanes[n].f(r[n]);
         }
     }
     for n in 0..N {
-        (l[n], r[n]) = (r[n] ^ lanes[n].p[17], l[n]);
+        (l[n], r[n]) = (r[n] ^ lanes[n].p[17], l[n] ^ lanes[n].p[16]);
     }
 }

@@ -20,17 +20,20 @@ struct Live<T> {
     tag: T,
 }
 
-impl<T> Lanes<T> {
+impl<T> Default for Lanes<T> {
     /// All lanes free.
-    #[must_use]
-    pub fn new() -> Self {
+    #[expect(clippy::large_stack_arrays, reason = "25 KiB, once in a thread's life")]
+    fn default() -> Self {
         Self {
             lanes: Box::new([Lane::IDLE; LANES]),
             live: Vec::with_capacity(LANES),
         }
     }
+}
 
+impl<T> Lanes<T> {
     /// How many are in use.
+    #[must_use]
     pub const fn count(&self) -> usize {
         self.live.len()
     }
@@ -50,7 +53,7 @@ impl<T> Lanes<T> {
     /// Goes on with all lanes, for at most so many rounds that none goes too far. Tells how many.
     pub fn advance(&mut self, most: u32) -> u32 {
         let rounds = self.rounds_left().fold(most, u32::min);
-        advance_first(self.live.len(), &mut *self.lanes, rounds);
+        advance_first(self.live.len(), &mut self.lanes, rounds);
         for live in &mut self.live {
             live.rounds_left -= rounds;
         }

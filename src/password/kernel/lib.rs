@@ -74,15 +74,3 @@ impl Work {
         1 << self.cost
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_ends_with_a_nul_if_that_fits() {
-        assert_eq!(**Key::new(b"abc").0, *b"abc\0");
-        assert_eq!(**Key::new(&[7; 71]).0, [[7; 71].as_slice(), &[0]].concat());
-        assert_eq!(**Key::new(&[7; 72]).0, [7; 72]);
-    }
-}
