@@ -22,6 +22,7 @@ use auth_service::{
         partition::partition,
         publisher::{Part, Published, Publisher},
     },
+    telemetry::metrics::OutboxMetrics,
 };
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use rskafka::{
@@ -106,12 +107,15 @@ async fn latency(table: &mut Table) -> Result<()> {
     let (database, db) = Database::migrated().await?;
     let topic = Topic::create().await?;
     let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
-    let publisher = Arc::new(KafkaPublisher::new(topic.config.clone()));
+    let metrics = OutboxMetrics::default();
+    let produce = metrics.produce.clone();
+    let publisher = Arc::new(KafkaPublisher::new(topic.config.clone(), produce));
     let poller = Poller::new(
         db.clone(),
         publisher,
         Arc::new(SystemClock),
         Arc::clone(&wake),
+        metrics,
     );
     let running = tokio::spawn(poller.run(stop.clone()));
     let arrivals = Arc::new(Mutex::new(HashMap::new()));
@@ -215,14 +219,16 @@ async fn drain() -> Result<f64> {
     let (database, db) = Database::migrated().await?;
     fill(&database).await?;
     let topic = Topic::create().await?;
+    let metrics = OutboxMetrics::default();
     let counting = Arc::new(Counting {
-        publisher: KafkaPublisher::new(topic.config),
+        publisher: KafkaPublisher::new(topic.config, metrics.produce.clone()),
         acknowledged: AtomicUsize::new(0),
         all: Notify::new(),
     });
     let stop = CancellationToken::new();
     let publisher = Arc::clone(&counting) as Arc<dyn Publisher>;
-    let poller = Poller::new(db, publisher, Arc::new(SystemClock), Arc::default());
+    let clock = Arc::new(SystemClock);
+    let poller = Poller::new(db, publisher, clock, Arc::default(), metrics);
     let begun = Instant::now();
     let running = tokio::spawn(poller.run(stop.clone()));
     timeout(Duration::from_mins(2), counting.all.notified()).await?;

@@ -24,6 +24,7 @@ use auth_service::{
     id::{EventId, UserId},
     password::{Hasher, HasherSettings, Policy},
     proto,
+    telemetry::metrics::AuthMetrics,
 };
 use prost::Message as _;
 use tokio::{
@@ -280,17 +281,16 @@ async fn serve_variant(url: &str, ungrouped: bool) -> Result<()> {
         lifetimes: config.tokens.lifetimes,
         clock: Arc::new(SystemClock),
         outbox: Arc::default(),
+        metrics: AuthMetrics::default(),
     };
     let handlers = Handlers {
         auth: Arc::new(auth),
         internal_callers: InternalCallers::new(config.internal_tokens, Vec::new()),
     };
     let (_reporter, health) = tonic_health::server::health_reporter();
-    let (limits, forever) = (
-        Limits::new(config.request_timeout),
-        CancellationToken::new(),
-    );
-    grpc::serve(listener, None, handlers, health, limits, forever).await?;
+    let (metrics, limits) = (grpc::metrics(), Limits::new(config.request_timeout));
+    let forever = CancellationToken::new();
+    grpc::serve(listener, None, handlers, health, metrics, limits, forever).await?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 //! is given up.
 
 mod admin;
+mod backlog;
 mod health;
 pub mod housekeeping;
 
@@ -19,10 +20,13 @@ use tokio::{
     task::JoinSet,
     time::{Instant, timeout_at},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{info, warn};
 
-use self::health::{Monitor, Watchers};
+use self::{
+    admin::Metrics,
+    health::{Monitor, Watchers},
+};
 use crate::{
     auth::{Auth, Issuer, SigningKey},
     clock::Clock,
@@ -31,6 +35,7 @@ use crate::{
     grpc::{self, Handlers, InternalCallers, Limits},
     outbox::{Poller, kafka::KafkaPublisher},
     password::{Hasher, HasherSettings, Policy},
+    telemetry::metrics::{AuthMetrics, OutboxMetrics},
     tls::reload::Reloader,
 };
 
@@ -57,6 +62,7 @@ pub struct App {
     poller: Option<Poller>,
     tls: Option<Reloader>,
     clock: Arc<dyn Clock>,
+    outbox_metrics: OutboxMetrics,
 }
 
 impl App {
@@ -70,12 +76,14 @@ impl App {
             max_wait: config.passwords.max_wait,
         })?;
         let outbox = Arc::new(Notify::new());
+        let outbox_metrics = OutboxMetrics::default();
         let poller = match config.kafka {
             Some(kafka) => Some(Poller::new(
                 db.clone(),
-                Arc::new(KafkaPublisher::new(kafka)),
+                Arc::new(KafkaPublisher::new(kafka, outbox_metrics.produce.clone())),
                 Arc::clone(&clock),
                 Arc::clone(&outbox),
+                outbox_metrics.clone(),
             )),
             None => {
                 warn!("KAFKA_BROKERS is not set: events are kept in the outbox");
@@ -102,6 +110,7 @@ impl App {
             issuer: issuer(config.tokens),
             clock: Arc::clone(&clock),
             outbox,
+            metrics: AuthMetrics::default(),
         });
         Ok(Self {
             grpc_listener: listen("GRPC_ADDR", config.grpc_addr).await?,
@@ -113,6 +122,7 @@ impl App {
             poller,
             tls,
             clock,
+            outbox_metrics,
         })
     }
 
@@ -132,6 +142,8 @@ impl App {
         info!(grpc = %self.grpc_addr()?, admin = %self.admin_addr()?, "listening");
         let (health, health_service) = Monitor::new(self.db.clone()).await;
         let watchers = health.watchers();
+        let rpc_metrics = grpc::metrics();
+        let metrics = Metrics::new(&rpc_metrics, &self.auth, &self.outbox_metrics);
         let winding_down = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let stopping = || winding_down.clone();
@@ -144,6 +156,7 @@ impl App {
                 internal_callers: self.internal_callers,
             },
             health_service,
+            rpc_metrics,
             self.limits,
             stopping(),
         );
@@ -151,12 +164,19 @@ impl App {
         if let Some(tls) = self.tls {
             tasks.spawn(tls.run(stopping()));
         }
-        tasks.spawn(admin::serve(
+        // To the very end: operators watch the drain too.
+        let _admin = AbortOnDropHandle::new(tokio::spawn(admin::serve(
             self.admin_listener,
-            health.ready(),
+            health.readiness(),
+            metrics,
+        )));
+        tasks.spawn(health.run(stopping()));
+        tasks.spawn(backlog::run(
+            self.db.clone(),
+            Arc::clone(&self.clock),
+            self.outbox_metrics,
             stopping(),
         ));
-        tasks.spawn(health.run(stopping()));
         tasks.spawn(housekeeping::run(
             self.db,
             self.auth.throttle,

@@ -26,7 +26,7 @@ use tokio::{
     sync::Notify,
     time::{Instant, timeout_at},
 };
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 pub use self::{
     access_token::{AccessToken, Issuer, SigningKey},
@@ -54,7 +54,7 @@ use crate::{
     },
     id::{SessionId, UserId},
     password::{Hasher, Password, PasswordHash, Policy, Verified},
-    telemetry::Causes,
+    telemetry::{Causes, audit::Audit, metrics::AuthMetrics},
 };
 
 /// How many sessions a user has at most. A call ends all of them in one transaction, which
@@ -79,6 +79,8 @@ pub struct Auth {
     pub clock: Arc<dyn Clock>,
     /// Wakes the outbox poller after a commit.
     pub outbox: Arc<Notify>,
+    /// What is counted.
+    pub metrics: AuthMetrics,
 }
 
 /// What a use case knows of the call it serves.
@@ -162,6 +164,18 @@ enum Rotation {
     Unknown,
 }
 
+impl Rotation {
+    /// As the metrics call it.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Rotated(..) => "rotated",
+            Self::Retried(..) => "retried",
+            Self::Reused(_) => "reused",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 impl Auth {
     /// Creates an account, and its first session on request: the hash is the expensive
     /// part, and a login right after would pay for it again.
@@ -170,13 +184,13 @@ impl Auth {
         let now = self.clock.now();
         let attempt = throttle::registration(&self.throttle, &email, call.client_address, now);
         // Only saves the hash; the insert below is the judge.
-        let (counted, credentials) = self.admit(&attempt).await?;
+        let (counted, credentials) = self.admit(&attempt, Audit::of("register")).await?;
         let password = self.new_password("password", request.password, email.as_str());
         let password = self
             .unless_overloaded(password.await, &attempt, &counted)
             .await?;
         if credentials.is_some() {
-            return Err(Error::EmailTaken);
+            return Err(email_taken());
         }
         let hash = self.hasher.hash(&password, call.deadline).await;
         let hash = self.unless_overloaded(hash, &attempt, &counted).await?;
@@ -198,8 +212,10 @@ impl Auth {
         let event = Event::UserCreated(&email).draft(user_id, now, call);
         match self.db.register(&user, row.as_ref(), &event).await? {
             Registration::Created => self.committed(&event),
-            Registration::EmailTaken => return Err(Error::EmailTaken),
+            Registration::EmailTaken => return Err(email_taken()),
         }
+        let session_id = session.as_ref().map(SessionDraft::id);
+        Audit::of("register").user(user_id).session(session_id).ok();
         if session.is_some() {
             self.know_owner(&email, call).await;
         }
@@ -222,6 +238,7 @@ impl Auth {
                 request.email.as_ref().map(Email::as_str),
                 &request.password,
                 call,
+                Audit::of("login"),
             )
             .await?;
         if self.hasher.needs_upgrade(&hash) {
@@ -232,12 +249,14 @@ impl Auth {
         let session = self.draft_session(user_id, request.device_name, now)?;
         let Some(count) = self.db.start_session(&session.row(), changed_at).await? else {
             // Changed, or the account deleted, while we hashed.
+            Audit::of("login").user(user_id).failed("password_changed");
             return Err(Error::InvalidCredentials);
         };
         // The database may count the new one or not.
         if count >= MOST_SESSIONS {
             self.end_oldest_sessions(user_id, now, call).await;
         }
+        Audit::of("login").user(user_id).session(session.id()).ok();
         Ok(LoggedIn {
             user_id,
             session: session.started(),
@@ -253,7 +272,9 @@ impl Auth {
     /// theft: the session ends (RFC 9700, 4.14.2).
     pub async fn refresh(&self, token: RefreshToken, call: &Call) -> Result<TokenPair, Error> {
         let now = self.clock.now();
-        match self.rotate(&token, now).await? {
+        let rotation = self.rotate(&token, now).await?;
+        self.metrics.refreshed(rotation.name());
+        match rotation {
             Rotation::Rotated(session, successor) | Rotation::Retried(session, successor) => {
                 Ok(TokenPair {
                     access_token: self.issuer.issue(session.user_id, session.id, now)?,
@@ -264,8 +285,7 @@ impl Auth {
             Rotation::Reused(session) => {
                 let reason = SessionEndReason::Reuse;
                 if self.end_session(&session, reason, now, call).await? {
-                    warn!(session_id = %session.id, user_id = %session.user_id,
-                        "a rotated refresh token came back: the session is ended");
+                    audit("refresh", &session).failed("reused");
                 }
                 Err(Error::InvalidToken)
             }
@@ -280,7 +300,9 @@ impl Auth {
         let session = self.db.find_session(&token.handle_hash()).await?;
         if let Some(session) = session.filter(|session| session.is_live(now)) {
             let reason = SessionEndReason::Logout;
-            self.end_session(&session, reason, now, call).await?;
+            if self.end_session(&session, reason, now, call).await? {
+                audit("logout", &session).ok();
+            }
         }
         Ok(())
     }
@@ -409,12 +431,21 @@ impl Auth {
         }
     }
 
-    /// An act and its event are written: tells the log and the poller.
+    /// An act and its event are written: tells the poller.
     fn committed(&self, event: &NewEvent) {
-        info!(event_id = %event.event_id, event_type = event.event_type,
+        debug!(event_id = %event.event_id, event_type = event.event_type,
             user_id = %event.user_id, "event written");
         self.outbox.notify_one();
     }
+}
+
+fn email_taken() -> Error {
+    Audit::of("register").failed("email_taken");
+    Error::EmailTaken
+}
+
+fn audit(event: &'static str, session: &Session) -> Audit<'static> {
+    Audit::of(event).user(session.user_id).session(session.id)
 }
 
 fn parse_hash(text: &str) -> Result<PasswordHash, Error> {

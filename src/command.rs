@@ -65,11 +65,14 @@ fn database(args: Args) -> Result<(LogConfig, Db), Vec<Problem>> {
 
 /// Work that waits for others, and logs.
 fn logged(log: &LogConfig, work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
-    let done = telemetry::init(log)
-        .context("cannot start the log")
-        .and_then(|()| tokio::runtime::Runtime::new().context("cannot start the runtime"))
+    let done = tokio::runtime::Runtime::new()
+        .context("cannot start the runtime")
         .and_then(|runtime| {
+            let entered = runtime.enter();
+            let telemetry = telemetry::init(log)?;
+            drop(entered);
             let done = runtime.block_on(work);
+            telemetry.close();
             // A thread that hangs in a system call must not hold up the exit.
             runtime.shutdown_background();
             done

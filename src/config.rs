@@ -124,8 +124,7 @@ impl Config {
         let internal_tokens = read_internal_tokens(args, folder.as_mut(), problems);
         let tls = TlsConfig::read(args, problems);
         let kafka = KafkaConfig::read(args, problems);
-        let log = LogConfig::read(args, problems);
-        refuse_unsupported(args, problems);
+        let log = LogConfig::read_with_traces(args, problems);
         Some(Self {
             grpc_addr: grpc_addr.unwrap_or(([127, 0, 0, 1], 50051).into()),
             admin_addr,
@@ -214,17 +213,6 @@ fn read_internal_tokens(
             .and_then(|secret| secret.parse(problems, secret::internal_tokens)),
     };
     tokens.unwrap_or_default()
-}
-
-/// A setting that is silently ignored would be worse than none.
-fn refuse_unsupported(args: &Args, problems: &mut Problems) {
-    let unsupported = [(
-        "OTEL_EXPORTER_OTLP_ENDPOINT",
-        &args.otel_exporter_otlp_endpoint,
-    )];
-    for (name, _) in unsupported.iter().filter(|(_, value)| value.is_some()) {
-        problems.add(*name, "not supported by this version yet");
-    }
 }
 
 #[cfg(test)]

@@ -34,8 +34,13 @@ use diesel_async::{
     sync_connection_wrapper::SyncConnectionWrapper,
 };
 
+use tracing::{Span, info_span};
+
 use self::{schema::outbox_lease, sessions::group::Groups};
-use crate::config::{DatabaseConfig, DatabaseUrl};
+use crate::{
+    config::{DatabaseConfig, DatabaseUrl},
+    telemetry::{SPANS, metrics::DbMetrics},
+};
 
 /// The database. Clones share one pool.
 #[derive(Clone)]
@@ -45,6 +50,7 @@ pub struct Db {
     groups: Option<Groups>,
     /// The longest a unit of work may take, waiting for a connection included.
     timeout: Duration,
+    metrics: DbMetrics,
 }
 
 #[derive(Clone)]
@@ -63,28 +69,50 @@ macro_rules! with_conn {
     ($db:expr, $deadline:expr, $conn:ident => $body:expr) => {{
         let deadline = $deadline;
         match &$db.pools {
-            $crate::db::Pools::Postgres(pool) => with_conn!(@ pool, deadline, $conn => $body),
-            $crate::db::Pools::Sqlite(pool) => with_conn!(@ pool, deadline, $conn => $body),
+            $crate::db::Pools::Postgres(pool) => {
+                with_conn!(@ $db, pool, deadline, $conn => $body)
+            }
+            $crate::db::Pools::Sqlite(pool) => {
+                with_conn!(@ $db, pool, deadline, $conn => $body)
+            }
         }
     }};
-    (@ $pool:expr, $deadline:expr, $conn:ident => $body:expr) => {{
-        let mut pooled = tokio::time::timeout_at($deadline, $pool.get())
+    (@ $db:expr, $pool:expr, $deadline:expr, $conn:ident => $body:expr) => {{
+        fn here() {}
+        let work = async {
+            let asked = tokio::time::Instant::now();
+            let got = tokio::time::timeout_at($deadline, $pool.get()).await;
+            $db.metrics.waited(asked);
+            let mut pooled = got.map_err(|_| $crate::db::Error::Timeout)??;
+            let done = tokio::time::timeout_at($deadline, async {
+                let $conn = &mut *pooled;
+                Ok::<_, $crate::db::Error>($body)
+            })
             .await
-            .map_err(|_| $crate::db::Error::Timeout)??;
-        let done = tokio::time::timeout_at($deadline, async {
-            let $conn = &mut *pooled;
-            Ok::<_, $crate::db::Error>($body)
-        })
-        .await
-        .unwrap_or(Err($crate::db::Error::Timeout));
-        if done.is_err() {
-            // It may hang, be about to close, or lead to what was the primary.
-            drop(diesel_async::pooled_connection::deadpool::Object::take(pooled));
-        }
-        done
+            .unwrap_or(Err($crate::db::Error::Timeout));
+            if done.is_err() {
+                // It may hang, be about to close, or lead to what was the primary.
+                drop(diesel_async::pooled_connection::deadpool::Object::take(pooled));
+            }
+            done
+        };
+        tracing::Instrument::instrument(work, $crate::db::span(here)).await
     }};
 }
 use with_conn;
+
+/// The span of a unit of work, named after the method that holds `here`. Work of no call
+/// belongs to no trace.
+fn span<F>(_here: F) -> Span {
+    if Span::current().is_none() {
+        return Span::none();
+    }
+    let name = || {
+        let mut path = std::any::type_name::<F>().rsplit("::");
+        path.find(|part| !matches!(*part, "here" | "{{closure}}"))
+    };
+    info_span!(target: SPANS, "sql", otel.name = name(), otel.kind = "client")
+}
 
 /// Why a unit of work failed. Nothing of it is written then, with one exception: after a
 /// lost connection or a timeout a commit may have gone through.
@@ -117,10 +145,11 @@ impl Db {
     /// unit of work.
     #[must_use]
     pub fn new(config: &DatabaseConfig, timeout: Duration) -> Self {
+        let metrics = DbMetrics::default();
         let (pools, groups) = match &config.url {
             DatabaseUrl::Postgres(postgres) => {
                 let pool = connect::postgres(postgres, config.max_connections, timeout);
-                let groups = Groups::new(pool.clone(), timeout);
+                let groups = Groups::new(pool.clone(), timeout, metrics.clone());
                 (Pools::Postgres(pool), Some(groups))
             }
             DatabaseUrl::Sqlite(path) => (Pools::Sqlite(connect::sqlite(path, timeout)), None),
@@ -129,7 +158,24 @@ impl Db {
             pools,
             groups,
             timeout,
+            metrics,
         }
+    }
+
+    /// What is measured of the connections.
+    #[must_use]
+    pub const fn metrics(&self) -> &DbMetrics {
+        &self.metrics
+    }
+
+    /// Counts the connections as they are now.
+    pub fn count_connections(&self) {
+        let status = match &self.pools {
+            Pools::Postgres(pool) => pool.status(),
+            Pools::Sqlite(pool) => pool.status(),
+        };
+        let busy = status.size.saturating_sub(status.available);
+        self.metrics.pool(busy, status.available, status.max_size);
     }
 
     /// The same database with every refresh on its own: what grouping is measured against.

@@ -1,7 +1,7 @@
 //! The gRPC server: `AuthService`, `AccountService`, health and reflection.
 //!
 //! A handler reads the message (`convert`), calls one use case and writes the reply.
-//! Around them lie three layers. `deadline`: no call outlives its deadline. `room`: what
+//! Around them lie four layers. `observe`: every call is counted and traced. `deadline`: no call outlives its deadline. `room`: what
 //! unfinished messages take is bounded. `unreadable`: what tonic itself refuses is answered in
 //! our words. Errors become a `Status` in one place, `status`.
 
@@ -10,6 +10,7 @@ mod account;
 mod caller;
 mod convert;
 mod deadline;
+mod observe;
 mod room;
 mod status;
 mod trace;
@@ -24,8 +25,8 @@ use tonic::{Request, Response, Status, transport::Server};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tower::util::{MapRequestLayer, MapResponseLayer};
 
-pub use self::{accept::Tls, caller::InternalCallers};
-use self::{deadline::DeadlineLayer, room::Room};
+pub use self::{accept::Tls, caller::InternalCallers, observe::metrics};
+use self::{deadline::DeadlineLayer, observe::ObserveLayer, room::Room};
 use crate::{
     auth::{Auth, Call, Error},
     proto::{
@@ -33,6 +34,7 @@ use crate::{
         account_service_server::AccountServiceServer,
         auth_service_server::{AuthService, AuthServiceServer},
     },
+    telemetry::metrics::RpcMetrics,
 };
 
 /// The name of `AuthService` in health checks.
@@ -91,6 +93,7 @@ pub async fn serve(
     tls: Tls,
     handlers: Handlers,
     health: HealthServer<impl Health>,
+    metrics: RpcMetrics,
     limits: Limits,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
@@ -118,6 +121,7 @@ pub async fn serve(
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_connection_age(limits.connection)
         .http2_max_pending_accept_reset_streams(Some(MAX_STREAMS_PER_CONNECTION as usize))
+        .layer(ObserveLayer(metrics))
         .layer(DeadlineLayer {
             longest: limits.call,
         })
@@ -214,7 +218,7 @@ impl AuthService for Handlers {
         &self,
         request: Request<proto::GetSigningKeyRequest>,
     ) -> Result<Response<proto::GetSigningKeyResponse>, Status> {
-        self.internal_callers.authorise(&request, "GetSigningKey")?;
+        self.internal_callers.authorise(&request, "signing_key")?;
         Ok(Response::new((&self.auth.issuer).into()))
     }
 }

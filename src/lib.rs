@@ -29,7 +29,8 @@
 //!
 //! # A login, end to end
 //!
-//! 1. A layer in [`grpc`] sets the deadline: the caller's, at most `REQUEST_TIMEOUT`.
+//! 1. Layers in [`grpc`] count and trace the call and set its deadline: the caller's, at most
+//!    `REQUEST_TIMEOUT`.
 //! 2. `grpc::convert` parses the message: the e-mail, if it is one, to an [`auth::Email`],
 //!    the password to a [`password::Password`] that wipes its memory.
 //! 3. [`auth::Auth::login`] counts the attempt, or refuses it after too many wrong ones, and
@@ -67,9 +68,9 @@
 //! [`auth::Auth`], what it keeps into [`db`] as one method (with the event, if there is
 //! one, in its transaction: a message of `user_event.proto` and a variant of `auth`'s
 //! `Event`), and the handler of a few lines into [`grpc`], with its
-//! conversions in `grpc::convert`. A new way to fail is a variant of [`auth::Error`]; the
-//! compiler then asks for its code in `grpc::status`. A column comes with one migration
-//! of the same name in each folder of `migrations/`.
+//! conversions in `grpc::convert` and its name in `grpc::observe`. A new way to fail is a
+//! variant of [`auth::Error`]; the compiler then asks for its code in `grpc::status`. A
+//! column comes with one migration of the same name in each folder of `migrations/`.
 
 pub mod app;
 pub mod auth;

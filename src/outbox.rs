@@ -29,7 +29,7 @@ use crate::{
     clock::Clock,
     db::{self, Db, outbox::PendingEvent},
     id::ReplicaId,
-    telemetry::Causes,
+    telemetry::{Causes, metrics::OutboxMetrics},
 };
 
 /// How long a replica that died holds up the others.
@@ -60,6 +60,7 @@ pub struct Poller {
     replica: ReplicaId,
     lease_until: Option<Instant>,
     pass: Pass,
+    metrics: OutboxMetrics,
 }
 
 /// A way through the backlog, begun when some of a full batch did not get through: the oldest
@@ -102,6 +103,7 @@ impl Poller {
         publisher: Arc<dyn Publisher>,
         clock: Arc<dyn Clock>,
         wake: Arc<Notify>,
+        metrics: OutboxMetrics,
     ) -> Self {
         let replica = ReplicaId::new(clock.now());
         Self {
@@ -112,6 +114,7 @@ impl Poller {
             replica,
             lease_until: None,
             pass: Pass::default(),
+            metrics,
         }
     }
 
@@ -166,6 +169,8 @@ impl Poller {
         };
         let published = self.publisher.publish(&events, part, until).await;
         if !published.acknowledged.is_empty() {
+            let count = u64::try_from(published.acknowledged.len()).unwrap_or(u64::MAX);
+            self.metrics.published.inc_by(count);
             self.db.delete_events(&published.acknowledged).await?;
         }
         for (id, reason) in &published.refused {
@@ -207,6 +212,7 @@ impl Poller {
             info!(replica = %self.replica, held, "outbox lease changed hands");
         }
         self.lease_until = held.then(|| now + LEASE_TTL);
+        self.metrics.lease_held.set(held.into());
         Ok(self.lease_until)
     }
 
@@ -221,6 +227,7 @@ impl Poller {
     }
 
     async fn release(&self) {
+        self.metrics.lease_held.set(0);
         if self.lease_until.is_some()
             && let Err(error) = self.db.release_lease(self.replica).await
         {

@@ -18,6 +18,7 @@ mod oracle;
 mod pace;
 mod policy;
 mod queue;
+mod reply;
 mod self_test;
 
 use std::fmt;

@@ -1,9 +1,14 @@
-//! The log: to stderr, as text or JSON, filtered by `LOG`.
+//! The log: to stderr, as text or JSON, filtered by `LOG`. And beside it what else tells how
+//! the service is: `metrics`, `traces`, `audit`.
 //!
-//! Two rules hold whatever `LOG` says. Other crates never log below INFO: at DEBUG and TRACE
+//! A line that belongs to a call names its method, and its trace if there is one. Two rules hold whatever `LOG` says. Other crates never log below INFO: at DEBUG and TRACE
 //! they print header values, frames and SQL parameters, which hold tokens and e-mails. And
 //! rskafka not at all, since what it logs it also returns. A panic is logged like any other
 //! fault, but its message only when it is a constant: a formatted one may show a value.
+
+pub mod audit;
+pub mod metrics;
+pub mod traces;
 
 use std::{
     error::Error,
@@ -12,17 +17,24 @@ use std::{
     panic::{self, PanicHookInfo},
 };
 
+use opentelemetry_otlp::ExporterBuildError;
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::{
     Layer,
-    filter::filter_fn,
+    filter::{FilterExt as _, filter_fn},
     fmt,
     fmt::MakeWriter,
     layer::SubscriberExt,
     util::{SubscriberInitExt, TryInitError},
 };
 
+use self::traces::Traces;
 use crate::config::{LogConfig, LogFormat};
+
+/// The target of spans that are for traces only.
+pub(crate) const SPANS: &str = "trace";
+/// The target of spans that are for the log only.
+pub(crate) const CALLS: &str = "call";
 
 /// Displays an error with its causes, on one line: `what: why: why that`.
 pub struct Causes<'a>(pub &'a dyn Error);
@@ -45,38 +57,79 @@ impl Display for Causes<'_> {
     }
 }
 
-/// Starts the log of this process. Fails if it was started before.
-pub fn init(config: &LogConfig) -> Result<(), TryInitError> {
+/// What was started: close it at the end.
+pub struct Telemetry(Option<Traces>);
+
+impl Telemetry {
+    /// Sends the last traces, if there is time.
+    pub fn close(self) {
+        if let Some(traces) = self.0 {
+            traces.close();
+        }
+    }
+}
+
+/// Why the log did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// It runs already.
+    #[error("cannot start the log")]
+    Log(#[from] TryInitError),
+    /// Traces cannot be sent.
+    #[error("cannot send traces")]
+    Traces(#[from] ExporterBuildError),
+}
+
+/// Starts the log of this process, and sends its traces if they have somewhere to go, which
+/// needs a runtime to be entered.
+pub fn init(config: &LogConfig) -> Result<Telemetry, StartError> {
     let color = stderr().is_terminal();
-    subscriber(config, color, stderr).try_init()?;
+    let traces = config.traces.as_deref().map(Traces::to).transpose()?;
+    subscriber(config, color, stderr, traces.as_ref()).try_init()?;
     panic::set_hook(Box::new(log_panic));
-    Ok(())
+    Ok(Telemetry(traces))
 }
 
 fn subscriber<W>(
     config: &LogConfig,
     color: bool,
     writer: W,
+    traces: Option<&Traces>,
 ) -> impl Subscriber + Send + Sync + use<W>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let layer = fmt::layer().with_writer(writer);
     let lines = match config.format {
-        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+        LogFormat::Json => layer
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .boxed(),
         // Left alone, the layer also obeys NO_COLOR.
         LogFormat::Text if color => layer.boxed(),
         LogFormat::Text => layer.with_ansi(false).boxed(),
     };
     tracing_subscriber::registry()
-        .with(config.filter.clone())
-        .with(filter_fn(may_be_logged))
-        .with(lines)
+        .with(lines.with_filter(
+            filter_fn(is_of_every_log).or(config.filter.clone().and(filter_fn(may_be_logged))),
+        ))
+        .with(traces.map(Traces::layer))
+}
+
+/// The call that a line belongs to, and the audit log. Else a line, or what it belongs to,
+/// would be missing where `LOG` asks for little.
+fn is_of_every_log(metadata: &Metadata<'_>) -> bool {
+    let is_call = metadata.is_span() && metadata.target() == CALLS;
+    is_call || metadata.is_event() && metadata.target() == audit::TARGET
 }
 
 /// Only what this crate logs is known to be free of secrets at every level.
 fn may_be_logged(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();
+    if target == SPANS {
+        return false;
+    }
     let own = target == "auth_service" || target.starts_with("auth_service::");
     own || *metadata.level() <= Level::INFO && !target.starts_with("rskafka")
 }
@@ -118,8 +171,9 @@ mod tests {
         let config = LogConfig {
             filter: EnvFilter::new(filter),
             format,
+            traces: None,
         };
-        let subscriber = subscriber(&config, false, move || writer.clone());
+        let subscriber = subscriber(&config, false, move || writer.clone(), None);
         tracing::subscriber::with_default(subscriber, act);
         String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap()
     }

@@ -1,31 +1,75 @@
-//! The operators' port: is the process alive, does it serve?
+//! The operators' port: is the process alive, does it serve, how is it?
 
-use std::future::ready;
+use std::{future::ready, io, sync::Arc};
 
-use axum::{Router, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use prometheus_client::{encoding::prometheus_text, registry::Registry};
 use tokio::{net::TcpListener, sync::watch};
-use tokio_util::sync::CancellationToken;
 
-/// Answers `/livez` and `/readyz` until `stop`.
+use super::health::Readiness;
+use crate::{
+    auth::Auth,
+    db::Db,
+    telemetry::metrics::{self, OutboxMetrics, RpcMetrics},
+};
+
+/// Answers `/livez`, `/readyz` and `/metrics`, and never ends.
 pub(super) async fn serve(
     listener: TcpListener,
-    is_ready: watch::Receiver<bool>,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
+    readiness: watch::Receiver<Readiness>,
+    metrics: Metrics,
+) -> io::Result<()> {
+    let metrics = Arc::new(metrics);
     let routes = Router::new()
         .route("/livez", get(|| ready("alive\n")))
-        .route("/readyz", get(move || ready(readiness(*is_ready.borrow()))));
-    axum::serve(listener, routes)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await?;
-    Ok(())
+        .route("/readyz", get(move || ready(told(*readiness.borrow()))))
+        .route("/metrics", get(move || ready(metrics.show())));
+    axum::serve(listener, routes).await
 }
 
-fn readiness(is_ready: bool) -> (StatusCode, &'static str) {
-    if is_ready {
-        (StatusCode::OK, "ready\n")
-    } else {
-        let reason = "not ready: the database does not answer, or the service is stopping\n";
-        (StatusCode::SERVICE_UNAVAILABLE, reason)
+fn told(readiness: Readiness) -> (StatusCode, &'static str) {
+    match readiness {
+        Readiness::Ready => (StatusCode::OK, "ready\n"),
+        Readiness::NoDatabase => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not ready: the database does not answer\n",
+        ),
+        Readiness::Stopping => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not ready: the service is stopping\n",
+        ),
+    }
+}
+
+/// All that is counted and measured.
+pub(super) struct Metrics {
+    registry: Registry,
+    db: Db,
+}
+
+impl Metrics {
+    pub(super) fn new(rpc: &RpcMetrics, auth: &Auth, outbox: &OutboxMetrics) -> Self {
+        let mut registry = metrics::registry();
+        rpc.register(&mut registry);
+        auth.metrics.register(&mut registry);
+        auth.hasher.metrics().register(&mut registry);
+        auth.db.metrics().register(&mut registry);
+        outbox.register(&mut registry);
+        let db = auth.db.clone();
+        Self { registry, db }
+    }
+
+    fn show(&self) -> Response {
+        self.db.count_connections();
+        let mut text = String::new();
+        match prometheus_text::encode(&mut text, &self.registry) {
+            Ok(()) => ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
+            Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        }
     }
 }

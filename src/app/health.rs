@@ -25,11 +25,22 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// The names that clients ask for: the process as a whole, and its services.
 const NAMES: [&str; 3] = ["", SERVICE_NAME, ACCOUNT_SERVICE_NAME];
 
+/// Whether the service serves, and if not, why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Readiness {
+    /// It does.
+    Ready,
+    /// The database does not answer.
+    NoDatabase,
+    /// It was told to stop.
+    Stopping,
+}
+
 /// Watches the database and tells `grpc.health.v1` and `/readyz`.
 pub(super) struct Monitor {
     db: Db,
     reporter: HealthReporter,
-    ready: watch::Sender<bool>,
+    readiness: watch::Sender<Readiness>,
 }
 
 impl Monitor {
@@ -39,7 +50,7 @@ impl Monitor {
         let monitor = Self {
             db,
             reporter,
-            ready: watch::Sender::new(false),
+            readiness: watch::Sender::new(Readiness::NoDatabase),
         };
         monitor.check(None).await;
         (monitor, service)
@@ -51,35 +62,41 @@ impl Monitor {
     }
 
     /// Whether the service serves.
-    pub(super) fn ready(&self) -> watch::Receiver<bool> {
-        self.ready.subscribe()
+    pub(super) fn readiness(&self) -> watch::Receiver<Readiness> {
+        self.readiness.subscribe()
     }
 
     /// Watches until `stop`; then the service does not serve any more.
     pub(super) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         while stop.run_until_cancelled(sleep(INTERVAL)).await.is_some() {
-            let was_ready = *self.ready.borrow();
-            self.check(Some(was_ready)).await;
+            let before = *self.readiness.borrow();
+            self.check(Some(before)).await;
         }
-        self.tell(false).await;
+        self.tell(Readiness::Stopping).await;
         Ok(())
     }
 
     /// Asks, and logs what is new.
-    async fn check(&self, was_ready: Option<bool>) {
+    async fn check(&self, before: Option<Readiness>) {
         let fault = self.db.ping().await.err();
         let fault = fault.map(|error| Causes(&error).to_string());
-        match &fault {
-            Some(fault) if was_ready != Some(false) => warn!(fault, "not serving"),
-            None if was_ready != Some(true) => info!("serving"),
-            _ => {}
+        let readiness = if fault.is_none() {
+            Readiness::Ready
+        } else {
+            Readiness::NoDatabase
+        };
+        if before != Some(readiness) {
+            match fault {
+                Some(fault) => warn!(fault, "not serving"),
+                None => info!("serving"),
+            }
         }
-        self.tell(fault.is_none()).await;
+        self.tell(readiness).await;
     }
 
-    async fn tell(&self, ready: bool) {
-        self.ready.send_replace(ready);
-        let status = if ready {
+    async fn tell(&self, readiness: Readiness) {
+        self.readiness.send_replace(readiness);
+        let status = if readiness == Readiness::Ready {
             ServingStatus::Serving
         } else {
             ServingStatus::NotServing

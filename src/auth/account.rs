@@ -7,8 +7,6 @@
 
 use std::time::Duration;
 
-use tracing::info;
-
 use super::{
     Auth, Call, Error,
     events::{Event, SessionEndReason},
@@ -20,6 +18,7 @@ use crate::{
     },
     id::SessionId,
     password::{NewPassword, Password},
+    telemetry::audit::Audit,
 };
 
 /// Who is calling.
@@ -57,7 +56,9 @@ impl Auth {
     ) -> Result<(), Error> {
         let account = &caller.account;
         // First, for it is what counts: judging a password takes its time, too.
-        self.prove(Some(&account.email), current, call).await?;
+        let audit = audit("change_password", caller);
+        self.prove(Some(&account.email), current, call, audit)
+            .await?;
         let field = "new_password";
         let new = self.new_password(field, new, &account.email).await?;
         if new.is(current) {
@@ -82,9 +83,9 @@ impl Auth {
             .db
             .change_password(account, caller.session_id, &new, reason.as_str(), &announce)
             .await?;
-        let ended = done(outcome)?;
+        done(outcome)?;
         self.committed(new.event);
-        info!(user_id = %account.user_id, ended, "ended the other sessions");
+        audit.ok();
         Ok(())
     }
 
@@ -108,7 +109,9 @@ impl Auth {
         let found = self.db.find_own_session(caller.account.user_id, id).await?;
         if let Some(session) = found.filter(|session| session.is_live(now)) {
             let reason = SessionEndReason::EndedByUser;
-            self.end_session(&session, reason, now, call).await?;
+            if self.end_session(&session, reason, now, call).await? {
+                audit("end_session", caller).session(id).ok();
+            }
         }
         Ok(())
     }
@@ -125,7 +128,7 @@ impl Auth {
             .await?;
         let ended = done(outcome)?;
         if ended > 0 {
-            info!(%user_id, ended, "ended the other sessions");
+            audit("end_other_sessions", caller).ok();
             self.outbox.notify_one();
         }
         Ok(ended)
@@ -140,7 +143,8 @@ impl Auth {
         call: &Call,
     ) -> Result<(), Error> {
         let email = &caller.account.email;
-        self.prove(Some(email), current, call).await?;
+        let audit = audit("delete_account", caller);
+        self.prove(Some(email), current, call, audit).await?;
         let now = self.clock.now();
         let event = Event::UserDeleted.draft(caller.account.user_id, now, call);
         let outcome = self
@@ -149,6 +153,7 @@ impl Auth {
             .await?;
         done(outcome)?;
         self.committed(&event);
+        audit.ok();
         Ok(())
     }
 
@@ -165,6 +170,11 @@ impl Auth {
             problem: weakness.to_string(),
         })
     }
+}
+
+fn audit(event: &'static str, caller: &Caller) -> Audit<'static> {
+    let user_id = caller.account.user_id;
+    Audit::of(event).user(user_id).session(caller.session_id)
 }
 
 /// What an act came to, in the words of the contract.

@@ -50,6 +50,11 @@ impl SessionDraft {
         })
     }
 
+    /// The session's id.
+    pub(super) const fn id(&self) -> SessionId {
+        self.id
+    }
+
     /// The row, without a usable token.
     pub(super) fn row(&self) -> NewSession<'_> {
         NewSession {

@@ -9,7 +9,7 @@
 //! account, nor by its bound of a day: who guesses elsewhere locks no owner out.
 
 use sha2::{Digest as _, Sha256};
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::{Auth, Call, ClientAddress, Email, Error, parse_hash};
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     },
     id::UserId,
     password::{Password, PasswordHash, Verified},
-    telemetry::Causes,
+    telemetry::{Causes, audit::Audit},
 };
 
 /// A password that is an account's.
@@ -40,6 +40,8 @@ impl Auth {
     /// Checks an account's password: the only way for every call that takes one. A wrong
     /// password and an unknown user cost the same, count the same and get the same answer.
     ///
+    /// A failure is audited here.
+    ///
     /// A call that is given up stays counted, or giving up would make guesses free; one that
     /// never came to a hash does not.
     pub(super) async fn prove<'p>(
@@ -47,11 +49,13 @@ impl Auth {
         email: Option<&str>,
         password: &'p Password,
         call: &Call,
+        audit: Audit<'_>,
     ) -> Result<Proof<'p>, Error> {
         // A hash that would be refused anyway costs the database nothing.
         self.hasher.check_room(call.deadline)?;
         let attempt = guess(&self.throttle, email, call.client_address, self.clock.now());
-        let (counted, credentials) = self.admit(&attempt).await?;
+        let (counted, credentials) = self.admit(&attempt, audit).await?;
+        let user_id = credentials.as_ref().map(|found| found.user_id);
         let hash = (credentials.as_ref())
             .map(|found| parse_hash(&found.password_hash))
             .transpose()?;
@@ -60,6 +64,8 @@ impl Auth {
             .unless_overloaded(verified.await, &attempt, &counted)
             .await?;
         let (Some(verified), Some(found), Some(hash)) = (verified, credentials, hash) else {
+            let reason = user_id.map_or("unknown_user", |_| "wrong_password");
+            audit.user(user_id).failed(reason);
             return Err(Error::InvalidCredentials);
         };
         let known_until = attempt.now + self.throttle.known_for;
@@ -77,12 +83,14 @@ impl Auth {
     pub(super) async fn admit(
         &self,
         attempt: &Attempt<'_>,
+        audit: Audit<'_>,
     ) -> Result<(Counted, Option<Credentials>), Error> {
         match self.db.admit(attempt).await? {
             Admission::Admitted(counted, credentials) => Ok((counted, credentials)),
             Admission::Refused { until } => {
                 let retry_after = until.since(attempt.now);
-                debug!(?retry_after, "too many attempts");
+                self.metrics.throttled.inc();
+                audit.failed("throttled");
                 Err(Error::TooManyAttempts { retry_after })
             }
         }

@@ -1,18 +1,25 @@
-//! What is logged, and how it looks.
+//! What is logged and how it looks, and where traces go.
 
 use std::io::{IsTerminal, stderr};
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use super::{Problem, args::Args, problem::Problems, value::one_of};
+use super::{
+    Problem,
+    args::Args,
+    problem::Problems,
+    value::{self, one_of},
+};
 
-/// What is logged, and how it looks.
+/// What is logged and how it looks, and where traces go.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
     /// Which events.
     pub filter: EnvFilter,
     /// As what.
     pub format: LogFormat,
+    /// The OTLP receiver of traces; `None` makes none.
+    pub traces: Option<String>,
 }
 
 /// How a line of the log looks.
@@ -34,6 +41,7 @@ impl Default for LogConfig {
         Self {
             filter: EnvFilter::new("info"),
             format,
+            traces: None,
         }
     }
 }
@@ -54,6 +62,16 @@ impl LogConfig {
         Self {
             filter: filter.unwrap_or(default.filter),
             format: format.unwrap_or(default.format),
+            traces: None,
+        }
+    }
+
+    /// All of it, for `serve`.
+    pub(super) fn read_with_traces(args: &Args, problems: &mut Problems) -> Self {
+        let endpoint = args.otel_exporter_otlp_endpoint.as_deref();
+        Self {
+            traces: problems.parse("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint, value::http_url),
+            ..Self::read(args, problems)
         }
     }
 }

@@ -24,6 +24,19 @@ pub(super) fn address(value: &str) -> Result<SocketAddr, String> {
         .map_err(|_| "must be an IP address with a port, such as 127.0.0.1:50051".into())
 }
 
+/// The address of a gRPC server.
+pub(super) fn http_url(value: &str) -> Result<String, String> {
+    let is_plain = |url: &http::Uri| {
+        matches!(url.scheme_str(), Some("http" | "https"))
+            && url.authority().is_some_and(|at| !at.as_str().contains('@'))
+            && url.path() == "/"
+            && url.query().is_none()
+    };
+    let url = value.parse().ok().filter(is_plain);
+    url.map(|_| value.to_owned())
+        .ok_or_else(|| "must be http://host:port or https://host:port".into())
+}
+
 pub(super) fn number<T: FromStr + PartialOrd + Display>(
     range: RangeInclusive<T>,
 ) -> impl FnOnce(&str) -> Result<T, String> {

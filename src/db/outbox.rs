@@ -149,7 +149,61 @@ pub struct ParkedEvent {
     pub parked_reason: Option<String>,
 }
 
+/// How much waits to be published.
+#[derive(Debug)]
+pub struct Backlog {
+    /// How many events, the parked ones not counted. Beyond [`COUNTED`] an upper bound.
+    pub pending: i64,
+    /// When the oldest of them happened.
+    pub oldest: Option<Timestamp>,
+    /// How many are parked.
+    pub parked: i64,
+}
+
+/// Up to here a backlog is counted row by row; a longer one by its first and last row.
+pub const COUNTED: i64 = 10_000;
+
 impl Db {
+    /// How much waits to be published: a few milliseconds' work, however much it is.
+    pub async fn backlog(&self) -> Result<Backlog, Error> {
+        let waiting = || outbox_events::table.filter(outbox_events::parked_at.is_null());
+        with_conn!(self, conn => {
+            let parked = outbox_events::table
+                .filter(outbox_events::parked_at.is_not_null())
+                .count()
+                .get_result(conn)
+                .await?;
+            let columns = (outbox_events::id, outbox_events::occurred_at);
+            let oldest: Option<(i64, Timestamp)> = waiting()
+                .order(outbox_events::id)
+                .select(columns)
+                .first(conn)
+                .await
+                .optional()?;
+            let Some((first, oldest)) = oldest else {
+                return Ok(Backlog { pending: 0, oldest: None, parked });
+            };
+            let beyond: Option<i64> = waiting()
+                .order(outbox_events::id)
+                .select(outbox_events::id)
+                .offset(COUNTED)
+                .first(conn)
+                .await
+                .optional()?;
+            let pending = match beyond {
+                None => waiting().count().get_result(conn).await?,
+                Some(_) => {
+                    let last = outbox_events::table
+                        .select(diesel::dsl::max(outbox_events::id))
+                        .get_result::<Option<i64>>(conn)
+                        .await?;
+                    last.unwrap_or(first) - first + 1
+                }
+            };
+            Backlog { pending, oldest: Some(oldest), parked }
+        })
+    }
+
     /// The oldest events after this row whose user has no parked one.
     ///
     /// Whoever reads on after a row must mind that a lower id may become visible later: see

@@ -10,6 +10,7 @@ use diesel::{
 };
 use diesel_async::RunQueryDsl;
 use tokio::time::{Instant, timeout};
+use tracing::{Instrument as _, Span, info_span};
 
 use self::group::Entry;
 use super::{
@@ -21,6 +22,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     id::{SessionId, UserId},
+    telemetry::SPANS,
 };
 
 /// How many rows housekeeping looks at in one statement.
@@ -137,6 +139,11 @@ pub struct Sweep<Position = SessionId> {
     pub next: Option<Position>,
 }
 
+/// Of a caller whose statement is that of others, too.
+fn together() -> Span {
+    info_span!(target: SPANS, "sql", otel.name = "exchange_together", otel.kind = "client")
+}
+
 impl Db {
     /// Starts a session if the user still has the password that was set at `password`. Says
     /// how many sessions of the user have not been ended, or `None` if it did not.
@@ -178,12 +185,12 @@ impl Db {
         let insert = diesel::insert_into(sessions::table);
         let deadline = Instant::now() + self.timeout;
         match &self.pools {
-            Pools::Postgres(pool) => with_conn!(@ pool, deadline, conn => {
+            Pools::Postgres(pool) => with_conn!(@ self, pool, deadline, conn => {
                 let row = row.for_share();
                 let insert = insert.values(row).into_columns(columns).returning(count());
                 insert.get_result(conn).await.optional()?
             }),
-            Pools::Sqlite(pool) => with_conn!(@ pool, deadline, conn => {
+            Pools::Sqlite(pool) => with_conn!(@ self, pool, deadline, conn => {
                 let insert = insert.values(row).into_columns(columns).returning(count());
                 insert.get_result(conn).await.optional()?
             }),
@@ -199,10 +206,12 @@ impl Db {
             None => alone.await,
             Some(Entry::Turn(turn)) => turn.hold(alone).await,
             // If it was exchanged all the same, it finds its own new token.
-            Some(Entry::Together(answer)) => match timeout(self.timeout / 2, answer).await {
-                Ok(Ok(session)) => Ok(Some(session)),
-                Ok(Err(_)) | Err(_) => alone.await,
-            },
+            Some(Entry::Together(answer)) => {
+                match timeout(self.timeout / 2, answer.instrument(together())).await {
+                    Ok(Ok(session)) => Ok(Some(session)),
+                    Ok(Err(_)) | Err(_) => alone.await,
+                }
+            }
         }
     }
 

@@ -3,12 +3,12 @@
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tonic::{Extensions, Request, metadata::MetadataMap};
-use tracing::{info, warn};
 
 use super::transport::Peer;
 use crate::{
     auth::{ClientAddress, Error},
     config::InternalToken,
+    telemetry::audit::Audit,
 };
 
 /// Whose call an internal service passes on: an IP address.
@@ -33,14 +33,19 @@ impl InternalCallers {
     }
 
     /// Lets only an internal service pass, and logs who asked for what.
-    pub(super) fn authorise<T>(&self, request: &Request<T>, what: &str) -> Result<(), Error> {
+    pub(super) fn authorise<T>(
+        &self,
+        request: &Request<T>,
+        event: &'static str,
+    ) -> Result<(), Error> {
+        let audit = Audit::of(event);
         match self.trusted_as(request) {
             Some(caller) => {
-                info!(caller, "{what} granted");
+                audit.caller(Some(caller)).ok();
                 Ok(())
             }
             None => {
-                warn!(caller = "unknown", "{what} denied");
+                audit.failed("unknown_caller");
                 Err(Error::PermissionDenied)
             }
         }

@@ -83,7 +83,7 @@ pub(super) fn call<T>(request: &Request<T>) -> Call {
     let deadline = request.extensions().get::<Deadline>();
     Call {
         deadline: deadline.expect("the layer set it").0,
-        traceparent: trace::traceparent(request.metadata()),
+        traceparent: trace::traceparent(request.extensions()),
         client_address: None,
     }
 }

@@ -20,6 +20,7 @@ mod topic;
 use std::time::Duration;
 
 use futures::{FutureExt, future::BoxFuture};
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::{sync::Mutex, time::Instant};
 
 use self::topic::Topic;
@@ -45,15 +46,18 @@ const MAX_AGE: Duration = Duration::from_mins(3);
 pub struct KafkaPublisher {
     config: KafkaConfig,
     topic: Mutex<Option<Topic>>,
+    /// How long the broker takes for a produce call.
+    produce: Histogram,
 }
 
 impl KafkaPublisher {
     /// A publisher that connects when it is first used.
     #[must_use]
-    pub fn new(config: KafkaConfig) -> Self {
+    pub fn new(config: KafkaConfig, produce: Histogram) -> Self {
         Self {
             config,
             topic: Mutex::new(None),
+            produce,
         }
     }
 
@@ -85,7 +89,7 @@ impl Publisher for KafkaPublisher {
                 Ok(topic) => topic,
                 Err(fault) => return Published::failed(fault),
             };
-            let published = topic.publish(events, until).await;
+            let published = topic.publish(events, until, &self.produce).await;
             let proven = published.fault.is_none() && !published.acknowledged.is_empty();
             *kept = Some(if proven { topic.proven() } else { topic });
             published
@@ -97,18 +101,22 @@ impl Publisher for KafkaPublisher {
 #[cfg(test)]
 mod tests {
     use super::{lane::tests::event, *};
+    use crate::telemetry::metrics::OutboxMetrics;
 
     #[tokio::test]
     async fn without_a_broker_every_event_is_still_to_be_published() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let closed = listener.local_addr().expect("bound");
         drop(listener);
-        let publisher = KafkaPublisher::new(KafkaConfig {
-            brokers: vec![closed.to_string()],
-            topic: "events".to_owned(),
-            tls: None,
-            sasl: None,
-        });
+        let publisher = KafkaPublisher::new(
+            KafkaConfig {
+                brokers: vec![closed.to_string()],
+                topic: "events".to_owned(),
+                tls: None,
+                sasl: None,
+            },
+            OutboxMetrics::default().produce,
+        );
         let until = Instant::now() + 3 * PRODUCE_TIMEOUT;
         let outcome = publisher
             .publish(&[event(1, 1, 1)], Part::First, until)

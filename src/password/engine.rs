@@ -22,9 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     pace::Pace,
-    queue::{Job, Purpose, Queue, Reply},
+    queue::{Job, Purpose, Queue},
+    reply::{Reply, Seated},
 };
-use crate::stack;
+use crate::{stack, telemetry::metrics::PasswordMetrics};
 
 /// Between two looks at the queue: a millisecond or two, in which a look costs nothing.
 const ROUNDS: u32 = 16;
@@ -45,6 +46,7 @@ pub enum HashError {
 
 pub(super) struct Engine {
     shared: Arc<Shared>,
+    metrics: PasswordMetrics,
 }
 
 impl Engine {
@@ -63,7 +65,8 @@ impl Engine {
             changed: Condvar::new(),
             failed: CancellationToken::new(),
         });
-        let engine = Self { shared };
+        let metrics = PasswordMetrics::default();
+        let engine = Self { shared, metrics };
         for n in 0..threads.get() {
             let (shared, begin) = (Arc::clone(&engine.shared), begin.clone());
             thread::Builder::new()
@@ -81,6 +84,7 @@ impl Engine {
         deadline: tokio::time::Instant,
     ) -> Result<Ticket<'_>, HashError> {
         let (reply, answer) = oneshot::channel();
+        let reply = Reply::new(reply, self.metrics.waiting());
         let mut door = self.shared.open_door()?;
         let id = door
             .queue
@@ -103,6 +107,11 @@ impl Engine {
         let door = self.shared.open_door()?;
         door.queue
             .check(rounds, Purpose::Answer, time_left(deadline))
+    }
+
+    /// What is counted of hashes.
+    pub(super) const fn metrics(&self) -> &PasswordMetrics {
+        &self.metrics
     }
 
     /// Resolves when a thread died.
@@ -208,29 +217,28 @@ impl Shared {
         None
     }
 
-    fn go_on(&self, thread: usize, lanes: &mut Lanes<Reply>) {
+    fn go_on(&self, thread: usize, lanes: &mut Lanes<Seated>) {
         let (count, started) = (lanes.count(), Instant::now());
         let rounds = lanes.advance(ROUNDS);
         let took = started.elapsed();
         let complete = lanes.complete();
-        lanes.retain(|reply| !reply.is_closed());
+        lanes.retain(Seated::is_wanted);
 
         let mut door = self.door();
         door.queue.learn(count, rounds, took);
         door.queue.report(thread, lanes.rounds_left());
         drop(door);
-        for (reply, digest) in complete {
-            // The caller may have gone away.
-            reply.send(digest).ok();
+        for (seated, digest) in complete {
+            seated.done(digest);
         }
     }
 }
 
 /// Never inlined, so that what it leaves on the stack can be wiped.
 #[inline(never)]
-fn seat(lanes: &mut Lanes<Reply>, jobs: Vec<Job>, begin: impl Fn(&mut Lane, &Work)) {
+fn seat(lanes: &mut Lanes<Seated>, jobs: Vec<Job>, begin: impl Fn(&mut Lane, &Work)) {
     for Job { work, reply, .. } in jobs {
-        lanes.join(&work, reply, &begin);
+        lanes.join(&work, reply.seated(work.cost), &begin);
     }
 }
 

@@ -5,11 +5,13 @@ use std::{fmt, io, num::NonZeroUsize, time::Duration};
 use bcrypt_lanes::{Digest, Key, Lane, Work};
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
+use tracing::{Instrument as _, info_span};
 
 use super::{
     HashError, NewPassword, Password, PasswordHash, engine::Engine, hash::COSTS, queue::Purpose,
     self_test::self_test,
 };
+use crate::telemetry::{SPANS, metrics::PasswordMetrics};
 
 /// What a [`Hasher`] is started with.
 #[derive(Clone, Copy, Debug)]
@@ -118,7 +120,17 @@ impl Hasher {
 
     /// The refusal that a hash would get now: saves what has to be done before one.
     pub fn check_room(&self, deadline: Instant) -> Result<(), HashError> {
-        self.engine.check(1 << self.cost, deadline)
+        let room = self.engine.check(1 << self.cost, deadline);
+        if let Err(HashError::Overloaded { .. }) = room {
+            self.metrics().wanted().refused();
+        }
+        room
+    }
+
+    /// What is counted of hashes.
+    #[must_use]
+    pub const fn metrics(&self) -> &PasswordMetrics {
+        self.engine.metrics()
     }
 
     /// Resolves when a hashing thread died. From then on every call is
@@ -145,7 +157,16 @@ impl Hasher {
         purpose: Purpose,
         deadline: Instant,
     ) -> Result<Digest, HashError> {
-        self.engine.admit(work, purpose, deadline)?.digest().await
+        let mut wanted = self.metrics().wanted();
+        let hashing = async { self.engine.admit(work, purpose, deadline)?.digest().await };
+        let span = info_span!(target: SPANS, "hash a password");
+        let digest = hashing.instrument(span).await;
+        match digest {
+            Ok(_) => wanted.done(),
+            Err(HashError::Overloaded { .. }) => wanted.refused(),
+            Err(HashError::Stopped) => {}
+        }
+        digest
     }
 }
 

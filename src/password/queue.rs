@@ -13,12 +13,9 @@ use std::{
     time::Duration,
 };
 
-use bcrypt_lanes::{Digest, LANES, Work};
-use tokio::sync::oneshot;
+use bcrypt_lanes::{LANES, Work};
 
-use super::{HashError, pace::Pace};
-
-pub(super) type Reply = oneshot::Sender<Digest>;
+use super::{HashError, pace::Pace, reply::Reply};
 
 pub(super) struct Job {
     id: u64,

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use crate::harness::Process;
+use crate::harness::{Backend, Process, Service, TestDatabase};
 
 const ALERTS: &str = "deploy/prometheus/alerts.yml";
 const DASHBOARD: &str = "deploy/grafana/dashboards/auth-service.json";
@@ -18,15 +18,16 @@ const ADDED_LABELS: [&str; 2] = ["job", "instance"];
 /// The series of one metric, each as its labels.
 type Series = BTreeMap<String, String>;
 
-/// The answer of `/metrics`, which this version does not have yet. When it has, this reads
-/// a running service's instead, and `metrics.txt` goes.
-fn exposition() -> String {
-    read("tests/it/deploy/metrics.txt")
+/// What a service answers that has just started.
+async fn exposition() -> String {
+    let database = TestDatabase::create(Backend::Sqlite).await.unwrap();
+    let service = Service::start(database, &[]).await;
+    service.probe("/metrics").await.1
 }
 
-#[test]
-fn dashboard_and_alerts_ask_for_metrics_that_exist() {
-    let metrics = series(&exposition());
+#[tokio::test(flavor = "multi_thread")]
+async fn dashboard_and_alerts_ask_for_metrics_that_exist() {
+    let metrics = series(&exposition().await);
     for path in [ALERTS, DASHBOARD] {
         let text = read(path).replace("\\\"", "\"");
         let selectors = selectors(&text);
@@ -48,11 +49,11 @@ fn dashboard_and_alerts_ask_for_metrics_that_exist() {
     }
 }
 
-#[test]
-fn the_dashboard_shows_every_metric() {
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dashboard_shows_every_metric() {
     let text = read(DASHBOARD);
     let shown: BTreeSet<_> = selectors(&text).into_iter().map(|(name, _)| name).collect();
-    for name in series(&exposition()).keys() {
+    for name in series(&exposition().await).keys() {
         let base = ["_bucket", "_sum", "_count"];
         let base = base.iter().find_map(|suffix| name.strip_suffix(suffix));
         let base = base.unwrap_or(name);

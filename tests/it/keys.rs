@@ -291,7 +291,7 @@ both! {
             assert_denied(keys_with(channel.clone(), Some(authorization)).await);
         }
         assert_denied(keys_with(channel, None).await);
-        process.wait_for("GetSigningKey denied").await;
+        process.wait_for("unknown_caller").await;
     }
 
     async fn the_log_says_who_asked_for_the_keys_and_no_secret(database: TestDatabase) {
@@ -321,11 +321,11 @@ both! {
         let asked: Vec<_> = log
             .iter()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .filter(|line| line.to_string().contains("GetSigningKey"))
-            .map(|line| format!("{} {}", field(&line, "message"), field(&line, "caller")))
+            .filter(|line| field(line, "event") == "signing_key")
+            .map(|line| format!("{} {}", field(&line, "outcome"), field(&line, "caller")))
             .collect();
-        let granted = |caller: &str| format!("GetSigningKey granted {caller}");
-        let denied = "GetSigningKey denied unknown".to_owned();
+        let granted = |caller: &str| format!("ok {caller}");
+        let denied = "failed ".to_owned();
         let expected = [
             granted("gateway"),
             granted("media"),

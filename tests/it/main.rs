@@ -7,6 +7,7 @@
 )]
 
 mod accounts;
+mod audit;
 mod blocklist;
 mod commands;
 mod connections;
@@ -23,6 +24,7 @@ mod keys;
 mod lifecycle;
 mod login;
 mod logout;
+mod metrics;
 mod migrations;
 mod outage;
 mod outbox;
@@ -37,3 +39,4 @@ mod session_model;
 mod throttle;
 mod throttle_model;
 mod tls;
+mod traces;

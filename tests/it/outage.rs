@@ -70,7 +70,8 @@ async fn assert_not_serving(service: &Service) {
     service.wait_for_health(ServingStatus::NotServing).await;
     let own = service.health(SERVICE_NAME).await.expect("health answers");
     assert_eq!(own, ServingStatus::NotServing);
-    assert_eq!(service.probe("/readyz").await.0, 503);
+    let told = "not ready: the database does not answer\n";
+    assert_eq!(service.probe("/readyz").await, (503, told.to_owned()));
     assert_eq!(service.probe("/livez").await.0, 200);
 }
 

@@ -20,6 +20,7 @@ use auth_service::{
         publisher::{Part, PublishError, Published, Publisher},
     },
     proto::RegisterRequest,
+    telemetry::metrics::OutboxMetrics,
 };
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::{sync::Notify, time::Instant};
@@ -91,6 +92,7 @@ fn poller(database: &TestDatabase, publisher: &Arc<impl Publisher + 'static>) ->
         Arc::clone(publisher) as Arc<dyn Publisher>,
         Arc::new(ManualClock::new(START)),
         Arc::new(Notify::new()),
+        OutboxMetrics::default(),
     )
 }
 
@@ -118,7 +120,7 @@ fn ended(version: i64) -> (String, i64) {
 }
 
 /// Events of nobody in particular, with the ids that the database gives them.
-async fn insert_events(database: &TestDatabase, count: usize) {
+pub async fn insert_events(database: &TestDatabase, count: usize) {
     let uuid = database.dialect("randomblob(16)", "gen_random_uuid()");
     let now = database.dialect("0", "now()");
     let payload = database.dialect("x'00'", r"'\x00'");

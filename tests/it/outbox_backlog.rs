@@ -13,6 +13,7 @@ use auth_service::{
         Poller,
         publisher::{Part, PublishError, Published, Publisher},
     },
+    telemetry::metrics::OutboxMetrics,
 };
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::{sync::Notify, time::Instant};
@@ -129,6 +130,7 @@ fn half_dead(service: &Service, unreachable: UserId) -> (Poller, Arc<HalfDead>) 
         Arc::clone(&half_dead) as Arc<dyn Publisher>,
         Arc::new(ManualClock::new(START)),
         Arc::new(Notify::new()),
+        OutboxMetrics::default(),
     );
     (poller, half_dead)
 }

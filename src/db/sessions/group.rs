@@ -33,7 +33,7 @@ use super::{Exchange, Session};
 use crate::{
     clock::Timestamp,
     db::{Error, sql_types::Moment, with_conn},
-    telemetry::Causes,
+    telemetry::{Causes, metrics::DbMetrics},
 };
 
 /// How many statements may be in flight: with more the groups are too small to pay, with
@@ -52,6 +52,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 pub(in crate::db) struct Groups {
     pool: Pool<AsyncPgConnection>,
     timeout: Duration,
+    metrics: DbMetrics,
     queue: Arc<Mutex<Queue>>,
 }
 
@@ -78,11 +79,16 @@ pub(super) enum Entry {
 pub(super) struct Turn(Groups);
 
 impl Groups {
-    pub(in crate::db) fn new(pool: Pool<AsyncPgConnection>, timeout: Duration) -> Self {
+    pub(in crate::db) fn new(
+        pool: Pool<AsyncPgConnection>,
+        timeout: Duration,
+        metrics: DbMetrics,
+    ) -> Self {
         let queue = Arc::default();
         Self {
             pool,
             timeout,
+            metrics,
             queue,
         }
     }
@@ -118,7 +124,7 @@ impl Groups {
         let deadline = Instant::now() + self.timeout;
         let (statement, pool) = (Together::new(&group), &self.pool);
         let sessions: Vec<Session> =
-            with_conn!(@ pool, deadline, conn => statement.load(conn).await?)?;
+            with_conn!(@ self, pool, deadline, conn => statement.load(conn).await?)?;
         for session in sessions {
             // The new token tells apart who showed the same one.
             let won = |w: &Waiting| session.token_hash == w.exchange.new_token_hash;

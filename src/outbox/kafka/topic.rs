@@ -11,6 +11,7 @@
 use std::{collections::BTreeSet, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use futures::future::join_all;
+use prometheus_client::metrics::histogram::Histogram;
 use rskafka::{
     BackoffConfig,
     client::{
@@ -101,7 +102,12 @@ impl Topic {
     }
 
     /// Publishes what can be published before `until`.
-    pub(super) async fn publish(&mut self, events: &[PendingEvent], until: Instant) -> Published {
+    pub(super) async fn publish(
+        &mut self,
+        events: &[PendingEvent],
+        until: Instant,
+        timing: &Histogram,
+    ) -> Published {
         let mut by_partition = vec![Vec::new(); self.count.get()];
         for event in events {
             let key = event.user_id.to_string();
@@ -113,7 +119,7 @@ impl Topic {
             .zip(by_partition)
             .map(|(client, events)| {
                 let lane = Lane::new(&events, self.chunk_size, self.start);
-                publish_lane(client.as_ref(), lane, until)
+                publish_lane(client.as_ref(), lane, until, timing)
             });
         let lanes = join_all(lanes).await;
         let mut published = Published::default();
@@ -192,13 +198,19 @@ async fn publish_lane(
     client: Result<&PartitionClient, &PublishError>,
     mut lane: Lane<'_>,
     until: Instant,
+    timing: &Histogram,
 ) -> Published {
     while let Some(chunk) = lane.next() {
         if Instant::now() + PRODUCE_TIMEOUT >= until {
             break;
         }
         let produced = match client {
-            Ok(client) => within(PRODUCE_TIMEOUT, produce(client, &chunk)).await,
+            Ok(client) => {
+                let asked = Instant::now();
+                let produced = within(PRODUCE_TIMEOUT, produce(client, &chunk)).await;
+                timing.observe(asked.elapsed().as_secs_f64());
+                produced
+            }
             Err(closed) => Err(closed.clone()),
         };
         match produced {

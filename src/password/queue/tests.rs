@@ -1,6 +1,8 @@
 use bcrypt_lanes::Key;
+use tokio::sync::oneshot;
 
 use super::*;
+use crate::telemetry::metrics::PasswordMetrics;
 
 const ROUND: Duration = Duration::from_millis(1);
 /// One alone is twice as fast as one among many.
@@ -34,7 +36,9 @@ impl Queue {
             cost,
             salt: [0; 16],
         };
-        match self.admit(work, purpose, left, oneshot::channel().0) {
+        let waiting = PasswordMetrics::default().waiting();
+        let reply = Reply::new(oneshot::channel().0, waiting);
+        match self.admit(work, purpose, left, reply) {
             Ok(id) => Ok(id),
             Err(HashError::Overloaded { retry_after }) => Err(retry_after),
             Err(HashError::Stopped) => panic!("the queue does not stop"),

@@ -9,6 +9,7 @@ use auth_service::{
         Outcome, Poller,
         publisher::{Part, Published, Publisher},
     },
+    telemetry::metrics::OutboxMetrics,
 };
 use futures::future::{BoxFuture, FutureExt as _, ready};
 use tokio::{sync::Notify, time::Instant};
@@ -79,7 +80,8 @@ fn poller(db: &Db, now: Timestamp) -> Poller {
     let clock = Arc::new(ManualClock::new(now));
     assert_eq!(clock.now(), now);
     let wake = Arc::new(Notify::new());
-    Poller::new(db.clone(), Arc::new(Nowhere), clock, wake)
+    let metrics = OutboxMetrics::default();
+    Poller::new(db.clone(), Arc::new(Nowhere), clock, wake, metrics)
 }
 
 /// There is nothing to publish.

@@ -21,7 +21,7 @@ use auth_service::{
         kafka::KafkaPublisher,
         publisher::{Part, Published, Publisher},
     },
-    telemetry,
+    telemetry::{self, metrics::OutboxMetrics},
 };
 use futures::future::BoxFuture;
 use rustix::process::{Signal, getpid, kill_process};
@@ -77,8 +77,9 @@ async fn process() {
     };
     telemetry::init(&config.log).expect("a log");
     let kafka = config.kafka.take().expect("brokers");
+    let metrics = OutboxMetrics::default();
     let saboteur = Saboteur {
-        inner: KafkaPublisher::new(kafka),
+        inner: KafkaPublisher::new(kafka, metrics.produce.clone()),
         point: POINTS
             .iter()
             .find(|(name, _)| *name == point)
@@ -96,7 +97,8 @@ async fn process() {
     let app = App::build(config, Arc::clone(&clock) as _)
         .await
         .expect("an app");
-    let poller = Poller::new(db, Arc::new(saboteur), clock, Arc::new(Notify::new()));
+    let wake = Arc::new(Notify::new());
+    let poller = Poller::new(db, Arc::new(saboteur), clock, wake, metrics);
     let stop = CancellationToken::new();
     let (served, ()) = tokio::join!(app.run(stop.clone()), poller.run(stop));
     served.expect("it serves");

@@ -10,6 +10,7 @@ use auth_service::{
         publisher::{Part, Publisher as _},
     },
     proto::auth_service_client::AuthServiceClient,
+    telemetry::metrics::OutboxMetrics,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -197,12 +198,13 @@ async fn nothing_is_sent_that_could_outlive_the_lease() {
     let Some(kafka) = Kafka::new().await else {
         return;
     };
-    let publisher = KafkaPublisher::new(KafkaConfig {
+    let config = KafkaConfig {
         brokers: vec![kafka.brokers.clone()],
         topic: kafka.topic.clone(),
         tls: None,
         sasl: None,
-    });
+    };
+    let publisher = KafkaPublisher::new(config, OutboxMetrics::default().produce);
     let pending = PendingEvent {
         id: 7,
         event_id: EventId::new(SystemClock.now()),

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use auth_service::{
     clock::ManualClock,
     outbox::{Outcome, Poller, publisher::Publisher},
+    telemetry::metrics::OutboxMetrics,
 };
 use futures::future::join_all;
 use tokio::sync::Notify;
@@ -70,6 +71,7 @@ both! {
             Arc::clone(&fake) as Arc<dyn Publisher>,
             Arc::new(ManualClock::new(START + hundred_years)),
             Arc::new(Notify::new()),
+            OutboxMetrics::default(),
         );
         assert_eq!(ahead.tick().await.unwrap(), Outcome::Standby);
         let now = service

@@ -8,6 +8,7 @@ use auth_service::{
     config::Lifetimes,
     outbox::{Poller, publisher::Published},
     password::{Hasher, HasherSettings, Password, Policy},
+    telemetry::metrics::{AuthMetrics, OutboxMetrics},
 };
 use futures::FutureExt as _;
 use tokio::{
@@ -46,7 +47,14 @@ both! {
         let wake = Arc::new(Notify::new());
         let fake = Arc::new(Fake::default());
         let clock = Arc::new(ManualClock::new(START));
-        let poller = Poller::new(db(&service.database), fake, clock, Arc::clone(&wake));
+        let metrics = OutboxMetrics::default();
+        let poller = Poller::new(
+            db(&service.database),
+            fake,
+            clock,
+            Arc::clone(&wake),
+            metrics,
+        );
         let running = tokio::spawn(poller.run(CancellationToken::new()));
         // A notification that nobody takes stays: we can take it back ourselves.
         let taken = async {
@@ -109,6 +117,7 @@ fn auth(database: &TestDatabase) -> Auth {
         throttle: config.throttle,
         clock: Arc::new(ManualClock::new(START)),
         outbox: Arc::new(Notify::new()),
+        metrics: AuthMetrics::default(),
     }
 }
 

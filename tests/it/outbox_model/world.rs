@@ -18,6 +18,7 @@ use auth_service::{
     },
     id::{EventId, SessionId, UserId},
     outbox::{Error, Outcome, Poller, publisher::Publisher},
+    telemetry::metrics::OutboxMetrics,
 };
 use tokio::{
     sync::{Notify, mpsc},
@@ -76,7 +77,7 @@ struct Late {
     registers: bool,
 }
 
-type Tick = Pin<Box<dyn Future<Output = (Poller, Result<Outcome, Error>)> + Send>>;
+type Tick = Pin<Box<dyn Future<Output = (Box<Poller>, Result<Outcome, Error>)> + Send>>;
 
 struct Replica {
     calls: mpsc::UnboundedReceiver<Call>,
@@ -84,7 +85,7 @@ struct Replica {
 }
 
 enum State {
-    Idle(Poller),
+    Idle(Box<Poller>),
     /// In the middle of a tick, waiting for the broker.
     Calling(Tick, Box<Call>),
     /// On its way from one to the other.
@@ -104,10 +105,11 @@ impl Replica {
             Arc::new(line) as Arc<dyn Publisher>,
             Arc::new(ManualClock::new(START)),
             Arc::new(Notify::new()),
+            OutboxMetrics::default(),
         );
         Self {
             calls,
-            state: State::Idle(poller),
+            state: State::Idle(Box::new(poller)),
         }
     }
 }

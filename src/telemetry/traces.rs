@@ -1,0 +1,156 @@
+//! Traces: spans of ours, sent by OTLP over gRPC.
+//!
+//! Nothing of a call waits for the receiver. Spans go into a bounded queue, from which a
+//! thread of its own sends them in batches; what finds no room, or is refused, is dropped.
+//! A span has a name, times and a code, and no value that a caller sent.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use opentelemetry::{
+    Context, KeyValue, SpanId, TraceFlags, TraceId,
+    trace::{SpanContext, TraceContextExt as _, TraceState, TracerProvider as _},
+};
+use opentelemetry_otlp::{
+    ExporterBuildError, WithExportConfig as _, WithTonicConfig as _,
+    tonic_types::transport::ClientTlsConfig,
+};
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    resource::EnvResourceDetector,
+    trace::{SdkTracerProvider, SpanData, SpanExporter},
+};
+use tracing::{Span, Subscriber, info, warn};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
+
+use super::{Causes, SPANS};
+
+/// How long the end of the process waits for the last spans: drain and this are over
+/// within the 15 s that a stop may take.
+const LAST_SPANS: Duration = Duration::from_millis(1500);
+
+/// Sends spans until it is closed.
+pub struct Traces(SdkTracerProvider);
+
+impl Traces {
+    /// Connects when there is something to send. Needs a runtime to be entered.
+    pub fn to(endpoint: &str) -> Result<Self, ExporterBuildError> {
+        let exporter = opentelemetry_otlp::SpanExporter::builder()
+            .with_tonic()
+            .with_endpoint(endpoint);
+        let exporter = if endpoint.starts_with("https:") {
+            exporter.with_tls_config(ClientTlsConfig::new().with_native_roots())
+        } else {
+            exporter
+        };
+        let exporter = Reporting {
+            exporter: exporter.build()?,
+            failing: AtomicBool::new(false),
+        };
+        let provider = SdkTracerProvider::builder()
+            .with_batch_exporter(exporter)
+            .with_resource(resource())
+            .build();
+        Ok(Self(provider))
+    }
+
+    /// What turns our spans, and no others, into those of the trace.
+    pub(super) fn layer<S>(&self) -> impl Layer<S> + use<S>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        tracing_opentelemetry::layer()
+            .with_tracer(self.0.tracer("auth-service"))
+            .with_context_activation(false)
+            .with_location(false)
+            .with_threads(false)
+            .with_tracked_inactivity(false)
+            .with_target(false)
+            .with_filter(filter_fn(|metadata| {
+                metadata.is_span() && metadata.target() == SPANS
+            }))
+    }
+
+    /// Sends what is left, if there is time.
+    pub fn close(self) {
+        if let Err(error) = self.0.shutdown_with_timeout(LAST_SPANS) {
+            warn!(error = %Causes(&error), "the last spans are lost");
+        }
+    }
+}
+
+/// `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` win.
+fn resource() -> Resource {
+    let ours = [
+        KeyValue::new("service.name", "auth-service"),
+        KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+    ];
+    Resource::builder_empty()
+        .with_attributes(ours)
+        .with_detector(Box::new(EnvResourceDetector::new()))
+        .build()
+}
+
+/// Says once that the receiver does not take our spans, and once that it does again.
+#[derive(Debug)]
+struct Reporting<E> {
+    exporter: E,
+    failing: AtomicBool,
+}
+
+impl<E: SpanExporter> SpanExporter for Reporting<E> {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let sent = self.exporter.export(batch).await;
+        let failed_before = self.failing.swap(sent.is_err(), Ordering::Relaxed);
+        match &sent {
+            Err(error) if !failed_before => {
+                warn!(error = %Causes(error), "cannot send spans: they are dropped");
+            }
+            Ok(()) if failed_before => info!("sending spans again"),
+            _ => {}
+        }
+        sent
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
+}
+
+/// Makes the span go on with the trace of a valid `traceparent`.
+pub(crate) fn go_on(span: &Span, traceparent: &str) {
+    if let Some(parent) = parse(traceparent) {
+        let parent = Context::new().with_remote_span_context(parent);
+        // Without traces there is nothing to go on with.
+        let _ = span.set_parent(parent);
+    }
+}
+
+/// The `traceparent` for what the span causes, if there are traces.
+pub(crate) fn traceparent(span: &Span) -> Option<String> {
+    let context = span.context();
+    let span = context.span();
+    let context = span.span_context();
+    let (trace, span) = (context.trace_id(), context.span_id());
+    let flags = context.trace_flags().to_u8();
+    (context.is_valid()).then(|| format!("00-{trace}-{span}-{flags:02x}"))
+}
+
+fn parse(traceparent: &str) -> Option<SpanContext> {
+    let mut parts = traceparent.split('-').skip(1);
+    Some(SpanContext::new(
+        TraceId::from_hex(parts.next()?).ok()?,
+        SpanId::from_hex(parts.next()?).ok()?,
+        TraceFlags::new(u8::from_str_radix(parts.next()?, 16).ok()?) & TraceFlags::SAMPLED,
+        true,
+        TraceState::NONE,
+    ))
+}

@@ -1,0 +1,156 @@
+//! The audit log: one line for each event, with ids and nothing else.
+
+use auth_service::proto::{
+    ChangePasswordRequest, DeleteAccountRequest, EndOtherSessionsRequest, EndSessionRequest,
+    GetSigningKeyRequest, LoginRequest, RegisterRequest,
+    account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
+};
+use serde_json::Value;
+use tonic::Request;
+
+use crate::harness::{
+    INTERNAL_TOKEN, PASSWORD, Process, TestDatabase, both, connect, login, logout, refresh,
+    refused, register,
+};
+
+const NEW_PASSWORD: &str = "another lake tulip harbour";
+
+/// In the order of the documentation.
+const FIELDS: [&str; 6] = [
+    "event",
+    "outcome",
+    "reason",
+    "user_id",
+    "session_id",
+    "caller",
+];
+
+both! {
+    async fn each_event_is_one_line_whatever_log_says(database: TestDatabase) {
+        let tokens = format!("gateway:{INTERNAL_TOKEN}");
+        let process = Process::serve(&database, &[
+            ("LOG", "auth_service=info"),
+            ("LOG_FORMAT", "json"),
+            ("INTERNAL_TOKENS", &tokens),
+            ("REFRESH_RETRY_WINDOW", "0s"),
+            ("THROTTLE_FREE_PER_PAIR", "2"),
+            ("THROTTLE_FIRST_WAIT", "15m"),
+
+        ]);
+        let channel = connect(process.grpc_addr().await).await;
+        let mut client = AuthServiceClient::new(channel.clone());
+
+        let request = RegisterRequest { start_session: true, ..register("ana@example.com") };
+        let first = client.register(request).await.unwrap().into_inner();
+        refused(client.register(register("ana@example.com")).await);
+        let second = client.login(login("ana@example.com")).await.unwrap().into_inner();
+        refused(client.login(login("nobody@example.com")).await);
+        let wrong = LoginRequest {
+            password: "a wrong horse battery staple".to_owned(),
+            ..login("ana@example.com")
+        };
+        refused(client.login(wrong).await);
+        let first_token = first.tokens.as_ref().unwrap().refresh_token.clone();
+        // No line: nothing to look into.
+        client.refresh(refresh(&first_token)).await.unwrap();
+        refused(client.refresh(refresh(&first_token)).await);
+        refused(client.refresh(refresh(&first_token)).await);
+        let second_token = second.tokens.unwrap().refresh_token;
+        client.logout(logout(&second_token)).await.unwrap();
+        client.logout(logout(&second_token)).await.unwrap();
+        let mut keys = Request::new(GetSigningKeyRequest {});
+        let bearer = format!("Bearer {INTERNAL_TOKEN}");
+        keys.metadata_mut().insert("authorization", bearer.parse().unwrap());
+        client.get_signing_key(keys).await.unwrap();
+        refused(client.get_signing_key(GetSigningKeyRequest {}).await);
+
+        let ana = client.login(login("ana@example.com")).await.unwrap().into_inner();
+        let mut others = Vec::new();
+        for _ in 0..3 {
+            let other = client.login(login("ana@example.com")).await.unwrap().into_inner();
+            others.push(other.session_id);
+        }
+        let mut account = AccountServiceClient::new(channel);
+        let token = ana.tokens.unwrap().access_token;
+        let end = EndSessionRequest { session_id: others[0].clone() };
+        account.end_session(signed(end.clone(), &token)).await.unwrap();
+        account.end_session(signed(end, &token)).await.unwrap();
+        account.end_other_sessions(signed(EndOtherSessionsRequest {}, &token)).await.unwrap();
+        let change = |current: &str| signed(ChangePasswordRequest {
+            current_password: current.to_owned(),
+            new_password: NEW_PASSWORD.to_owned(),
+        }, &token);
+        refused(account.change_password(change("a wrong horse battery staple")).await);
+        account.change_password(change(PASSWORD)).await.unwrap();
+        let delete = |current: &str| signed(DeleteAccountRequest {
+            current_password: current.to_owned(),
+        }, &token);
+        refused(account.delete_account(delete(PASSWORD)).await);
+        account.delete_account(delete(NEW_PASSWORD)).await.unwrap();
+
+        for _ in 0..4 {
+            refused(client.login(login("victim@example.com")).await);
+        }
+
+        process.signal("TERM");
+        process.wait_for("\"stopped\"").await;
+        let log = process.log();
+        let (user, first, second) = (&*first.user_id, &*first.session_id, &*second.session_id);
+        let third = &*ana.session_id;
+        let expected = [
+            ["register", "ok", "", user, first, ""],
+            ["register", "failed", "email_taken", "", "", ""],
+            ["login", "ok", "", user, second, ""],
+            ["login", "failed", "unknown_user", "", "", ""],
+            ["login", "failed", "wrong_password", user, "", ""],
+            ["refresh", "failed", "reused", user, first, ""],
+            ["logout", "ok", "", user, second, ""],
+            ["signing_key", "ok", "", "", "", "gateway"],
+            ["signing_key", "failed", "unknown_caller", "", "", ""],
+            ["login", "ok", "", user, third, ""],
+            ["login", "ok", "", user, &others[0], ""],
+            ["login", "ok", "", user, &others[1], ""],
+            ["login", "ok", "", user, &others[2], ""],
+            ["end_session", "ok", "", user, &others[0], ""],
+            ["end_other_sessions", "ok", "", user, third, ""],
+            ["change_password", "failed", "wrong_password", user, third, ""],
+            ["change_password", "ok", "", user, third, ""],
+            ["delete_account", "failed", "wrong_password", user, third, ""],
+            ["delete_account", "ok", "", user, third, ""],
+            ["login", "failed", "unknown_user", "", "", ""],
+            ["login", "failed", "unknown_user", "", "", ""],
+            ["login", "failed", "throttled", "", "", ""],
+            ["login", "failed", "throttled", "", "", ""],
+        ];
+        assert_eq!(audit(&log), expected.map(|line| line.map(str::to_owned)));
+        let log = log.join("\n");
+        for secret in ["@example.com", "horse battery", "rcr_", INTERNAL_TOKEN, PASSWORD, NEW_PASSWORD] {
+            assert!(!log.contains(secret), "{secret}");
+        }
+    }
+}
+
+fn signed<T>(message: T, token: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    let bearer = format!("Bearer {token}");
+    request
+        .metadata_mut()
+        .insert("authorization", bearer.parse().unwrap());
+    request
+}
+
+/// The fields of the audit lines. They have no others.
+fn audit(log: &[String]) -> Vec<[String; 6]> {
+    let lines = log.iter().map(|line| serde_json::from_str(line).unwrap());
+    lines
+        .filter(|line: &Value| line["target"] == "audit")
+        .map(|line| {
+            let of_every_line = ["timestamp", "level", "target", "span"];
+            for name in line.as_object().unwrap().keys() {
+                let known = FIELDS.contains(&name.as_str()) || of_every_line.contains(&&**name);
+                assert!(known, "{name}");
+            }
+            FIELDS.map(|name| line[name].as_str().unwrap_or_default().to_owned())
+        })
+        .collect()
+}

@@ -1,0 +1,160 @@
+//! One trace from the caller to Kafka, shown to a receiver of the OpenTelemetry protocol.
+
+mod receiver;
+
+use std::net::SocketAddr;
+
+use auth_service::proto::{
+    RegisterRequest, RegisterResponse, auth_service_client::AuthServiceClient,
+};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tonic::Request;
+
+use self::receiver::{Receiver, Span};
+use crate::harness::{
+    INTERNAL_TOKEN, Kafka, PASSWORD, Process, TestDatabase, both, connect, register,
+};
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const PARENT: &str = "00f067aa0ba902b7";
+
+both! {
+    async fn a_trace_goes_from_the_caller_through_the_service_to_kafka(database: TestDatabase) {
+        let Some(kafka) = Kafka::new().await else {
+            return;
+        };
+        let receiver = Receiver::start().await;
+        let mut process = Process::serve(&database, &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint),
+            // So that all spans come at the end.
+            ("OTEL_BSP_SCHEDULE_DELAY", "600000"),
+            ("KAFKA_BROKERS", &kafka.brokers),
+            ("KAFKA_TOPIC", &kafka.topic),
+            ("LOG_FORMAT", "json"),
+        ]);
+        let traceparent = format!("00-{TRACE}-{PARENT}-01");
+        let ana = sign_up(process.grpc_addr().await, Some(&traceparent)).await;
+        let record = kafka.wait_for(1).await.remove(0);
+        assert_eq!(receiver.spans().len(), 0);
+        process.signal("TERM");
+        assert_eq!(process.exit_code().await, Some(0));
+
+        let spans = receiver.spans();
+        // And none of what the service does by itself.
+        let all: Vec<_> = spans.iter().filter(|span| span.trace_id == TRACE).collect();
+        assert_eq!(all.len(), spans.len(), "{spans:#?}");
+        let the = |name: &str| {
+            let found = all.iter().find(|span| span.name == name);
+            *found.unwrap_or_else(|| panic!("no {name} in {all:#?}"))
+        };
+        let rpc = the("Register");
+        assert_eq!(rpc.parent_id, PARENT);
+        assert_eq!(rpc.attribute("rpc.grpc.status_code"), "0");
+        let hash = the("hash a password");
+        assert_eq!(hash.parent_id, rpc.id);
+        assert_eq!(the("wait for a lane").parent_id, hash.id);
+        for sql in ["find_credentials", "register"] {
+            assert_eq!(the(sql).parent_id, rpc.id, "{sql}");
+        }
+        assert_eq!(record.headers["traceparent"], format!("00-{TRACE}-{}-01", rpc.id));
+        assert_clean(&spans, &ana);
+        let line = audit_line(&process);
+        assert_eq!(line["span"]["trace_id"], TRACE);
+        assert_eq!(line["span"]["method"], "Register");
+    }
+
+    async fn without_a_trace_of_the_caller_one_begins_here(database: TestDatabase) {
+        let receiver = Receiver::start().await;
+        let mut process = Process::serve(&database, &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint),
+            ("LOG_FORMAT", "text"),
+            ("LOG", "warn,auth_service::app=info"),
+        ]);
+        let line = process.wait_for("listening grpc=").await;
+        let (_, addr) = line.split_once("grpc=").unwrap();
+        let addr = addr.split(' ').next().unwrap().parse().unwrap();
+        sign_up(addr, None).await;
+        let written = database.text("SELECT traceparent FROM outbox_events").await.unwrap();
+        process.signal("TERM");
+        assert_eq!(process.exit_code().await, Some(0));
+        let spans = receiver.spans();
+        let rpc = spans.iter().find(|span| span.name == "Register").unwrap();
+        assert_eq!(rpc.parent_id, "");
+        assert_eq!(written, format!("00-{}-{}-01", rpc.trace_id, rpc.id));
+        let line = process.wait_for("audit").await;
+        assert!(line.contains(&format!("trace_id={}", rpc.trace_id)), "{line}");
+    }
+
+    async fn without_a_receiver_the_log_still_has_the_trace_of_the_caller(database: TestDatabase) {
+        let mut process = Process::serve(&database, &[("LOG_FORMAT", "json")]);
+        let traceparent = format!("00-{TRACE}-{PARENT}-00");
+        sign_up(process.grpc_addr().await, Some(&traceparent)).await;
+        let written = database.text("SELECT traceparent FROM outbox_events").await;
+        assert_eq!(written, Some(traceparent));
+        process.signal("TERM");
+        assert_eq!(process.exit_code().await, Some(0));
+        assert_eq!(audit_line(&process)["span"]["trace_id"], TRACE);
+    }
+
+    async fn a_receiver_that_hangs_or_is_not_there_holds_up_nobody(database: TestDatabase) {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoints = [&silent, &closed].map(|port| port.local_addr().unwrap());
+        drop(closed);
+        for (n, endpoint) in endpoints.into_iter().enumerate() {
+            let endpoint = format!("http://{endpoint}");
+            let mut process = Process::serve(&database, &[
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+                ("OTEL_BSP_SCHEDULE_DELAY", "10"),
+                ("LOG_FORMAT", "json"),
+            ]);
+            let mut client = AuthServiceClient::new(connect(process.grpc_addr().await).await);
+            for user in 0..5 {
+                let email = format!("ana{n}{user}@example.com");
+                client.register(register(&email)).await.unwrap();
+            }
+            process.signal("TERM");
+            assert_eq!(process.exit_code().await, Some(0));
+            let log = process.log().join("\n");
+            assert!(log.contains("spans"), "it says that they are lost: {log}");
+        }
+    }
+}
+
+async fn sign_up(addr: SocketAddr, traceparent: Option<&str>) -> RegisterResponse {
+    let mut client = AuthServiceClient::new(connect(addr).await);
+    let mut request = Request::new(RegisterRequest {
+        start_session: true,
+        ..register("ana.secret@example.com")
+    });
+    if let Some(traceparent) = traceparent {
+        let metadata = request.metadata_mut();
+        metadata.insert("traceparent", traceparent.parse().unwrap());
+        let bearer = format!("Bearer {INTERNAL_TOKEN}");
+        metadata.insert("authorization", bearer.parse().unwrap());
+    }
+    client.register(request).await.unwrap().into_inner()
+}
+
+fn audit_line(process: &Process) -> Value {
+    let log = process.log();
+    let lines = log.iter().map(|line| serde_json::from_str(line).unwrap());
+    let mut audit = lines.filter(|line: &Value| line["target"] == "audit");
+    audit.next().expect("a line")
+}
+
+fn assert_clean(spans: &[Span], ana: &RegisterResponse) {
+    let shown = format!("{spans:?}");
+    let tokens = ana.tokens.as_ref().unwrap();
+    for secret in [
+        "ana.secret",
+        PASSWORD,
+        INTERNAL_TOKEN,
+        &tokens.refresh_token,
+        &tokens.access_token,
+        "$2b$",
+    ] {
+        assert!(!shown.contains(secret), "{secret}");
+    }
+}
