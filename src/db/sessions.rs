@@ -1,18 +1,19 @@
 //! Sessions: one row each, for their whole life.
 
+mod exchange;
 pub(super) mod group;
 
 use diesel::{
     dsl::sql,
     expression::SqlLiteral,
+    pg::Pg,
     prelude::*,
     sql_types::{BigInt, Binary, Nullable, Text},
 };
 use diesel_async::RunQueryDsl;
-use tokio::time::{Instant, timeout};
-use tracing::{Instrument as _, Span, info_span};
+use tokio::time::Instant;
 
-use self::group::Entry;
+pub use self::exchange::Exchange;
 use super::{
     Db, Error, Pools,
     schema::{sessions, users},
@@ -22,7 +23,6 @@ use super::{
 use crate::{
     clock::Timestamp,
     id::{SessionId, UserId},
-    telemetry::SPANS,
 };
 
 /// How many rows housekeeping looks at in one statement.
@@ -66,23 +66,6 @@ impl NewSession<'_> {
     }
 }
 
-/// One exchange of a refresh token.
-#[derive(Clone)]
-pub struct Exchange {
-    /// SHA-256 of the presented token's handle.
-    pub handle_hash: [u8; 32],
-    /// SHA-256 of the presented token's secret.
-    pub token_hash: [u8; 32],
-    /// SHA-256 of the next secret.
-    pub new_token_hash: [u8; 32],
-    /// The next secret, sealed with the presented one.
-    pub sealed_successor: [u8; 32],
-    /// When.
-    pub now: Timestamp,
-    /// The new sliding end.
-    pub expires_at: Timestamp,
-}
-
 /// A session as it stands.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = sessions)]
@@ -107,7 +90,14 @@ pub struct Session {
     pub revoked_at: Option<Timestamp>,
 }
 
+type Columns = <Session as Selectable<Pg>>::SelectExpression;
+
 impl Session {
+    /// What a statement written as SQL returns.
+    fn columns() -> Columns {
+        <Self as Selectable<Pg>>::construct_selection()
+    }
+
     /// Whether it has neither expired nor been ended.
     #[must_use]
     pub fn is_live(&self, now: Timestamp) -> bool {
@@ -137,11 +127,6 @@ pub struct Sweep<Position = SessionId> {
     pub deleted: usize,
     /// Where the next step starts, if there is more.
     pub next: Option<Position>,
-}
-
-/// Of a caller whose statement is that of others, too.
-fn together() -> Span {
-    info_span!(target: SPANS, "sql", otel.name = "exchange_together", otel.kind = "client")
 }
 
 impl Db {
@@ -195,49 +180,6 @@ impl Db {
                 insert.get_result(conn).await.optional()?
             }),
         }
-    }
-
-    /// Exchanges the token, if it is the current one of a live session: compare-and-set, so
-    /// that of many concurrent exchanges exactly one succeeds.
-    pub async fn exchange_token(&self, exchange: &Exchange) -> Result<Option<Session>, Error> {
-        let deadline = Instant::now() + self.timeout;
-        let alone = self.exchange_alone(exchange, deadline);
-        match self.groups.as_ref().map(|groups| groups.enter(exchange)) {
-            None => alone.await,
-            Some(Entry::Turn(turn)) => turn.hold(alone).await,
-            // If it was exchanged all the same, it finds its own new token.
-            Some(Entry::Together(answer)) => {
-                match timeout(self.timeout / 2, answer.instrument(together())).await {
-                    Ok(Ok(session)) => Ok(Some(session)),
-                    Ok(Err(_)) | Err(_) => alone.await,
-                }
-            }
-        }
-    }
-
-    async fn exchange_alone(
-        &self,
-        exchange: &Exchange,
-        deadline: Instant,
-    ) -> Result<Option<Session>, Error> {
-        with_conn!(self, deadline, conn => {
-            diesel::update(sessions::table)
-                .filter(sessions::handle_hash.eq(exchange.handle_hash))
-                .filter(sessions::token_hash.eq(exchange.token_hash))
-                .filter(is_live(exchange.now))
-                .set((
-                    sessions::previous_token_hash.eq(sessions::token_hash.nullable()),
-                    sessions::token_hash.eq(exchange.new_token_hash),
-                    sessions::sealed_successor.eq(exchange.sealed_successor),
-                    sessions::generation.eq(sessions::generation + 1),
-                    sessions::rotated_at.eq(exchange.now),
-                    sessions::expires_at.eq(exchange.expires_at),
-                ))
-                .returning(Session::as_returning())
-                .get_result(conn)
-                .await
-                .optional()?
-        })
     }
 
     /// Finds the session that a token's handle names.

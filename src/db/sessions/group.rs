@@ -29,7 +29,7 @@ use tokio::{
 
 use tracing::warn;
 
-use super::{Exchange, Session};
+use super::{Columns, Exchange, Session};
 use crate::{
     clock::Timestamp,
     db::{Error, sql_types::Moment, with_conn},
@@ -180,10 +180,8 @@ struct Together {
     sealed_successors: Vec<[u8; 32]>,
     now: Vec<Timestamp>,
     expires_at: Vec<Timestamp>,
-    returning: Columns,
+    columns: Columns,
 }
-
-type Columns = <Session as Selectable<Pg>>::SelectExpression;
 
 impl Together {
     fn new(group: &[Waiting]) -> Self {
@@ -197,7 +195,7 @@ impl Together {
             sealed_successors: each(group, |exchange| exchange.sealed_successor),
             now: each(group, |exchange| exchange.now),
             expires_at: each(group, |exchange| exchange.expires_at),
-            returning: <Session as Selectable<Pg>>::construct_selection(),
+            columns: Session::columns(),
         }
     }
 }
@@ -231,7 +229,7 @@ impl QueryFragment<Pg> for Together {
              AND sessions.revoked_at IS NULL AND sessions.expires_at > given.now \
              AND sessions.ends_at > given.now RETURNING ",
         );
-        self.returning.walk_ast(out)
+        self.columns.walk_ast(out)
     }
 }
 

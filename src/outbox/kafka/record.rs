@@ -35,15 +35,19 @@ pub(super) fn record(event: &PendingEvent) -> Record {
     }
 }
 
-/// At most how many bytes the record of `event` takes in a produce request.
+/// At most how many bytes the record of `event` takes in a produce request. Counted, not
+/// measured: making every record twice was most of what the poller did.
 pub(super) fn encoded_size(event: &PendingEvent) -> usize {
     /// Its length, attributes, timestamp, offset and the lengths of key, value and headers.
     const FIELDS: usize = 32;
-    /// The lengths of a header's name and value.
-    const HEADER_FIELDS: usize = 4;
+    /// The lengths of nine headers' names and values.
+    const HEADER_FIELDS: usize = 9 * 4;
+    /// The key, and the names and values of the headers, but for what is added below.
+    const TEXT: usize = 267;
 
-    let record = record(event);
-    FIELDS + record.headers.len() * HEADER_FIELDS + record.approximate_size()
+    let trace = event.traceparent.as_ref();
+    let trace = trace.map_or(0, |trace| "traceparent".len() + trace.len());
+    FIELDS + HEADER_FIELDS + TEXT + event.event_type.len() + trace + event.payload.len()
 }
 
 fn milliseconds(time: Timestamp) -> DateTime<Utc> {
@@ -79,6 +83,19 @@ mod tests {
         assert_eq!(record.key, Some(event.user_id.to_string().into_bytes()));
         assert_eq!(record.value, Some(event.payload));
         assert_eq!(record.timestamp.timestamp_micros(), 1_764_024_172_000_000);
+    }
+
+    #[test]
+    fn the_size_of_a_record_is_known_without_making_it() {
+        let plain = event(1, 7, i64::MAX);
+        let traced = PendingEvent {
+            traceparent: Some("00-aa-bb-01".to_owned()),
+            ..plain.clone()
+        };
+        for event in [plain, traced] {
+            let text = encoded_size(&event) - 32 - 9 * 4;
+            assert_eq!(text, record(&event).approximate_size());
+        }
     }
 
     #[test]
