@@ -50,7 +50,8 @@ pub async fn measure(table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-fn megabytes(bytes: u64) -> String {
+/// Bytes as text.
+pub fn megabytes(bytes: u64) -> String {
     format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
 }
 
@@ -72,14 +73,15 @@ async fn start() -> Result<(Duration, u64)> {
     }
     let took = begun.elapsed();
     sleep(Duration::from_secs(2)).await;
-    let status = fs::read_to_string(format!("/proc/{}/status", service.id().ok_or("it runs")?))?;
+    Ok((took, resident(service.id().ok_or("it runs")?)?))
+}
+
+/// How many bytes of a process are in memory.
+pub fn resident(process: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let (_, resident) = status.split_once("VmRSS:").ok_or("VmRSS")?;
-    let kib: u64 = resident
-        .split_whitespace()
-        .next()
-        .ok_or("a number")?
-        .parse()?;
-    Ok((took, kib * 1024))
+    let kib = resident.split_whitespace().next().ok_or("a number")?;
+    Ok(kib.parse::<u64>()? * 1024)
 }
 
 async fn is_serving(addr: &str) -> bool {

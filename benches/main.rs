@@ -1,10 +1,11 @@
 //! What this service is measured by: each figure next to its limit, measured in the same run.
 //!
 //! `cargo bench` starts a real Postgres and a real Kafka by `tests/run`, runs all groups in
-//! about ten minutes and prints one table; `cargo bench -- refresh` runs one group. The
-//! service is the release binary in a process of its own. A figure and its baseline take
-//! turns, and the medians of the rounds are compared: what else the machine does hits both.
-//! The goals are shown, never asserted.
+//! about six minutes and prints one table; `cargo bench -- refresh` runs one group. The
+//! service is the release binary in a process of its own. A figure and a baseline
+//! that is a rate or a time take turns, and the medians of the rounds are compared: what else
+//! the machine does hits both. (The open loop is run once, after its closed loop.) The goals
+//! are shown, never asserted.
 
 mod footprint;
 mod load;

@@ -78,11 +78,12 @@ fn logged(log: &LogConfig, work: impl Future<Output = anyhow::Result<()>>) -> Ex
             done
         });
     match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+        Err(error) if tracing::dispatcher::has_been_set() => {
             error!("{}", Causes(&*error));
             ExitCode::FAILURE
         }
+        // Said plainly if it is the log that could not start.
+        done => plain(done),
     }
 }
 

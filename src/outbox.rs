@@ -207,7 +207,11 @@ impl Poller {
         {
             return Ok(Some(until));
         }
-        let held = self.db.hold_lease(self.replica, LEASE_TTL).await?;
+        let held = self.db.hold_lease(self.replica, LEASE_TTL).await;
+        let held = held.inspect_err(|_| {
+            let still = self.lease_until.is_some_and(|until| Instant::now() < until);
+            self.metrics.lease_held.set(still.into());
+        })?;
         if held != self.lease_until.is_some() {
             info!(replica = %self.replica, held, "outbox lease changed hands");
         }
