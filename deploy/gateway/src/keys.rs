@@ -1,8 +1,9 @@
 //! Verifies access tokens with the service's keys, which are fetched and kept in memory.
 //!
 //! Keys are renewed before `max_age` is over and, in between, on a `kid` that we do not
-//! know, but not more often than every few seconds: anybody can invent a `kid`. Without
-//! fresh keys nobody is let in. The keys are secret: whoever has one can issue tokens.
+//! know, but not within seconds of the last try, even a failed one: anybody can invent a
+//! `kid`. Without fresh keys nobody is let in. The keys are secret: whoever has one can
+//! issue tokens.
 
 use std::{
     sync::{Arc, RwLock},
@@ -27,7 +28,8 @@ const BETWEEN_FETCHES: Duration = Duration::from_secs(2);
 pub struct Keys {
     auth: Auth,
     current: RwLock<Arc<Fetched>>,
-    fetching: Mutex<()>,
+    /// Held by whoever fetches; when that was tried last.
+    fetching: Mutex<Instant>,
 }
 
 struct Fetched {
@@ -59,18 +61,19 @@ impl Keys {
         let fetched = fetch(&auth).await?;
         Ok(Self {
             auth,
+            fetching: Mutex::new(fetched.at),
             current: RwLock::new(Arc::new(fetched)),
-            fetching: Mutex::new(()),
         })
     }
 
     /// Fetches the keys again and again, well before they are too old.
     pub async fn keep_fresh(self: Arc<Self>) {
         loop {
-            tokio::time::sleep(self.current().max_age() / 2).await;
-            while let Err(status) = self.renew(Duration::ZERO).await {
+            let keys = self.current();
+            let fresh = (keys.max_age() / 2).saturating_sub(keys.at.elapsed());
+            tokio::time::sleep(fresh.max(BETWEEN_FETCHES)).await;
+            if let Err(status) = self.renew().await {
                 eprintln!("cannot fetch the keys: {:?}", status.code());
-                tokio::time::sleep(BETWEEN_FETCHES).await;
             }
         }
     }
@@ -85,7 +88,7 @@ impl Keys {
             return Err(Error::InvalidToken);
         }
         if self.current().find(&header.kid).is_none() {
-            self.renew(BETWEEN_FETCHES).await?;
+            self.renew().await?;
         }
         let keys = self.current();
         if keys.at.elapsed() > keys.max_age() {
@@ -99,13 +102,19 @@ impl Keys {
         Arc::clone(&self.current.read().expect("nobody panics with the lock"))
     }
 
-    /// Many may want new keys at once; one of them fetches.
-    async fn renew(&self, at_least: Duration) -> Result<(), Status> {
-        let _one = self.fetching.lock().await;
-        if self.current().at.elapsed() >= at_least {
-            let fetched = fetch(&self.auth).await?;
-            *self.current.write().expect("nobody panics with the lock") = Arc::new(fetched);
+    /// Fetches, unless that was tried just now. Many may want new keys at once; one of them
+    /// fetches, and the others find what it left.
+    async fn renew(&self) -> Result<(), Status> {
+        let mut tried = self.fetching.lock().await;
+        if tried.elapsed() < BETWEEN_FETCHES {
+            return Ok(());
         }
+        // Before, since we may be dropped while we wait; and after, since it may take longer
+        // than `BETWEEN_FETCHES`, and those who waited for it are not to try in turn.
+        *tried = Instant::now();
+        let fetched = fetch(&self.auth).await;
+        *tried = Instant::now();
+        *self.current.write().expect("nobody panics with the lock") = Arc::new(fetched?);
         Ok(())
     }
 }

@@ -195,6 +195,12 @@ fn access_token(answer: &Answer) -> String {
         .to_owned()
 }
 
+fn with_unknown_kid(token: &str) -> String {
+    let (_, rest) = token.split_once('.').unwrap();
+    let header = json!({"alg": "HS256", "typ": "at+jwt", "kid": "unknown"});
+    format!("{}.{rest}", BASE64URL.encode(header.to_string()))
+}
+
 fn assert_error(answer: &Answer, status: StatusCode, reason: &str) {
     assert_eq!(
         (answer.status, &answer.body["error"]),
@@ -371,6 +377,13 @@ async fn while_the_service_is_down_clients_are_told_when_to_come_back() {
         StatusCode::OK,
         "verifying needs no call"
     );
+    // An unknown kid is asked for once, not again and again: the second is refused unasked.
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    let unknown = with_unknown_kid(&token);
+    let asked = browser.me(&unknown).await;
+    assert_error(&asked, StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE");
+    let unasked = browser.me(&unknown).await;
+    assert_error(&unasked, StatusCode::UNAUTHORIZED, "INVALID_TOKEN");
     service.restart(&[]).await;
     assert_eq!(
         browser.post("/refresh", Value::Null).await.status,
