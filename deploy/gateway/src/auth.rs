@@ -7,6 +7,7 @@
 
 use std::{future::Future, net::IpAddr, time::Duration};
 
+use anyhow::ensure;
 use tonic::{
     Code, Request, Response, Status,
     metadata::{Ascii, MetadataValue},
@@ -29,13 +30,16 @@ pub struct Auth {
 }
 
 impl Auth {
-    /// Connects when it is first used, and again whenever the connection ends.
+    /// Connects when it is first used, and again whenever the connection ends. With an
+    /// `authority`, by TLS only.
     pub fn new(url: &str, token: &str, authority: Option<&[u8]>) -> anyhow::Result<Self> {
         let mut endpoint = Endpoint::from_shared(url.to_owned())?
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(Duration::from_secs(30))
             .keep_alive_while_idle(true);
         if let Some(pem) = authority {
+            let is_https = endpoint.uri().scheme_str() == Some("https");
+            ensure!(is_https, "AUTH_CA_FILE is set, but AUTH_URL is not https");
             let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
             endpoint = endpoint.tls_config(tls)?;
         }

@@ -208,6 +208,12 @@ fn assert_error(answer: &Answer, status: StatusCode, reason: &str) {
     );
 }
 
+#[test]
+fn an_authority_without_https_is_refused() {
+    let refused = Auth::new("http://127.0.0.1:1", TOKEN, Some(b"a certificate")).err();
+    assert!(refused.unwrap().to_string().contains("not https"));
+}
+
 #[tokio::test]
 async fn a_user_registers_logs_in_refreshes_and_logs_out() {
     let service = Service::start(&[]).await;
