@@ -2,12 +2,14 @@
 //!
 //! Each has a deadline, says who we are (the internal token) and who our client is
 //! (`x-client-address`, which the service believes only because of the token). A call that
-//! may be repeated is repeated when the service could not be reached or says "later" for a
-//! fault of its own; OVERLOADED is passed on, since more calls would not help.
+//! may be repeated is repeated, until the same deadline, when the service could not be
+//! reached or says "later" for a fault of its own; OVERLOADED is passed on, since more calls
+//! would not help.
 
 use std::{future::Future, net::IpAddr, time::Duration};
 
 use anyhow::ensure;
+use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{
     Code, Request, Response, Status,
     metadata::{Ascii, MetadataValue},
@@ -70,34 +72,56 @@ impl Auth {
     }
 }
 
-/// Makes a call that may be repeated. Refresh and Logout may: a lost Refresh returns the
-/// same successor again. Login may, at the price of an unused session. Register may not: if
-/// it was done and the answer lost, the second call says `EMAIL_TAKEN`.
-pub async fn retrying<T, F>(mut call: impl FnMut() -> F) -> Result<T, Status>
+/// Makes a call, and repeats it if `again` says so of the error: [`is_temporary`] for what
+/// may be repeated, such as Refresh (a lost one returns the same successor again) and
+/// Logout; [`is_unreachable`] for Login, which may cost an unused session. Register is not
+/// for this: if it was done and the answer lost, the second call says `EMAIL_TAKEN`.
+///
+/// All attempts and pauses together end at the deadline. A pause that would not is not begun.
+pub async fn retrying<T, F>(
+    again: fn(&Status) -> bool,
+    mut call: impl FnMut() -> F,
+) -> Result<T, Status>
 where
     F: Future<Output = Result<Response<T>, Status>>,
 {
-    let mut pause = FIRST_PAUSE;
+    let end = Instant::now() + DEADLINE;
+    let mut backoff = FIRST_PAUSE;
     for attempt in 1.. {
-        match call().await {
-            Ok(response) => return Ok(response.into_inner()),
-            Err(status) if attempt < ATTEMPTS && is_temporary(&status) => {
-                // Full jitter, or all gateways would come back at the same moment.
-                tokio::time::sleep(pause.mul_f64(random())).await;
-                pause *= 3;
-            }
-            Err(status) => return Err(status),
+        // To drop a call cancels it, at the service too.
+        let status = match timeout_at(end, call()).await {
+            Ok(Ok(response)) => return Ok(response.into_inner()),
+            Ok(Err(status)) => status,
+            Err(_) => return Err(Status::deadline_exceeded("no answer in time")),
+        };
+        // Full jitter, or all gateways would come back at the same moment.
+        let pause = asked_for(&status).unwrap_or_default() + backoff.mul_f64(random());
+        let is_late = pause >= end.saturating_duration_since(Instant::now());
+        if attempt == ATTEMPTS || is_late || !again(&status) {
+            return Err(status);
         }
+        sleep(pause).await;
+        backoff *= 3;
     }
     unreachable!("the last attempt returns")
 }
 
-fn is_temporary(status: &Status) -> bool {
-    match status.code() {
-        Code::Unavailable => true,
-        Code::Internal => status.get_details_retry_info().is_some(),
-        _ => false,
-    }
+/// The service could not be reached, or the connection broke before it answered.
+#[must_use]
+pub fn is_unreachable(status: &Status) -> bool {
+    status.code() == Code::Unavailable
+}
+
+/// The same, or the service had a fault of its own and says when to come back. Not for Login:
+/// the password would be hashed again.
+#[must_use]
+pub fn is_temporary(status: &Status) -> bool {
+    is_unreachable(status) || status.code() == Code::Internal && asked_for(status).is_some()
+}
+
+/// The pause that the service asks for.
+fn asked_for(status: &Status) -> Option<Duration> {
+    status.get_details_retry_info()?.retry_delay
 }
 
 /// From 0 to 1.

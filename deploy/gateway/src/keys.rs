@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 use tonic::Status;
 
 use crate::{
-    auth::{Auth, retrying},
+    auth::{Auth, is_temporary, retrying},
     error::Error,
     proto::{GetSigningKeyRequest, GetSigningKeyResponse},
 };
@@ -122,7 +122,7 @@ impl Keys {
 async fn fetch(auth: &Auth) -> Result<Fetched, Status> {
     // Their age counts from when we asked.
     let at = Instant::now();
-    let answer = retrying(|| {
+    let answer = retrying(is_temporary, || {
         let request = auth.request(GetSigningKeyRequest {}, None);
         let mut client = auth.client();
         async move { client.get_signing_key(request).await }

@@ -23,7 +23,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
-    auth::{Auth, retrying},
+    auth::{Auth, is_temporary, is_unreachable, retrying},
     error::Error,
     keys::{Claims, Keys},
     proto::{LoginRequest, LogoutRequest, RefreshRequest, RegisterRequest, TokenPair},
@@ -85,7 +85,7 @@ async fn login(
         password: given.password,
         device_name: given.device_name,
     };
-    let logged_in = retrying(|| {
+    let logged_in = retrying(is_unreachable, || {
         let request = gateway.auth.request(message.clone(), Some(client.ip()));
         let mut client = gateway.auth.client();
         async move { client.login(request).await }
@@ -100,7 +100,7 @@ async fn refresh(
 ) -> Result<Response, Error> {
     let refresh_token = refresh_token(&headers).ok_or(Error::InvalidToken)?;
     let message = RefreshRequest { refresh_token };
-    let refreshed = retrying(|| {
+    let refreshed = retrying(is_temporary, || {
         let request = gateway.auth.request(message.clone(), Some(client.ip()));
         let mut client = gateway.auth.client();
         async move { client.refresh(request).await }
@@ -116,7 +116,7 @@ async fn logout(
 ) -> Result<Response, Error> {
     if let Some(refresh_token) = refresh_token(&headers) {
         let message = LogoutRequest { refresh_token };
-        let done = retrying(|| {
+        let done = retrying(is_temporary, || {
             let request = gateway.auth.request(message.clone(), Some(client.ip()));
             let mut client = gateway.auth.client();
             async move { client.logout(request).await }
