@@ -114,23 +114,27 @@ async fn logout(
     ConnectInfo(client): Client,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
-    if let Some(refresh_token) = refresh_token(&headers) {
-        let message = LogoutRequest { refresh_token };
-        let done = retrying(is_temporary, || {
-            let request = gateway.auth.request(message.clone(), Some(client.ip()));
-            let mut client = gateway.auth.client();
-            async move { client.logout(request).await }
-        });
-        match done.await {
-            // A token that is none has no session.
-            Err(status) if status.code() != tonic::Code::Unauthenticated => {
-                return Err(status.into());
-            }
-            _ => {}
-        }
-    }
+    let ended = match refresh_token(&headers) {
+        Some(refresh_token) => end_session(&gateway.auth, client, refresh_token).await,
+        None => Ok(()),
+    };
     let gone = cookie("", 0).ok_or(Error::Unavailable)?;
-    Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, gone)]).into_response())
+    let answer = ended.map(|()| StatusCode::NO_CONTENT);
+    Ok(([(SET_COOKIE, gone)], answer).into_response())
+}
+
+async fn end_session(auth: &Auth, client: SocketAddr, refresh_token: String) -> Result<(), Error> {
+    let message = LogoutRequest { refresh_token };
+    let done = retrying(is_temporary, || {
+        let request = auth.request(message.clone(), Some(client.ip()));
+        let mut client = auth.client();
+        async move { client.logout(request).await }
+    });
+    match done.await {
+        // A token that is none has no session.
+        Err(status) if status.code() != tonic::Code::Unauthenticated => Err(status.into()),
+        _ => Ok(()),
+    }
 }
 
 /// A protected route: the argument [`Claims`] is what protects it.

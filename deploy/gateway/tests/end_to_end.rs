@@ -390,6 +390,11 @@ async fn while_the_service_is_down_clients_are_told_when_to_come_back() {
     assert_error(&asked, StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE");
     let unasked = browser.me(&unknown).await;
     assert_error(&unasked, StatusCode::UNAUTHORIZED, "INVALID_TOKEN");
+    let session = browser.cookie.clone();
+    let out = browser.post("/logout", Value::Null).await;
+    assert_error(&out, StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE");
+    assert_eq!(browser.cookie, "__Host-refresh_token=");
+    browser.cookie = session;
     service.restart(&[]).await;
     assert_eq!(
         browser.post("/refresh", Value::Null).await.status,
