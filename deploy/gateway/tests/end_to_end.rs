@@ -18,12 +18,14 @@ use axum::{
     http::{HeaderMap, Request, StatusCode, header},
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use realchat_gateway_example::{
     auth::Auth,
     keys::Keys,
     routes::{Gateway, router},
 };
 use serde_json::{Value, json};
+use sha2::Sha256;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tower::ServiceExt as _;
@@ -195,6 +197,22 @@ fn access_token(answer: &Answer) -> String {
         .to_owned()
 }
 
+fn altered(part: &Value, name: &str, value: &str) -> Value {
+    let mut part = part.clone();
+    part[name] = value.into();
+    part
+}
+
+/// A token as the service signs it.
+fn sign(header: &Value, claims: &Value) -> String {
+    let encode = |part: &Value| BASE64URL.encode(part.to_string());
+    let signed = format!("{}.{}", encode(header), encode(claims));
+    let mut mac = Hmac::<Sha256>::new_from_slice(OLD_KEY.as_bytes()).unwrap();
+    mac.update(signed.as_bytes());
+    let signature = BASE64URL.encode(mac.finalize().into_bytes());
+    format!("{signed}.{signature}")
+}
+
 fn with_unknown_kid(token: &str) -> String {
     let (_, rest) = token.split_once('.').unwrap();
     let header = json!({"alg": "HS256", "typ": "at+jwt", "kid": "unknown"});
@@ -311,27 +329,26 @@ async fn only_a_token_of_the_service_opens_the_protected_route() {
     let mut browser = service.browser().await;
     let token = browser.register("ana@example.com").await;
     let parts: Vec<_> = token.split('.').collect();
-    let encode = |value: Value| BASE64URL.encode(value.to_string());
-    let header: Value = serde_json::from_slice(&BASE64URL.decode(parts[0]).unwrap()).unwrap();
-    let with = |name: &str, value: &str| {
-        let mut header = header.clone();
-        header[name] = value.into();
-        format!("{}.{}.{}", encode(header), parts[1], parts[2])
-    };
+    let decode =
+        |part| -> Value { serde_json::from_slice(&BASE64URL.decode(part).unwrap()).unwrap() };
+    let (header, claims) = (decode(parts[0]), decode(parts[1]));
+    let with_header = |name, value| sign(&altered(&header, name, value), &claims);
+    let with_claim = |name, value| sign(&header, &altered(&claims, name, value));
+    // Signed anew but otherwise as it was, it is good: below, the signature is not to blame.
+    let signed = sign(&header, &claims);
+    assert_eq!(browser.me(&signed).await.status, StatusCode::OK);
+    let somebody = BASE64URL.encode(altered(&claims, "sub", "somebody").to_string());
     let forged = [
         String::new(),
         "a.b.c".to_owned(),
         format!("{}.{}.", parts[0], parts[1]),
-        format!(
-            "{}.{}.{}",
-            parts[0],
-            encode(json!({"sub": "somebody"})),
-            parts[2]
-        ),
-        with("alg", "none"),
-        with("alg", "HS512"),
-        with("typ", "JWT"),
-        with("kid", "unknown"),
+        format!("{}.{somebody}.{}", parts[0], parts[2]),
+        with_header("alg", "none"),
+        with_header("alg", "HS512"),
+        with_header("typ", "JWT"),
+        with_header("kid", "unknown"),
+        with_claim("iss", "somebody"),
+        with_claim("aud", "somebody"),
     ];
     for token in forged {
         assert_error(
@@ -343,7 +360,9 @@ async fn only_a_token_of_the_service_opens_the_protected_route() {
     let expired = Service::start(&[("ACCESS_TOKEN_TTL", "1s")]).await;
     let mut browser = expired.browser().await;
     let token = browser.register("ana@example.com").await;
+    let deadline = Instant::now() + Duration::from_mins(1);
     while browser.me(&token).await.status == StatusCode::OK {
+        assert!(Instant::now() < deadline, "the token expires");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
