@@ -34,6 +34,11 @@ pub struct Auth {
 impl Auth {
     /// Connects when it is first used, and again whenever the connection ends. With an
     /// `authority`, by TLS only.
+    ///
+    /// It is one connection, and so one replica, whatever the name stands for. Behind a
+    /// headless Kubernetes Service, use [`Channel::balance_channel`] instead, fed by a task
+    /// that looks the name up every few seconds and sends a `Change` for each address that
+    /// came or went.
     pub fn new(url: &str, token: &str, authority: Option<&[u8]>) -> anyhow::Result<Self> {
         let mut endpoint = Endpoint::from_shared(url.to_owned())?
             .connect_timeout(CONNECT_TIMEOUT)
