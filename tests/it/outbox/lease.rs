@@ -8,7 +8,10 @@ use auth_service::{
     telemetry::metrics::OutboxMetrics,
 };
 use futures::future::join_all;
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Fake, db, end_lease, poller, sign_up};
@@ -110,5 +113,27 @@ both! {
         running.await.unwrap();
         let released = format!("SELECT count(*) FROM outbox_lease WHERE expires_at = {zero}");
         assert_eq!(service.database.count(&released).await, 1);
+    }
+
+    async fn a_lease_that_ran_out_shows_though_the_database_does_not_answer(service: Service) {
+        let (fake, metrics) = (Arc::new(Fake::default()), OutboxMetrics::default());
+        let mut poller = Poller::new(
+            db(&service.database),
+            fake,
+            Arc::new(ManualClock::new(START)),
+            Arc::new(Notify::new()),
+            metrics.clone(),
+        );
+        poller.tick().await.unwrap();
+        assert_eq!(metrics.lease_held.get(), 1);
+        service.database.execute("DROP TABLE outbox_lease").await;
+        let ran_out = async {
+            while metrics.lease_held.get() == 1 {
+                let _result = poller.tick().await;
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        timeout(Duration::from_mins(1), ran_out).await.expect("it runs out");
+        poller.tick().await.unwrap_err();
     }
 }
