@@ -76,7 +76,7 @@ impl Monitor {
         Ok(())
     }
 
-    /// Asks, and logs what is new.
+    /// Asks, and tells and logs what is new.
     async fn check(&self, before: Option<Readiness>) {
         let fault = self.db.ping().await.err();
         let fault = fault.map(|error| Causes(&error).to_string());
@@ -90,8 +90,8 @@ impl Monitor {
                 Some(fault) => warn!(fault, "not serving"),
                 None => info!("serving"),
             }
+            self.tell(readiness).await;
         }
-        self.tell(readiness).await;
     }
 
     async fn tell(&self, readiness: Readiness) {

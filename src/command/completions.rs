@@ -7,7 +7,6 @@ use auth_service::config::Args;
 use clap_complete::Shell;
 
 pub(super) fn run(shell: Shell) -> anyhow::Result<()> {
-    let mut script = Vec::new();
-    Args::write_completions(shell, &mut script);
-    io::Write::write_all(&mut io::stdout(), &script).context("cannot print the script")
+    let script = Args::completions(shell);
+    io::Write::write_all(&mut io::stdout(), script.as_bytes()).context("cannot print the script")
 }

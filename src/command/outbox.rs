@@ -31,7 +31,11 @@ async fn parked_ids(db: &Db) -> anyhow::Result<Vec<EventId>> {
 
 /// One line an event: id, user, type, when and why it was parked. Never its content.
 async fn list(db: &Db) -> anyhow::Result<()> {
-    for event in db.parked_events().await? {
+    let parked = db.parked_events().await?;
+    if parked.is_empty() {
+        eprintln!("no event is parked");
+    }
+    for event in parked {
         let parked_at = event.parked_at.map(|at| at.to_string()).unwrap_or_default();
         let reason = event.parked_reason.unwrap_or_default();
         print(&format!(

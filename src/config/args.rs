@@ -254,10 +254,14 @@ impl Args {
     }
 
     /// The script for a shell that completes our commands and options.
-    pub fn write_completions(shell: Shell, script: &mut dyn Write) {
-        let mut definition = Self::definition();
+    #[must_use]
+    pub fn completions(shell: Shell) -> String {
+        let (mut definition, mut script) = (Self::definition(), Vec::new());
         let name = definition.get_name().to_owned();
-        clap_complete::generate(shell, &mut definition, name, script);
+        clap_complete::generate(shell, &mut definition, name, &mut script);
+        // For bash clap_complete takes the hyphen in our name for the beginning of a subcommand,
+        // in the labels alone.
+        String::from_utf8_lossy(&script).replace("auth__subcmd__service", "auth__service")
     }
 
     /// Every option works before and after a subcommand, and `--help` shows no values.

@@ -252,6 +252,19 @@ async fn help_and_completions_know_all_commands_and_have_no_colours() {
         assert_says(&text, &commands);
         assert!(!text.contains('\u{1b}'), "{command}");
     }
+    let bash = text(&run(folder.path(), "completions bash", &[]).await.stdout);
+    let states = bash
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("cmd=\""));
+    for state in states
+        .map(|state| state.trim_end_matches('"'))
+        .filter(|s| !s.is_empty())
+    {
+        assert!(
+            bash.contains(&format!(" {state})\n")),
+            "{state} completes nothing"
+        );
+    }
     let help = text(&run(folder.path(), "--help", &[]).await.stdout);
     assert_says(&help, &["Exit codes:", "  64  wrong usage"]);
     let short = text(&run(folder.path(), "outbox list --help", &[]).await.stdout);
