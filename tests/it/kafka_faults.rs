@@ -377,10 +377,16 @@ impl Scene {
     }
 
     async fn records(&self) -> Vec<Copy> {
-        let topic = self.cluster.topic(TOPIC).await;
-        let records = timeout(PATIENCE, topic.records())
-            .await
-            .expect("Kafka answers");
+        // A client made while leaders move may look for them where they were, for ever.
+        let read = async {
+            loop {
+                let topic = self.cluster.topic(TOPIC).await;
+                if let Ok(records) = timeout(PATIENCE / 6, topic.records()).await {
+                    return records;
+                }
+            }
+        };
+        let records = timeout(PATIENCE, read).await.expect("Kafka answers");
         records.into_iter().map(Copy::from).collect()
     }
 
