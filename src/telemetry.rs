@@ -1,7 +1,9 @@
 //! The log: to stderr, as text or JSON, filtered by `LOG`. And beside it what else tells how
 //! the service is: `metrics`, `traces`, `audit`.
 //!
-//! A line that belongs to a call names its method, and its trace if there is one. Two rules hold whatever `LOG` says. Other crates never log below INFO: at DEBUG and TRACE
+//! A line that belongs to a call names its method, and its trace if there is one.
+//!
+//! Two rules hold whatever `LOG` says. Other crates never log below INFO: at DEBUG and TRACE
 //! they print header values, frames and SQL parameters, which hold tokens and e-mails. And
 //! rskafka not at all, since what it logs it also returns. A panic is logged like any other
 //! fault, but its message only when it is a constant: a formatted one may show a value.
