@@ -5,18 +5,20 @@
 //! the row that says it ran, whose primary key lets one replica win; the losers look
 //! again and find nothing left to do.
 
-use std::{error::Error as StdError, time::Duration};
+use std::{collections::HashSet, error::Error as StdError, time::Duration};
 
-use diesel::{backend::Backend, migration::MigrationSource};
+use diesel::{
+    QueryDsl as _, backend::Backend, dsl::sql, migration::MigrationSource, pg::Pg, sql_types::Bool,
+    sqlite::Sqlite,
+};
 use diesel_async::{
-    AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection as _,
-    pooled_connection::deadpool::Object,
+    AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _,
 };
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tokio::time::{sleep, timeout};
 use tracing::info;
 
-use super::{Db, Error, Pools};
+use super::{Db, Error, Pools, with_conn};
 use crate::telemetry::Causes;
 
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
@@ -29,6 +31,12 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 type Fault = Box<dyn StdError + Send + Sync>;
 
+diesel::table! {
+    __diesel_schema_migrations (version) {
+        version -> Text,
+    }
+}
+
 impl Db {
     /// Brings the schema up to date. Refuses one that is newer than this binary.
     ///
@@ -37,10 +45,11 @@ impl Db {
         let mut attempt = 1;
         loop {
             match self.try_to_migrate().await {
-                Err(Error::Migrate(cause)) if attempt < ATTEMPTS => {
+                Err(error @ (Error::Migrate(_) | Error::Query(_))) if attempt < ATTEMPTS => {
                     // Or the start would be silent for as long as another process has the
                     // database to itself.
-                    info!(cause, "cannot migrate the database yet, trying again");
+                    let error = Causes(&error);
+                    info!(%error, "cannot migrate the database yet, trying again");
                     attempt += 1;
                 }
                 done => return done,
@@ -50,38 +59,61 @@ impl Db {
     }
 
     /// How many migrations are still to be run. Changes nothing; refuses a newer schema.
-    ///
-    /// Needs a multi-threaded runtime, as [`Self::migrate`] does.
     pub async fn pending_migrations(&self) -> Result<usize, Error> {
-        let silent = |_| Error::Timeout;
-        match &self.pools {
-            Pools::Postgres(pool) => {
-                let conn = timeout(self.timeout, pool.get()).await.map_err(silent)??;
-                count_pending(Object::take(conn), POSTGRES).await
-            }
-            Pools::Sqlite(pool) => {
-                let conn = timeout(self.timeout, pool.get()).await.map_err(silent)??;
-                count_pending(Object::take(conn), SQLITE).await
-            }
+        let known = match &self.pools {
+            Pools::Postgres(_) => versions::<Pg>(&POSTGRES),
+            Pools::Sqlite(_) => versions::<Sqlite>(&SQLITE),
         }
+        .map_err(Error::Migrate)?;
+        let applied = self.applied_migrations().await?;
+        match applied.difference(&known).max() {
+            Some(version) => Err(Error::NewerSchema {
+                version: version.clone(),
+            }),
+            None => Ok(known.len() - applied.len()),
+        }
+    }
+
+    /// The versions that were run here. Diesel's own question first makes the table that
+    /// tells, which takes a right that a service need not have.
+    async fn applied_migrations(&self) -> Result<HashSet<String>, Error> {
+        let exists = match &self.pools {
+            Pools::Postgres(_) => "to_regclass('__diesel_schema_migrations') IS NOT NULL",
+            Pools::Sqlite(_) => {
+                "EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '__diesel_schema_migrations')"
+            }
+        };
+        with_conn!(self, conn => {
+            if diesel::select(sql::<Bool>(exists)).get_result(conn).await? {
+                let versions = __diesel_schema_migrations::table
+                    .select(__diesel_schema_migrations::version)
+                    .load(conn)
+                    .await?;
+                versions.into_iter().collect()
+            } else {
+                HashSet::new()
+            }
+        })
     }
 
     /// Only the wait for a connection is bounded here. A migration may take its time, and is
     /// one blocking step.
     async fn try_to_migrate(&self) -> Result<(), Error> {
+        if self.pending_migrations().await? == 0 {
+            return Ok(());
+        }
         let silent = |_| Error::Timeout;
         match &self.pools {
             Pools::Postgres(pool) => {
                 let conn = timeout(self.timeout, pool.get()).await.map_err(silent)??;
                 let mut harness = AsyncMigrationHarness::new(conn);
-                if run(&mut harness, POSTGRES)? {
-                    tune(&mut harness.into_inner(), self.timeout).await;
-                }
+                run(&mut harness, POSTGRES)?;
+                tune(&mut harness.into_inner(), self.timeout).await;
                 Ok(())
             }
             Pools::Sqlite(pool) => {
                 let conn = timeout(self.timeout, pool.get()).await.map_err(silent)??;
-                run(&mut AsyncMigrationHarness::new(conn), SQLITE).map(drop)
+                run(&mut AsyncMigrationHarness::new(conn), SQLITE)
             }
         }
     }
@@ -111,45 +143,16 @@ async fn tune(conn: &mut AsyncPgConnection, limit: Duration) {
     }
 }
 
-/// Diesel makes its table of migrations before it looks into it. That goes with the
-/// transaction, which ends with the connection.
-async fn count_pending<C>(mut conn: C, known: EmbeddedMigrations) -> Result<usize, Error>
-where
-    C: AsyncConnection,
-    AsyncMigrationHarness<C>: MigrationHarness<C::Backend>,
-{
-    conn.begin_test_transaction().await?;
-    let mut harness = AsyncMigrationHarness::new(conn);
-    if let Some(version) = newest_unknown(&mut harness, &known).map_err(Error::Migrate)? {
-        return Err(Error::NewerSchema { version });
-    }
-    let pending = harness.pending_migrations(known).map_err(Error::Migrate)?;
-    Ok(pending.len())
-}
-
-/// Says whether there was anything to do.
 fn run<DB: Backend>(
     harness: &mut impl MigrationHarness<DB>,
     known: EmbeddedMigrations,
-) -> Result<bool, Error> {
-    if let Some(version) = newest_unknown(harness, &known).map_err(Error::Migrate)? {
-        return Err(Error::NewerSchema { version });
-    }
-    let done = harness
-        .run_pending_migrations(known)
-        .map_err(Error::Migrate)?;
-    Ok(!done.is_empty())
+) -> Result<(), Error> {
+    let done = harness.run_pending_migrations(known);
+    done.map(drop).map_err(Error::Migrate)
 }
 
-fn newest_unknown<DB: Backend>(
-    harness: &mut impl MigrationHarness<DB>,
-    known: &EmbeddedMigrations,
-) -> Result<Option<String>, Fault> {
+fn versions<DB: Backend>(known: &EmbeddedMigrations) -> Result<HashSet<String>, Fault> {
     let known = MigrationSource::<DB>::migrations(known)?;
-    let applied = harness.applied_migrations()?;
-    Ok(applied
-        .into_iter()
-        .filter(|version| !known.iter().any(|known| known.name().version() == *version))
-        .map(|version| version.to_string())
-        .max())
+    let versions = known.iter().map(|known| known.name().version().to_string());
+    Ok(versions.collect())
 }

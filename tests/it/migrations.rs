@@ -2,10 +2,12 @@
 
 use std::{env, fs, process::Output, sync::Arc};
 
-use auth_service::clock::ManualClock;
+use auth_service::{clock::ManualClock, proto::auth_service_client::AuthServiceClient};
 use futures::future::join_all;
 
-use crate::harness::{Backend, Process, START, TestDatabase, both, build};
+use crate::harness::{
+    Backend, JWT_SECRET, Process, START, TestDatabase, both, build, connect, login, register,
+};
 
 const APPLIED: &str = "SELECT count(*) FROM __diesel_schema_migrations";
 
@@ -102,4 +104,39 @@ async fn both_databases_have_the_same_tables_and_columns() {
     }
     assert!(schemas[0].contains(&"outbox_events.payload".to_owned()));
     assert_eq!(schemas[0], schemas[1]);
+}
+
+/// The tables are another role's: the service may use them, and neither make nor change any.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_may_not_change_the_schema_serves_once_it_is_migrated() {
+    let Some(database) = TestDatabase::create(Backend::Postgres).await else {
+        return;
+    };
+    assert_eq!(migrate(&database).await.status.code(), Some(0));
+    let role = format!("service_{}", uuid::Uuid::now_v7().simple());
+    let grants = format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 'secret';
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}"
+    );
+    database.execute(&grants).await;
+    let url = database.url();
+    let (_, server) = url.split_once('@').unwrap();
+    let url = format!("postgres://{role}:secret@{server}");
+
+    let variables = [("DATABASE_URL", url.as_str()), ("JWT_SECRET", JWT_SECRET)];
+    let checked = Process::run(&env::temp_dir(), &["check-config"], &variables).await;
+    let checked = String::from_utf8(checked.stdout).unwrap();
+    assert!(
+        checked.contains("ok      DATABASE_URL: answers, is up to date"),
+        "{checked}"
+    );
+    let service = Process::serve(&database, &variables);
+    let channel = connect(service.grpc_addr().await).await;
+    let mut client = AuthServiceClient::new(channel);
+    client.register(register("ana@example.com")).await.unwrap();
+    client.login(login("ana@example.com")).await.unwrap();
+    drop((client, service));
+
+    let role = format!("DROP OWNED BY {role} CASCADE; DROP ROLE {role}");
+    database.execute(&role).await;
 }
