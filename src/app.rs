@@ -143,7 +143,8 @@ impl App {
         let (health, health_service) = Monitor::new(self.db.clone()).await;
         let watchers = health.watchers();
         let rpc_metrics = grpc::metrics();
-        let metrics = Metrics::new(&rpc_metrics, &self.auth, &self.outbox_metrics);
+        let tls_metrics = self.tls.as_ref().map(Reloader::metrics);
+        let metrics = Metrics::new(&rpc_metrics, &self.auth, &self.outbox_metrics, tls_metrics);
         let winding_down = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let stopping = || winding_down.clone();
@@ -165,7 +166,7 @@ impl App {
             tasks.spawn(tls.run(stopping()));
         }
         // To the very end: operators watch the drain too.
-        let _admin = AbortOnDropHandle::new(tokio::spawn(admin::serve(
+        let mut admin = AbortOnDropHandle::new(tokio::spawn(admin::serve(
             self.admin_listener,
             health.readiness(),
             metrics,
@@ -201,6 +202,7 @@ impl App {
         let early = tokio::select! {
             () = stop.cancelled() => None,
             ended = tasks.join_next() => ended,
+            ended = &mut admin => Some(ended.map(|ended| ended.map_err(Into::into))),
         };
         info!("stopping");
         winding_down.cancel();

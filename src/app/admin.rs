@@ -15,7 +15,7 @@ use super::health::Readiness;
 use crate::{
     auth::Auth,
     db::Db,
-    telemetry::metrics::{self, OutboxMetrics, RpcMetrics},
+    telemetry::metrics::{self, OutboxMetrics, RpcMetrics, TlsMetrics},
 };
 
 /// Answers `/livez`, `/readyz` and `/metrics`, and never ends.
@@ -53,13 +53,21 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    pub(super) fn new(rpc: &RpcMetrics, auth: &Auth, outbox: &OutboxMetrics) -> Self {
+    pub(super) fn new(
+        rpc: &RpcMetrics,
+        auth: &Auth,
+        outbox: &OutboxMetrics,
+        tls: Option<&TlsMetrics>,
+    ) -> Self {
         let mut registry = metrics::registry();
         rpc.register(&mut registry);
         auth.metrics.register(&mut registry);
         auth.hasher.metrics().register(&mut registry);
         auth.db.metrics().register(&mut registry);
         outbox.register(&mut registry);
+        if let Some(tls) = tls {
+            tls.register(&mut registry);
+        }
         let db = auth.db.clone();
         Self { registry, db }
     }

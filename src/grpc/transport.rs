@@ -16,6 +16,7 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::{Accept, TlsAcceptor, server::TlsStream};
+use tracing::info;
 
 use crate::tls::{certificate, server::ALPN};
 
@@ -43,17 +44,22 @@ impl Peer {
 pub(super) struct Transport {
     state: State,
     pub(super) peer: Peer,
+    /// Its address, for the log.
+    client: Option<String>,
 }
+
+type Secure = TlsStream<TcpStream>;
 
 enum State {
     Plain(TcpStream),
     Handshake(Box<Accept<TcpStream>>),
-    Secure(Box<TlsStream<TcpStream>>),
+    Secure(Box<Secure>),
     Failed,
 }
 
 impl Transport {
     pub(super) fn new(stream: TcpStream, tls: Option<Arc<ServerConfig>>) -> Self {
+        let client = stream.peer_addr().ok().map(|addr| addr.to_string());
         let state = match tls {
             Some(config) => State::Handshake(Box::new(TlsAcceptor::from(config).accept(stream))),
             None => State::Plain(stream),
@@ -61,6 +67,25 @@ impl Transport {
         Self {
             state,
             peer: Peer::default(),
+            client,
+        }
+    }
+
+    /// The stream of a handshake, if it is one that we can serve.
+    fn agreed(&self, opened: io::Result<Secure>) -> io::Result<Secure> {
+        let stream = opened?;
+        let (_, tls) = stream.get_ref();
+        if tls.alpn_protocol() != Some(ALPN) {
+            return Err(io::Error::other("the client does not offer HTTP/2 (ALPN)"));
+        }
+        self.peer.learn(tls)?;
+        Ok(stream)
+    }
+
+    /// Who only looks whether the port is open, as load balancers do, is no news.
+    fn tell(&self, error: &io::Error) {
+        if error.kind() != io::ErrorKind::UnexpectedEof {
+            info!(client = self.client, %error, "a TLS handshake failed");
         }
     }
 
@@ -68,12 +93,7 @@ impl Transport {
         if let State::Handshake(accept) = &mut self.state {
             let opened = ready!(Pin::new(accept).poll(context));
             self.state = State::Failed;
-            let stream = opened?;
-            let (_, tls) = stream.get_ref();
-            if tls.alpn_protocol() != Some(ALPN) {
-                return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
-            }
-            self.peer.learn(tls)?;
+            let stream = self.agreed(opened).inspect_err(|error| self.tell(error))?;
             self.state = State::Secure(Box::new(stream));
         }
         Poll::Ready(match &mut self.state {

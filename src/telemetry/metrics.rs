@@ -11,6 +11,7 @@ mod outbox;
 mod password;
 mod process;
 mod rpc;
+mod tls;
 
 use std::hash::Hash;
 
@@ -27,6 +28,7 @@ pub use self::{
     outbox::OutboxMetrics,
     password::{Busy, PasswordMetrics, Waiting, Wanted},
     rpc::RpcMetrics,
+    tls::TlsMetrics,
 };
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use super::server::{Flaw, Identity, ServerFiles};
+use crate::telemetry::metrics::TlsMetrics;
 
 const INTERVAL: Duration = Duration::from_secs(2);
 
@@ -21,16 +22,20 @@ pub struct Reloader {
     /// What was last found, so that each state is told once.
     found: Result<[u8; 32], Flaw>,
     current: watch::Sender<Arc<ServerConfig>>,
+    metrics: TlsMetrics,
 }
 
 impl Reloader {
     /// Starts from what was read from the files.
     #[must_use]
     pub fn new(files: ServerFiles, identity: &Identity) -> Self {
+        let metrics = TlsMetrics::default();
+        metrics.expires(identity.certificate.not_after);
         Self {
             files,
             found: Ok(identity.fingerprint),
             current: watch::Sender::new(Arc::clone(&identity.config)),
+            metrics,
         }
     }
 
@@ -38,6 +43,12 @@ impl Reloader {
     #[must_use]
     pub fn current(&self) -> watch::Receiver<Arc<ServerConfig>> {
         self.current.subscribe()
+    }
+
+    /// What is measured of it.
+    #[must_use]
+    pub const fn metrics(&self) -> &TlsMetrics {
+        &self.metrics
     }
 
     /// Watches until `stop`.
@@ -67,6 +78,7 @@ impl Reloader {
     fn replace(&self, identity: &Identity) {
         let not_after = identity.certificate.not_after;
         info!(%not_after, "TLS: new connections use the changed files");
+        self.metrics.expires(not_after);
         self.current.send_replace(Arc::clone(&identity.config));
     }
 }

@@ -146,8 +146,9 @@ fn misfit(error: &Error) -> Flaw {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
             flaw(KEY, "is not the key of the certificate in TLS_CERT_FILE")
         }
-        Error::InvalidCertificate(_) => {
-            flaw(CERTIFICATE, "holds a certificate that cannot be used")
+        Error::InvalidCertificate(reason) => {
+            let what = format!("holds a certificate that cannot be used ({reason})");
+            flaw(CERTIFICATE, &what)
         }
         _ => flaw(KEY, "holds a key of a kind that cannot be used"),
     }

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use crate::harness::{Backend, Process, Service, TestDatabase};
+use crate::harness::{Authority, Backend, Process, Service, TestDatabase};
 
 const ALERTS: &str = "deploy/prometheus/alerts.yml";
 const DASHBOARD: &str = "deploy/grafana/dashboards/auth-service.json";
@@ -18,10 +18,15 @@ const ADDED_LABELS: [&str; 2] = ["job", "instance"];
 /// The series of one metric, each as its labels.
 type Series = BTreeMap<String, String>;
 
-/// What a service answers that has just started.
+/// What a service answers that has just started, with all that it may measure.
 async fn exposition() -> String {
     let database = TestDatabase::create(Backend::Sqlite).await.unwrap();
-    let service = Service::start(database, &[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    Authority::new().sign(&["localhost"]).write(folder.path());
+    let [cert, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    let [cert, key] = [&cert, &key].map(|path| path.to_str().unwrap());
+    let tls = ["--tls-cert-file", cert, "--tls-key-file", key];
+    let service = Service::start_unconnected(database, &tls).await;
     service.probe("/metrics").await.1
 }
 

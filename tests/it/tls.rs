@@ -235,6 +235,23 @@ both! {
         assert!(end.is_ok() && answer.len() < 20, "{answer:?}");
     }
 
+    async fn a_failed_handshake_is_logged_with_its_reason(database: TestDatabase) {
+        let pki = Pki::new();
+        let [cert, key] = ["cert.pem", "key.pem"].map(|name| pki.file(name));
+        let files = [("TLS_CERT_FILE", cert.as_str()), ("TLS_KEY_FILE", key.as_str())];
+        let process = Process::serve(&database, &files);
+        let addr = process.grpc_addr().await;
+        // A load balancer that looks whether the port is open.
+        drop(TcpStream::connect(addr).await.unwrap());
+        assert!(connect(addr, &pki.clients, None).await.is_err());
+        let line = process.wait_for("a TLS handshake failed").await;
+        assert!(line.contains("received fatal alert") && line.contains("\"client\":\"127.0.0.1:"), "{line}");
+        assert!(greet(addr, client_config(&pki.servers), &[]).await.is_err());
+        process.wait_for("does not offer HTTP/2").await;
+        let failed = process.log().into_iter().filter(|line| line.contains("handshake"));
+        assert_eq!(failed.count(), 2);
+    }
+
     async fn who_does_not_finish_the_handshake_is_closed_and_holds_up_nobody(secured: Secured) {
         let mut silent = Vec::new();
         for _ in 0..1000 {
@@ -264,13 +281,15 @@ both! {
     async fn new_files_are_used_and_open_connections_go_on(secured: Secured) {
         let before = secured.connect(None).await.unwrap();
         let (other, clients) = (Authority::new(), Authority::new());
-        other.sign(&["localhost"]).write(secured.pki.folder.path());
+        assert_expires(&secured.service, "32503680000").await;
+        other.sign_until(&["localhost"], 2100).write(secured.pki.folder.path());
         fs::write(secured.pki.file("clients.pem"), clients.pem()).unwrap();
 
         let addr = secured.service.addr;
         let identity = clients.sign(&["gateway.internal"]);
         let after = until_connected(addr, &other, Some(&identity)).await;
         assert!(keys(after, None).await.is_ok());
+        assert_expires(&secured.service, "4102444800").await;
         assert!(secured.connect(None).await.is_err(), "the old certificate is gone");
         let mut client = AuthServiceClient::new(before);
         client.register(register("ana@example.com")).await.expect("the old connection lives");
@@ -298,6 +317,13 @@ both! {
         let log = process.log().concat();
         assert!(!log.contains("PRIVATE") && !log.contains(pki.folder.path().to_str().unwrap()));
     }
+}
+
+/// What `/metrics` says of the certificate that new connections are shown.
+async fn assert_expires(service: &Service, seconds: &str) {
+    let (_, metrics) = service.probe("/metrics").await;
+    let line = format!("auth_tls_certificate_expiration_timestamp_seconds {seconds}\n");
+    assert!(metrics.contains(&line), "{metrics}");
 }
 
 /// Connects as soon as the server shows a certificate of this authority.

@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, Issuer, KeyPair, SanType,
+    date_time_ymd,
+};
 
 /// A certificate authority.
 pub struct Authority {
@@ -34,6 +37,11 @@ impl Authority {
 
     /// A certificate for these names: DNS names, addresses, or URIs.
     pub fn sign(&self, names: &[&str]) -> Pem {
+        self.sign_until(names, 3000)
+    }
+
+    /// The same, valid until this year begins.
+    pub fn sign_until(&self, names: &[&str], year: i32) -> Pem {
         let (uris, others): (Vec<&str>, Vec<&str>) =
             names.iter().partition(|name| name.contains("://"));
         let others: Vec<_> = others.into_iter().map(str::to_owned).collect();
@@ -42,6 +50,7 @@ impl Authority {
             let uri = uri.try_into().expect("ASCII");
             params.subject_alt_names.push(SanType::URI(uri));
         }
+        params.not_after = date_time_ymd(year, 1, 1);
         let key = KeyPair::generate().expect("a key");
         let issuer: &Issuer<'_, KeyPair> = &self.issuer;
         let certificate = params.signed_by(&key, issuer).expect("a certificate");
