@@ -23,6 +23,8 @@ use tracing::error;
 /// How long one step of a command on the database may take.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
+type LoadDatabase = fn(&Args, &Path) -> Result<DatabaseConfig, Vec<Problem>>;
+
 /// Runs the command that was given.
 ///
 /// What was given is dropped before: it holds the secrets as plain text.
@@ -35,7 +37,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Vec<Problem>> {
             logged(&config.log.clone(), serve::run(config))
         }
         Command::Migrate => {
-            let (log, db) = database(args)?;
+            let (log, db) = database(args, DatabaseConfig::load)?;
             logged(&log, migrate::run(db))
         }
         Command::CheckConfig => {
@@ -45,7 +47,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Vec<Problem>> {
         }
         Command::Healthcheck => plain(healthcheck::run(config::admin_addr(&args)?)),
         Command::Outbox { action } => {
-            let (log, db) = database(args)?;
+            let (log, db) = database(args, DatabaseConfig::find)?;
             logged(&log, async move { outbox::run(&db, action).await })
         }
         Command::Keys { action } => plain(match action {
@@ -56,9 +58,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Vec<Problem>> {
     })
 }
 
-fn database(args: Args) -> Result<(LogConfig, Db), Vec<Problem>> {
+fn database(args: Args, load: LoadDatabase) -> Result<(LogConfig, Db), Vec<Problem>> {
     let log = LogConfig::load(&args)?;
-    let config = DatabaseConfig::load(&args, Path::new(""))?;
+    let config = load(&args, Path::new(""))?;
     drop(args);
     Ok((log, Db::new(&config, STEP_TIMEOUT)))
 }

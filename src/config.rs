@@ -117,6 +117,12 @@ impl Config {
         let admin_addr = read_admin_addr(args, problems);
         let database = DatabaseConfig::read(args, base, folder, problems);
         let tokens = TokenConfig::read(args, folder.as_mut(), problems);
+        let grpc_addr = grpc_addr.unwrap_or(([127, 0, 0, 1], 50051).into());
+        problems.require(
+            grpc_addr != admin_addr || admin_addr.port() == 0,
+            ["ADMIN_ADDR", "GRPC_ADDR"],
+            "must not be the same as GRPC_ADDR",
+        );
         let (request_timeout, passwords) = read_limits(args, problems);
         let path = args.password_blocklist_file.as_deref();
         let blocklist = problems.parse("PASSWORD_BLOCKLIST_FILE", path, value::blocklist);
@@ -126,7 +132,7 @@ impl Config {
         let kafka = KafkaConfig::read(args, problems);
         let log = LogConfig::read_with_traces(args, problems);
         Some(Self {
-            grpc_addr: grpc_addr.unwrap_or(([127, 0, 0, 1], 50051).into()),
+            grpc_addr,
             admin_addr,
             request_timeout,
             database: database?,

@@ -70,6 +70,7 @@ async fn findings(config: Config) -> Vec<(&'static str, Finding)> {
             )),
         ),
         ("KAFKA_BROKERS", events(config.kafka.as_ref()).await),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", Ok(traces(&config))),
     ]
 }
 
@@ -183,4 +184,12 @@ async fn events(config: Option<&KafkaConfig>) -> Finding {
         "the topic {} has {partitions} partitions",
         config.topic
     ))
+}
+
+/// The receiver is not tried: the service works without it.
+fn traces(config: &Config) -> String {
+    match &config.log.traces {
+        Some(endpoint) => format!("traces go to {endpoint}"),
+        None => "not set: no traces are sent".to_owned(),
+    }
 }

@@ -31,8 +31,8 @@ pub enum DatabaseUrl {
 }
 
 impl DatabaseConfig {
-    /// The database alone, for `migrate` and `outbox`: other variables are not looked at.
-    /// Makes the embedded default's folder below `base` when there is no `DATABASE_URL`.
+    /// The database alone, for `migrate`: other variables are not looked at. Makes the
+    /// embedded default's folder below `base` when there is no `DATABASE_URL`.
     pub fn load(args: &Args, base: &Path) -> Result<Self, Vec<Problem>> {
         let mut problems = Problems::default();
         let mut folder = None;
@@ -40,6 +40,18 @@ impl DatabaseConfig {
         let config = problems.finish(config)?;
         create(folder)?;
         Ok(config)
+    }
+
+    /// The same for `outbox`, which makes nothing: where there is no database, no event is.
+    pub fn find(args: &Args, base: &Path) -> Result<Self, Vec<Problem>> {
+        let mut problems = Problems::default();
+        let config = Self::read(args, base, &mut None, &mut problems);
+        if let Some(DatabaseUrl::Sqlite(file)) = config.as_ref().map(|config| &config.url)
+            && !file.exists()
+        {
+            problems.add("DATABASE_URL", "names a file that does not exist");
+        }
+        problems.finish(config)
     }
 
     /// Also puts the embedded default's `folder` where the caller finds it, if it is used.

@@ -155,7 +155,11 @@ async fn check_config_of_the_embedded_default_makes_nothing() {
     assert_eq!(output.status.code(), Some(0));
     assert_says(
         &text(&output.stdout),
-        &["would make data/auth.db", "JWT_SECRET: would be generated"],
+        &[
+            "would make data/auth.db",
+            "JWT_SECRET: would be generated",
+            "OTEL_EXPORTER_OTLP_ENDPOINT: not set",
+        ],
     );
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
@@ -206,6 +210,23 @@ async fn a_disk_that_cannot_be_written_is_found() {
         &text(&output.stdout),
         &["FAILED  DATABASE_URL: cannot write to its folder"],
     );
+}
+
+#[tokio::test]
+async fn looking_for_events_makes_no_database() {
+    let folder = TempDir::new().unwrap();
+    let elsewhere = [("DATABASE_URL", "sqlite://auth.db")];
+    for variables in [&elsewhere[..], &[]] {
+        for command in ["outbox list", "outbox requeue --all"] {
+            let output = run(folder.path(), command, variables).await;
+            assert_eq!(output.status.code(), Some(64));
+            assert_eq!(
+                text(&output.stderr),
+                "DATABASE_URL: names a file that does not exist\n"
+            );
+        }
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[tokio::test]
