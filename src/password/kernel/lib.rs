@@ -1,11 +1,14 @@
 //! bcrypt (Provos and Mazieres 1999), several hashes at a time.
 //!
-//! **What is computed.** Blowfish's state is 18 subkeys and four S-boxes of 256 words.
-//! *Expanding* a key into it means: XOR the key's words into the subkeys, then encrypt a
-//! block of zeros again and again, 521 times, each result being the next block and
-//! replacing the next two words of the state: first all subkeys, then all S-boxes. bcrypt
-//! expands salt and password at once, then `2^cost` times the password and the salt in
-//! turn (a *round*), and at last encrypts a constant 64 times: that is the digest.
+//! **What is computed.** Blowfish's state is 18 subkeys and four S-boxes of 256 words; it
+//! begins as the digits of pi. *Expanding* a key into it means: XOR the key's words into the
+//! subkeys, then encrypt a block of zeros again and again, 521 times, each result being the
+//! next block and replacing the next two words of the state: first all subkeys, then all
+//! S-boxes. bcrypt expands password and salt at once (the password as the key; the salt's two
+//! halves are in turn XORed into each block before its encryption), then `2^cost` times the
+//! password and the salt in turn, each as the key (a *round*). At last it encrypts a constant
+//! of three blocks 64 times: that is the digest. Bytes are read as big-endian words, password
+//! (with the NUL that ends it) and salt again from the start as often as it takes.
 //!
 //! **Why lanes.** Each of a block's 16 Feistel steps looks up four words at places that
 //! the step before it computed. So one hash mostly waits, and leaves a core three quarters
