@@ -190,9 +190,8 @@ impl Poller {
     /// Leaves out the events whose user has one that this pass has been by, and that is still
     /// there. That is asked of the rows, not remembered: a lower id may have become visible since.
     async fn keep_order(&self, events: &mut Vec<PendingEvent>, by: i64) -> Result<(), db::Error> {
-        if by > 0 {
-            let users = events.iter().map(|event| event.user_id).collect::<Vec<_>>();
-            let waiting = self.db.users_with_events_up_to(by, &users).await?;
+        if let Some(last) = events.last().filter(|_| by > 0) {
+            let waiting = self.db.users_waiting(by, last.id).await?;
             events.retain(|event| !waiting.contains(&event.user_id));
         }
         Ok(())
