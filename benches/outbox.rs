@@ -52,8 +52,8 @@ const BACKLOG: usize = 100_000;
 const ROUNDS: usize = 3;
 const REGISTRATIONS: u32 = 200;
 const WINDOW: Duration = Duration::from_secs(15);
-/// Those of the first 5 s do not count: connections are made, and the broker, which has just
-/// started, compiles itself.
+/// About those of the first 5 s do not count: connections are made, and the broker, which has
+/// just started, compiles itself.
 const FIRST: usize = 5 * REGISTRATIONS as usize;
 
 /// All rows about events.
@@ -146,8 +146,9 @@ async fn latency(table: &mut Table) -> Result<()> {
         // The poller, woken by another commit, may be faster than the reply to this one.
         .map(|(user, commit)| arrivals[&user].saturating_duration_since(commit))
         .collect();
-    let name =
-        |p: &str| format!("registrations at {REGISTRATIONS}/s, commit to Kafka consumer, {p}");
+    let name = |p: &str| {
+        format!("registrations at {REGISTRATIONS}/s, warm: commit to Kafka consumer, {p}")
+    };
     let p = |share| table::time(percentile(&times, share));
     table.row(&name("p50"), &p(0.5), "15 ms Debezium, tuned", "", "< 6 ms");
     table.row(

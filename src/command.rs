@@ -23,8 +23,6 @@ use tracing::error;
 /// How long one step of a command on the database may take.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
-type LoadDatabase = fn(&Args, &Path) -> Result<DatabaseConfig, Vec<Problem>>;
-
 /// Runs the command that was given.
 ///
 /// What was given is dropped before: it holds the secrets as plain text.
@@ -37,7 +35,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Vec<Problem>> {
             logged(&config.log.clone(), serve::run(config))
         }
         Command::Migrate => {
-            let (log, db) = database(args, DatabaseConfig::load)?;
+            let config = DatabaseConfig::load(&args, here)?;
+            let (log, db) = database(args, &config)?;
             logged(&log, migrate::run(db))
         }
         Command::CheckConfig => {
@@ -47,7 +46,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Vec<Problem>> {
         }
         Command::Healthcheck => plain(healthcheck::run(config::admin_addr(&args)?)),
         Command::Outbox { action } => {
-            let (log, db) = database(args, DatabaseConfig::find)?;
+            let config = DatabaseConfig::find(&args, here)?;
+            let (log, db) = database(args, &config)?;
             logged(&log, async move { outbox::run(&db, action).await })
         }
         Command::Keys { action } => plain(match action {
@@ -58,11 +58,10 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Vec<Problem>> {
     })
 }
 
-fn database(args: Args, load: LoadDatabase) -> Result<(LogConfig, Db), Vec<Problem>> {
+fn database(args: Args, config: &DatabaseConfig) -> Result<(LogConfig, Db), Vec<Problem>> {
     let log = LogConfig::load(&args)?;
-    let config = load(&args, Path::new(""))?;
     drop(args);
-    Ok((log, Db::new(&config, STEP_TIMEOUT)))
+    Ok((log, Db::new(config, STEP_TIMEOUT)))
 }
 
 /// Work that waits for others, and logs.

@@ -119,9 +119,9 @@ impl Config {
         let tokens = TokenConfig::read(args, folder.as_mut(), problems);
         let grpc_addr = grpc_addr.unwrap_or(([127, 0, 0, 1], 50051).into());
         problems.require(
-            grpc_addr != admin_addr || admin_addr.port() == 0,
+            !overlap(grpc_addr, admin_addr),
             ["ADMIN_ADDR", "GRPC_ADDR"],
-            "must not be the same as GRPC_ADDR",
+            "must not be where GRPC_ADDR is",
         );
         let (request_timeout, passwords) = read_limits(args, problems);
         let path = args.password_blocklist_file.as_deref();
@@ -162,6 +162,11 @@ pub fn admin_addr(args: &Args) -> Result<SocketAddr, Vec<Problem>> {
 fn read_admin_addr(args: &Args, problems: &mut Problems) -> SocketAddr {
     let addr = problems.parse("ADMIN_ADDR", args.admin_addr.as_deref(), value::address);
     addr.unwrap_or(([127, 0, 0, 1], 9464).into())
+}
+
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let everywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && (everywhere || one.ip() == other.ip())
 }
 
 fn read_limits(args: &Args, problems: &mut Problems) -> (Duration, PasswordConfig) {

@@ -13,6 +13,7 @@ mod deadline;
 mod observe;
 mod room;
 mod status;
+mod tally;
 mod trace;
 mod transport;
 mod unreadable;

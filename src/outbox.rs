@@ -190,10 +190,11 @@ impl Poller {
     /// Leaves out the events whose user has one that this pass has been by, and that is still
     /// there. That is asked of the rows, not remembered: a lower id may have become visible since.
     async fn keep_order(&self, events: &mut Vec<PendingEvent>, by: i64) -> Result<(), db::Error> {
-        if let Some(last) = events.last().filter(|_| by > 0) {
-            let waiting = self.db.users_waiting(by, last.id).await?;
-            events.retain(|event| !waiting.contains(&event.user_id));
-        }
+        let (Some(last), 1..) = (events.last(), by) else {
+            return Ok(());
+        };
+        let waiting = self.db.users_waiting(by, last.id).await?;
+        events.retain(|event| !waiting.contains(&event.user_id));
         Ok(())
     }
 

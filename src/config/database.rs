@@ -45,11 +45,16 @@ impl DatabaseConfig {
     /// The same for `outbox`, which makes nothing: where there is no database, no event is.
     pub fn find(args: &Args, base: &Path) -> Result<Self, Vec<Problem>> {
         let mut problems = Problems::default();
-        let config = Self::read(args, base, &mut None, &mut problems);
+        let mut folder = None;
+        let config = Self::read(args, base, &mut folder, &mut problems);
         if let Some(DatabaseUrl::Sqlite(file)) = config.as_ref().map(|config| &config.url)
-            && !file.exists()
+            && matches!(file.try_exists(), Ok(false))
         {
-            problems.add("DATABASE_URL", "names a file that does not exist");
+            let what = match folder {
+                Some(_) => "is not set, and here is no database of the embedded default",
+                None => "names a file that does not exist",
+            };
+            problems.add("DATABASE_URL", what);
         }
         problems.finish(config)
     }

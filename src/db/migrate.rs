@@ -96,8 +96,8 @@ impl Db {
         })
     }
 
-    /// Only the wait for a connection is bounded here. A migration may take its time, and is
-    /// one blocking step.
+    /// A migration may take its time, and is one blocking step; all else is bounded. Looks again
+    /// at the end: a newer binary may have been faster.
     async fn try_to_migrate(&self) -> Result<(), Error> {
         if self.pending_migrations().await? == 0 {
             return Ok(());
@@ -109,13 +109,13 @@ impl Db {
                 let mut harness = AsyncMigrationHarness::new(conn);
                 run(&mut harness, POSTGRES)?;
                 tune(&mut harness.into_inner(), self.timeout).await;
-                Ok(())
             }
             Pools::Sqlite(pool) => {
                 let conn = timeout(self.timeout, pool.get()).await.map_err(silent)??;
-                run(&mut AsyncMigrationHarness::new(conn), SQLITE)
+                run(&mut AsyncMigrationHarness::new(conn), SQLITE)?;
             }
         }
+        self.pending_migrations().await.map(drop)
     }
 }
 

@@ -236,7 +236,7 @@ impl Db {
     }
 
     /// Which users of the events after this row, up to the row `last`, have one up to it, too.
-    /// The database finds the users: a thousand of them as a list cost it a hundred times more.
+    /// It joins the two: a list of the users it would go through for each row.
     pub async fn users_waiting(&self, row: i64, last: i64) -> Result<HashSet<UserId>, Error> {
         let earlier = diesel::alias!(outbox_events as earlier);
         let (id, user_id) = (

@@ -6,6 +6,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -18,13 +19,16 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::{Instant, sleep},
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 use tracing::warn;
 
-use super::transport::{Peer, Transport};
+use super::{
+    tally::Tally,
+    transport::{Peer, Transport},
+};
 
 /// What handshakes are made with, now; `None` for plain text.
 pub type Tls = Option<watch::Receiver<Arc<ServerConfig>>>;
@@ -39,9 +43,6 @@ const RESERVED_DESCRIPTORS: usize = 128;
 /// When the process or the system is out of descriptors, accepting fails at once and would
 /// be tried again at once: a core would do nothing else.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
-
-/// How often we say that there is no room: a flood of connections must not flood the log.
-const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long a client may take to greet us, the handshake of TLS included. Clients do at once;
 /// who does not is a port scanner, or wants our places.
@@ -66,9 +67,10 @@ pub(super) fn connections(
         longest,
         stop,
         room: Arc::new(Semaphore::new(max_connections())),
-        crowd: Crowd::default(),
+        turned_away: Tally::default(),
+        failed_handshakes: Arc::default(),
     };
-    stream::unfold(door, async |mut door| Some((Ok(door.next().await), door)))
+    stream::unfold(door, async |door| Some((Ok(door.next().await), door)))
 }
 
 struct Door {
@@ -77,16 +79,17 @@ struct Door {
     longest: Duration,
     stop: CancellationToken,
     room: Arc<Semaphore>,
-    crowd: Crowd,
+    turned_away: Tally,
+    failed_handshakes: Arc<Tally>,
 }
 
 impl Door {
-    async fn next(&mut self) -> Connection {
+    async fn next(&self) -> Connection {
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => match Arc::clone(&self.room).try_acquire_owned() {
-                    Ok(place) => return self.welcome(stream, place),
-                    Err(_) => self.crowd.turn_away(),
+                Ok((stream, client)) => match Arc::clone(&self.room).try_acquire_owned() {
+                    Ok(place) => return self.welcome(stream, client, place),
+                    Err(_) => self.turn_away(),
                 },
                 // It was over before we came.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -98,41 +101,37 @@ impl Door {
         }
     }
 
-    fn welcome(&self, stream: TcpStream, place: OwnedSemaphorePermit) -> Connection {
+    fn turn_away(&self) {
+        if let Some(turned_away) = self.turned_away.add() {
+            warn!(turned_away, "too many connections: turning new ones away");
+        }
+    }
+
+    fn welcome(
+        &self,
+        stream: TcpStream,
+        client: SocketAddr,
+        place: OwnedSemaphorePermit,
+    ) -> Connection {
         // Without it replies are only slower.
         let _ = stream.set_nodelay(true);
         let stop = self.stop.clone();
         let greeting = async move {
             stop.run_until_cancelled(sleep(GREETING)).await;
         };
-        let tls = self.tls.as_ref().map(|tls| Arc::clone(&tls.borrow()));
+        let stream = match &self.tls {
+            Some(tls) => {
+                let (config, failed) = (tls.borrow().clone(), self.failed_handshakes.clone());
+                Transport::secure(stream, client, config, failed)
+            }
+            None => Transport::plain(stream),
+        };
         Connection {
-            stream: Transport::new(stream, tls),
+            stream,
             greeting_left: GREETING_BYTES,
             end: Box::pin(greeting.fuse()),
             longest: self.longest,
             _place: place,
-        }
-    }
-}
-
-/// Those who found no place.
-#[derive(Default)]
-struct Crowd {
-    turned_away: u64,
-    reported: Option<Instant>,
-}
-
-impl Crowd {
-    fn turn_away(&mut self) {
-        self.turned_away += 1;
-        if self
-            .reported
-            .is_none_or(|at| at.elapsed() > REPORT_INTERVAL)
-        {
-            self.reported = Some(Instant::now());
-            let turned_away = self.turned_away;
-            warn!(turned_away, "too many connections: turning new ones away");
         }
     }
 }

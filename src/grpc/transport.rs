@@ -4,7 +4,8 @@
 //! connection's own task, holds up nobody else, and counts as part of the greeting.
 
 use std::{
-    io::{self, IoSlice},
+    io::{self, ErrorKind, IoSlice},
+    net::SocketAddr,
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
@@ -18,6 +19,7 @@ use tokio::{
 use tokio_rustls::{Accept, TlsAcceptor, server::TlsStream};
 use tracing::info;
 
+use super::tally::Tally;
 use crate::tls::{certificate, server::ALPN};
 
 /// Whom a connection comes from: among the extensions of each of its requests.
@@ -44,63 +46,83 @@ impl Peer {
 pub(super) struct Transport {
     state: State,
     pub(super) peer: Peer,
-    /// Its address, for the log.
-    client: Option<String>,
 }
 
 type Secure = TlsStream<TcpStream>;
 
 enum State {
     Plain(TcpStream),
-    Handshake(Box<Accept<TcpStream>>),
+    Handshake(Box<Handshake>),
     Secure(Box<Secure>),
     Failed,
 }
 
 impl Transport {
-    pub(super) fn new(stream: TcpStream, tls: Option<Arc<ServerConfig>>) -> Self {
-        let client = stream.peer_addr().ok().map(|addr| addr.to_string());
-        let state = match tls {
-            Some(config) => State::Handshake(Box::new(TlsAcceptor::from(config).accept(stream))),
-            None => State::Plain(stream),
+    pub(super) fn plain(stream: TcpStream) -> Self {
+        Self {
+            state: State::Plain(stream),
+            peer: Peer::default(),
+        }
+    }
+
+    pub(super) fn secure(
+        stream: TcpStream,
+        client: SocketAddr,
+        config: Arc<ServerConfig>,
+        failed: Arc<Tally>,
+    ) -> Self {
+        let handshake = Handshake {
+            accept: TlsAcceptor::from(config).accept(stream),
+            client,
+            failed,
         };
         Self {
-            state,
+            state: State::Handshake(Box::new(handshake)),
             peer: Peer::default(),
-            client,
-        }
-    }
-
-    /// The stream of a handshake, if it is one that we can serve.
-    fn agreed(&self, opened: io::Result<Secure>) -> io::Result<Secure> {
-        let stream = opened?;
-        let (_, tls) = stream.get_ref();
-        if tls.alpn_protocol() != Some(ALPN) {
-            return Err(io::Error::other("the client does not offer HTTP/2 (ALPN)"));
-        }
-        self.peer.learn(tls)?;
-        Ok(stream)
-    }
-
-    /// Who only looks whether the port is open, as load balancers do, is no news.
-    fn tell(&self, error: &io::Error) {
-        if error.kind() != io::ErrorKind::UnexpectedEof {
-            info!(client = self.client, %error, "a TLS handshake failed");
         }
     }
 
     fn poll_open(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Pin<&mut dyn Stream>>> {
-        if let State::Handshake(accept) = &mut self.state {
-            let opened = ready!(Pin::new(accept).poll(context));
+        if let State::Handshake(handshake) = &mut self.state {
+            let opened = ready!(handshake.poll(context, &self.peer));
             self.state = State::Failed;
-            let stream = self.agreed(opened).inspect_err(|error| self.tell(error))?;
-            self.state = State::Secure(Box::new(stream));
+            self.state = State::Secure(Box::new(opened?));
         }
         Poll::Ready(match &mut self.state {
             State::Plain(stream) => Ok(Pin::new(stream)),
             State::Secure(stream) => Ok(Pin::new(stream)),
-            State::Handshake(_) | State::Failed => Err(io::ErrorKind::NotConnected.into()),
+            State::Handshake(_) | State::Failed => Err(ErrorKind::NotConnected.into()),
         })
+    }
+}
+
+struct Handshake {
+    accept: Accept<TcpStream>,
+    client: SocketAddr,
+    failed: Arc<Tally>,
+}
+
+impl Handshake {
+    fn poll(&mut self, context: &mut Context<'_>, peer: &Peer) -> Poll<io::Result<Secure>> {
+        let opened = ready!(Pin::new(&mut self.accept).poll(context));
+        let agreed = opened.and_then(|stream| {
+            let (_, tls) = stream.get_ref();
+            if tls.alpn_protocol() != Some(ALPN) {
+                return Err(io::Error::other("the client does not offer HTTP/2 (ALPN)"));
+            }
+            peer.learn(tls)?;
+            Ok(stream)
+        });
+        Poll::Ready(agreed.inspect_err(|error| self.tell(error)))
+    }
+
+    /// Who went away is no news: load balancers only look whether the port is open.
+    fn tell(&self, error: &io::Error) {
+        if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::Other)
+            && let Some(failed) = self.failed.add()
+        {
+            info!(client = %self.client, %error, failed, "a TLS handshake failed");
+        }
     }
 }
 

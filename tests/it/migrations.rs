@@ -116,6 +116,8 @@ async fn a_role_that_may_not_change_the_schema_serves_once_it_is_migrated() {
     let role = format!("service_{}", uuid::Uuid::now_v7().simple());
     let grants = format!(
         "CREATE ROLE {role} LOGIN PASSWORD 'secret';
+         REVOKE ALL ON SCHEMA public FROM PUBLIC;
+         GRANT USAGE ON SCHEMA public TO {role};
          GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}"
     );
     database.execute(&grants).await;

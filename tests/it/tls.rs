@@ -246,10 +246,12 @@ both! {
         assert!(connect(addr, &pki.clients, None).await.is_err());
         let line = process.wait_for("a TLS handshake failed").await;
         assert!(line.contains("received fatal alert") && line.contains("\"client\":\"127.0.0.1:"), "{line}");
-        assert!(greet(addr, client_config(&pki.servers), &[]).await.is_err());
-        process.wait_for("does not offer HTTP/2").await;
-        let failed = process.log().into_iter().filter(|line| line.contains("handshake"));
-        assert_eq!(failed.count(), 2);
+        for _ in 0..10 {
+            assert!(greet(addr, client_config(&pki.servers), &[]).await.is_err());
+        }
+        connect(addr, &pki.servers, None).await.expect("others are served");
+        let told = process.log().into_iter().filter(|line| line.contains("handshake"));
+        assert_eq!(told.count(), 1, "a flood does not flood the log");
     }
 
     async fn who_does_not_finish_the_handshake_is_closed_and_holds_up_nobody(secured: Secured) {
