@@ -1,10 +1,7 @@
 //! Closed loops: so many clients, each with one call at a time.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -69,35 +66,41 @@ pub async fn closed_loop<C: Client>(clients: &mut Vec<C>, time: Duration) -> Res
     })
 }
 
-/// Calls a second, counted for `window` after `warm_up` while all the clients call. What
-/// runs at the end is dropped.
+/// Calls a second in `window` after `warm_up`, while all the clients call. Calls end in bursts,
+/// as the hashes of one thread do: so it is counted from the end of a call to that of another,
+/// and not from one moment to the other, where a burst more or less would be 4 %. What runs at
+/// the end is dropped.
 pub async fn steady_rate<C: Client>(
     clients: Vec<C>,
     warm_up: Duration,
     window: Duration,
 ) -> Result<f64> {
-    let done = Arc::new(AtomicUsize::new(0));
+    let ends = Arc::new(Mutex::new(Vec::new()));
     let mut tasks = JoinSet::new();
     for mut client in clients {
-        let done = Arc::clone(&done);
+        let ends = Arc::clone(&ends);
         tasks.spawn(async move {
             loop {
                 if let Err(error) = client.call().await {
                     return error;
                 }
-                done.fetch_add(1, Ordering::Relaxed);
+                ends.lock().expect("no panic").push(Instant::now());
             }
         });
     }
     let counting = async {
         sleep(warm_up).await;
-        let (before, begun) = (done.load(Ordering::Relaxed), Instant::now());
+        let before = ends.lock().expect("no panic").len();
         sleep(window).await;
-        let count = done.load(Ordering::Relaxed) - before;
-        stats::rate(count, begun.elapsed())
+        let ends = ends.lock().expect("no panic");
+        let first = before
+            .checked_sub(1)
+            .ok_or("no call ended in the warm-up")?;
+        let time = ends[ends.len() - 1] - ends[first];
+        Ok(stats::rate(ends.len() - before, time))
     };
     tokio::select! {
-        rate = counting => Ok(rate),
+        rate = counting => rate,
         Some(failed) = tasks.join_next() => Err(failed?),
     }
 }
