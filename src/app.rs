@@ -66,15 +66,15 @@ pub struct App {
 }
 
 impl App {
-    /// Migrates the database, checks the hasher and opens the ports. Kafka is not asked.
+    /// Checks the hasher, migrates the database and opens the ports. Kafka is not asked.
     pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
-        let db = Db::new(&config.database, database_timeout(config.request_timeout));
-        db.migrate().await?;
         let hasher = Hasher::start(HasherSettings {
             cost: config.passwords.bcrypt_cost,
             threads: config.passwords.threads,
             max_wait: config.passwords.max_wait,
         })?;
+        let db = Db::new(&config.database, database_timeout(config.request_timeout));
+        db.migrate().await?;
         let outbox = Arc::new(Notify::new());
         let outbox_metrics = OutboxMetrics::default();
         let poller = match config.kafka {

@@ -223,7 +223,7 @@ impl Poller {
     async fn park(&self, events: &[PendingEvent], id: i64, reason: &str) -> Result<(), db::Error> {
         if let Some(event) = events.iter().find(|event| event.id == id) {
             error!(event_id = %event.event_id, event_type = event.event_type,
-                user_id = %event.user_id, reason,
+                user_id = %event.user_id, user_version = event.user_version, reason,
                 "Kafka refuses an event: it is parked and holds up the later events of its user; \
                  see `auth-service outbox list`");
         }
@@ -240,7 +240,10 @@ impl Poller {
     }
 }
 
-/// Decides how long to wait, and says once what is wrong instead of at every try.
+/// At the longest waits a lasting fault is said again after some minutes.
+const REMINDER: u32 = 20;
+
+/// Decides how long to wait, and says now and then what is wrong instead of at every try.
 #[derive(Default)]
 struct Faults {
     in_a_row: u32,
@@ -262,7 +265,9 @@ impl Faults {
             }
             Err(error) => {
                 let text = Causes(error).to_string();
-                if self.reported.as_deref() == Some(&text) {
+                self.in_a_row = self.in_a_row.saturating_add(1);
+                let is_due = self.in_a_row.is_multiple_of(REMINDER);
+                if !is_due && self.reported.as_deref() == Some(&text) {
                     debug!(error = text, "still cannot publish events");
                 } else {
                     warn!(
@@ -271,7 +276,6 @@ impl Faults {
                     );
                     self.reported = Some(text);
                 }
-                self.in_a_row = self.in_a_row.saturating_add(1);
                 backoff::delay(self.in_a_row, getrandom::u32().unwrap_or(u32::MAX))
             }
         }

@@ -104,6 +104,13 @@ async fn database(config: &Config) -> Finding {
     let db = Db::new(&config.database, STEP_TIMEOUT);
     let pending = db.pending_migrations().await;
     let pending = pending.map_err(|error| Causes(&error).to_string())?;
+    let has_rights = db.has_rights(pending).await;
+    if !has_rights.map_err(|error| Causes(&error).to_string())? {
+        return Err(match pending {
+            0 => "this role lacks a right on the tables".to_owned(),
+            _ => format!("this role may not run the {pending} migrations that are due"),
+        });
+    }
     if pending > 0 {
         return Ok(format!("answers, would run {pending} migrations"));
     }

@@ -29,7 +29,7 @@ async fn parked_ids(db: &Db) -> anyhow::Result<Vec<EventId>> {
     Ok(parked.into_iter().map(|event| event.event_id).collect())
 }
 
-/// One line an event: id, user, type, when and why it was parked. Never its content.
+/// One line an event: id, user, type, when and why it was parked, version. Never its content.
 async fn list(db: &Db) -> anyhow::Result<()> {
     let parked = db.parked_events().await?;
     if parked.is_empty() {
@@ -39,8 +39,8 @@ async fn list(db: &Db) -> anyhow::Result<()> {
         let parked_at = event.parked_at.map(|at| at.to_string()).unwrap_or_default();
         let reason = event.parked_reason.unwrap_or_default();
         print(&format!(
-            "{}\t{}\t{}\t{parked_at}\t{reason}",
-            event.event_id, event.user_id, event.event_type
+            "{}\t{}\t{}\t{parked_at}\t{reason}\t{}",
+            event.event_id, event.user_id, event.event_type, event.user_version
         ))?;
     }
     Ok(())

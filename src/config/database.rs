@@ -51,7 +51,7 @@ impl DatabaseConfig {
             && matches!(file.try_exists(), Ok(false))
         {
             let what = match folder {
-                Some(_) => "is not set, and here is no database of the embedded default",
+                Some(_) => "is not set, and there is no data/auth.db here",
                 None => "names a file that does not exist",
             };
             problems.add("DATABASE_URL", what);

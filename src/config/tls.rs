@@ -3,7 +3,7 @@
 //! What would have no effect is refused, as with Kafka: above all a client CA without names,
 //! which looks as if every client had to show a certificate.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use super::{args::Args, problem::Problems};
 use crate::tls::server::{Identity, ServerFiles};
@@ -83,6 +83,9 @@ fn client_name(text: &str) -> Option<String> {
     if text.contains("://") {
         let legal = text.bytes().all(|byte| byte.is_ascii_graphic());
         return legal.then(|| text.to_owned());
+    }
+    if text.parse::<IpAddr>().is_ok() {
+        return None;
     }
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     (!text.is_empty() && text.bytes().all(legal)).then(|| text.to_ascii_lowercase())

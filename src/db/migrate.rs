@@ -96,6 +96,25 @@ impl Db {
         })
     }
 
+    /// Whether this role may do with the tables what the service does, or make them if some
+    /// migrations are `pending`. Only Postgres has roles.
+    pub async fn has_rights(&self, pending: usize) -> Result<bool, Error> {
+        let has_rights = match (&self.pools, pending) {
+            (Pools::Sqlite(_), _) => return Ok(true),
+            (Pools::Postgres(_), 0) => {
+                "(SELECT bool_and(has_table_privilege(t, p)) FROM
+                  unnest(ARRAY['users', 'sessions', 'outbox_events', 'outbox_lease', 'login_throttle']) t,
+                  unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) p)"
+            }
+            (Pools::Postgres(_), _) => {
+                "COALESCE(has_schema_privilege(current_schema(), 'CREATE'), false)"
+            }
+        };
+        with_conn!(self, conn => {
+            diesel::select(sql::<Bool>(has_rights)).get_result(conn).await?
+        })
+    }
+
     /// A migration may take its time, and is one blocking step; all else is bounded. Looks again
     /// at the end: a newer binary may have been faster.
     async fn try_to_migrate(&self) -> Result<(), Error> {

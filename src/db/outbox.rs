@@ -141,6 +141,8 @@ pub struct ParkedEvent {
     pub event_id: EventId,
     /// Whom it is about.
     pub user_id: UserId,
+    /// Counts the user's events from 1.
+    pub user_version: i64,
     /// `USER_CREATED`, ..
     pub event_type: String,
     /// When it was parked.
@@ -286,6 +288,7 @@ impl Db {
                 .select((
                     outbox_events::event_id,
                     outbox_events::user_id,
+                    outbox_events::user_version,
                     outbox_events::event_type,
                     outbox_events::parked_at,
                     outbox_events::parked_reason,

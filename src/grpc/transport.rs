@@ -17,7 +17,7 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::{Accept, TlsAcceptor, server::TlsStream};
-use tracing::info;
+use tracing::warn;
 
 use super::tally::Tally;
 use crate::tls::{certificate, server::ALPN};
@@ -121,7 +121,7 @@ impl Handshake {
         if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::Other)
             && let Some(failed) = self.failed.add()
         {
-            info!(client = %self.client, %error, failed, "a TLS handshake failed");
+            warn!(client = %self.client, %error, failed, "a TLS handshake failed");
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The kernel against published hashes and against the `bcrypt` crate, in any number of
 //! lanes, which join and leave at any point.
 
-use std::{env, thread};
+use std::{iter::zip, thread};
 
 use bcrypt_lanes::{Digest, Key, LANES, Lane, Lanes, Work, advance};
-use proptest::{prelude::*, test_runner::TestRunner};
+use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 
 use super::PasswordHash;
 
@@ -47,57 +47,67 @@ fn case() -> impl Strategy<Value = Case> {
     })
 }
 
-/// How many rounds go by, whether the hash that came so many before leaves, who joins.
-type Step = (u32, Option<usize>, Case);
-
-fn step() -> impl Strategy<Value = Step> {
-    (0..24_u32, prop::option::weighted(0.1, 1..=LANES), case())
+/// How many rounds go by, and whether the hash that came so many before leaves. Often none and
+/// nobody, so that most lanes stay in use.
+fn step() -> impl Strategy<Value = (u32, Option<usize>)> {
+    let rounds = prop_oneof![3 => Just(0), 1 => 0..24_u32];
+    (rounds, prop::option::weighted(0.05, 1..=LANES))
 }
 
-/// Takes the steps with at most so many lanes in use, then lets all hashes end.
-fn take_steps(most: usize, steps: Vec<Step>) {
-    let mut lanes = Lanes::default();
-    for (n, (rounds, leaver, case)) in steps.into_iter().enumerate() {
-        go_on(&mut lanes, rounds);
+fn random<S: Strategy>(strategy: S, count: usize) -> Vec<S::Value> {
+    let many = prop::collection::vec(strategy, count);
+    let mut runner = TestRunner::new(ProptestConfig::default());
+    many.new_tree(&mut runner).unwrap().current()
+}
+
+/// Lets the cases join and leave until so many were right that completed with `most` lanes in
+/// use, the most there may be.
+fn agree(cases: &[(Case, Digest)], most: usize, wanted: usize) {
+    let steps = random(step(), cases.len());
+    let mut joining = zip(cases, steps).enumerate().cycle();
+    let (mut lanes, mut right) = (Lanes::default(), 0);
+    while right < wanted {
+        let (n, (case, (rounds, leaver))) = joining.next().expect("a cycle");
+        right += go_on(&mut lanes, most, rounds);
         lanes.retain(|(joined, _)| leaver.is_none_or(|before| joined + before != n));
         while lanes.count() == most {
-            go_on(&mut lanes, u32::MAX);
+            right += go_on(&mut lanes, most, u32::MAX);
         }
-        lanes.join(&case.work(), (n, case), Lane::begin);
-    }
-    while lanes.count() > 0 {
-        go_on(&mut lanes, u32::MAX);
+        lanes.join(&case.0.work(), (n, case), Lane::begin);
     }
 }
 
-fn go_on(lanes: &mut Lanes<(usize, Case)>, rounds: u32) {
+fn go_on(lanes: &mut Lanes<(usize, &(Case, Digest))>, most: usize, rounds: u32) -> usize {
+    let all_in_use = lanes.count() == most;
     lanes.advance(rounds);
-    for ((_, case), digest) in lanes.complete() {
-        assert_eq!(digest, case.expected(), "{case:?}");
+    let complete = lanes.complete();
+    for ((_, (case, expected)), digest) in &complete {
+        assert_eq!(digest, expected, "one of {most} lanes: {case:?}");
     }
+    if all_in_use { complete.len() } else { 0 }
 }
 
-/// 2,000 hashes in each number of lanes, 12,000 with `TEST_SOAK`.
 #[test]
 fn the_bcrypt_crate_agrees_while_hashes_join_and_leave() {
-    const STEPS: usize = 40;
-    let cases = if env::var_os("TEST_SOAK").is_some() {
-        300
-    } else {
-        50
+    const HASHES: usize = 10_000;
+    const THREADS: usize = 4;
+    let some = || {
+        let cases = random(case(), HASHES / THREADS).into_iter();
+        let with_digest = |case: Case| {
+            let expected = case.expected();
+            (case, expected)
+        };
+        cases.map(with_digest).collect()
     };
-    let in_lanes = |most| {
-        let mut runner = TestRunner::new(ProptestConfig::with_cases(cases));
-        let steps = prop::collection::vec(step(), STEPS);
-        let agrees = runner.run(&steps, |steps| {
-            take_steps(most, steps);
-            Ok(())
-        });
-        agrees.unwrap_or_else(|error| panic!("{most} lanes: {error}"));
-    };
+    let cases: Vec<_> = thread::scope(|scope| {
+        let parts = [(); THREADS].map(|()| scope.spawn(some));
+        let parts = parts.map(|part| part.join().unwrap());
+        parts.into_iter().flat_map(|part: Vec<_>| part).collect()
+    });
     thread::scope(|scope| {
         for most in 1..=LANES {
-            scope.spawn(move || in_lanes(most));
+            let cases = &cases;
+            scope.spawn(move || agree(cases, most, HASHES));
         }
     });
 }

@@ -218,7 +218,7 @@ async fn looking_for_events_makes_no_database() {
     let elsewhere = [("DATABASE_URL", "sqlite://auth.db")];
     for (variables, what) in [
         (&elsewhere[..], "names a file that does not exist"),
-        (&[], "is not set, and here is no database"),
+        (&[], "is not set, and there is no data/auth.db"),
     ] {
         for command in ["outbox list", "outbox requeue --all"] {
             let output = run(folder.path(), command, variables).await;

@@ -109,6 +109,11 @@ async fn both_databases_have_the_same_tables_and_columns() {
 /// The tables are another role's: the service may use them, and neither make nor change any.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_may_not_change_the_schema_serves_once_it_is_migrated() {
+    const FORGET: &str = "ALTER TABLE __diesel_schema_migrations RENAME TO forgotten;
+        CREATE VIEW __diesel_schema_migrations AS SELECT * FROM forgotten ORDER BY version LIMIT 1;
+        GRANT SELECT ON __diesel_schema_migrations TO PUBLIC";
+    const REMEMBER: &str = "DROP VIEW __diesel_schema_migrations;
+        ALTER TABLE forgotten RENAME TO __diesel_schema_migrations";
     let Some(database) = TestDatabase::create(Backend::Postgres).await else {
         return;
     };
@@ -126,12 +131,29 @@ async fn a_role_that_may_not_change_the_schema_serves_once_it_is_migrated() {
     let url = format!("postgres://{role}:secret@{server}");
 
     let variables = [("DATABASE_URL", url.as_str()), ("JWT_SECRET", JWT_SECRET)];
-    let checked = Process::run(&env::temp_dir(), &["check-config"], &variables).await;
-    let checked = String::from_utf8(checked.stdout).unwrap();
-    assert!(
-        checked.contains("ok      DATABASE_URL: answers, is up to date"),
-        "{checked}"
-    );
+    for (change, said) in [
+        (
+            String::new(),
+            "ok      DATABASE_URL: answers, is up to date",
+        ),
+        (
+            format!("REVOKE INSERT ON outbox_events FROM {role}"),
+            "FAILED  DATABASE_URL: this role lacks a right on the tables",
+        ),
+        (
+            format!("GRANT INSERT ON outbox_events TO {role}; {FORGET}"),
+            "FAILED  DATABASE_URL: this role may not run the 1 migrations that are due",
+        ),
+        (
+            REMEMBER.to_owned(),
+            "ok      DATABASE_URL: answers, is up to date",
+        ),
+    ] {
+        database.execute(&change).await;
+        let checked = Process::run(&env::temp_dir(), &["check-config"], &variables).await;
+        let checked = String::from_utf8(checked.stdout).unwrap();
+        assert!(checked.contains(said), "{checked}");
+    }
     let service = Process::serve(&database, &variables);
     let channel = connect(service.grpc_addr().await).await;
     let mut client = AuthServiceClient::new(channel);

@@ -85,7 +85,7 @@ fn what_would_have_no_effect_is_refused() {
     ] {
         assert_eq!(problems(&options), [problem], "{options}");
     }
-    for names in ["*.internal", "a,,b", "a b", ""] {
+    for names in ["*.internal", "10.0.0.1", "a,,b", "a b", ""] {
         let base = TempDir::new().unwrap();
         let flag = format!("--internal-client-names={names}");
         let line = format!("auth-service {COMPLETE} {pair} --tls-client-ca-file {ca}");

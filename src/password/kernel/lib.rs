@@ -2,13 +2,14 @@
 //!
 //! **What is computed.** Blowfish's state is 18 subkeys and four S-boxes of 256 words; it
 //! begins as the digits of pi. *Expanding* a key into it means: XOR the key's words into the
-//! subkeys, then encrypt a block of zeros again and again, 521 times, each result being the
-//! next block and replacing the next two words of the state: first all subkeys, then all
-//! S-boxes. bcrypt expands password and salt at once (the password as the key; the salt's two
-//! halves are in turn XORed into each block before its encryption), then `2^cost` times the
-//! password and the salt in turn, each as the key (a *round*). At last it encrypts a constant
-//! of three blocks 64 times: that is the digest. Bytes are read as big-endian words, password
-//! (with the NUL that ends it) and salt again from the start as often as it takes.
+//! subkeys, then encrypt a block of zeros again and again, 521 times, with the state as it is
+//! by then: each result is the next block and replaces the next two words of the state, first
+//! all subkeys, then all S-boxes. bcrypt begins with password and salt at once: it expands the
+//! password, and XORs into each block, before its encryption, one half of the salt, the first
+//! and the second in turn. Then come `2^cost` *rounds*: the password is expanded, then the salt.
+//! At last it encrypts each block of a constant of three 64 times: that is the digest. Bytes
+//! are read as big-endian words, password (with the NUL that ends it) and salt again from the
+//! start as often as it takes.
 //!
 //! **Why lanes.** Each of a block's 16 Feistel steps looks up four words at places that
 //! the step before it computed. So one hash mostly waits, and leaves a core three quarters
@@ -20,8 +21,8 @@
 //! one array. [`Lanes::advance`] takes them some rounds further, with code made for just
 //! that number of lanes (a constant: all loops over lanes are unrolled and no index is
 //! checked). Between two calls a hash that is complete or unwanted leaves, the last lane
-//! moves into the gap, and who waits takes the place behind the last. The few steps that
-//! are not rounds each lane does alone.
+//! moves into the gap, and who waits takes the place behind the last. What comes before and
+//! after the rounds (`begin`, `finish`) each lane does alone.
 //!
 //! A lane is wiped when its hash leaves it.
 

@@ -30,13 +30,20 @@ pub struct Needles {
 }
 
 impl Needles {
-    /// Adds a secret of at least 16 bytes, as it is and as hex and base64 of it.
+    /// Adds a secret of at least 16 bytes: as it is, as hex and base64 of it, and as the words
+    /// that bcrypt makes of it.
     pub fn add(&mut self, name: impl Into<String>, secret: &[u8]) {
         let hex = hex_of(secret);
+        let (words, _) = secret.as_chunks::<4>();
+        let words = words
+            .iter()
+            .flat_map(|&word| u32::from_be_bytes(word).to_ne_bytes());
+        let words: Vec<_> = words.collect();
         self.names.push(name.into());
         self.beginnings.resize(1 << 16, false);
         for form in [
             secret,
+            &words,
             hex.as_bytes(),
             hex.to_uppercase().as_bytes(),
             BASE64_STANDARD.encode(secret).as_bytes(),

@@ -58,7 +58,7 @@ both! {
         let parked_at = START.to_string();
         assert_eq!(
             stdout(&list),
-            format!("{event_id}\t{user_id}\tUSER_CREATED\t{parked_at}\tMessageTooLarge\n")
+            format!("{event_id}\t{user_id}\tUSER_CREATED\t{parked_at}\tMessageTooLarge\t1\n")
         );
         let requeue = outbox_command(&service.database, &["requeue", &event_id]).await;
         assert_eq!(requeue.status.code(), Some(0));
