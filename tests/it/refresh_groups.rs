@@ -100,11 +100,17 @@ fn all<'a>(
 }
 
 /// Lets `exchanges` wait for each other, then go. Their answers.
-async fn together(db: &Db, exchanges: &[Exchange]) -> Vec<Result<Option<Session>, Error>> {
+async fn together(
+    database: &TestDatabase,
+    db: &Db,
+    exchanges: &[Exchange],
+) -> Vec<Result<Option<Session>, Error>> {
+    let holder = hold(database, SESSIONS - TURNS..SESSIONS).await;
     let holders = turn_holders();
     let (mut holders, mut waiting) = (all(db, &holders), all(db, exchanges));
     assert!(poll!(&mut holders).is_pending());
     assert!(poll!(&mut waiting).is_pending());
+    release(holder).await;
     let (holders, answers) = join(holders, waiting).await;
     for (number, answer) in (SESSIONS - TURNS..).zip(&holders) {
         assert!(is_exchanged(answer, number), "{number}");
@@ -135,7 +141,7 @@ async fn sixty_four_that_wait_go_in_one_statement() {
         return;
     };
     let exchanges: Vec<_> = (0..64).map(exchange).collect();
-    let answers = together(&db, &exchanges).await;
+    let answers = together(&database, &db, &exchanges).await;
     for (number, answer) in (0..).zip(&answers) {
         assert!(is_exchanged(answer, number), "{number}");
     }
@@ -154,7 +160,7 @@ async fn a_group_touches_no_index() {
     };
     // As many as their page has room for.
     let exchanges: Vec<_> = (0..3).map(exchange).collect();
-    together(&db, &exchanges).await;
+    together(&database, &db, &exchanges).await;
     // The statistics come when they come.
     let hot = "SELECT n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'sessions'";
     database.wait_for(hot, i64::from(3 + TURNS)).await;
@@ -162,7 +168,7 @@ async fn a_group_touches_no_index() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_one_token_shown_several_times_in_a_group_one_wins() {
-    let Some((_database, db)) = world().await else {
+    let Some((database, db)) = world().await else {
         return;
     };
     let mut exchanges: Vec<_> = (0..40).map(|n| exchange(n / 4)).collect();
@@ -170,7 +176,7 @@ async fn of_one_token_shown_several_times_in_a_group_one_wins() {
         exchange.new_token_hash = hash(5, n);
         exchange.sealed_successor = hash(6, n);
     }
-    let answers = together(&db, &exchanges).await;
+    let answers = together(&database, &db, &exchanges).await;
     for (four, exchanges) in answers.chunks(4).zip(exchanges.chunks(4)) {
         let won = four.iter().zip(exchanges).filter_map(|(answer, exchange)| {
             let session = answer.as_ref().unwrap().as_ref()?;
@@ -194,7 +200,7 @@ async fn what_cannot_be_exchanged_is_told_so_and_the_rest_is_exchanged() {
     exchanges[3].token_hash = hash(9, 3);
     exchanges[5].handle_hash = hash(9, 5);
     exchanges[7].now = START + HOUR;
-    let answers = together(&db, &exchanges).await;
+    let answers = together(&database, &db, &exchanges).await;
     for (number, answer) in (0..).zip(&answers) {
         match number {
             1 | 3 | 5 | 7 => assert!(matches!(answer, Ok(None)), "{number}"),
@@ -214,7 +220,7 @@ async fn a_row_that_fails_fails_alone() {
             WHEN (OLD.device_name = '05') EXECUTE FUNCTION refuse()";
     database.execute(sql).await;
     let exchanges: Vec<_> = (0..20).map(exchange).collect();
-    let answers = together(&db, &exchanges).await;
+    let answers = together(&database, &db, &exchanges).await;
     for (number, answer) in (0..).zip(&answers) {
         match number {
             5 => assert!(matches!(answer, Err(Error::Query(_)))),
@@ -229,14 +235,18 @@ async fn a_row_that_somebody_holds_holds_up_no_other() {
         return;
     };
     let holder = hold(&database, [5]).await;
-    let (mine, others) = (exchange(5), (0..5).map(exchange).collect::<Vec<_>>());
-    let others = async { together(&db, &others).await };
-    let (mut mine, mut others) = (Box::pin(db.exchange_token(&mine)), Box::pin(others));
-    // The turns are taken first.
+    let turns = hold(&database, SESSIONS - TURNS..SESSIONS).await;
+    let (holders, mine) = (turn_holders(), exchange(5));
+    let others = (0..5).map(exchange).collect::<Vec<_>>();
+    let (mut holders, mut others) = (all(&db, &holders), all(&db, &others));
+    let mut mine = Box::pin(db.exchange_token(&mine));
+    assert!(poll!(&mut holders).is_pending());
     assert!(poll!(&mut others).is_pending());
     assert!(poll!(&mut mine).is_pending());
-    for (number, answer) in (0..).zip(others.await) {
-        assert!(is_exchanged(&answer, number), "{number}");
+    release(turns).await;
+    let (_, others) = join(holders, others).await;
+    for (number, answer) in (0..).zip(&others) {
+        assert!(is_exchanged(answer, number), "{number}");
     }
     assert!(poll!(&mut mine).is_pending());
     release(holder).await;
@@ -269,6 +279,7 @@ async fn callers_that_went_away_are_left_out_and_hold_up_nobody() {
     let Some((database, db)) = world().await else {
         return;
     };
+    let holder = hold(&database, SESSIONS - TURNS..SESSIONS).await;
     let (holders, gone) = (turn_holders(), (0..10).map(exchange).collect::<Vec<_>>());
     let stayed: Vec<_> = (10..20).map(exchange).collect();
     let (mut holders, mut gone, mut stayed) =
@@ -277,6 +288,7 @@ async fn callers_that_went_away_are_left_out_and_hold_up_nobody() {
     assert!(poll!(&mut gone).is_pending());
     assert!(poll!(&mut stayed).is_pending());
     drop(gone);
+    release(holder).await;
     let (_, stayed) = join(holders, stayed).await;
     for (number, answer) in (10..).zip(&stayed) {
         assert!(is_exchanged(answer, number), "{number}");
@@ -352,7 +364,7 @@ async fn more_than_fit_in_a_group_go_in_the_next() {
         return;
     };
     let exchanges: Vec<_> = (0..90).map(exchange).collect();
-    let answers = together(&db, &exchanges).await;
+    let answers = together(&database, &db, &exchanges).await;
     for (number, answer) in (0..).zip(&answers) {
         assert!(is_exchanged(answer, number), "{number}");
     }

@@ -9,6 +9,8 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    thread,
+    time::Duration,
 };
 
 use auth_service::{
@@ -113,8 +115,10 @@ struct Saboteur {
 }
 
 impl Saboteur {
+    /// A stop reaches the process as a whole: this thread would go on for a moment.
     fn strike(&self) {
         kill_process(getpid(), self.signal).expect("we may signal ourselves");
+        thread::sleep(Duration::from_secs(2));
     }
 }
 
