@@ -265,19 +265,37 @@ impl Faults {
             }
             Err(error) => {
                 let text = Causes(error).to_string();
-                self.in_a_row = self.in_a_row.saturating_add(1);
-                let is_due = self.in_a_row.is_multiple_of(REMINDER);
-                if !is_due && self.reported.as_deref() == Some(&text) {
-                    debug!(error = text, "still cannot publish events");
-                } else {
+                if self.is_news(&text) {
                     warn!(
                         error = text,
                         "cannot publish events; they wait in the outbox"
                     );
-                    self.reported = Some(text);
+                } else {
+                    debug!(error = text, "still cannot publish events");
                 }
                 backoff::delay(self.in_a_row, getrandom::u32().unwrap_or(u32::MAX))
             }
         }
+    }
+
+    fn is_news(&mut self, fault: &str) -> bool {
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        let is_due = self.in_a_row.is_multiple_of(REMINDER);
+        self.reported.replace(fault.to_owned()).as_deref() != Some(fault) || is_due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lasting_fault_is_told_at_once_and_then_now_and_again() {
+        let mut faults = Faults::default();
+        let told: Vec<_> = (1..=2 * REMINDER)
+            .filter(|_| faults.is_news("no broker"))
+            .collect();
+        assert_eq!(told, [1, REMINDER, 2 * REMINDER]);
+        assert!(faults.is_news("no topic") && !faults.is_news("no topic"));
     }
 }
