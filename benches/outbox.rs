@@ -12,10 +12,9 @@ use std::{
 };
 
 use auth_service::{
-    clock::{Clock as _, SystemClock},
     config::KafkaConfig,
     db::{Db, outbox::PendingEvent},
-    id::UserId,
+    model::{Clock as _, SystemClock, UserId},
     outbox::{
         Poller,
         kafka::KafkaPublisher,

@@ -3,10 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use auth_service::{
-    auth::RefreshToken,
-    clock::{Clock as _, SystemClock},
     db::{Db, sessions::NewSession},
-    id::{SessionId, UserId},
+    model::{Clock as _, RefreshToken, SessionId, SystemClock, UserId},
     proto::{self, auth_service_client::AuthServiceClient},
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};

@@ -12,16 +12,14 @@ use std::{
 
 use auth_service::{
     auth::{Auth, Issuer, SigningKey},
-    clock::{Clock as _, SystemClock},
     config::{Args, Config},
     db::{
         Db,
-        outbox::NewEvent,
         sessions::NewSession,
         users::{NewUser, Registration},
     },
     grpc::{self, Handlers, InternalCallers, Limits},
-    id::{EventId, UserId},
+    model::{Act, Clock as _, Email, Event, Payload, SystemClock, UserId},
     password::{Hasher, HasherSettings, Policy},
     proto,
     telemetry::metrics::AuthMetrics,
@@ -130,15 +128,12 @@ pub async fn new_user(
         password_hash,
         created_at: now,
     };
-    let (event_id, payload) = (EventId::new(now), created(user_id, email));
-    let event = NewEvent {
-        event_id,
-        user_id,
-        event_type: "USER_CREATED",
-        occurred_at: now,
+    let act = Act {
+        now,
         traceparent: None,
-        encode: Box::new(move |_| payload.clone()),
     };
+    let email = Email::parse(email)?;
+    let event = Event::new(user_id, Payload::UserCreated { email }, &act);
     match db.register(&user, session, &event).await? {
         Registration::Created => Ok(user_id),
         Registration::EmailTaken => Err("an address came twice".into()),

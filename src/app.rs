@@ -29,10 +29,10 @@ use self::{
 };
 use crate::{
     auth::{Auth, Issuer, SigningKey},
-    clock::Clock,
     config::{Config, TokenConfig},
     db::Db,
     grpc::{self, Handlers, InternalCallers, Limits},
+    model::Clock,
     outbox::{Poller, kafka::KafkaPublisher},
     password::{Hasher, HasherSettings, Policy},
     telemetry::metrics::{AuthMetrics, OutboxMetrics},

@@ -10,13 +10,8 @@
 
 pub mod access_token;
 mod account;
-mod client_address;
-mod device_name;
-mod email;
 mod error;
-mod events;
 mod hs256;
-mod refresh_token;
 mod session;
 mod throttle;
 
@@ -31,28 +26,21 @@ use tracing::{debug, warn};
 pub use self::{
     access_token::{AccessToken, Issuer, SigningKey},
     account::Caller,
-    client_address::ClientAddress,
-    device_name::DeviceName,
-    email::Email,
     error::{Error, Fault},
-    refresh_token::RefreshToken,
 };
-use self::{
-    events::{Event, SessionEndReason},
-    session::SessionDraft,
-    throttle::Proof,
-};
+use self::{session::SessionDraft, throttle::Proof};
 use crate::{
-    clock::{Clock, Timestamp},
-    config::{Lifetimes, ThrottleLimits},
+    config::Lifetimes,
     db::{
         Db,
-        endings::EndedSession,
-        outbox::NewEvent,
-        sessions::{Exchange, Session},
+        sessions::Exchange,
         users::{NewUser, Registration},
     },
-    id::{SessionId, UserId},
+    model::{
+        Act, ClientAddress, Clock, DeviceName, Email, Event, Payload, Presented, RefreshToken,
+        Session, SessionEnd, SessionEndReason, SessionId, ThrottleLimits, Timestamp, Traceparent,
+        UserId,
+    },
     password::{Hasher, Password, PasswordHash, Policy, Verified},
     telemetry::{Causes, audit::Audit, metrics::AuthMetrics},
 };
@@ -89,9 +77,18 @@ pub struct Call {
     /// When the answer is of no use any more.
     pub deadline: Instant,
     /// The caller's W3C trace context.
-    pub traceparent: Option<String>,
+    pub traceparent: Option<Traceparent>,
     /// Where it comes from, if somebody said so who is trusted.
     pub client_address: Option<ClientAddress>,
+}
+
+impl Call {
+    fn act(&self, now: Timestamp) -> Act {
+        Act {
+            now,
+            traceparent: self.traceparent.clone(),
+        }
+    }
 }
 
 /// A request to create an account.
@@ -209,7 +206,10 @@ impl Auth {
             created_at: now,
         };
         let row = session.as_ref().map(SessionDraft::row);
-        let event = Event::UserCreated(&email).draft(user_id, now, call);
+        let payload = Payload::UserCreated {
+            email: email.clone(),
+        };
+        let event = Event::new(user_id, payload, &call.act(now));
         match self.db.register(&user, row.as_ref(), &event).await? {
             Registration::Created => self.committed(&event),
             Registration::EmailTaken => return Err(email_taken()),
@@ -320,25 +320,20 @@ impl Auth {
         if let Some(session) = self.db.exchange_token(&exchange).await? {
             return Ok(Rotation::Rotated(session, successor));
         }
-        let found = self.db.find_session(&exchange.handle_hash).await?;
-        let Some(session) = found.filter(|session| session.is_live(now)) else {
+        let Some(session) = self.db.find_session(&exchange.handle_hash).await? else {
             return Ok(Rotation::Unknown);
         };
-        if session.token_hash == exchange.new_token_hash {
-            // By us: only the database's answer was lost.
-            return Ok(Rotation::Rotated(session, successor));
-        }
-        let is_previous =
-            (session.previous_token_hash.as_deref()).is_some_and(|hash| token.matches(hash));
-        let window = self.lifetimes.retry_window;
-        if is_previous && !window.is_zero() && now.since(session.rotated_at) <= window {
-            let successor = (session.sealed_successor.as_deref())
-                .and_then(|sealed| token.unseal(sealed))
-                .filter(|successor| successor.matches(&session.token_hash))
-                .ok_or(Fault::Corrupt("sealed successor"))?;
-            return Ok(Rotation::Retried(session, successor));
-        }
-        Ok(Rotation::Reused(session))
+        Ok(
+            match session.judge(token, &successor, now, self.lifetimes.retry_window) {
+                Presented::Current => Rotation::Rotated(session, successor),
+                Presented::Previous { successor } => {
+                    let successor = successor.ok_or(Fault::Corrupt("sealed successor"))?;
+                    Rotation::Retried(session, successor)
+                }
+                Presented::Reused => Rotation::Reused(session),
+                Presented::Ended => Rotation::Unknown,
+            },
+        )
     }
 
     fn draft_session(
@@ -357,10 +352,14 @@ impl Auth {
         now: Timestamp,
         call: &Call,
     ) -> Result<bool, Error> {
-        let announce = |ended: &EndedSession| self.session_ended(ended, reason, now, call);
         let event = self
             .db
-            .end_session(session.user_id, session.id, reason.as_str(), now, &announce)
+            .end_session(
+                session.user_id,
+                session.id,
+                self.end(reason),
+                &call.act(now),
+            )
             .await?;
         if let Some(event) = &event {
             self.committed(event);
@@ -371,10 +370,10 @@ impl Auth {
     /// Makes room. The session is started: a failure is one of another day.
     async fn end_oldest_sessions(&self, user_id: UserId, now: Timestamp, call: &Call) {
         let reason = SessionEndReason::EndedByUser;
-        let announce = |ended: &EndedSession| self.session_ended(ended, reason, now, call);
-        let ended =
-            self.db
-                .end_oldest_sessions(user_id, MOST_SESSIONS, now, reason.as_str(), &announce);
+        let (end, act) = (self.end(reason), call.act(now));
+        let ended = self
+            .db
+            .end_oldest_sessions(user_id, MOST_SESSIONS, end, &act);
         match ended.await {
             Ok(0) => {}
             Ok(ended) => {
@@ -387,21 +386,11 @@ impl Auth {
         }
     }
 
-    /// The event that says that a session has ended.
-    fn session_ended(
-        &self,
-        session: &EndedSession,
-        reason: SessionEndReason,
-        now: Timestamp,
-        call: &Call,
-    ) -> NewEvent {
-        Event::SessionEnded {
-            session_id: session.id,
+    fn end(&self, reason: SessionEndReason) -> SessionEnd {
+        SessionEnd {
             reason,
-            // Another replica, whose clock is ahead, may have issued the last one.
-            access_tokens_expire_at: now.max(session.rotated_at) + self.issuer.ttl(),
+            access_token_ttl: self.issuer.ttl(),
         }
-        .draft(session.user_id, now, call)
     }
 
     /// Gives an account the configured cost. The login goes on without it if the hasher is
@@ -432,8 +421,8 @@ impl Auth {
     }
 
     /// An act and its event are written: tells the poller.
-    fn committed(&self, event: &NewEvent) {
-        debug!(event_id = %event.event_id, event_type = event.event_type,
+    fn committed(&self, event: &Event) {
+        debug!(event_id = %event.id, event_type = event.event_type(),
             user_id = %event.user_id, "event written");
         self.outbox.notify_one();
     }

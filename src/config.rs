@@ -30,7 +30,6 @@ pub use log::{LogConfig, LogFormat};
 pub use postgres::{PostgresConfig, Trust};
 pub use problem::Problem;
 pub use secret::{InternalToken, SigningSecrets};
-pub use throttle::ThrottleLimits;
 pub use tls::TlsConfig;
 pub use tokens::{Lifetimes, TokenConfig};
 
@@ -38,7 +37,7 @@ use embedded::DataFolder;
 use problem::Problems;
 use secret::Secret;
 
-use crate::password::Blocklist;
+use crate::{model::ThrottleLimits, password::Blocklist};
 
 /// All that `serve` needs to know.
 #[derive(Clone, Debug)]
@@ -126,7 +125,7 @@ impl Config {
         let (request_timeout, passwords) = read_limits(args, problems);
         let path = args.password_blocklist_file.as_deref();
         let blocklist = problems.parse("PASSWORD_BLOCKLIST_FILE", path, value::blocklist);
-        let throttle = ThrottleLimits::read(args, problems);
+        let throttle = throttle::read(args, problems);
         let internal_tokens = read_internal_tokens(args, folder.as_mut(), problems);
         let tls = TlsConfig::read(args, problems);
         let kafka = KafkaConfig::read(args, problems);

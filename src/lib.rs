@@ -24,14 +24,14 @@
 //! ```
 //!
 //! Dependencies point the way of the arrows. [`auth`] names neither tonic nor Diesel,
-//! [`grpc`] no Diesel, [`db`] no tonic. There are two traits, [`clock::Clock`] and
+//! [`grpc`] no Diesel, [`db`] no tonic. There are two traits, [`model::Clock`] and
 //! [`outbox::publisher::Publisher`]: what tests replace. The database is an enum.
 //!
 //! # A login, end to end
 //!
 //! 1. Layers in [`grpc`] count and trace the call and set its deadline: the caller's, at most
 //!    `REQUEST_TIMEOUT`.
-//! 2. `grpc::convert` parses the message: the e-mail, if it is one, to an [`auth::Email`],
+//! 2. `grpc::convert` parses the message: the e-mail, if it is one, to a [`model::Email`],
 //!    the password to a [`password::Password`] that wipes its memory.
 //! 3. [`auth::Auth::login`] counts the attempt, or refuses it after too many wrong ones, and
 //!    looks the account up, by one statement.
@@ -74,11 +74,10 @@
 
 pub mod app;
 pub mod auth;
-pub mod clock;
 pub mod config;
 pub mod db;
 pub mod grpc;
-pub mod id;
+pub mod model;
 pub mod outbox;
 pub mod password;
 pub mod stack;

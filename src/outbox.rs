@@ -26,9 +26,8 @@ use tracing::{debug, error, info, warn};
 
 use self::publisher::{Part, PublishError, Publisher};
 use crate::{
-    clock::Clock,
     db::{self, Db, outbox::PendingEvent},
-    id::ReplicaId,
+    model::{Clock, ReplicaId},
     telemetry::{Causes, metrics::OutboxMetrics},
 };
 

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::{
-    clock::Clock,
     db::Db,
+    model::Clock,
     telemetry::{Causes, metrics::OutboxMetrics},
 };
 

@@ -7,9 +7,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::{
-    clock::{Clock, Timestamp},
-    config::ThrottleLimits,
     db::{self, Db},
+    model::{Clock, ThrottleLimits, Timestamp},
     telemetry::Causes,
 };
 

@@ -18,10 +18,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::hs256;
-use crate::{
-    clock::Timestamp,
-    id::{SessionId, TokenId, UserId},
-};
+use crate::model::{SessionId, Timestamp, TokenId, UserId};
 
 /// The header's `typ` (RFC 9068, 2.1).
 const TYPE: &str = "at+jwt";

@@ -7,16 +7,10 @@
 
 use std::time::Duration;
 
-use super::{
-    Auth, Call, Error,
-    events::{Event, SessionEndReason},
-};
+use super::{Auth, Call, Error};
 use crate::{
-    db::{
-        accounts::{Account, LiveSession},
-        endings::{EndedSession, NewHash, Outcome},
-    },
-    id::SessionId,
+    db::endings::{NewHash, Outcome},
+    model::{Account, Event, LiveSession, Payload, SessionEndReason, SessionId},
     password::{NewPassword, Password},
     telemetry::audit::Audit,
 };
@@ -75,13 +69,16 @@ impl Auth {
         let new = NewHash {
             hash: hash.as_str(),
             changed_at,
-            event: &Event::PasswordChanged { changed_at }.draft(account.user_id, now, call),
+            event: &Event::new(
+                account.user_id,
+                Payload::PasswordChanged { changed_at },
+                &call.act(now),
+            ),
         };
         let reason = SessionEndReason::PasswordChanged;
-        let announce = |ended: &EndedSession| self.session_ended(ended, reason, now, call);
         let outcome = self
             .db
-            .change_password(account, caller.session_id, &new, reason.as_str(), &announce)
+            .change_password(account, caller.session_id, &new, self.end(reason))
             .await?;
         done(outcome)?;
         self.committed(new.event);
@@ -121,10 +118,9 @@ impl Auth {
         let now = self.clock.now();
         let user_id = caller.account.user_id;
         let reason = SessionEndReason::EndedByUser;
-        let announce = |ended: &EndedSession| self.session_ended(ended, reason, now, call);
         let outcome = self
             .db
-            .end_other_sessions(user_id, caller.session_id, now, reason.as_str(), &announce)
+            .end_other_sessions(user_id, caller.session_id, self.end(reason), &call.act(now))
             .await?;
         let ended = done(outcome)?;
         if ended > 0 {
@@ -146,7 +142,7 @@ impl Auth {
         let audit = audit("delete_account", caller);
         self.prove(Some(email), current, call, audit).await?;
         let now = self.clock.now();
-        let event = Event::UserDeleted.draft(caller.account.user_id, now, call);
+        let event = Event::new(caller.account.user_id, Payload::UserDeleted, &call.act(now));
         let outcome = self
             .db
             .delete_account(&caller.account, caller.session_id, &event)

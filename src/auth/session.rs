@@ -1,11 +1,10 @@
 //! A session that is about to start.
 
-use super::{DeviceName, Error, Issuer, RefreshToken, StartedSession, TokenPair};
+use super::{Error, Issuer, StartedSession, TokenPair};
 use crate::{
-    clock::Timestamp,
     config::Lifetimes,
     db::sessions::NewSession,
-    id::{SessionId, UserId},
+    model::{DeviceName, RefreshToken, SessionId, Timestamp, UserId},
 };
 
 /// A session with all that its row and its reply need. Made before the row is written:

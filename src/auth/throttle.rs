@@ -11,15 +11,10 @@
 use sha2::{Digest as _, Sha256};
 use tracing::warn;
 
-use super::{Auth, Call, ClientAddress, Email, Error, parse_hash};
+use super::{Auth, Call, Error, parse_hash};
 use crate::{
-    clock::Timestamp,
-    config::ThrottleLimits,
-    db::{
-        throttle::{Admission, Attempt, Count, Counted, Key, Settlement},
-        users::Credentials,
-    },
-    id::UserId,
+    db::throttle::{Admission, Attempt, Count, Counted, Key, Settlement},
+    model::{ClientAddress, Credentials, Email, ThrottleLimits, Timestamp, UserId},
     password::{Password, PasswordHash, Verified},
     telemetry::{Causes, audit::Audit},
 };

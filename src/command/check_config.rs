@@ -12,9 +12,9 @@ use std::{
 use anyhow::bail;
 use auth_service::{
     auth::SigningKey,
-    clock::{Clock as _, SystemClock},
     config::{Config, DatabaseUrl, KafkaConfig, TlsConfig},
     db::Db,
+    model::{Clock as _, SystemClock},
     outbox::kafka,
     telemetry::Causes,
 };

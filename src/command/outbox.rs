@@ -1,7 +1,7 @@
 //! `auth-service outbox`: looks after events that Kafka refused.
 
 use anyhow::bail;
-use auth_service::{config::OutboxAction, db::Db, id::EventId};
+use auth_service::{config::OutboxAction, db::Db, model::EventId};
 
 use super::print;
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use auth_service::{
     app::App,
-    clock::{Clock as _, SystemClock},
     config::{Config, Embedded},
+    model::{Clock as _, SystemClock},
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;

@@ -303,7 +303,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{OutboxAction, tests::VARIABLES},
-        id::EventId,
+        model::EventId,
     };
 
     fn code(line: &str) -> u8 {

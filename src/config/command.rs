@@ -6,7 +6,7 @@ use clap::Subcommand;
 use clap_complete::Shell;
 use uuid::Uuid;
 
-use crate::id::EventId;
+use crate::model::EventId;
 
 /// What the process is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Config, TlsConfig};
-use crate::clock::Timestamp;
+use crate::model::Timestamp;
 
 /// Time enough to find out why nobody renewed the certificate.
 const SOON: Duration = Duration::from_hours(7 * 24);

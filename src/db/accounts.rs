@@ -6,48 +6,55 @@ use diesel_async::RunQueryDsl;
 use super::{
     Db, Error,
     schema::{sessions, users},
-    sessions::{Session, is_live},
+    sessions::{SessionRow, is_live},
     with_conn,
 };
-use crate::{
-    clock::Timestamp,
-    id::{SessionId, UserId},
-};
+use crate::model::{Account, LiveSession, Session, SessionId, Timestamp, UserId};
 
 /// How many sessions are listed. One takes at most 500 bytes of a message of 64 KiB.
 const MOST_LISTED: i64 = 100;
 
-/// An account as it stands.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = users)]
-pub struct Account {
-    /// Its id.
-    #[diesel(column_name = id)]
-    pub user_id: UserId,
-    /// The normalised address.
-    pub email: String,
-    /// When it was created.
-    pub created_at: Timestamp,
-    /// When the password was set: no two passwords of an account have the same.
-    pub password_changed_at: Timestamp,
+struct AccountRow {
+    id: UserId,
+    email: String,
+    created_at: Timestamp,
+    password_changed_at: Timestamp,
 }
 
-/// A live session as its user sees it.
+impl From<AccountRow> for Account {
+    fn from(row: AccountRow) -> Self {
+        Self {
+            user_id: row.id,
+            email: row.email,
+            created_at: row.created_at,
+            password_changed_at: row.password_changed_at,
+        }
+    }
+}
+
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = sessions)]
-pub struct LiveSession {
-    /// Its id.
-    pub id: SessionId,
-    /// What the user calls it.
-    pub device_name: Option<String>,
-    /// When it started.
-    pub created_at: Timestamp,
-    /// When its token was exchanged last, or the start.
-    pub rotated_at: Timestamp,
-    /// The sliding end.
-    pub expires_at: Timestamp,
-    /// The absolute end.
-    pub ends_at: Timestamp,
+struct LiveSessionRow {
+    id: SessionId,
+    device_name: Option<String>,
+    created_at: Timestamp,
+    rotated_at: Timestamp,
+    expires_at: Timestamp,
+    ends_at: Timestamp,
+}
+
+impl From<LiveSessionRow> for LiveSession {
+    fn from(row: LiveSessionRow) -> Self {
+        Self {
+            id: row.id,
+            device_name: row.device_name,
+            created_at: row.created_at,
+            rotated_at: row.rotated_at,
+            expires_at: row.expires_at.min(row.ends_at),
+        }
+    }
 }
 
 impl Db {
@@ -64,10 +71,11 @@ impl Db {
                 .filter(users::id.eq(user_id))
                 .filter(sessions::id.eq(session_id))
                 .filter(is_live(now))
-                .select(Account::as_select())
+                .select(AccountRow::as_select())
                 .first(conn)
                 .await
                 .optional()?
+                .map(Account::from)
         })
     }
 
@@ -88,9 +96,12 @@ impl Db {
                     sessions::id.desc(),
                 ))
                 .limit(MOST_LISTED)
-                .select(LiveSession::as_select())
+                .select(LiveSessionRow::as_select())
                 .load(conn)
                 .await?
+                .into_iter()
+                .map(LiveSession::from)
+                .collect()
         })
     }
 
@@ -104,10 +115,11 @@ impl Db {
             sessions::table
                 .find(id)
                 .filter(sessions::user_id.eq(user_id))
-                .select(Session::as_select())
+                .select(SessionRow::as_select())
                 .first(conn)
                 .await
                 .optional()?
+                .map(Session::from)
         })
     }
 }

@@ -10,16 +10,12 @@ use diesel_async::{AsyncConnection as _, RunQueryDsl};
 
 use super::{
     Db, Error,
-    accounts::Account,
-    outbox::{NewEvent, insert_events},
+    outbox::{EventRow, insert_events},
     schema::{outbox_events, sessions, users},
     sessions::is_live,
     with_conn,
 };
-use crate::{
-    clock::Timestamp,
-    id::{SessionId, UserId},
-};
+use crate::model::{Account, Act, Event, SessionEnd, SessionId, Timestamp, UserId};
 
 /// How many events are written in one statement: SQLite allows 32766 parameters.
 const EVENTS_AT_ONCE: usize = 1000;
@@ -30,17 +26,17 @@ const MOST_ENDED: i64 = 100;
 /// A session that an act ended.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = sessions)]
-pub struct EndedSession {
-    /// Which.
-    pub id: SessionId,
-    /// Whose.
-    pub user_id: UserId,
-    /// When its token was exchanged last.
-    pub rotated_at: Timestamp,
+struct EndedSession {
+    id: SessionId,
+    user_id: UserId,
+    rotated_at: Timestamp,
 }
 
-/// Makes the event that says so.
-pub type Announce<'a> = &'a (dyn Fn(&EndedSession) -> NewEvent + Sync);
+impl EndedSession {
+    fn event(&self, end: SessionEnd, act: &Act) -> Event {
+        Event::new(self.user_id, end.of(self.id, self.rotated_at, act), act)
+    }
+}
 
 /// A password to set.
 pub struct NewHash<'a> {
@@ -49,7 +45,7 @@ pub struct NewHash<'a> {
     /// When.
     pub changed_at: Timestamp,
     /// The event that says so.
-    pub event: &'a NewEvent,
+    pub event: &'a Event,
 }
 
 /// What became of an act on an account.
@@ -122,7 +118,7 @@ macro_rules! end_others {
 /// Writes the next events of a user whose last one has `$version`.
 macro_rules! write_events {
     ($conn:ident, $user_id:expr, $version:expr, $events:expr) => {
-        let events: Vec<&NewEvent> = $events.collect();
+        let events: Vec<&Event> = $events.collect();
         if !events.is_empty() {
             let count = i64::try_from(events.len()).expect("memory is smaller");
             diesel::update(users::table.find($user_id))
@@ -133,7 +129,7 @@ macro_rules! write_events {
         let mut versions = $version + 1..;
         for events in events.chunks(EVENTS_AT_ONCE) {
             let rows = events.iter().zip(&mut versions);
-            let rows = rows.map(|(event, version)| event.versioned(version));
+            let rows = rows.map(|(event, version)| EventRow::new(event, version));
             insert_events(rows.collect()).execute($conn).await?;
         }
     };
@@ -146,10 +142,10 @@ impl Db {
         &self,
         user_id: UserId,
         id: SessionId,
-        reason: &str,
-        now: Timestamp,
-        announce: Announce<'_>,
-    ) -> Result<Option<NewEvent>, Error> {
+        end: SessionEnd,
+        act: &Act,
+    ) -> Result<Option<Event>, Error> {
+        let (now, reason) = (act.now, end.reason.as_str());
         with_conn!(self, conn => {
             let done = conn.transaction(async |conn| {
                 let version: i64 = diesel::update(users::table.find(user_id))
@@ -171,9 +167,9 @@ impl Db {
                     .await
                     .optional()?
                     .ok_or(Undone::SessionEnded)?;
-                let event = announce(&ended);
+                let event = ended.event(end, act);
                 diesel::insert_into(outbox_events::table)
-                    .values(event.versioned(version))
+                    .values(EventRow::new(&event, version))
                     .execute(conn)
                     .await?;
                 Ok(event)
@@ -190,10 +186,10 @@ impl Db {
         &self,
         user_id: UserId,
         own: SessionId,
-        now: Timestamp,
-        reason: &str,
-        announce: Announce<'_>,
+        end: SessionEnd,
+        act: &Act,
     ) -> Result<Outcome<usize>, Error> {
+        let (now, reason) = (act.now, end.reason.as_str());
         with_conn!(self, conn => {
             let done = conn.transaction(async |conn| {
                 let version: i64 = diesel::update(users::table.find(user_id))
@@ -204,7 +200,7 @@ impl Db {
                     .optional()?
                     .ok_or(Undone::SessionEnded)?;
                 let ended = end_others!(conn, user_id, own, now, reason);
-                let events: Vec<_> = ended.iter().map(announce).collect();
+                let events: Vec<_> = ended.iter().map(|ended| ended.event(end, act)).collect();
                 write_events!(conn, user_id, version, events.iter());
                 Ok(ended.len())
             });
@@ -217,10 +213,10 @@ impl Db {
         &self,
         user_id: UserId,
         kept: i64,
-        now: Timestamp,
-        reason: &str,
-        announce: Announce<'_>,
+        end: SessionEnd,
+        act: &Act,
     ) -> Result<usize, Error> {
+        let (now, reason) = (act.now, end.reason.as_str());
         with_conn!(self, conn => {
             conn.transaction(async |conn| {
                 let version: Option<i64> = diesel::update(users::table.find(user_id))
@@ -249,7 +245,7 @@ impl Db {
                     .get_results(conn)
                     .await?;
                 ended.sort_by_key(|session| session.id);
-                let events: Vec<_> = ended.iter().map(announce).collect();
+                let events: Vec<_> = ended.iter().map(|ended| ended.event(end, act)).collect();
                 write_events!(conn, user_id, version, events.iter());
                 Ok::<_, Error>(ended.len())
             })
@@ -264,10 +260,10 @@ impl Db {
         account: &Account,
         own: SessionId,
         new: &NewHash<'_>,
-        reason: &str,
-        announce: Announce<'_>,
+        end: SessionEnd,
     ) -> Result<Outcome<usize>, Error> {
-        let (user_id, now) = (account.user_id, new.event.occurred_at);
+        let (user_id, act) = (account.user_id, &new.event.act);
+        let (now, reason) = (act.now, end.reason.as_str());
         with_conn!(self, conn => {
             let done = conn.transaction(async |conn| {
                 let version: i64 = diesel::update(users::table.find(user_id))
@@ -282,7 +278,7 @@ impl Db {
                     .optional()?
                     .ok_or(Undone::PasswordChanged)?;
                 let ended = end_others!(conn, user_id, own, now, reason);
-                let events: Vec<_> = ended.iter().map(announce).collect();
+                let events: Vec<_> = ended.iter().map(|ended| ended.event(end, act)).collect();
                 let events = std::iter::once(new.event).chain(&events);
                 write_events!(conn, user_id, version, events);
                 Ok(ended.len())
@@ -297,7 +293,7 @@ impl Db {
         &self,
         account: &Account,
         own: SessionId,
-        event: &NewEvent,
+        event: &Event,
     ) -> Result<Outcome<()>, Error> {
         with_conn!(self, conn => {
             let done = conn.transaction(async |conn| {
@@ -309,9 +305,9 @@ impl Db {
                     .await
                     .optional()?
                     .ok_or(Undone::PasswordChanged)?;
-                insist_on_session!(conn, own, event.occurred_at);
+                insist_on_session!(conn, own, event.act.now);
                 diesel::insert_into(outbox_events::table)
-                    .values(event.versioned(version))
+                    .values(EventRow::new(event, version))
                     .execute(conn)
                     .await?;
                 diesel::delete(users::table.find(account.user_id))

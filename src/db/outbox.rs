@@ -19,26 +19,7 @@ use super::{
     sql_types::{Moment, Uuid},
     with_conn,
 };
-use crate::{
-    clock::Timestamp,
-    id::{EventId, ReplicaId, UserId},
-};
-
-/// An event to be written with the act that causes it.
-pub struct NewEvent {
-    /// The same in every copy of the event.
-    pub event_id: EventId,
-    /// Whom it is about.
-    pub user_id: UserId,
-    /// `USER_CREATED`, ..
-    pub event_type: &'static str,
-    /// When it happened.
-    pub occurred_at: Timestamp,
-    /// The W3C trace context of the request that causes it.
-    pub traceparent: Option<String>,
-    /// Encodes the `UserEvent`, once the transaction knows the user's version.
-    pub encode: Box<dyn Fn(i64) -> Vec<u8> + Send + Sync>,
-}
+use crate::model::{Event, EventId, ReplicaId, Timestamp, Traceparent, UserId};
 
 /// A row to insert.
 #[derive(Insertable)]
@@ -53,16 +34,17 @@ pub(super) struct EventRow<'a> {
     payload: Vec<u8>,
 }
 
-impl NewEvent {
-    pub(super) fn versioned(&self, user_version: i64) -> EventRow<'_> {
-        EventRow {
-            event_id: self.event_id,
-            user_id: self.user_id,
+impl<'a> EventRow<'a> {
+    /// The event as the next one of its user, encoded.
+    pub(super) fn new(event: &'a Event, user_version: i64) -> Self {
+        Self {
+            event_id: event.id,
+            user_id: event.user_id,
             user_version,
-            event_type: self.event_type,
-            occurred_at: self.occurred_at,
-            traceparent: self.traceparent.as_deref(),
-            payload: (self.encode)(user_version),
+            event_type: event.event_type(),
+            occurred_at: event.act.now,
+            traceparent: event.act.traceparent.as_ref().map(Traceparent::as_str),
+            payload: event.encode(user_version),
         }
     }
 }

@@ -20,10 +20,7 @@ use super::{
     sql_types::{Moment, Uuid},
     with_conn,
 };
-use crate::{
-    clock::Timestamp,
-    id::{SessionId, UserId},
-};
+use crate::model::{Session, SessionId, Timestamp, UserId};
 
 /// How many rows housekeeping looks at in one statement.
 const SWEEP_BATCH: i64 = 500;
@@ -66,42 +63,42 @@ impl NewSession<'_> {
     }
 }
 
-/// A session as it stands.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = sessions)]
-pub struct Session {
-    /// Its id.
-    pub id: SessionId,
-    /// Whose it is.
-    pub user_id: UserId,
-    /// SHA-256 of the current token's secret.
-    pub token_hash: Vec<u8>,
-    /// SHA-256 of the secret before.
-    pub previous_token_hash: Option<Vec<u8>>,
-    /// The current secret, sealed with the one before.
-    pub sealed_successor: Option<Vec<u8>>,
-    /// When the token was exchanged last, or the start.
-    pub rotated_at: Timestamp,
-    /// The sliding end.
-    pub expires_at: Timestamp,
-    /// The absolute end.
-    pub ends_at: Timestamp,
-    /// When it was ended early.
-    pub revoked_at: Option<Timestamp>,
+pub(super) struct SessionRow {
+    id: SessionId,
+    user_id: UserId,
+    token_hash: Vec<u8>,
+    previous_token_hash: Option<Vec<u8>>,
+    sealed_successor: Option<Vec<u8>>,
+    rotated_at: Timestamp,
+    expires_at: Timestamp,
+    ends_at: Timestamp,
+    revoked_at: Option<Timestamp>,
 }
 
-type Columns = <Session as Selectable<Pg>>::SelectExpression;
+type Columns = <SessionRow as Selectable<Pg>>::SelectExpression;
 
-impl Session {
-    /// What a statement written as SQL returns.
+impl SessionRow {
+    /// The columns that a statement written as SQL returns.
     fn columns() -> Columns {
         <Self as Selectable<Pg>>::construct_selection()
     }
+}
 
-    /// Whether it has neither expired nor been ended.
-    #[must_use]
-    pub fn is_live(&self, now: Timestamp) -> bool {
-        self.revoked_at.is_none() && now < self.expires_at && now < self.ends_at
+impl From<SessionRow> for Session {
+    fn from(row: SessionRow) -> Self {
+        Self {
+            id: row.id,
+            user_id: row.user_id,
+            token_hash: row.token_hash,
+            previous_token_hash: row.previous_token_hash,
+            sealed_successor: row.sealed_successor,
+            rotated_at: row.rotated_at,
+            expires_at: row.expires_at,
+            ends_at: row.ends_at,
+            revoked_at: row.revoked_at,
+        }
     }
 }
 
@@ -187,10 +184,11 @@ impl Db {
         with_conn!(self, conn => {
             sessions::table
                 .filter(sessions::handle_hash.eq(handle_hash))
-                .select(Session::as_select())
+                .select(SessionRow::as_select())
                 .first(conn)
                 .await
                 .optional()?
+                .map(Session::from)
         })
     }
 

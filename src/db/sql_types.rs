@@ -13,10 +13,7 @@ use diesel::{
     sqlite::{Sqlite, SqliteValue},
 };
 
-use crate::{
-    clock::Timestamp,
-    id::{EventId, ReplicaId, SessionId, UserId},
-};
+use crate::model::{EventId, ReplicaId, SessionId, Timestamp, UserId};
 
 // Fixed OIDs (PostgreSQL's pg_type.dat) save the look-up by name on every connection.
 

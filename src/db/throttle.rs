@@ -16,8 +16,8 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use self::statement::{Row, Statement};
-use super::{Db, Error, schema::login_throttle, sessions::Sweep, users::Credentials, with_conn};
-use crate::{clock::Timestamp, config::ThrottleLimits, id::UserId};
+use super::{Db, Error, schema::login_throttle, sessions::Sweep, with_conn};
+use crate::model::{Credentials, ThrottleLimits, Timestamp, UserId};
 
 /// How many rows housekeeping looks at in one statement.
 const SWEEP_BATCH: i64 = 500;

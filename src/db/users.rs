@@ -5,12 +5,12 @@ use diesel_async::{AsyncConnection as _, RunQueryDsl};
 
 use super::{
     Db, Error,
-    outbox::NewEvent,
+    outbox::EventRow,
     schema::{outbox_events, sessions, users},
     sessions::NewSession,
     with_conn,
 };
-use crate::{clock::Timestamp, id::UserId};
+use crate::model::{Credentials, Event, Timestamp, UserId};
 
 /// An account to create.
 #[derive(Insertable)]
@@ -26,15 +26,21 @@ pub struct NewUser<'a> {
     pub created_at: Timestamp,
 }
 
-/// What a login is checked against.
 #[derive(Queryable)]
-pub struct Credentials {
-    /// Whose they are.
-    pub user_id: UserId,
-    /// The bcrypt string.
-    pub password_hash: String,
-    /// Which password it is: see [`Account`](super::accounts::Account).
-    pub password_changed_at: Timestamp,
+struct CredentialsRow {
+    user_id: UserId,
+    password_hash: String,
+    password_changed_at: Timestamp,
+}
+
+impl From<CredentialsRow> for Credentials {
+    fn from(row: CredentialsRow) -> Self {
+        Self {
+            user_id: row.user_id,
+            password_hash: row.password_hash,
+            password_changed_at: row.password_changed_at,
+        }
+    }
 }
 
 /// What became of a registration.
@@ -57,9 +63,10 @@ impl Db {
                     users::password_hash,
                     users::password_changed_at,
                 ))
-                .first(conn)
+                .first::<CredentialsRow>(conn)
                 .await
                 .optional()?
+                .map(Credentials::from)
         })
     }
 
@@ -69,10 +76,10 @@ impl Db {
         &self,
         user: &NewUser<'_>,
         session: Option<&NewSession<'_>>,
-        event: &NewEvent,
+        event: &Event,
     ) -> Result<Registration, Error> {
         const FIRST_VERSION: i64 = 1;
-        let event = &event.versioned(FIRST_VERSION);
+        let event = &EventRow::new(event, FIRST_VERSION);
         with_conn!(self, conn => {
             conn.transaction(async |conn| {
                 let created = diesel::insert_into(users::table)

@@ -5,11 +5,7 @@ use subtle::ConstantTimeEq as _;
 use tonic::{Extensions, Request, metadata::MetadataMap};
 
 use super::transport::Peer;
-use crate::{
-    auth::{ClientAddress, Error},
-    config::InternalToken,
-    telemetry::audit::Audit,
-};
+use crate::{auth::Error, config::InternalToken, model::ClientAddress, telemetry::audit::Audit};
 
 /// Whose call an internal service passes on: an IP address.
 const CLIENT_ADDRESS: &str = "x-client-address";

@@ -5,12 +5,8 @@ use secrecy::ExposeSecret as _;
 use zeroize::Zeroizing;
 
 use crate::{
-    auth::{
-        DeviceName, Email, Error, Issuer, LoggedIn, Login, RefreshToken, Register, Registered,
-        SigningKey, TokenPair,
-    },
-    db::accounts::{Account, LiveSession},
-    id::SessionId,
+    auth::{Error, Issuer, LoggedIn, Login, Register, Registered, SigningKey, TokenPair},
+    model::{Account, DeviceName, Email, LiveSession, RefreshToken, SessionId},
     password::Password,
     proto,
 };
@@ -132,7 +128,7 @@ pub(super) fn sessions(
         device_name: session.device_name.unwrap_or_default(),
         created_at: Some(session.created_at.into()),
         last_used_at: Some(session.rotated_at.into()),
-        expires_at: Some(session.expires_at.min(session.ends_at).into()),
+        expires_at: Some(session.expires_at.into()),
         current: session.id == current,
     });
     proto::ListSessionsResponse {

@@ -7,7 +7,7 @@
 
 use tracing::{field::display, info};
 
-use crate::id::{SessionId, UserId};
+use crate::model::{SessionId, UserId};
 
 /// The target of the lines.
 pub(super) const TARGET: &str = "audit";

@@ -28,6 +28,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 
 use super::{Causes, SPANS};
+use crate::model::Traceparent;
 
 /// How long the end of the process waits for the last spans: drain and this are over
 /// within the 15 s that a stop may take.
@@ -125,9 +126,9 @@ impl<E: SpanExporter> SpanExporter for Reporting<E> {
     }
 }
 
-/// Makes the span go on with the trace of a valid `traceparent`.
-pub(crate) fn go_on(span: &Span, traceparent: &str) {
-    if let Some(parent) = parse(traceparent) {
+/// Makes the span go on with the trace of `traceparent`.
+pub(crate) fn go_on(span: &Span, traceparent: &Traceparent) {
+    if let Some(parent) = span_context(traceparent) {
         let parent = Context::new().with_remote_span_context(parent);
         // Without traces there is nothing to go on with.
         let _ = span.set_parent(parent);
@@ -135,21 +136,21 @@ pub(crate) fn go_on(span: &Span, traceparent: &str) {
 }
 
 /// The `traceparent` for what the span causes, if there are traces.
-pub(crate) fn traceparent(span: &Span) -> Option<String> {
+pub(crate) fn traceparent(span: &Span) -> Option<Traceparent> {
     let context = span.context();
     let span = context.span();
     let context = span.span_context();
     let (trace, span) = (context.trace_id(), context.span_id());
     let flags = context.trace_flags().to_u8();
-    (context.is_valid()).then(|| format!("00-{trace}-{span}-{flags:02x}"))
+    Traceparent::parse(&format!("00-{trace}-{span}-{flags:02x}"))
 }
 
-fn parse(traceparent: &str) -> Option<SpanContext> {
-    let mut parts = traceparent.split('-').skip(1);
+fn span_context(traceparent: &Traceparent) -> Option<SpanContext> {
+    let flags = u8::from_str_radix(traceparent.flags(), 16).ok()?;
     Some(SpanContext::new(
-        TraceId::from_hex(parts.next()?).ok()?,
-        SpanId::from_hex(parts.next()?).ok()?,
-        TraceFlags::new(u8::from_str_radix(parts.next()?, 16).ok()?) & TraceFlags::SAMPLED,
+        TraceId::from_hex(traceparent.trace_id()).ok()?,
+        SpanId::from_hex(traceparent.parent_id()).ok()?,
+        TraceFlags::new(flags) & TraceFlags::SAMPLED,
         true,
         TraceState::NONE,
     ))

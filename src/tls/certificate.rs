@@ -8,7 +8,7 @@ use x509_cert::{
     ext::pkix::{SubjectAltName, name::GeneralName},
 };
 
-use crate::clock::Timestamp;
+use crate::model::Timestamp;
 
 /// A certificate, as far as it concerns us.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use auth_service::{clock::ManualClock, grpc::Limits};
+use auth_service::{grpc::Limits, model::ManualClock};
 use tokio::time::timeout;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 

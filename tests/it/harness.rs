@@ -24,8 +24,8 @@ use std::{io::Write as _, net::SocketAddr, path::Path, sync::Arc, time::Duration
 
 use auth_service::{
     app::App,
-    clock::{ManualClock, Timestamp},
     config::{Args, Config},
+    model::{ManualClock, Timestamp},
     proto::{self, auth_service_client::AuthServiceClient},
 };
 use tokio::task::JoinHandle;

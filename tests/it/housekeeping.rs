@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use auth_service::{app::housekeeping::sweep, clock::Timestamp, db::Db};
+use auth_service::{app::housekeeping::sweep, db::Db, model::Timestamp};
 use tonic::Code;
 use uuid::Uuid;
 

@@ -9,7 +9,7 @@ mod sasl;
 use std::{sync::Arc, time::Duration};
 
 use auth_service::{
-    clock::{Clock as _, ManualClock, SystemClock, Timestamp},
+    model::{Clock as _, ManualClock, SystemClock, Timestamp},
     proto::{RegisterRequest, RegisterResponse, SessionEndReason, UserEvent, user_event::Payload},
 };
 use prost::Message as _;

@@ -7,8 +7,8 @@ mod scrape;
 use std::time::Duration;
 
 use auth_service::{
-    clock::Clock as _,
     db::Db,
+    model::Clock as _,
     proto::{GetSigningKeyRequest, RegisterRequest},
 };
 use tonic::{Code, Request, client::Grpc, codegen::http::uri::PathAndQuery};

@@ -2,7 +2,7 @@
 
 use std::{env, fs, process::Output, sync::Arc};
 
-use auth_service::{clock::ManualClock, proto::auth_service_client::AuthServiceClient};
+use auth_service::{model::ManualClock, proto::auth_service_client::AuthServiceClient};
 use futures::future::join_all;
 
 use crate::harness::{

@@ -13,8 +13,8 @@ use std::{
 };
 
 use auth_service::{
-    clock::ManualClock,
     db::{Db, outbox::PendingEvent},
+    model::ManualClock,
     outbox::{
         Outcome, Poller,
         publisher::{Part, PublishError, Published, Publisher},

@@ -6,9 +6,8 @@ use std::{
 };
 
 use auth_service::{
-    clock::ManualClock,
     db::{Db, outbox::PendingEvent},
-    id::UserId,
+    model::{ManualClock, UserId},
     outbox::{
         Poller,
         publisher::{Part, PublishError, Published, Publisher},

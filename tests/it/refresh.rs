@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use auth_service::{
-    clock::{Clock as _, ManualClock},
+    model::{Clock as _, ManualClock},
     proto::{self, user_event::Payload},
 };
 use hmac::{Hmac, KeyInit as _, Mac as _};

@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use auth_service::db::{
-    Db, Error,
-    sessions::{Exchange, Session},
+use auth_service::{
+    db::{Db, Error, sessions::Exchange},
+    model::Session,
 };
 use futures::{
     future::{join, join_all},

@@ -8,8 +8,7 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use auth_service::{
     auth::{Issuer, SigningKey},
-    clock::{Clock as _, Timestamp},
-    id::{SessionId, UserId},
+    model::{Clock as _, SessionId, Timestamp, UserId},
     proto::auth_service_client::AuthServiceClient,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use auth_service::{
-    app::housekeeping::forget, clock::Clock as _, db::Db, proto,
+    app::housekeeping::forget, db::Db, model::Clock as _, proto,
     proto::account_service_client::AccountServiceClient,
 };
 use futures::future::join_all;

@@ -6,12 +6,11 @@
 use std::{collections::HashMap, time::Duration};
 
 use auth_service::{
-    clock::Timestamp,
-    config::ThrottleLimits,
     db::{
         Db,
         throttle::{Admission, Attempt, Count, Counted, Key, Settlement},
     },
+    model::{ThrottleLimits, Timestamp},
 };
 use proptest::prelude::*;
 
@@ -264,7 +263,7 @@ impl Play<'_> {
 
 both! {
     async fn the_counts_are_those_of_the_model(database: TestDatabase) {
-        let clock = std::sync::Arc::new(auth_service::clock::ManualClock::new(START));
+        let clock = std::sync::Arc::new(auth_service::model::ManualClock::new(START));
         build(&database, clock, &[]).await.expect("migrates");
         let db = Db::new(&config(&database, &[]).database, Duration::from_secs(10));
         let case = std::cell::Cell::new(0);

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
 use super::*;
-use crate::clock::Timestamp;
+use crate::model::Timestamp;
 
 /// A certificate that is valid to the end of 2026, its key, and another key.
 struct Files {

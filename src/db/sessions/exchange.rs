@@ -14,10 +14,10 @@ use diesel_async::RunQueryDsl;
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument as _, Span, info_span};
 
-use super::{Columns, Session, group::Entry};
+use super::{Columns, SessionRow, group::Entry};
 use crate::{
-    clock::Timestamp,
     db::{Db, Error, sql_types::Moment, with_conn},
+    model::{Session, Timestamp},
     telemetry::SPANS,
 };
 
@@ -68,9 +68,9 @@ impl Db {
         deadline: Instant,
     ) -> Result<Option<Session>, Error> {
         with_conn!(self, deadline, conn => {
-            let (exchange, columns) = (exchange.clone(), Session::columns());
+            let (exchange, columns) = (exchange.clone(), SessionRow::columns());
             Alone { exchange, columns }
-                .get_result(conn).await.optional()?
+                .get_result::<SessionRow>(conn).await.optional()?.map(Session::from)
         })
     }
 }

@@ -29,10 +29,10 @@ use tokio::{
 
 use tracing::warn;
 
-use super::{Columns, Exchange, Session};
+use super::{Columns, Exchange, SessionRow};
 use crate::{
-    clock::Timestamp,
     db::{Error, sql_types::Moment, with_conn},
+    model::{Session, Timestamp},
     telemetry::{Causes, metrics::DbMetrics},
 };
 
@@ -123,9 +123,9 @@ impl Groups {
     async fn exchange(self, mut group: Vec<Waiting>) -> Result<(), Error> {
         let deadline = Instant::now() + self.timeout;
         let (statement, pool) = (Together::new(&group), &self.pool);
-        let sessions: Vec<Session> =
+        let sessions: Vec<SessionRow> =
             with_conn!(@ self, pool, deadline, conn => statement.load(conn).await?)?;
-        for session in sessions {
+        for session in sessions.into_iter().map(Session::from) {
             // The new token tells apart who showed the same one.
             let won = |w: &Waiting| session.token_hash == w.exchange.new_token_hash;
             if let Some(at) = group.iter().position(won) {
@@ -195,7 +195,7 @@ impl Together {
             sealed_successors: each(group, |exchange| exchange.sealed_successor),
             now: each(group, |exchange| exchange.now),
             expires_at: each(group, |exchange| exchange.expires_at),
-            columns: Session::columns(),
+            columns: SessionRow::columns(),
         }
     }
 }

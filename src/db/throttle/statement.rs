@@ -17,8 +17,8 @@ use diesel::{
 
 use super::{Attempt, Count};
 use crate::{
-    clock::Timestamp,
     db::sql_types::{Moment, Uuid},
+    model::Timestamp,
 };
 
 const DAY_MICROS: i64 = 24 * 60 * 60 * 1_000_000;

@@ -12,7 +12,7 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::record::encoded_size;
-use crate::{db::outbox::PendingEvent, id::UserId, outbox::publisher::Published};
+use crate::{db::outbox::PendingEvent, model::UserId, outbox::publisher::Published};
 
 /// Events whose records go out in one produce call.
 pub(super) type Chunk<'a> = Vec<&'a PendingEvent>;
@@ -105,7 +105,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{clock::Timestamp, id::EventId};
+    use crate::model::{EventId, Timestamp};
 
     pub(in crate::outbox::kafka) fn event(id: i64, user: u8, user_version: i64) -> PendingEvent {
         PendingEvent {

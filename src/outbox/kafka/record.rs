@@ -8,7 +8,7 @@
 use chrono::{DateTime, Utc};
 use rskafka::record::Record;
 
-use crate::{clock::Timestamp, db::outbox::PendingEvent};
+use crate::{db::outbox::PendingEvent, model::Timestamp};
 
 /// The record of `event`.
 pub(super) fn record(event: &PendingEvent) -> Record {

@@ -2,7 +2,7 @@
 
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 
-use crate::clock::Timestamp;
+use crate::model::Timestamp;
 
 /// What is measured of TLS.
 #[derive(Clone, Debug, Default)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use auth_service::{
-    clock::{Clock as _, Timestamp},
+    model::{Clock as _, Timestamp},
     proto,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use auth_service::{
-    clock::Clock as _,
+    model::Clock as _,
     proto::{RegisterRequest, user_event::Payload},
 };
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use auth_service::{
-    clock::Clock as _,
+    model::Clock as _,
     proto::{self, user_event::Payload},
 };
 

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use auth_service::{
-    clock::{Clock as _, Timestamp},
+    model::{Clock as _, Timestamp},
     proto::{self, user_event::Payload},
 };
 use prost::Message as _;

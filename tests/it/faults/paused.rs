@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use auth_service::{
-    clock::{Clock as _, ManualClock, Timestamp},
     db::{Db, outbox::PendingEvent},
+    model::{Clock as _, ManualClock, Timestamp},
     outbox::{
         Outcome, Poller,
         publisher::{Part, Published, Publisher},

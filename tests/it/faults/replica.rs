@@ -15,9 +15,9 @@ use std::{
 
 use auth_service::{
     app::App,
-    clock::SystemClock,
     config::{Args, Config},
     db::{Db, outbox::PendingEvent},
+    model::SystemClock,
     outbox::{
         Poller,
         kafka::KafkaPublisher,

@@ -1,7 +1,7 @@
 //! Rows as a test looks at them: one question for both databases.
 
 use auth_service::{
-    clock::Timestamp,
+    model::Timestamp,
     proto::{self, user_event::Payload},
 };
 use prost::Message as _;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use auth_service::{
-    clock::{Clock as _, Timestamp},
+    model::{Clock as _, Timestamp},
     proto::{SessionEndReason, UserEvent, user_event::Payload},
 };
 

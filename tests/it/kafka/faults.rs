@@ -1,10 +1,9 @@
 //! Whatever is wrong with Kafka, events wait, and calls do not.
 
 use auth_service::{
-    clock::{Clock as _, SystemClock},
     config::KafkaConfig,
     db::outbox::PendingEvent,
-    id::{EventId, UserId},
+    model::{Clock as _, EventId, SystemClock, UserId},
     outbox::{
         kafka::{KafkaPublisher, PRODUCE_TIMEOUT},
         publisher::{Part, Publisher as _},

@@ -3,7 +3,7 @@
 //!
 //! These gateways never ask for an unknown `kid`: the procedure alone must be enough.
 
-use auth_service::clock::{Clock as _, ManualClock, Timestamp};
+use auth_service::model::{Clock as _, ManualClock, Timestamp};
 
 use super::*;
 

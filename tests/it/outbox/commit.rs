@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use auth_service::{clock::ManualClock, outbox::Outcome, proto::RegisterRequest};
+use auth_service::{model::ManualClock, outbox::Outcome, proto::RegisterRequest};
 use tokio_postgres::NoTls;
 use tonic::Code;
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use auth_service::{
-    clock::ManualClock,
+    model::ManualClock,
     outbox::{Outcome, Poller, publisher::Publisher},
     telemetry::metrics::OutboxMetrics,
 };

@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use auth_service::{
-    auth::{Auth, Call, Email, Error, Issuer, Register, SigningKey},
-    clock::ManualClock,
+    auth::{Auth, Call, Error, Issuer, Register, SigningKey},
     config::Lifetimes,
+    model::{Email, ManualClock, Traceparent},
     outbox::{Poller, publisher::Published},
     password::{Hasher, HasherSettings, Password, Policy},
     telemetry::metrics::{AuthMetrics, OutboxMetrics},
@@ -83,7 +83,8 @@ both! {
             .await
             .unwrap_or_else(|e| panic!("{e}"));
         assert!(auth.outbox.notified().now_or_never().is_some());
-        call.traceparent = Some("another".to_owned());
+        call.traceparent =
+            Traceparent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
         let again = auth.register(registration("ana@example.com"), &call).await;
         assert!(matches!(again, Err(Error::EmailTaken)));
         assert!(auth.outbox.notified().now_or_never().is_none());

@@ -13,7 +13,7 @@ use std::{
 
 use auth_service::{
     db::outbox::PendingEvent,
-    id::UserId,
+    model::UserId,
     outbox::{
         partition::partition,
         publisher::{Part, PublishError, Published, Publisher},

@@ -1,22 +1,16 @@
 //! Accounts, writers, pollers and the database of the model.
 
-use std::{
-    collections::BTreeMap,
-    pin::Pin,
-    sync::{Arc, Mutex},
-    task::Poll,
-    time::Duration,
-};
+use std::{collections::BTreeMap, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use auth_service::{
-    clock::ManualClock,
     db::{
         self, Db,
-        endings::EndedSession,
-        outbox::NewEvent,
         users::{NewUser, Registration},
     },
-    id::{EventId, SessionId, UserId},
+    model::{
+        Act, Email, Event, EventId, ManualClock, Payload, SessionEnd, SessionEndReason, SessionId,
+        Traceparent, UserId,
+    },
     outbox::{Error, Outcome, Poller, publisher::Publisher},
     telemetry::metrics::OutboxMetrics,
 };
@@ -237,7 +231,7 @@ impl World {
         }
         let registers = self.users[user].is_none();
         let user_id = self.users[user].unwrap_or_else(|| UserId::new(START));
-        let event = event(user_id, registers);
+        let act = act();
         // It would wait for an earlier transaction of its user anyway.
         let behind = self.late.iter().any(|late| late.user == user);
         let end = match end {
@@ -251,12 +245,12 @@ impl World {
             End::CrashLate => !is_late, // SQLite's crashes are rolled back too
             End::Commit | End::CommitLate => false,
         };
-        let gate = self.decide(&event, rolls_back, is_late).await;
+        let gate = self.decide(&act, rolls_back, is_late).await;
         let session = (!registers).then(|| SessionId::new(START));
         if let Some(session) = session {
             start_session(&self.database, session, user_id).await;
         }
-        let writing = tokio::spawn(commit(self.db.clone(), user_id, session, event));
+        let writing = tokio::spawn(commit(self.db.clone(), user_id, session, act));
         let mut late = Late {
             user,
             user_id,
@@ -274,20 +268,20 @@ impl World {
         }
     }
 
-    /// Tells the database how the transaction that writes this event ends.
-    async fn decide(&self, event: &NewEvent, rolls_back: bool, is_late: bool) -> i64 {
+    /// Tells the database how the transaction of this act ends.
+    async fn decide(&self, act: &Act, rolls_back: bool, is_late: bool) -> i64 {
+        let traceparent = act.traceparent.as_ref().expect("every act has one");
         let Some(gates) = &self.gates else {
             if rolls_back {
-                let id = event.event_id.to_string().replace('-', "");
-                let sql = format!("INSERT INTO fates VALUES (x'{id}')");
+                let sql = format!("INSERT INTO fates VALUES ('{traceparent}')");
                 self.database.execute(&sql).await;
             }
             return 0;
         };
         let row = gates
             .query_one(
-                "INSERT INTO fates (event_id, rolls_back) VALUES ($1::text::uuid, $2) RETURNING gate",
-                &[&event.event_id.to_string(), &rolls_back],
+                "INSERT INTO fates (traceparent, rolls_back) VALUES ($1, $2) RETURNING gate",
+                &[&traceparent.as_str(), &rolls_back],
             )
             .await
             .expect("a statement");
@@ -506,19 +500,14 @@ impl Numbers {
     }
 }
 
-fn event(user_id: UserId, registers: bool) -> NewEvent {
-    let event_id = EventId::new(START);
-    NewEvent {
-        event_id,
-        user_id,
-        event_type: if registers {
-            "USER_CREATED"
-        } else {
-            "SESSION_ENDED"
-        },
-        occurred_at: START,
-        traceparent: None,
-        encode: Box::new(move |version| format!("{event_id} {version}").into_bytes()),
+/// An act whose trace context tells it apart from all others.
+fn act() -> Act {
+    let trace_id = EventId::new(START).to_string().replace('-', "");
+    let traceparent = Traceparent::parse(&format!("00-{trace_id}-00f067aa0ba902b7-01"));
+    assert!(traceparent.is_some());
+    Act {
+        now: START,
+        traceparent,
     }
 }
 
@@ -542,20 +531,27 @@ async fn commit(
     db: Db,
     user_id: UserId,
     session: Option<SessionId>,
-    event: NewEvent,
+    act: Act,
 ) -> Result<bool, db::Error> {
     if let Some(session) = session {
-        let event = Mutex::new(Some(event));
-        let announce = |_: &EndedSession| event.lock().unwrap().take().expect("once");
-        let ended = db.end_session(user_id, session, "logout", START, &announce);
+        let end = SessionEnd {
+            reason: SessionEndReason::Logout,
+            access_token_ttl: Duration::ZERO,
+        };
+        let ended = db.end_session(user_id, session, end, &act);
         return Ok(ended.await?.is_some());
     }
+    let email = Email::parse(&format!("{user_id}@example.com")).expect("an address");
     let user = NewUser {
         id: user_id,
-        email: &format!("{user_id}@example.com"),
+        email: email.as_str(),
         password_hash: "",
         created_at: START,
     };
+    let payload = Payload::UserCreated {
+        email: email.clone(),
+    };
+    let event = Event::new(user_id, payload, &act);
     let registration = db.register(&user, None, &event).await?;
     Ok(registration == Registration::Created)
 }
@@ -565,20 +561,20 @@ async fn commit(
 fn fates(backend: Backend) -> &'static str {
     match backend {
         Backend::Sqlite => {
-            "CREATE TABLE fates (event_id BLOB PRIMARY KEY);
+            "CREATE TABLE fates (traceparent TEXT PRIMARY KEY);
              CREATE TRIGGER decide AFTER INSERT ON outbox_events
-             WHEN EXISTS (SELECT 1 FROM fates WHERE event_id = NEW.event_id)
+             WHEN EXISTS (SELECT 1 FROM fates WHERE traceparent = NEW.traceparent)
              BEGIN SELECT RAISE(ABORT, 'rolled back'); END"
         }
         Backend::Postgres => {
             "CREATE TABLE fates (
-                 event_id uuid PRIMARY KEY, rolls_back boolean,
+                 traceparent text PRIMARY KEY, rolls_back boolean,
                  gate bigint GENERATED ALWAYS AS IDENTITY
              );
              CREATE FUNCTION decide() RETURNS trigger LANGUAGE plpgsql AS $$
              DECLARE mine fates;
              BEGIN
-                 SELECT * INTO mine FROM fates WHERE event_id = NEW.event_id;
+                 SELECT * INTO mine FROM fates WHERE traceparent = NEW.traceparent;
                  PERFORM pg_advisory_xact_lock(mine.gate);
                  IF mine.rolls_back THEN RAISE EXCEPTION 'rolled back'; END IF;
                  RETURN NULL;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use uuid::{NoContext, Uuid};
 
-use crate::clock::Timestamp;
+use super::Timestamp;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {

@@ -1,0 +1,31 @@
+//! The nouns of the service and the pure decisions about them.
+//!
+//! Nothing here does I/O, waits, or knows Diesel or tonic, so every part of the service may
+//! use it. Values are parsed once, at the edge: a type with private fields cannot hold an
+//! invalid value.
+
+mod account;
+mod client_address;
+mod device_name;
+mod email;
+mod event;
+mod id;
+mod refresh_token;
+mod session;
+mod throttle;
+mod time;
+mod traceparent;
+
+pub use self::{
+    account::{Account, Credentials},
+    client_address::ClientAddress,
+    device_name::DeviceName,
+    email::Email,
+    event::{Act, Event, Payload, SessionEnd, SessionEndReason},
+    id::{EventId, ReplicaId, SessionId, TokenId, UserId},
+    refresh_token::RefreshToken,
+    session::{LiveSession, Presented, Session},
+    throttle::ThrottleLimits,
+    time::{Clock, ManualClock, SystemClock, Timestamp},
+    traceparent::Traceparent,
+};

@@ -1,0 +1,22 @@
+//! Accounts.
+
+use super::{Timestamp, UserId};
+
+/// An account as its user sees it.
+pub struct Account {
+    pub user_id: UserId,
+    /// The normalised address.
+    pub email: String,
+    pub created_at: Timestamp,
+    /// When the password was set: no two passwords of an account have the same.
+    pub password_changed_at: Timestamp,
+}
+
+/// What a login is checked against.
+pub struct Credentials {
+    pub user_id: UserId,
+    /// The bcrypt string.
+    pub password_hash: String,
+    /// Which password of the account it is.
+    pub password_changed_at: Timestamp,
+}
