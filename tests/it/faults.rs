@@ -14,6 +14,7 @@ mod fleet;
 mod guarantee;
 mod lost_replies;
 mod network;
+mod outage;
 mod paused;
 mod pgbouncer;
 mod replica;

@@ -1,8 +1,12 @@
 //! The poller and the outbox in the database. A fake publisher stands in for Kafka where a
 //! fault must be exact, and `tick` for time.
 
+mod backlog;
 mod commit;
+mod kafka;
+mod kafka_faults;
 mod lease;
+mod model;
 mod parking;
 mod wake;
 

@@ -16,7 +16,7 @@ use proptest::prelude::*;
 
 use crate::{
     harness::{START, TestDatabase, both, build, config, soak},
-    session_model::check,
+    rpc::session_model::check,
 };
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -1,0 +1,14 @@
+//! The calls: what each one does, on SQLite and on Postgres.
+
+mod accounts;
+mod enumeration;
+mod errors;
+mod keys;
+mod login;
+mod logout;
+mod refresh;
+mod refresh_groups;
+mod register;
+mod session_model;
+mod throttle;
+mod throttle_model;
