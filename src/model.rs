@@ -26,6 +26,6 @@ pub use self::{
     refresh_token::RefreshToken,
     session::{LiveSession, Presented, Session},
     throttle::ThrottleLimits,
-    time::{Clock, ManualClock, SystemClock, Timestamp},
+    time::{Clock, SystemClock, Timestamp},
     traceparent::Traceparent,
 };

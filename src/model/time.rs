@@ -3,11 +3,7 @@
 //! A use case asks its [`Clock`] once and passes the answer down, so that tests move
 //! time by hand and one act has one time everywhere: in the row, the event and the reply.
 
-use std::{
-    fmt,
-    sync::atomic::{AtomicI64, Ordering},
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
@@ -82,34 +78,6 @@ impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
     fn now(&self) -> Timestamp {
         Timestamp(Utc::now().timestamp_micros())
-    }
-}
-
-/// A clock that only tests move.
-#[derive(Debug)]
-pub struct ManualClock(AtomicI64);
-
-impl ManualClock {
-    /// A clock that stands at `now`.
-    #[must_use]
-    pub const fn new(now: Timestamp) -> Self {
-        Self(AtomicI64::new(now.0))
-    }
-
-    /// Moves the clock to `now`, forwards or back.
-    pub fn set(&self, now: Timestamp) {
-        self.0.store(now.0, Ordering::SeqCst);
-    }
-
-    /// Moves the clock forwards.
-    pub fn advance(&self, by: Duration) {
-        self.set(self.now() + by);
-    }
-}
-
-impl Clock for ManualClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
     }
 }
 

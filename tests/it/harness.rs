@@ -3,6 +3,7 @@
 
 mod bare;
 mod chance;
+mod clock;
 mod database;
 mod frames;
 mod guarantee;
@@ -25,7 +26,7 @@ use std::{io::Write as _, net::SocketAddr, path::Path, sync::Arc, time::Duration
 use auth_service::{
     app::App,
     config::{Args, Config},
-    model::{ManualClock, Timestamp},
+    model::Timestamp,
     proto::{self, auth_service_client::AuthServiceClient},
 };
 use tokio::task::JoinHandle;
@@ -36,6 +37,7 @@ use tonic_types::StatusExt as _;
 pub use self::{
     bare::BareConnection,
     chance::{Chance, soak},
+    clock::ManualClock,
     database::{Backend, TestDatabase},
     frames::{DATA, Frames, PREFACE, call_but_its_end, cancelled_call, end_of_call, frame},
     guarantee::{Copy, Published},

@@ -18,7 +18,6 @@ use std::{
 
 use auth_service::{
     db::{Db, outbox::PendingEvent},
-    model::ManualClock,
     outbox::{
         Outcome, Poller,
         publisher::{Part, PublishError, Published, Publisher},
@@ -29,7 +28,7 @@ use auth_service::{
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::{sync::Notify, time::Instant};
 
-use crate::harness::{START, Service, TestDatabase, both, config, logout, register};
+use crate::harness::{ManualClock, START, Service, TestDatabase, both, config, logout, register};
 
 const EVENTS: &str = "SELECT count(*) FROM outbox_events";
 const PARKED: &str = "SELECT count(*) FROM outbox_events WHERE parked_at IS NOT NULL";

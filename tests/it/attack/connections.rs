@@ -4,13 +4,13 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use auth_service::{grpc::Limits, model::ManualClock};
+use auth_service::grpc::Limits;
 use tokio::time::timeout;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::harness::{
-    Backend, DATA, Frames, START, Service, TestDatabase, build, call_but_its_end, cancelled_call,
-    connect, end_of_call,
+    Backend, DATA, Frames, ManualClock, START, Service, TestDatabase, build, call_but_its_end,
+    cancelled_call, connect, end_of_call,
 };
 
 /// Streams that a client may have open at once.

@@ -135,7 +135,7 @@ async fn a_server_that_hangs_does_not_hold_up_a_start_for_ever() {
     };
     let database = TestDatabase::create_at(&server.url(), "").await;
     server.freeze();
-    let clock = std::sync::Arc::new(auth_service::model::ManualClock::new(crate::harness::START));
+    let clock = std::sync::Arc::new(crate::harness::ManualClock::new(crate::harness::START));
     let error = match crate::harness::build(&database, clock, &OPTIONS).await {
         Ok(_) => panic!("the start must fail"),
         Err(error) => format!("{error:#}"),

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use auth_service::{
     db::{Db, outbox::PendingEvent},
-    model::{Clock as _, ManualClock, Timestamp},
+    model::{Clock as _, Timestamp},
     outbox::{
         Outcome, Poller,
         publisher::{Part, Published, Publisher},
@@ -20,7 +20,7 @@ use super::{
     guarantee,
     replica::{self, Point},
 };
-use crate::harness::{START, TestDatabase, both, config};
+use crate::harness::{ManualClock, START, TestDatabase, both, config};
 
 const HOUR: Duration = Duration::from_hours(1);
 

@@ -2,11 +2,12 @@
 
 use std::{env, fs, process::Output, sync::Arc};
 
-use auth_service::{model::ManualClock, proto::auth_service_client::AuthServiceClient};
+use auth_service::proto::auth_service_client::AuthServiceClient;
 use futures::future::join_all;
 
 use crate::harness::{
-    Backend, JWT_SECRET, Process, START, TestDatabase, both, build, connect, login, register,
+    Backend, JWT_SECRET, ManualClock, Process, START, TestDatabase, both, build, connect, login,
+    register,
 };
 
 const APPLIED: &str = "SELECT count(*) FROM __diesel_schema_migrations";

@@ -7,7 +7,7 @@ use std::{
 
 use auth_service::{
     db::{Db, outbox::PendingEvent},
-    model::{ManualClock, UserId},
+    model::UserId,
     outbox::{
         Poller,
         publisher::{Part, PublishError, Published, Publisher},
@@ -17,7 +17,7 @@ use auth_service::{
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::{sync::Notify, time::Instant};
 
-use crate::harness::{Backend, START, Service, TestDatabase, both, config, register};
+use crate::harness::{Backend, ManualClock, START, Service, TestDatabase, both, config, register};
 
 /// Half of a cluster: it does not take the events of one user.
 struct HalfDead {

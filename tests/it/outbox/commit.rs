@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use auth_service::{model::ManualClock, outbox::Outcome, proto::RegisterRequest};
+use auth_service::{outbox::Outcome, proto::RegisterRequest};
 use tokio_postgres::NoTls;
 use tonic::Code;
 
 use super::{EVENTS, Fake, insert_events, log_out, poller, sign_up};
 use crate::harness::{
-    Backend, START, Service, TestDatabase, both, build, logout, reason, refused, register,
+    Backend, ManualClock, START, Service, TestDatabase, both, build, logout, reason, refused,
+    register,
 };
 
 /// Makes the database refuse inserts into a table.

@@ -9,7 +9,7 @@ mod sasl;
 use std::{sync::Arc, time::Duration};
 
 use auth_service::{
-    model::{Clock as _, ManualClock, SystemClock, Timestamp},
+    model::{Clock as _, SystemClock, Timestamp},
     proto::{RegisterRequest, RegisterResponse, SessionEndReason, UserEvent, user_event::Payload},
 };
 use prost::Message as _;
@@ -17,7 +17,8 @@ use tonic::Request;
 
 use self::partition::java_partition;
 use crate::harness::{
-    Kafka, Record, Service, TestDatabase, both, login, logout, refresh, refused, register,
+    Kafka, ManualClock, Record, Service, TestDatabase, both, login, logout, refresh, refused,
+    register,
 };
 
 const EVENTS: &str = "SELECT count(*) FROM outbox_events";

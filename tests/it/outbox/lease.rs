@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use auth_service::{
-    model::ManualClock,
     outbox::{Outcome, Poller, publisher::Publisher},
     telemetry::metrics::OutboxMetrics,
 };
@@ -15,7 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Fake, db, end_lease, poller, sign_up};
-use crate::harness::{START, Service, both};
+use crate::harness::{ManualClock, START, Service, both};
 
 both! {
     async fn one_of_two_pollers_publishes_until_it_is_stopped(service: Service) {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use auth_service::{
     auth::{Auth, Call, Error, Issuer, Register, SigningKey},
     config::Lifetimes,
-    model::{Email, ManualClock, Traceparent},
+    model::{Email, Traceparent},
     outbox::{Poller, publisher::Published},
     password::{Hasher, HasherSettings, Password, Policy},
     telemetry::metrics::{AuthMetrics, OutboxMetrics},
@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{EVENTS, Fake, db, fault, poller, sign_up};
-use crate::harness::{PASSWORD, START, Service, TestDatabase, both, config};
+use crate::harness::{ManualClock, PASSWORD, START, Service, TestDatabase, both, config};
 
 both! {
     async fn a_running_poller_goes_on_after_faults_of_publisher_and_database(service: Service) {

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use auth_service::{
-    model::{Clock as _, ManualClock},
+    model::Clock as _,
     proto::{self, user_event::Payload},
 };
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -13,8 +13,8 @@ use tokio::{sync::Barrier, task::JoinSet};
 use tonic::{Code, Status};
 
 use crate::harness::{
-    Backend, START, Service, Session, TestDatabase, TokenParts, both, bytes_of, connect, crc32,
-    hex_of, malformed_tokens, reason, refresh, refused,
+    Backend, ManualClock, START, Service, Session, TestDatabase, TokenParts, both, bytes_of,
+    connect, crc32, hex_of, malformed_tokens, reason, refresh, refused,
 };
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -15,7 +15,7 @@ use auth_service::{
 use proptest::prelude::*;
 
 use crate::{
-    harness::{START, TestDatabase, both, build, config, soak},
+    harness::{ManualClock, START, TestDatabase, both, build, config, soak},
     rpc::session_model::check,
 };
 
@@ -263,7 +263,7 @@ impl Play<'_> {
 
 both! {
     async fn the_counts_are_those_of_the_model(database: TestDatabase) {
-        let clock = std::sync::Arc::new(auth_service::model::ManualClock::new(START));
+        let clock = std::sync::Arc::new(ManualClock::new(START));
         build(&database, clock, &[]).await.expect("migrates");
         let db = Db::new(&config(&database, &[]).database, Duration::from_secs(10));
         let case = std::cell::Cell::new(0);

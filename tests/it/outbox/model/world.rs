@@ -8,8 +8,8 @@ use auth_service::{
         users::{NewUser, Registration},
     },
     model::{
-        Act, Email, Event, EventId, ManualClock, Payload, SessionEnd, SessionEndReason, SessionId,
-        Traceparent, UserId,
+        Act, Email, Event, EventId, Payload, SessionEnd, SessionEndReason, SessionId, Traceparent,
+        UserId,
     },
     outbox::{Error, Outcome, Poller, publisher::Publisher},
     telemetry::metrics::OutboxMetrics,
@@ -25,7 +25,7 @@ use super::{
     End, POLLERS, Step, USERS,
     broker::{Broker, Call, Line},
 };
-use crate::harness::{Backend, START, TestDatabase, build, config};
+use crate::harness::{Backend, ManualClock, START, TestDatabase, build, config};
 
 /// Longer than any writer is kept waiting.
 const TIMEOUT: Duration = Duration::from_mins(1);

@@ -3,9 +3,10 @@
 //!
 //! These gateways never ask for an unknown `kid`: the procedure alone must be enough.
 
-use auth_service::model::{Clock as _, ManualClock, Timestamp};
+use auth_service::model::{Clock as _, Timestamp};
 
 use super::*;
+use crate::harness::ManualClock;
 
 const OLD: &str = JWT_SECRET;
 const NEW: &str = NEXT_SECRET;
