@@ -1,19 +1,17 @@
 //! Publishes to Apache Kafka through rskafka, with `acks=all`.
 //!
-//! Promises what [`Publisher`] asks for, and to answer: no call hangs, however the brokers
-//! behave. It remembers nothing but a connection, which it keeps while all goes well. After
-//! any fault the next try connects anew, because rskafka does not recover by itself from
-//! everything that may happen to a cluster. Until then a partition that failed is closed: so
-//! it costs a try that takes many calls its time-out once.
+//! Keeps the promises of [`Publisher`], and always answers in time, however the brokers
+//! behave. Its only state is a connection, which is reused while there is no fault. After a
+//! fault the next pass connects anew, because rskafka does not recover by itself from
+//! everything that may happen to a cluster.
 //!
 //! A record may arrive twice: when its acknowledgement was lost, and when the broker
-//! throttles us, for then rskafka sends a request again that succeeded, until we give up
-//! after [`PRODUCE_TIMEOUT`]. What is tried after a fault begins with one record a
-//! partition and doubles with each acknowledgement. So even a quota of one record in the
-//! longest pause between two tries lets all events through in the end, and of a broker that
-//! stores without acknowledging each try leaves one more copy of one record a partition.
+//! throttles us. Then rskafka sends a request again that succeeded, until we give up after
+//! [`PRODUCE_TIMEOUT`].
 
-mod lane;
+mod connect;
+mod partition_queue;
+mod produce;
 mod record;
 mod topic;
 
@@ -27,49 +25,39 @@ use self::topic::Topic;
 use super::publisher::{Part, PublishError, Published, Publisher};
 use crate::{config::KafkaConfig, db::outbox::PendingEvent};
 
-/// How long one produce call may take: the poller's lease must last longer.
+/// How long a produce request may take: the poller's lease must last longer.
 pub const PRODUCE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long it may take to find the topic. A broker that hangs costs one try that long:
-/// the next one may pick another broker.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long it may take to connect to a partition's leader: all at once, so also for all.
+/// How long it may take to connect to a partition's leader. All partitions are opened in
+/// parallel, so this is also the limit for all of them.
 pub const LEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a connection is used. Brokers and load balancers close what is idle for some
-/// minutes (Kafka after 10, `connections.max.idle.ms`), and in a quiet hour some partition
-/// always is: we close first, so that no event meets a dead connection.
+/// Brokers and load balancers close connections that are idle for some minutes (Kafka after
+/// 10, `connections.max.idle.ms`), and in a quiet hour some partition always is. We close
+/// first, so that no event meets a closed connection.
 const MAX_AGE: Duration = Duration::from_mins(3);
 
 /// Publishes to one topic.
 pub struct KafkaPublisher {
     config: KafkaConfig,
     topic: Mutex<Option<Topic>>,
-    /// How long the broker takes for a produce call.
-    produce: Histogram,
+    /// How long produce requests take.
+    durations: Histogram,
 }
 
 impl KafkaPublisher {
-    /// A publisher that connects when it is first used.
+    /// Connects when it is first used.
     #[must_use]
-    pub fn new(config: KafkaConfig, produce: Histogram) -> Self {
+    pub fn new(config: KafkaConfig, durations: Histogram) -> Self {
         Self {
             config,
             topic: Mutex::new(None),
-            produce,
-        }
-    }
-
-    async fn open(&self, kept: Option<Topic>) -> Result<Topic, PublishError> {
-        match kept.filter(|topic| topic.age() < MAX_AGE) {
-            Some(topic) => Ok(topic),
-            None => Topic::open(&self.config).await,
+            durations,
         }
     }
 }
 
-/// Looks whether all partitions of the topic can be reached, and counts them.
+/// Checks that all partitions of the topic can be reached, and counts them.
 pub async fn count_partitions(config: &KafkaConfig) -> Result<usize, PublishError> {
     Topic::open(config).await?.count_open()
 }
@@ -79,20 +67,26 @@ impl Publisher for KafkaPublisher {
         &'a self,
         events: &'a [PendingEvent],
         part: Part,
-        until: Instant,
+        lease_end: Instant,
     ) -> BoxFuture<'a, Published> {
         async move {
             let mut kept = self.topic.lock().await;
-            // Taken out, so that a call that is dropped half-way leaves no connection behind.
-            let usable = (kept.take()).filter(|topic| part == Part::Next || !topic.has_failed());
-            let mut topic = match self.open(usable).await {
-                Ok(topic) => topic,
-                Err(fault) => return Published::failed(fault),
+            // Taken out: a call that is dropped half-way leaves no connection behind.
+            let usable = kept.take().filter(|topic| {
+                topic.age() < MAX_AGE && (part == Part::Next || !topic.had_fault())
+            });
+            let topic = match usable {
+                Some(topic) => Ok(topic),
+                None => Topic::open(&self.config).await,
             };
-            let published = topic.publish(events, until, &self.produce).await;
-            let proven = published.fault.is_none() && !published.acknowledged.is_empty();
-            *kept = Some(if proven { topic.proven() } else { topic });
-            published
+            match topic {
+                Ok(mut topic) => {
+                    let published = topic.publish(events, lease_end, &self.durations).await;
+                    *kept = Some(topic);
+                    published
+                }
+                Err(fault) => Published::failed(fault),
+            }
         }
         .boxed()
     }
@@ -100,11 +94,11 @@ impl Publisher for KafkaPublisher {
 
 #[cfg(test)]
 mod tests {
-    use super::{lane::tests::event, *};
+    use super::{partition_queue::tests::event, *};
     use crate::telemetry::metrics::OutboxMetrics;
 
     #[tokio::test]
-    async fn without_a_broker_every_event_is_still_to_be_published() {
+    async fn without_a_broker_all_events_are_still_to_be_published() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let closed = listener.local_addr().expect("bound");
         drop(listener);

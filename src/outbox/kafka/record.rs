@@ -57,7 +57,7 @@ fn milliseconds(time: Timestamp) -> DateTime<Utc> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outbox::kafka::lane::tests::event;
+    use crate::outbox::kafka::partition_queue::tests::event;
 
     fn headers(event: &PendingEvent) -> Vec<String> {
         let headers = record(event).headers.into_iter();

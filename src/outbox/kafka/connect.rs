@@ -1,0 +1,100 @@
+//! Connects to the cluster and to the leaders of the topic's partitions.
+//!
+//! Two properties of rskafka 0.6 shape this. It creates a topic that it is asked for, so we
+//! first look for ours in the list of all topics. And it keeps metadata that may be stale,
+//! with which it looks for a partition's leader in vain, so the partitions are opened right
+//! after that list. Its retries, which never end by default, are switched off.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use rskafka::{
+    BackoffConfig,
+    client::{
+        Client, ClientBuilder, Credentials, SaslConfig,
+        error::Error,
+        partition::{PartitionClient, UnknownTopicHandling},
+    },
+};
+use secrecy::ExposeSecret as _;
+use tokio::time::timeout;
+
+use super::LEADER_TIMEOUT;
+use crate::{
+    config::{KafkaConfig, Sasl, SaslMechanism},
+    outbox::publisher::PublishError,
+    tls,
+};
+
+/// How long it may take to find the topic. A broker that hangs costs one attempt that long:
+/// the next one may pick another broker.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A partition that is open for writing, or why it is not.
+pub(super) type Partition = Result<PartitionClient, PublishError>;
+
+/// Connects to the leaders of all partitions, as far as that is possible. If there is no such
+/// topic, there are no partitions.
+pub(super) async fn open_partitions(config: &KafkaConfig) -> Result<Vec<Partition>, PublishError> {
+    let (client, ids) = within(CONNECT_TIMEOUT, find_topic(config)).await?;
+    let opening = ids
+        .into_iter()
+        .map(|id| within(LEADER_TIMEOUT, open_partition(&client, &config.topic, id)));
+    Ok(join_all(opening).await)
+}
+
+async fn find_topic(config: &KafkaConfig) -> Result<(Client, BTreeSet<i32>), PublishError> {
+    let client = connect(config).await.map_err(cannot_connect)?;
+    let topics = client.list_topics().await.map_err(cannot_connect)?;
+    let found = topics.into_iter().find(|topic| topic.name == config.topic);
+    let partitions = found.map(|topic| topic.partitions).unwrap_or_default();
+    Ok((client, partitions))
+}
+
+async fn open_partition(client: &Client, topic: &str, id: i32) -> Partition {
+    client
+        .partition_client(topic, id, UnknownTopicHandling::Error)
+        .await
+        .map_err(cannot_connect)
+}
+
+fn cannot_connect(error: Error) -> PublishError {
+    PublishError::Connect(Arc::new(error))
+}
+
+/// Gives `work` up after `limit`.
+pub(super) async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, PublishError>>,
+) -> Result<T, PublishError> {
+    timeout(limit, work)
+        .await
+        .unwrap_or(Err(PublishError::Timeout(limit)))
+}
+
+async fn connect(config: &KafkaConfig) -> Result<Client, Error> {
+    let mut builder = ClientBuilder::new(config.brokers.clone())
+        .client_id("auth-service")
+        .backoff_config(BackoffConfig {
+            deadline: Some(Duration::ZERO),
+            ..BackoffConfig::default()
+        });
+    if let Some(authorities) = &config.tls {
+        builder = builder.tls_config(Arc::new(tls::client(Arc::clone(authorities))));
+    }
+    if let Some(sasl) = &config.sasl {
+        builder = builder.sasl_config(sasl_config(sasl));
+    }
+    builder.build().await
+}
+
+/// The result holds the password as plain text: never print it.
+fn sasl_config(sasl: &Sasl) -> SaslConfig {
+    let password = sasl.password.expose_secret().to_owned();
+    let credentials = Credentials::new(sasl.username.clone(), password);
+    match sasl.mechanism {
+        SaslMechanism::Plain => SaslConfig::Plain(credentials),
+        SaslMechanism::ScramSha256 => SaslConfig::ScramSha256(credentials),
+        SaslMechanism::ScramSha512 => SaslConfig::ScramSha512(credentials),
+    }
+}
