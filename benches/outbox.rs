@@ -13,8 +13,8 @@ use std::{
 
 use auth_service::{
     config::KafkaConfig,
-    db::{Db, outbox::PendingEvent},
-    model::{Clock as _, SystemClock, UserId},
+    db::Db,
+    model::{Clock as _, PendingEvent, SystemClock, UserId},
     outbox::{
         Poller,
         kafka::KafkaPublisher,

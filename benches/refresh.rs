@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use auth_service::{
-    db::{Db, sessions::NewSession},
+    db::{Db, NewSession},
     model::{Clock as _, RefreshToken, SessionId, SystemClock, UserId},
     proto::{self, auth_service_client::AuthServiceClient},
 };

@@ -13,11 +13,7 @@ use std::{
 use auth_service::{
     auth::{Auth, Issuer, SigningKey},
     config::{Args, Config},
-    db::{
-        Db,
-        sessions::NewSession,
-        users::{NewUser, Registration},
-    },
+    db::{Db, NewSession, NewUser, Registration},
     grpc::{self, Handlers, InternalCallers, Limits},
     model::{Act, Clock as _, Email, Event, Payload, SystemClock, UserId},
     password::{Hasher, HasherSettings, Policy},

@@ -31,11 +31,7 @@ pub use self::{
 use self::{session::SessionDraft, throttle::Proof};
 use crate::{
     config::Lifetimes,
-    db::{
-        Db,
-        sessions::Exchange,
-        users::{NewUser, Registration},
-    },
+    db::{Db, Exchange, NewUser, Registration},
     model::{
         Act, ClientAddress, Clock, DeviceName, Email, Event, Payload, Presented, RefreshToken,
         Session, SessionEnd, SessionEndReason, SessionId, ThrottleLimits, Timestamp, Traceparent,

@@ -14,16 +14,16 @@
 //!
 //! What [`throttle`] locks it locks in statements of its own.
 
-pub mod accounts;
+mod accounts;
 mod connect;
-pub mod endings;
+mod endings;
 mod migrate;
-pub mod outbox;
+mod outbox;
 mod schema;
-pub mod sessions;
+mod sessions;
 mod sql_types;
-pub mod throttle;
-pub mod users;
+mod throttle;
+mod users;
 
 use std::time::Duration;
 
@@ -36,6 +36,12 @@ use diesel_async::{
 
 use tracing::{Span, info_span};
 
+pub use self::{
+    endings::{NewHash, Outcome},
+    sessions::{Exchange, NewSession, Sweep},
+    throttle::{Admission, Attempt, Count, Counted, Key, Settlement},
+    users::{NewUser, Registration},
+};
 use self::{schema::outbox_lease, sessions::group::Groups};
 use crate::{
     config::{DatabaseConfig, DatabaseUrl},

@@ -47,7 +47,7 @@
 //!
 //! A call of `AccountService` begins with [`auth::Auth::authenticate`], which checks the
 //! access token and asks the database whether its session lives. What ends sessions is in
-//! [`db::endings`].
+//! [`db`].
 //!
 //! # An event, end to end
 //!

@@ -10,6 +10,7 @@ mod device_name;
 mod email;
 mod event;
 mod id;
+mod outbox;
 mod refresh_token;
 mod session;
 mod throttle;
@@ -23,6 +24,7 @@ pub use self::{
     email::Email,
     event::{Act, Event, Payload, SessionEnd, SessionEndReason},
     id::{EventId, ReplicaId, SessionId, TokenId, UserId},
+    outbox::{Backlog, ParkedEvent, PendingEvent},
     refresh_token::RefreshToken,
     session::{LiveSession, Presented, Session},
     throttle::ThrottleLimits,

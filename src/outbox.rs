@@ -26,8 +26,8 @@ use tracing::{debug, error, info, warn};
 
 use self::publisher::{Part, PublishError, Publisher};
 use crate::{
-    db::{self, Db, outbox::PendingEvent},
-    model::{Clock, ReplicaId},
+    db::{self, Db},
+    model::{Clock, PendingEvent, ReplicaId},
     telemetry::{Causes, metrics::OutboxMetrics},
 };
 

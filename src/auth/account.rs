@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{Auth, Call, Error};
 use crate::{
-    db::endings::{NewHash, Outcome},
+    db::{NewHash, Outcome},
     model::{Account, Event, LiveSession, Payload, SessionEndReason, SessionId},
     password::{NewPassword, Password},
     telemetry::audit::Audit,

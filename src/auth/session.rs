@@ -3,7 +3,7 @@
 use super::{Error, Issuer, StartedSession, TokenPair};
 use crate::{
     config::Lifetimes,
-    db::sessions::NewSession,
+    db::NewSession,
     model::{DeviceName, RefreshToken, SessionId, Timestamp, UserId},
 };
 

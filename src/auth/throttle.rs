@@ -3,7 +3,7 @@
 //! A wrong password counts for the account (an unknown e-mail is one too), for the caller's
 //! address, and for the pair of both. Without an address it counts for the account, and for
 //! the pair of the account and nobody. A malformed e-mail is no account: it counts for the
-//! address only. The counts themselves are in [`db::throttle`](crate::db::throttle).
+//! address only. The counts themselves are in [`db`](crate::db).
 //!
 //! Whoever logged in lately from an address is not held back there by what others do to the
 //! account, nor by its bound of a day: who guesses elsewhere locks no owner out.
@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::{Auth, Call, Error, parse_hash};
 use crate::{
-    db::throttle::{Admission, Attempt, Count, Counted, Key, Settlement},
+    db::{Admission, Attempt, Count, Counted, Key, Settlement},
     model::{ClientAddress, Credentials, Email, ThrottleLimits, Timestamp, UserId},
     password::{Password, PasswordHash, Verified},
     telemetry::{Causes, audit::Audit},

@@ -18,7 +18,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tokio::time::{sleep, timeout};
 use tracing::info;
 
-use super::{Db, Error, Pools, with_conn};
+use super::{Db, Error, Pools, schema::TABLES, with_conn};
 use crate::telemetry::Causes;
 
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
@@ -101,17 +101,18 @@ impl Db {
     pub async fn has_rights(&self, pending: usize) -> Result<bool, Error> {
         let has_rights = match (&self.pools, pending) {
             (Pools::Sqlite(_), _) => return Ok(true),
-            (Pools::Postgres(_), 0) => {
+            (Pools::Postgres(_), 0) => format!(
                 "(SELECT bool_and(has_table_privilege(t, p)) FROM
-                  unnest(ARRAY['users', 'sessions', 'outbox_events', 'outbox_lease', 'login_throttle']) t,
-                  unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) p)"
-            }
+                  unnest(ARRAY['{}']) t,
+                  unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) p)",
+                TABLES.join("', '")
+            ),
             (Pools::Postgres(_), _) => {
-                "COALESCE(has_schema_privilege(current_schema(), 'CREATE'), false)"
+                "COALESCE(has_schema_privilege(current_schema(), 'CREATE'), false)".to_owned()
             }
         };
         with_conn!(self, conn => {
-            diesel::select(sql::<Bool>(has_rights)).get_result(conn).await?
+            diesel::select(sql::<Bool>(&has_rights)).get_result(conn).await?
         })
     }
 

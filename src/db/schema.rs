@@ -1,12 +1,22 @@
 //! The tables as Diesel sees them: one definition for both databases. `migrations/`
 //! makes them.
 
-use diesel::{allow_tables_to_appear_in_same_query, joinable, table};
+use diesel::{allow_tables_to_appear_in_same_query, joinable};
 
-table! {
-    use diesel::sql_types::{BigInt, Text};
-    use crate::db::sql_types::{Moment, Uuid};
+macro_rules! tables {
+    ($($name:ident ($key:ident) { $($columns:tt)* })*) => {
+        $(diesel::table! {
+            use diesel::sql_types::*;
+            use crate::db::sql_types::{Moment, Uuid};
 
+            $name ($key) { $($columns)* }
+        })*
+
+        pub(super) const TABLES: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+
+tables! {
     users (id) {
         id -> Uuid,
         email -> Text,
@@ -15,11 +25,6 @@ table! {
         created_at -> Moment,
         password_changed_at -> Moment,
     }
-}
-
-table! {
-    use diesel::sql_types::{BigInt, Binary, Nullable, Text};
-    use crate::db::sql_types::{Moment, Uuid};
 
     sessions (id) {
         id -> Uuid,
@@ -37,11 +42,6 @@ table! {
         revoked_at -> Nullable<Moment>,
         revoke_reason -> Nullable<Text>,
     }
-}
-
-table! {
-    use diesel::sql_types::{BigInt, Binary, Nullable, Text};
-    use crate::db::sql_types::{Moment, Uuid};
 
     outbox_events (id) {
         id -> BigInt,
@@ -55,21 +55,12 @@ table! {
         parked_at -> Nullable<Moment>,
         parked_reason -> Nullable<Text>,
     }
-}
-
-table! {
-    use diesel::sql_types::Integer;
-    use crate::db::sql_types::{Moment, Uuid};
 
     outbox_lease (id) {
         id -> Integer,
         owner -> Uuid,
         expires_at -> Moment,
     }
-}
-
-table! {
-    use diesel::sql_types::{BigInt, Binary};
 
     login_throttle (key_hash) {
         key_hash -> Binary,

@@ -23,7 +23,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 use self::topic::Topic;
 use super::publisher::{Part, PublishError, Published, Publisher};
-use crate::{config::KafkaConfig, db::outbox::PendingEvent};
+use crate::{config::KafkaConfig, model::PendingEvent};
 
 /// How long a produce request may take: the poller's lease must last longer.
 pub const PRODUCE_TIMEOUT: Duration = Duration::from_secs(5);

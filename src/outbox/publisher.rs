@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
-use crate::db::outbox::PendingEvent;
+use crate::model::PendingEvent;
 
 /// Takes events to whoever consumes them.
 pub trait Publisher: Send + Sync {

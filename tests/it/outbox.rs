@@ -17,7 +17,8 @@ use std::{
 };
 
 use auth_service::{
-    db::{Db, outbox::PendingEvent},
+    db::Db,
+    model::PendingEvent,
     outbox::{
         Outcome, Poller,
         publisher::{Part, PublishError, Published, Publisher},

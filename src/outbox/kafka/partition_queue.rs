@@ -7,7 +7,10 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::record::encoded_size;
-use crate::{db::outbox::PendingEvent, model::UserId, outbox::publisher::Published};
+use crate::{
+    model::{PendingEvent, UserId},
+    outbox::publisher::Published,
+};
 
 /// Events whose records are sent in one produce request.
 pub(super) type Request<'a> = Vec<&'a PendingEvent>;

@@ -8,7 +8,7 @@
 use chrono::{DateTime, Utc};
 use rskafka::record::Record;
 
-use crate::{db::outbox::PendingEvent, model::Timestamp};
+use crate::model::{PendingEvent, Timestamp};
 
 /// The record of `event`.
 pub(super) fn record(event: &PendingEvent) -> Record {

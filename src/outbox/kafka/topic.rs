@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config::KafkaConfig,
-    db::outbox::PendingEvent,
+    model::PendingEvent,
     outbox::{
         partition::partition,
         publisher::{PublishError, Published},

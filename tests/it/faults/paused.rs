@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use auth_service::{
-    db::{Db, outbox::PendingEvent},
-    model::{Clock as _, Timestamp},
+    db::Db,
+    model::{Clock as _, PendingEvent, Timestamp},
     outbox::{
         Outcome, Poller,
         publisher::{Part, Published, Publisher},

@@ -16,8 +16,8 @@ use std::{
 use auth_service::{
     app::App,
     config::{Args, Config},
-    db::{Db, outbox::PendingEvent},
-    model::SystemClock,
+    db::Db,
+    model::{PendingEvent, SystemClock},
     outbox::{
         Poller,
         kafka::KafkaPublisher,

@@ -6,8 +6,8 @@ use std::{
 };
 
 use auth_service::{
-    db::{Db, outbox::PendingEvent},
-    model::UserId,
+    db::Db,
+    model::{PendingEvent, UserId},
     outbox::{
         Poller,
         publisher::{Part, PublishError, Published, Publisher},

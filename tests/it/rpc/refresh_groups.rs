@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use auth_service::{
-    db::{Db, Error, sessions::Exchange},
+    db::{Db, Error, Exchange},
     model::Session,
 };
 use futures::{

@@ -6,10 +6,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use auth_service::{
-    db::{
-        Db,
-        throttle::{Admission, Attempt, Count, Counted, Key, Settlement},
-    },
+    db::{Admission, Attempt, Count, Counted, Db, Key, Settlement},
     model::{ThrottleLimits, Timestamp},
 };
 use proptest::prelude::*;

@@ -2,8 +2,7 @@
 
 use auth_service::{
     config::KafkaConfig,
-    db::outbox::PendingEvent,
-    model::{Clock as _, EventId, SystemClock, UserId},
+    model::{Clock as _, EventId, PendingEvent, SystemClock, UserId},
     outbox::{
         kafka::{KafkaPublisher, PRODUCE_TIMEOUT},
         publisher::{Part, Publisher as _},

@@ -12,8 +12,7 @@ use std::{
 };
 
 use auth_service::{
-    db::outbox::PendingEvent,
-    model::UserId,
+    model::{PendingEvent, UserId},
     outbox::{
         partition::partition,
         publisher::{Part, PublishError, Published, Publisher},

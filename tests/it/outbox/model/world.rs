@@ -3,10 +3,7 @@
 use std::{collections::BTreeMap, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use auth_service::{
-    db::{
-        self, Db,
-        users::{NewUser, Registration},
-    },
+    db::{self, Db, NewUser, Registration},
     model::{
         Act, Email, Event, EventId, Payload, SessionEnd, SessionEndReason, SessionId, Traceparent,
         UserId,

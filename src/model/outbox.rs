@@ -1,0 +1,44 @@
+//! Events between their commit and Kafka's acknowledgement.
+
+use super::{EventId, Timestamp, UserId};
+
+/// An event that waits to be published.
+#[derive(Clone)]
+pub struct PendingEvent {
+    /// The row: its order among all events.
+    pub id: i64,
+    pub event_id: EventId,
+    /// The key of the record.
+    pub user_id: UserId,
+    /// Counts 1, 2, 3, .. per user.
+    pub user_version: i64,
+    /// The header `ce_type`.
+    pub event_type: String,
+    pub occurred_at: Timestamp,
+    /// The W3C trace context of the request that caused it.
+    pub traceparent: Option<String>,
+    /// The encoded `UserEvent`.
+    pub payload: Vec<u8>,
+}
+
+/// An event that Kafka refused, and that blocks the later ones of its user.
+#[derive(Debug)]
+pub struct ParkedEvent {
+    pub event_id: EventId,
+    pub user_id: UserId,
+    pub user_version: i64,
+    pub event_type: String,
+    pub parked_at: Option<Timestamp>,
+    /// Kafka's answer.
+    pub parked_reason: Option<String>,
+}
+
+/// How much waits to be published.
+#[derive(Debug)]
+pub struct Backlog {
+    /// How many events wait, without the parked ones. An upper bound if they are very many.
+    pub pending: i64,
+    /// When the oldest of them happened.
+    pub oldest: Option<Timestamp>,
+    pub parked: i64,
+}
