@@ -1,9 +1,9 @@
 //! Calls to the service.
 //!
-//! Each has a deadline, says who we are (the internal token) and who our client is
-//! (`x-client-address`, which the service believes only because of the token). A call that
-//! may be repeated is repeated, until the same deadline, when the service could not be
-//! reached or says "later" for a fault of its own; OVERLOADED is passed on, since more calls
+//! Each call has a deadline and carries the internal token and the client's address
+//! (`x-client-address`, which the service believes only because of the token). A retry
+//! happens only if the call allows it, within the same deadline, and only if the service was
+//! unreachable or failed with a `RetryInfo`. OVERLOADED is passed on, because more calls
 //! would not help.
 
 use std::{future::Future, net::IpAddr, time::Duration};
@@ -19,7 +19,7 @@ use tonic_types::StatusExt as _;
 
 use crate::proto::auth_service_client::AuthServiceClient;
 
-/// A bcrypt hash may wait 2 s for its turn; the service itself gives up after 10 s.
+/// A bcrypt hash may wait 2 s before it starts; the service itself gives up after 10 s.
 const DEADLINE: Duration = Duration::from_secs(8);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPTS: u32 = 4;
@@ -32,13 +32,13 @@ pub struct Auth {
 }
 
 impl Auth {
-    /// Connects when it is first used, and again whenever the connection ends. With an
-    /// `authority`, by TLS only.
+    /// Connects at the first call, and again when the connection ends. With an `authority`,
+    /// it uses TLS only.
     ///
-    /// It is one connection, and so one replica, whatever the name stands for. Behind a
-    /// headless Kubernetes Service, use [`Channel::balance_channel`] instead, fed by a task
-    /// that looks the name up every few seconds and sends a `Change` for each address that
-    /// came or went.
+    /// It holds one connection to one replica, even if the name has several addresses. Behind
+    /// a headless Kubernetes Service, use [`Channel::balance_channel`] instead. A task feeds
+    /// it: it resolves the name every few seconds and sends a `Change` for each added or
+    /// removed address.
     pub fn new(url: &str, token: &str, authority: Option<&[u8]>) -> anyhow::Result<Self> {
         let mut endpoint = Endpoint::from_shared(url.to_owned())?
             .connect_timeout(CONNECT_TIMEOUT)
@@ -58,13 +58,13 @@ impl Auth {
         })
     }
 
-    /// A client; cheap, all share the connection.
+    /// A cheap copy of the client; all copies share the connection.
     #[must_use]
     pub fn client(&self) -> AuthServiceClient<Channel> {
         self.client.clone()
     }
 
-    /// A message with all that goes along.
+    /// The message with its deadline and metadata.
     pub fn request<T>(&self, message: T, client: Option<IpAddr>) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(DEADLINE);
@@ -77,14 +77,17 @@ impl Auth {
     }
 }
 
-/// Makes a call, and repeats it if `again` says so of the error: [`is_temporary`] for what
-/// may be repeated, such as Refresh (a lost one returns the same successor again) and
-/// Logout; [`is_unreachable`] for Login, which may cost an unused session. Register is not
-/// for this: if it was done and the answer lost, the second call says `EMAIL_TAKEN`.
+/// Makes a call, and retries it while `should_retry` accepts the error.
 ///
-/// All attempts and pauses together end at the deadline. A pause that would not is not begun.
+/// - [`is_temporary`] is for idempotent calls: Refresh (after a lost reply it returns the same
+///   successor) and Logout.
+/// - [`is_unreachable`] is for Login: a retry can leave an unused session.
+/// - Register must not be retried: if only the reply was lost, the second call fails with
+///   `EMAIL_TAKEN`.
+///
+/// All attempts and pauses share one deadline. A pause that would pass it is not started.
 pub async fn retrying<T, F>(
-    again: fn(&Status) -> bool,
+    should_retry: fn(&Status) -> bool,
     mut call: impl FnMut() -> F,
 ) -> Result<T, Status>
 where
@@ -93,16 +96,16 @@ where
     let end = Instant::now() + DEADLINE;
     let mut backoff = FIRST_PAUSE;
     for attempt in 1.. {
-        // To drop a call cancels it, at the service too.
+        // Dropping a call cancels it, at the service too.
         let status = match timeout_at(end, call()).await {
             Ok(Ok(response)) => return Ok(response.into_inner()),
             Ok(Err(status)) => status,
             Err(_) => return Err(Status::deadline_exceeded("no answer in time")),
         };
-        // Full jitter, or all gateways would come back at the same moment.
-        let pause = asked_for(&status).unwrap_or_default() + backoff.mul_f64(random());
+        // Full jitter: without it all gateways would retry at the same moment.
+        let pause = retry_delay(&status).unwrap_or_default() + backoff.mul_f64(random());
         let is_late = pause >= end.saturating_duration_since(Instant::now());
-        if attempt == ATTEMPTS || is_late || !again(&status) {
+        if attempt == ATTEMPTS || is_late || !should_retry(&status) {
             return Err(status);
         }
         sleep(pause).await;
@@ -117,19 +120,19 @@ pub fn is_unreachable(status: &Status) -> bool {
     status.code() == Code::Unavailable
 }
 
-/// The same, or the service had a fault of its own and says when to come back. Not for Login:
-/// the password would be hashed again.
+/// Like [`is_unreachable`], or the service failed and says when to retry. Not for Login: the
+/// password would be hashed again.
 #[must_use]
 pub fn is_temporary(status: &Status) -> bool {
-    is_unreachable(status) || status.code() == Code::Internal && asked_for(status).is_some()
+    is_unreachable(status) || status.code() == Code::Internal && retry_delay(status).is_some()
 }
 
-/// The pause that the service asks for.
-fn asked_for(status: &Status) -> Option<Duration> {
+/// The pause that the service requests with `RetryInfo`.
+fn retry_delay(status: &Status) -> Option<Duration> {
     status.get_details_retry_info()?.retry_delay
 }
 
-/// From 0 to 1.
+/// A number from 0 to 1.
 fn random() -> f64 {
     f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX)
 }

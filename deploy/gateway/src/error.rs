@@ -1,5 +1,5 @@
-//! What a client is told when something is wrong: the status and the reason, as JSON, and
-//! with "later" when.
+//! Errors as a client sees them: a status and the reason as JSON, with `Retry-After` if a
+//! retry makes sense.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 pub enum Error {
-    /// The access token is no good, or there is none.
+    /// The access token is invalid or missing.
     InvalidToken,
-    /// We cannot verify tokens now.
+    /// Tokens cannot be verified now.
     Unavailable,
-    /// What the service said.
+    /// The service's error.
     Auth(Box<Status>),
 }
 
@@ -48,10 +48,10 @@ fn explain(status: &Status) -> Response {
         "TOO_MANY_ATTEMPTS" => StatusCode::TOO_MANY_REQUESTS,
         "OVERLOADED" => StatusCode::SERVICE_UNAVAILABLE,
         "DEADLINE_EXCEEDED" => StatusCode::GATEWAY_TIMEOUT,
-        // Our own token is wrong: nothing that a client could mend.
+        // The gateway's own token is wrong: a client cannot correct that.
         "PERMISSION_DENIED" => StatusCode::INTERNAL_SERVER_ERROR,
         _ if matches!(status.code(), Code::Unavailable | Code::Unknown) => return unavailable(),
-        // Set by our own side of the call.
+        // tonic sets these codes on the gateway's side of the call.
         _ if matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded) => {
             StatusCode::GATEWAY_TIMEOUT
         }
@@ -61,7 +61,7 @@ fn explain(status: &Status) -> Response {
     answer(http, reason, later.and_then(|later| later.retry_delay))
 }
 
-/// The field and what is wrong with it, for a form to show.
+/// Each bad field with its problem, for a form to show.
 fn bad_request(status: &Status) -> Response {
     let details = status.get_details_bad_request().into_iter();
     let fields: serde_json::Map<_, _> = details
@@ -80,7 +80,7 @@ fn unavailable() -> Response {
 fn answer(status: StatusCode, reason: &str, retry_after: Option<Duration>) -> Response {
     let mut response = (status, Json(json!({"error": reason}))).into_response();
     if let Some(retry_after) = retry_after {
-        // Whole seconds (RFC 9110, 10.2.3), and never too early.
+        // Whole seconds (RFC 9110, section 10.2.3), rounded up: never too early.
         let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
     }

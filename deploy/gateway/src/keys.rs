@@ -1,8 +1,8 @@
 //! Verifies access tokens with the service's keys, which are fetched and kept in memory.
 //!
-//! Keys are renewed before `max_age` is over and, in between, on a `kid` that we do not
-//! know, but not within seconds of the last try, even a failed one: anybody can invent a
-//! `kid`. Without fresh keys nobody is let in. The keys are secret: whoever has one can
+//! Keys are fetched again before `max_age` ends, and on an unknown `kid`. A fetch never
+//! follows within two seconds of the last one, even a failed one, because any client can
+//! invent a `kid`. Without fresh keys all tokens are refused. The keys are secret: each can
 //! issue tokens.
 
 use std::{
@@ -28,8 +28,8 @@ const BETWEEN_FETCHES: Duration = Duration::from_secs(2);
 pub struct Keys {
     auth: Auth,
     current: RwLock<Arc<Fetched>>,
-    /// Held by whoever fetches; when that was tried last.
-    fetching: Mutex<Instant>,
+    /// The time of the last fetch; locked during a fetch.
+    last_fetch: Mutex<Instant>,
 }
 
 struct Fetched {
@@ -44,12 +44,12 @@ struct Header {
     kid: String,
 }
 
-/// Who a request comes from.
+/// The user and the session of a request.
 #[derive(Deserialize)]
 pub struct Claims {
-    /// The user.
+    /// The user id.
     pub sub: String,
-    /// The session.
+    /// The session id.
     pub sid: String,
     iss: String,
     aud: String,
@@ -61,12 +61,12 @@ impl Keys {
         let fetched = fetch(&auth).await?;
         Ok(Self {
             auth,
-            fetching: Mutex::new(fetched.at),
+            last_fetch: Mutex::new(fetched.at),
             current: RwLock::new(Arc::new(fetched)),
         })
     }
 
-    /// Fetches the keys again and again, well before they are too old.
+    /// Fetches the keys regularly, at half of their `max_age`.
     pub async fn keep_fresh(self: Arc<Self>) {
         loop {
             let keys = self.current();
@@ -99,28 +99,29 @@ impl Keys {
     }
 
     fn current(&self) -> Arc<Fetched> {
-        Arc::clone(&self.current.read().expect("nobody panics with the lock"))
+        Arc::clone(&self.current.read().expect("no panic while locked"))
     }
 
-    /// Fetches, unless that was tried just now. Many may want new keys at once; one of them
-    /// fetches, and the others find what it left.
+    /// Fetches the keys, unless the last fetch was less than two seconds ago. Of concurrent
+    /// callers one fetches; the others wait and use its result.
     async fn renew(&self) -> Result<(), Status> {
-        let mut tried = self.fetching.lock().await;
-        if tried.elapsed() < BETWEEN_FETCHES {
+        let mut last_fetch = self.last_fetch.lock().await;
+        if last_fetch.elapsed() < BETWEEN_FETCHES {
             return Ok(());
         }
-        // Before, since we may be dropped while we wait; and after, since it may take longer
-        // than `BETWEEN_FETCHES`, and those who waited for it are not to try in turn.
-        *tried = Instant::now();
+        // Set before the fetch, because this future may be dropped during it. Set again after
+        // it, because it may take longer than `BETWEEN_FETCHES`, and callers that waited for it
+        // must not fetch again.
+        *last_fetch = Instant::now();
         let fetched = fetch(&self.auth).await;
-        *tried = Instant::now();
-        *self.current.write().expect("nobody panics with the lock") = Arc::new(fetched?);
+        *last_fetch = Instant::now();
+        *self.current.write().expect("no panic while locked") = Arc::new(fetched?);
         Ok(())
     }
 }
 
 async fn fetch(auth: &Auth) -> Result<Fetched, Status> {
-    // Their age counts from when we asked.
+    // The age of the keys counts from the request.
     let at = Instant::now();
     let answer = retrying(is_temporary, || {
         let request = auth.request(GetSigningKeyRequest {}, None);
@@ -145,17 +146,17 @@ impl Fetched {
             .map(|key| &key.secret[..])
     }
 
-    /// What the token says, if the key signed it and it is for us, now.
+    /// The token's claims, if the key signed it, `iss` and `aud` match and it has not expired.
     fn claims(&self, token: &str, kid: &str) -> Option<Claims> {
         let (signed, signature) = token.rsplit_once('.')?;
         let mut mac = Hmac::<Sha256>::new_from_slice(self.find(kid)?).ok()?;
         mac.update(signed.as_bytes());
-        // In constant time.
+        // Compares in constant time.
         mac.verify_slice(&BASE64URL.decode(signature).ok()?).ok()?;
         let claims: Claims = json(signed.split_once('.')?.1)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
-        let is_ours = claims.iss == self.answer.issuer && claims.aud == self.answer.audience;
-        (is_ours && now < claims.exp).then_some(claims)
+        let is_for_us = claims.iss == self.answer.issuer && claims.aud == self.answer.audience;
+        (is_for_us && now < claims.exp).then_some(claims)
     }
 }
 

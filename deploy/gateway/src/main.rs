@@ -21,7 +21,7 @@ async fn main() -> anyhow::Result<()> {
     let url = var("AUTH_URL", "http://127.0.0.1:50051");
     let auth = Auth::new(&url, token.trim(), authority.as_deref())?;
 
-    // Without keys nobody could be let in: wait for them.
+    // Without keys every token would be refused: fetch them first.
     let keys = Arc::new(Keys::fetch(auth.clone()).await?);
     tokio::spawn(Arc::clone(&keys).keep_fresh());
     let listener = TcpListener::bind(var("LISTEN", "127.0.0.1:8080")).await?;

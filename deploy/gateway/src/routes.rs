@@ -1,9 +1,9 @@
 //! The HTTP side: `/register`, `/login`, `/refresh`, `/logout`, and `/me`, which needs an
 //! access token.
 //!
-//! The access token goes to the page, which keeps it in memory. The refresh token goes into
-//! a cookie that scripts cannot read (`HttpOnly`), that is sent by HTTPS only (`Secure`, and
-//! `__Host-`: no subdomain can set it), and never with a request that another site started
+//! The page gets the access token and keeps it in memory. The refresh token goes into a
+//! cookie. Scripts cannot read it (`HttpOnly`). It is sent by HTTPS only (`Secure`), no
+//! subdomain can set it (`__Host-`), and requests that another site started do not carry it
 //! (`SameSite=Strict`).
 
 use std::{net::SocketAddr, sync::Arc};
@@ -37,8 +37,8 @@ pub struct Gateway {
 }
 
 type Shared = State<Arc<Gateway>>;
-/// The other end of the connection. Behind a load balancer it is the balancer: then take the
-/// address that the balancer, and nobody else, put into `x-forwarded-for`.
+/// The peer's address. Behind a load balancer this is the balancer: use the address in
+/// `x-forwarded-for` instead, but only the one that the balancer itself added.
 type Client = ConnectInfo<SocketAddr>;
 
 #[derive(Deserialize)]
@@ -108,7 +108,7 @@ async fn refresh(
     signed_in(StatusCode::OK, refreshed.await?.tokens)
 }
 
-/// The cookie goes in any case; the session ends if the service can be reached.
+/// Always deletes the cookie. The session ends only if the service can be reached.
 async fn logout(
     State(gateway): Shared,
     ConnectInfo(client): Client,
@@ -118,9 +118,9 @@ async fn logout(
         Some(refresh_token) => end_session(&gateway.auth, client, refresh_token).await,
         None => Ok(()),
     };
-    let gone = cookie("", 0).ok_or(Error::Unavailable)?;
+    let deleted = cookie("", 0).ok_or(Error::Unavailable)?;
     let answer = ended.map(|()| StatusCode::NO_CONTENT);
-    Ok(([(SET_COOKIE, gone)], answer).into_response())
+    Ok(([(SET_COOKIE, deleted)], answer).into_response())
 }
 
 async fn end_session(auth: &Auth, client: SocketAddr, refresh_token: String) -> Result<(), Error> {
@@ -131,13 +131,13 @@ async fn end_session(auth: &Auth, client: SocketAddr, refresh_token: String) -> 
         async move { client.logout(request).await }
     });
     match done.await {
-        // A token that is none has no session.
+        // An invalid token has no session to end.
         Err(status) if status.code() != tonic::Code::Unauthenticated => Err(status.into()),
         _ => Ok(()),
     }
 }
 
-/// A protected route: the argument [`Claims`] is what protects it.
+/// A protected route: the argument [`Claims`] protects it.
 async fn me(claims: Claims) -> Response {
     Json(json!({"user_id": claims.sub, "session_id": claims.sid})).into_response()
 }
@@ -161,12 +161,12 @@ impl FromRequestParts<Arc<Gateway>> for Claims {
 fn signed_in(status: StatusCode, tokens: Option<TokenPair>) -> Result<Response, Error> {
     let tokens = tokens.ok_or(Error::Unavailable)?;
     let expires_at = |at: Option<prost_types::Timestamp>| at.map_or(0, |at| at.seconds);
-    let ends = expires_at(tokens.refresh_token_expires_at);
+    let expires = expires_at(tokens.refresh_token_expires_at);
     let now = std::time::UNIX_EPOCH
         .elapsed()
         .unwrap_or_default()
         .as_secs();
-    let max_age = ends.saturating_sub(i64::try_from(now).unwrap_or(0));
+    let max_age = expires.saturating_sub(i64::try_from(now).unwrap_or(0));
     let cookie = cookie(&tokens.refresh_token, max_age).ok_or(Error::Unavailable)?;
     let body = json!({
         "access_token": tokens.access_token,

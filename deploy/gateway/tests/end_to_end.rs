@@ -1,6 +1,6 @@
-//! The gateway against the real service, a process of its own on SQLite.
+//! Tests of the gateway against the real service, which runs as a process on SQLite.
 //!
-//! `AUTH_SERVICE_BIN` names the binary; without it, it is built.
+//! `AUTH_SERVICE_BIN` names the service's binary. Without it, the tests build one.
 
 use std::{
     env,
@@ -34,7 +34,7 @@ const TOKEN: &str = "an-internal-token-of-32-characters";
 const OLD_KEY: &str = "the-old-secret-of-the-tests-has-32-bytes";
 const NEW_KEY: &str = "the-new-secret-of-the-tests-has-32-bytes";
 
-/// The service on one port and one database, however often it is started.
+/// The service. A restart keeps the port and the database.
 struct Service {
     folder: TempDir,
     addr: SocketAddr,
@@ -92,7 +92,7 @@ impl Service {
         let auth = Auth::new(&format!("http://{}", self.addr), TOKEN, None).unwrap();
         let keys = Keys::fetch(auth.clone())
             .await
-            .expect("the service hands out its keys");
+            .expect("the service returns its keys");
         let app = router(Arc::new(Gateway {
             auth,
             keys: Arc::new(keys),
@@ -128,7 +128,7 @@ fn binary() -> &'static Path {
     })
 }
 
-/// Keeps the cookie, as a browser does.
+/// A client that keeps the cookie, like a browser.
 struct Browser {
     app: Router,
     cookie: String,
@@ -203,7 +203,7 @@ fn altered(part: &Value, name: &str, value: &str) -> Value {
     part
 }
 
-/// A token as the service signs it.
+/// A token, signed like one of the service.
 fn sign(header: &Value, claims: &Value) -> String {
     let encode = |part: &Value| BASE64URL.encode(part.to_string());
     let signed = format!("{}.{}", encode(header), encode(claims));
@@ -298,7 +298,7 @@ async fn the_refresh_token_is_in_a_cookie_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn errors_are_told_in_the_words_of_http() {
+async fn errors_become_http_statuses() {
     let service = Service::start(&[]).await;
     let mut browser = service.browser().await;
     browser.register("ana@example.com").await;
@@ -324,7 +324,7 @@ async fn errors_are_told_in_the_words_of_http() {
 }
 
 #[tokio::test]
-async fn only_a_token_of_the_service_opens_the_protected_route() {
+async fn the_protected_route_accepts_only_tokens_of_the_service() {
     let service = Service::start(&[]).await;
     let mut browser = service.browser().await;
     let token = browser.register("ana@example.com").await;
@@ -334,21 +334,21 @@ async fn only_a_token_of_the_service_opens_the_protected_route() {
     let (header, claims) = (decode(parts[0]), decode(parts[1]));
     let with_header = |name, value| sign(&altered(&header, name, value), &claims);
     let with_claim = |name, value| sign(&header, &altered(&claims, name, value));
-    // Signed anew but otherwise as it was, it is good: below, the signature is not to blame.
+    // The unchanged token with a new signature is accepted: `sign` is not why others fail.
     let signed = sign(&header, &claims);
     assert_eq!(browser.me(&signed).await.status, StatusCode::OK);
-    let somebody = BASE64URL.encode(altered(&claims, "sub", "somebody").to_string());
+    let other = BASE64URL.encode(altered(&claims, "sub", "other").to_string());
     let forged = [
         String::new(),
         "a.b.c".to_owned(),
         format!("{}.{}.", parts[0], parts[1]),
-        format!("{}.{somebody}.{}", parts[0], parts[2]),
+        format!("{}.{other}.{}", parts[0], parts[2]),
         with_header("alg", "none"),
         with_header("alg", "HS512"),
         with_header("typ", "JWT"),
         with_header("kid", "unknown"),
-        with_claim("iss", "somebody"),
-        with_claim("aud", "somebody"),
+        with_claim("iss", "other"),
+        with_claim("aud", "other"),
     ];
     for token in forged {
         assert_error(
@@ -368,7 +368,7 @@ async fn only_a_token_of_the_service_opens_the_protected_route() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_new_is_fetched_when_a_token_names_it() {
+async fn a_token_with_an_unknown_kid_fetches_the_new_key() {
     let mut service = Service::start(&[]).await;
     let mut browser = service.browser().await;
     let old = browser.register("ana@example.com").await;
@@ -377,7 +377,7 @@ async fn a_key_that_is_new_is_fetched_when_a_token_names_it() {
         .await;
     let login = browser.post("/login", credentials("ana@example.com")).await;
     let new = access_token(&login);
-    // Unknown kids are not asked for more often than every two seconds.
+    // The gateway fetches keys for unknown kids at most every two seconds.
     let deadline = Instant::now() + Duration::from_secs(30);
     while browser.me(&new).await.status != StatusCode::OK {
         assert!(Instant::now() < deadline);
@@ -387,7 +387,7 @@ async fn a_key_that_is_new_is_fetched_when_a_token_names_it() {
 }
 
 #[tokio::test]
-async fn while_the_service_is_down_clients_are_told_when_to_come_back() {
+async fn while_the_service_is_down_answers_say_when_to_retry() {
     let mut service = Service::start(&[]).await;
     let mut browser = service.browser().await;
     let token = browser.register("ana@example.com").await;
@@ -402,13 +402,13 @@ async fn while_the_service_is_down_clients_are_told_when_to_come_back() {
         StatusCode::OK,
         "verifying needs no call"
     );
-    // An unknown kid is asked for once, not again and again: the second is refused unasked.
+    // An unknown kid causes one fetch; the second request is refused without one.
     tokio::time::sleep(Duration::from_millis(2100)).await;
     let unknown = with_unknown_kid(&token);
-    let asked = browser.me(&unknown).await;
-    assert_error(&asked, StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE");
-    let unasked = browser.me(&unknown).await;
-    assert_error(&unasked, StatusCode::UNAUTHORIZED, "INVALID_TOKEN");
+    let fetched = browser.me(&unknown).await;
+    assert_error(&fetched, StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE");
+    let not_fetched = browser.me(&unknown).await;
+    assert_error(&not_fetched, StatusCode::UNAUTHORIZED, "INVALID_TOKEN");
     let session = browser.cookie.clone();
     let out = browser.post("/logout", Value::Null).await;
     assert_error(&out, StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE");
@@ -422,7 +422,7 @@ async fn while_the_service_is_down_clients_are_told_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn an_overloaded_service_says_when_to_come_back() {
+async fn answers_of_an_overloaded_service_say_when_to_retry() {
     let busy = [
         ("BCRYPT_COST", "12"),
         ("PASSWORD_THREADS", "1"),
@@ -437,7 +437,7 @@ async fn an_overloaded_service_says_when_to_come_back() {
         };
         tokio::spawn(async move {
             browser
-                .post("/login", credentials(&format!("nobody-{n}@example.com")))
+                .post("/login", credentials(&format!("unknown-{n}@example.com")))
                 .await
         })
     });

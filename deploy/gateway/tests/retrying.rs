@@ -1,4 +1,4 @@
-//! When calls are repeated, in a time of its own: tokio's clock is paused.
+//! Tests of retries, with tokio's clock paused.
 
 use std::{cell::Cell, future::pending, time::Duration};
 
@@ -12,10 +12,10 @@ fn later(delay: Duration) -> Status {
     Status::with_error_details(Code::Internal, "the database is gone", details)
 }
 
-/// How often a call that fails is made, and how long that takes.
-async fn failing(again: fn(&Status) -> bool, status: Status) -> (u32, Duration) {
+/// Makes a failing call; returns the number of attempts and their duration.
+async fn failing(should_retry: fn(&Status) -> bool, status: Status) -> (u32, Duration) {
     let (calls, start) = (Cell::new(0), Instant::now());
-    let result = retrying(again, || {
+    let result = retrying(should_retry, || {
         calls.set(calls.get() + 1);
         let status = status.clone();
         async { Err::<Response<()>, _>(status) }
@@ -25,7 +25,7 @@ async fn failing(again: fn(&Status) -> bool, status: Status) -> (u32, Duration) 
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_pause_is_what_the_service_asks_for_unless_that_is_too_late() {
+async fn the_pause_is_the_retry_delay_unless_it_passes_the_deadline() {
     let (calls, took) = failing(is_temporary, later(Duration::from_secs(2))).await;
     assert_eq!(calls, 4);
     assert!((6..8).contains(&took.as_secs()), "{took:?}");
@@ -34,7 +34,7 @@ async fn the_pause_is_what_the_service_asks_for_unless_that_is_too_late() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_what_may_be_repeated_is_repeated() {
+async fn only_errors_that_allow_a_retry_are_retried() {
     let second = Duration::from_secs(1);
     assert_eq!(failing(is_unreachable, later(second)).await.0, 1);
     assert_eq!(failing(is_temporary, Status::internal("a bug")).await.0, 1);
