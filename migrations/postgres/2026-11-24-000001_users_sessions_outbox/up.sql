@@ -1,21 +1,21 @@
--- The time limits of a call are not those of a migration. Every migration begins with this.
+-- A migration may take longer than a call. Every migration begins with these two lines.
 SET LOCAL statement_timeout = 0;
 SET LOCAL idle_in_transaction_session_timeout = 0;
 
--- One account.
+-- One row for each account.
 CREATE TABLE users (
     id                  uuid PRIMARY KEY,
     email               text NOT NULL UNIQUE,
     password_hash       text NOT NULL,
-    -- The version of the user's last event; raising it locks the row, which orders the events.
+    -- The version of the user's last event. Raising it locks the row, which orders the events.
     event_version       bigint NOT NULL,
     created_at          timestamptz NOT NULL,
     password_changed_at timestamptz NOT NULL
 ) WITH (fillfactor = 90);
 
--- One device's login, for its whole life. Only hashes of tokens.
+-- One row for each login of a device. It holds only hashes of tokens.
 --
--- No index on a column that Refresh changes, and room on the page: the update stays HOT.
+-- Refresh changes no indexed column and finds free space on the page: its update stays HOT.
 CREATE TABLE sessions (
     id                  uuid PRIMARY KEY,
     user_id             uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
@@ -34,7 +34,7 @@ CREATE TABLE sessions (
 ) WITH (fillfactor = 80);
 CREATE INDEX sessions_user_id ON sessions (user_id);
 
--- Events that Kafka has not acknowledged yet. Rows outlive their user: no foreign key.
+-- Events that Kafka has not acknowledged yet. Rows outlive their user, so there is no foreign key.
 CREATE TABLE outbox_events (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     event_id      uuid NOT NULL,
@@ -47,10 +47,10 @@ CREATE TABLE outbox_events (
     parked_at     timestamptz,
     parked_reason text
 );
--- A parked event blocks the later ones of its user.
+-- A parked event blocks the later events of its user.
 CREATE INDEX outbox_events_parked ON outbox_events (user_id) WHERE parked_at IS NOT NULL;
 
--- Who publishes. One row.
+-- The replica that publishes. One row.
 CREATE TABLE outbox_lease (
     id         integer PRIMARY KEY CHECK (id = 1),
     owner      uuid NOT NULL,

@@ -1,21 +1,21 @@
--- The time limits of a call are not those of a migration. Every migration begins with this.
+-- A migration may take longer than a call. Every migration begins with these two lines.
 SET LOCAL statement_timeout = 0;
 SET LOCAL idle_in_transaction_session_timeout = 0;
 
--- How much was guessed lately: one row for each account, caller address and pair of both,
--- named by a hash. Times are microseconds since 1970, since the one statement that counts
--- calculates with them, here as on SQLite.
+-- Guess counters: one row for each account, caller address and pair of both, identified by a
+-- hash. Times are microseconds since 1970, because the statement that counts calculates with
+-- them, on Postgres and on SQLite.
 --
--- No index on a column that changes, and room on the page: the update stays HOT.
+-- Updates change no indexed column and find free space on the page: they stay HOT.
 CREATE TABLE login_throttle (
     key_hash      bytea PRIMARY KEY,
-    -- From when on a failure is free again.
+    -- Each failure moves this time forward. A failure is free while it stays in the past.
     free_from     bigint NOT NULL,
-    -- Until when no attempt is let in.
+    -- Attempts are refused until this time.
     blocked_until bigint NOT NULL,
-    -- The failures of a day, and its end. Only accounts have days.
+    -- Failures of the current day, and the end of that day. Used only for accounts.
     day_failures  bigint NOT NULL,
     day_ends_at   bigint NOT NULL,
-    -- Until when a pair is known, since it logged in.
+    -- A pair that logged in is known until this time.
     known_until   bigint NOT NULL
 ) WITH (fillfactor = 80);

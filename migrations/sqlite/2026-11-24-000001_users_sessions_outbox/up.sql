@@ -1,6 +1,6 @@
--- The same tables as on Postgres: ids are 16 bytes, times are microseconds since 1970.
+-- The same tables as on Postgres. Ids are 16 bytes, times are microseconds since 1970.
 
--- One account.
+-- One row for each account.
 CREATE TABLE users (
     id                  BLOB PRIMARY KEY NOT NULL,
     email               TEXT NOT NULL UNIQUE,
@@ -10,7 +10,7 @@ CREATE TABLE users (
     password_changed_at INTEGER NOT NULL
 ) STRICT;
 
--- One device's login, for its whole life. Only hashes of tokens.
+-- One row for each login of a device. It holds only hashes of tokens.
 CREATE TABLE sessions (
     id                  BLOB PRIMARY KEY NOT NULL,
     user_id             BLOB NOT NULL REFERENCES users (id) ON DELETE CASCADE,
@@ -29,7 +29,7 @@ CREATE TABLE sessions (
 ) STRICT;
 CREATE INDEX sessions_user_id ON sessions (user_id);
 
--- Events that Kafka has not acknowledged yet. Rows outlive their user: no foreign key.
+-- Events that Kafka has not acknowledged yet. Rows outlive their user, so there is no foreign key.
 CREATE TABLE outbox_events (
     id            INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
     event_id      BLOB NOT NULL,
@@ -42,10 +42,10 @@ CREATE TABLE outbox_events (
     parked_at     INTEGER,
     parked_reason TEXT
 ) STRICT;
--- A parked event blocks the later ones of its user.
+-- A parked event blocks the later events of its user.
 CREATE INDEX outbox_events_parked ON outbox_events (user_id) WHERE parked_at IS NOT NULL;
 
--- Who publishes. One row.
+-- The replica that publishes. One row.
 CREATE TABLE outbox_lease (
     id         INTEGER PRIMARY KEY NOT NULL CHECK (id = 1),
     owner      BLOB NOT NULL,

@@ -1,14 +1,14 @@
--- How much was guessed lately: one row for each account, caller address and pair of both,
--- named by a hash. Times are microseconds since 1970.
+-- Guess counters: one row for each account, caller address and pair of both, identified by a
+-- hash. Times are microseconds since 1970.
 CREATE TABLE login_throttle (
     key_hash      BLOB PRIMARY KEY NOT NULL,
-    -- From when on a failure is free again.
+    -- Each failure moves this time forward. A failure is free while it stays in the past.
     free_from     INTEGER NOT NULL,
-    -- Until when no attempt is let in.
+    -- Attempts are refused until this time.
     blocked_until INTEGER NOT NULL,
-    -- The failures of a day, and its end. Only accounts have days.
+    -- Failures of the current day, and the end of that day. Used only for accounts.
     day_failures  INTEGER NOT NULL,
     day_ends_at   INTEGER NOT NULL,
-    -- Until when a pair is known, since it logged in.
+    -- A pair that logged in is known until this time.
     known_until   INTEGER NOT NULL
 ) STRICT;
