@@ -16,14 +16,14 @@ use auth_service::{
     db::Db,
     model::{Clock as _, PendingEvent, SystemClock, UserId},
     outbox::{
-        Poller,
+        Metrics, Poller,
         kafka::KafkaPublisher,
         partition::partition,
         publisher::{Part, Published, Publisher},
     },
-    telemetry::metrics::OutboxMetrics,
 };
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
+use prometheus_client::registry::Registry;
 use rskafka::{
     chrono::DateTime,
     client::{
@@ -112,7 +112,7 @@ async fn latency(table: &mut Table) -> Result<()> {
     let (database, db) = Database::migrated().await?;
     let topic = Topic::create().await?;
     let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
-    let metrics = OutboxMetrics::default();
+    let metrics = Metrics::register(&mut Registry::default());
     let produce = metrics.produce.clone();
     let publisher = Arc::new(KafkaPublisher::new(topic.config.clone(), produce));
     let poller = Poller::new(
@@ -227,7 +227,7 @@ async fn drain() -> Result<f64> {
     let (database, db) = Database::migrated().await?;
     fill(&database).await?;
     let topic = Topic::create().await?;
-    let metrics = OutboxMetrics::default();
+    let metrics = Metrics::register(&mut Registry::default());
     let counting = Arc::new(Counting {
         publisher: KafkaPublisher::new(topic.config, metrics.produce.clone()),
         acknowledged: AtomicUsize::new(0),

@@ -11,6 +11,7 @@ use std::{
 
 use auth_service::password::{Hasher, HasherSettings, Password, PasswordHash};
 use bcrypt_lanes::{Key, Lane, Work, advance};
+use prometheus_client::registry::Registry;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -113,11 +114,14 @@ pub struct Engine {
 impl Engine {
     /// One thread per core, like the service.
     pub fn start() -> Result<Self> {
-        let hasher = Hasher::start(HasherSettings {
-            cost: COST,
-            threads: cores(),
-            max_wait: Duration::from_hours(1),
-        })?;
+        let hasher = Hasher::start(
+            HasherSettings {
+                cost: COST,
+                threads: cores(),
+                max_wait: Duration::from_hours(1),
+            },
+            &mut Registry::default(),
+        )?;
         Ok(Self {
             hasher: Arc::new(hasher),
             hash: bcrypt::hash(PASSWORD, COST)?,

@@ -11,15 +11,15 @@ use std::{
 };
 
 use auth_service::{
-    auth::{Auth, Issuer, SigningKey},
+    auth::{self, Auth, Issuer, SigningKey},
     config::{Args, Config},
     db::{Db, NewSession, NewUser, Registration},
     grpc::{self, Handlers, InternalCallers, Limits},
     model::{Act, Clock as _, Email, Event, Payload, SystemClock, UserId},
     password::{Hasher, HasherSettings, Policy},
     proto,
-    telemetry::metrics::AuthMetrics,
 };
+use prometheus_client::registry::Registry;
 use prost::Message as _;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
@@ -86,7 +86,7 @@ impl Database {
     pub async fn migrated() -> Result<(Self, Db)> {
         let database = Self::create().await?;
         let config = config(&database.url, &[])?.database;
-        let db = Db::new(&config, Duration::from_secs(30));
+        let db = Db::new(&config, Duration::from_secs(30), &mut Registry::default());
         db.migrate().await?;
         Ok((database, db))
     }
@@ -255,17 +255,24 @@ pub fn serve(url: &str, ungrouped: bool) -> ExitCode {
 
 async fn serve_variant(url: &str, ungrouped: bool) -> Result<()> {
     let config = config(url, &[])?;
-    let db = Db::new(&config.database, Duration::from_millis(2500));
+    let db = Db::new(
+        &config.database,
+        Duration::from_millis(2500),
+        &mut Registry::default(),
+    );
     let listener = TcpListener::bind(config.grpc_addr).await?;
     eprintln!("\"grpc\":\"{}\"", listener.local_addr()?);
     let passwords = config.passwords;
     let auth = Auth {
         db: if ungrouped { db.ungrouped() } else { db },
-        hasher: Hasher::start(HasherSettings {
-            cost: passwords.bcrypt_cost,
-            threads: passwords.threads,
-            max_wait: passwords.max_wait,
-        })?,
+        hasher: Hasher::start(
+            HasherSettings {
+                cost: passwords.bcrypt_cost,
+                threads: passwords.threads,
+                max_wait: passwords.max_wait,
+            },
+            &mut Registry::default(),
+        )?,
         password_policy: Policy::new(passwords.min_score, None, passwords.max_wait),
         throttle: config.throttle,
         issuer: Issuer::new(
@@ -278,7 +285,7 @@ async fn serve_variant(url: &str, ungrouped: bool) -> Result<()> {
         lifetimes: config.tokens.lifetimes,
         clock: Arc::new(SystemClock),
         outbox: Arc::default(),
-        metrics: AuthMetrics::default(),
+        metrics: auth::Metrics::register(&mut Registry::default()),
     };
     let handlers = Handlers {
         auth: Arc::new(auth),

@@ -14,6 +14,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use futures::TryFutureExt as _;
+use prometheus_client::registry::Registry;
 use tokio::{
     net::TcpListener,
     sync::Notify,
@@ -28,14 +29,14 @@ use self::{
     health::{Monitor, Watchers},
 };
 use crate::{
-    auth::{Auth, Issuer, SigningKey},
+    auth::{self, Auth, Issuer, SigningKey},
     config::{Config, TokenConfig},
     db::Db,
     grpc::{self, Handlers, InternalCallers, Limits},
     model::Clock,
-    outbox::{Poller, kafka::KafkaPublisher},
+    outbox::{self, Poller, kafka::KafkaPublisher},
     password::{Hasher, HasherSettings, Policy},
-    telemetry::metrics::{AuthMetrics, OutboxMetrics},
+    telemetry,
     tls::reload::Reloader,
 };
 
@@ -62,21 +63,27 @@ pub struct App {
     poller: Option<Poller>,
     tls: Option<Reloader>,
     clock: Arc<dyn Clock>,
-    outbox_metrics: OutboxMetrics,
+    outbox_metrics: outbox::Metrics,
+    registry: Registry,
 }
 
 impl App {
     /// Checks the hasher, migrates the database and opens the ports. Kafka is not asked.
     pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
-        let hasher = Hasher::start(HasherSettings {
-            cost: config.passwords.bcrypt_cost,
-            threads: config.passwords.threads,
-            max_wait: config.passwords.max_wait,
-        })?;
-        let db = Db::new(&config.database, database_timeout(config.request_timeout));
+        let mut registry = telemetry::metrics::registry();
+        let hasher = Hasher::start(
+            HasherSettings {
+                cost: config.passwords.bcrypt_cost,
+                threads: config.passwords.threads,
+                max_wait: config.passwords.max_wait,
+            },
+            &mut registry,
+        )?;
+        let timeout = database_timeout(config.request_timeout);
+        let db = Db::new(&config.database, timeout, &mut registry);
         db.migrate().await?;
         let outbox = Arc::new(Notify::new());
-        let outbox_metrics = OutboxMetrics::default();
+        let outbox_metrics = outbox::Metrics::register(&mut registry);
         let poller = match config.kafka {
             Some(kafka) => Some(Poller::new(
                 db.clone(),
@@ -92,7 +99,7 @@ impl App {
         };
         let (tls, client_names) = match config.tls {
             Some(tls) => (
-                Some(Reloader::new(tls.files, &tls.identity)),
+                Some(Reloader::new(tls.files, &tls.identity, &mut registry)),
                 tls.client_names,
             ),
             None => (None, Vec::new()),
@@ -110,7 +117,7 @@ impl App {
             issuer: issuer(config.tokens),
             clock: Arc::clone(&clock),
             outbox,
-            metrics: AuthMetrics::default(),
+            metrics: auth::Metrics::register(&mut registry),
         });
         Ok(Self {
             grpc_listener: listen("GRPC_ADDR", config.grpc_addr).await?,
@@ -123,6 +130,7 @@ impl App {
             tls,
             clock,
             outbox_metrics,
+            registry,
         })
     }
 
@@ -138,13 +146,13 @@ impl App {
 
     /// Serves until `stop` is cancelled, then drains. An error if a part of the service
     /// ended by itself.
-    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         info!(grpc = %self.grpc_addr()?, admin = %self.admin_addr()?, "listening");
         let (health, health_service) = Monitor::new(self.db.clone()).await;
         let watchers = health.watchers();
         let rpc_metrics = grpc::metrics();
-        let tls_metrics = self.tls.as_ref().map(Reloader::metrics);
-        let metrics = Metrics::new(&rpc_metrics, &self.auth, &self.outbox_metrics, tls_metrics);
+        rpc_metrics.register(&mut self.registry);
+        let metrics = Metrics::new(self.registry, self.db.clone());
         let winding_down = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let stopping = || winding_down.clone();

@@ -12,6 +12,7 @@ pub mod access_token;
 mod account;
 mod error;
 mod hs256;
+mod metrics;
 mod session;
 mod throttle;
 
@@ -27,6 +28,7 @@ pub use self::{
     access_token::{AccessToken, Issuer, SigningKey},
     account::Caller,
     error::{Error, Fault},
+    metrics::Metrics,
 };
 use self::{session::SessionDraft, throttle::Proof};
 use crate::{
@@ -38,7 +40,7 @@ use crate::{
         UserId,
     },
     password::{Hasher, Password, PasswordHash, Policy, Verified},
-    telemetry::{Causes, audit::Audit, metrics::AuthMetrics},
+    telemetry::{Causes, audit::Audit},
 };
 
 /// How many sessions a user has at most. A call ends all of them in one transaction, which
@@ -64,7 +66,7 @@ pub struct Auth {
     /// Wakes the outbox poller after a commit.
     pub outbox: Arc<Notify>,
     /// What is counted.
-    pub metrics: AuthMetrics,
+    pub metrics: Metrics,
 }
 
 /// What a use case knows of the call it serves.

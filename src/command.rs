@@ -18,6 +18,7 @@ use auth_service::{
     db::Db,
     telemetry::{self, Causes},
 };
+use prometheus_client::registry::Registry;
 use tracing::error;
 
 /// How long one step of a command on the database may take.
@@ -61,7 +62,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Vec<Problem>> {
 fn database(args: Args, config: &DatabaseConfig) -> Result<(LogConfig, Db), Vec<Problem>> {
     let log = LogConfig::load(&args)?;
     drop(args);
-    Ok((log, Db::new(config, STEP_TIMEOUT)))
+    Ok((log, Db::new(config, STEP_TIMEOUT, &mut Registry::default())))
 }
 
 /// Work that waits for others, and logs.

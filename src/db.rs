@@ -17,6 +17,7 @@
 mod accounts;
 mod connect;
 mod endings;
+mod metrics;
 mod migrate;
 mod outbox;
 mod schema;
@@ -34,6 +35,7 @@ use diesel_async::{
     sync_connection_wrapper::SyncConnectionWrapper,
 };
 
+use prometheus_client::registry::Registry;
 use tracing::{Span, info_span};
 
 pub use self::{
@@ -42,10 +44,10 @@ pub use self::{
     throttle::{Admission, Attempt, Count, Counted, Key, Settlement},
     users::{NewUser, Registration},
 };
-use self::{schema::outbox_lease, sessions::group::Groups};
+use self::{metrics::Metrics, schema::outbox_lease, sessions::group::Groups};
 use crate::{
     config::{DatabaseConfig, DatabaseUrl},
-    telemetry::{SPANS, metrics::DbMetrics},
+    telemetry::SPANS,
 };
 
 /// The database. Clones share one pool.
@@ -56,7 +58,7 @@ pub struct Db {
     groups: Option<Groups>,
     /// The longest a unit of work may take, waiting for a connection included.
     timeout: Duration,
-    metrics: DbMetrics,
+    metrics: Metrics,
 }
 
 #[derive(Clone)]
@@ -150,8 +152,8 @@ impl Db {
     /// Opens the pool; connections are made when they are needed. `timeout` bounds every
     /// unit of work.
     #[must_use]
-    pub fn new(config: &DatabaseConfig, timeout: Duration) -> Self {
-        let metrics = DbMetrics::default();
+    pub fn new(config: &DatabaseConfig, timeout: Duration, registry: &mut Registry) -> Self {
+        let metrics = Metrics::register(registry);
         let (pools, groups) = match &config.url {
             DatabaseUrl::Postgres(postgres) => {
                 let pool = connect::postgres(postgres, config.max_connections, timeout);
@@ -166,12 +168,6 @@ impl Db {
             timeout,
             metrics,
         }
-    }
-
-    /// What is measured of the connections.
-    #[must_use]
-    pub const fn metrics(&self) -> &DbMetrics {
-        &self.metrics
     }
 
     /// Counts the connections as they are now.

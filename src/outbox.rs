@@ -12,6 +12,7 @@
 
 pub mod backoff;
 pub mod kafka;
+mod metrics;
 pub mod partition;
 pub mod publisher;
 
@@ -24,11 +25,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+pub use self::metrics::Metrics;
 use self::publisher::{Part, PublishError, Publisher};
 use crate::{
     db::{self, Db},
     model::{Clock, PendingEvent, ReplicaId},
-    telemetry::{Causes, metrics::OutboxMetrics},
+    telemetry::Causes,
 };
 
 /// How long a replica that died holds up the others.
@@ -59,7 +61,7 @@ pub struct Poller {
     replica: ReplicaId,
     lease_until: Option<Instant>,
     pass: Pass,
-    metrics: OutboxMetrics,
+    metrics: Metrics,
 }
 
 /// A way through the backlog, begun when some of a full batch did not get through: the oldest
@@ -102,7 +104,7 @@ impl Poller {
         publisher: Arc<dyn Publisher>,
         clock: Arc<dyn Clock>,
         wake: Arc<Notify>,
-        metrics: OutboxMetrics,
+        metrics: Metrics,
     ) -> Self {
         let replica = ReplicaId::new(clock.now());
         Self {

@@ -13,6 +13,7 @@ mod blocklist;
 mod engine;
 mod hash;
 mod hasher;
+mod metrics;
 #[cfg(test)]
 mod oracle;
 mod pace;

@@ -12,11 +12,7 @@ use prometheus_client::{encoding::prometheus_text, registry::Registry};
 use tokio::{net::TcpListener, sync::watch};
 
 use super::health::Readiness;
-use crate::{
-    auth::Auth,
-    db::Db,
-    telemetry::metrics::{self, OutboxMetrics, RpcMetrics, TlsMetrics},
-};
+use crate::db::Db;
 
 /// Answers `/livez`, `/readyz` and `/metrics`, and never ends.
 pub(super) async fn serve(
@@ -53,22 +49,7 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    pub(super) fn new(
-        rpc: &RpcMetrics,
-        auth: &Auth,
-        outbox: &OutboxMetrics,
-        tls: Option<&TlsMetrics>,
-    ) -> Self {
-        let mut registry = metrics::registry();
-        rpc.register(&mut registry);
-        auth.metrics.register(&mut registry);
-        auth.hasher.metrics().register(&mut registry);
-        auth.db.metrics().register(&mut registry);
-        outbox.register(&mut registry);
-        if let Some(tls) = tls {
-            tls.register(&mut registry);
-        }
-        let db = auth.db.clone();
+    pub(super) const fn new(registry: Registry, db: Db) -> Self {
         Self { registry, db }
     }
 

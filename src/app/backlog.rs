@@ -10,11 +10,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::{
-    db::Db,
-    model::Clock,
-    telemetry::{Causes, metrics::OutboxMetrics},
-};
+use crate::{db::Db, model::Clock, outbox::Metrics, telemetry::Causes};
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
@@ -22,7 +18,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 pub(super) async fn run(
     db: Db,
     clock: Arc<dyn Clock>,
-    metrics: OutboxMetrics,
+    metrics: Metrics,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let rounds = async {
@@ -35,7 +31,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-async fn measure(db: &Db, clock: &dyn Clock, metrics: &OutboxMetrics) {
+async fn measure(db: &Db, clock: &dyn Clock, metrics: &Metrics) {
     match db.backlog().await {
         Ok(backlog) => {
             let age = backlog.oldest.map(|oldest| clock.now().since(oldest));

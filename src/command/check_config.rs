@@ -18,6 +18,7 @@ use auth_service::{
     outbox::kafka,
     telemetry::Causes,
 };
+use prometheus_client::registry::Registry;
 use secrecy::SecretSlice;
 
 use super::{STEP_TIMEOUT, print};
@@ -101,7 +102,7 @@ async fn database(config: &Config) -> Finding {
             return Ok(new_database(config));
         }
     }
-    let db = Db::new(&config.database, STEP_TIMEOUT);
+    let db = Db::new(&config.database, STEP_TIMEOUT, &mut Registry::default());
     let pending = db.pending_migrations().await;
     let pending = pending.map_err(|error| Causes(&error).to_string())?;
     let has_rights = db.has_rights(pending).await;

@@ -94,8 +94,10 @@ impl Publisher for KafkaPublisher {
 
 #[cfg(test)]
 mod tests {
+    use prometheus_client::registry::Registry;
+
     use super::{partition_queue::tests::event, *};
-    use crate::telemetry::metrics::OutboxMetrics;
+    use crate::outbox::Metrics;
 
     #[tokio::test]
     async fn without_a_broker_all_events_are_still_to_be_published() {
@@ -109,7 +111,7 @@ mod tests {
                 tls: None,
                 sasl: None,
             },
-            OutboxMetrics::default().produce,
+            Metrics::register(&mut Registry::default()).produce,
         );
         let until = Instant::now() + 3 * PRODUCE_TIMEOUT;
         let outcome = publisher

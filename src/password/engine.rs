@@ -21,11 +21,12 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    metrics::Metrics,
     pace::Pace,
     queue::{Job, Purpose, Queue},
     reply::{Reply, Seated},
 };
-use crate::{stack, telemetry::metrics::PasswordMetrics};
+use crate::stack;
 
 /// Between two looks at the queue: a millisecond or two, in which a look costs nothing.
 const ROUNDS: u32 = 16;
@@ -46,7 +47,7 @@ pub enum HashError {
 
 pub(super) struct Engine {
     shared: Arc<Shared>,
-    metrics: PasswordMetrics,
+    metrics: Metrics,
 }
 
 impl Engine {
@@ -55,6 +56,7 @@ impl Engine {
         threads: NonZeroUsize,
         max_wait: Duration,
         pace: Pace,
+        metrics: Metrics,
         begin: impl Fn(&mut Lane, &Work) + Clone + Send + 'static,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
@@ -65,7 +67,6 @@ impl Engine {
             changed: Condvar::new(),
             failed: CancellationToken::new(),
         });
-        let metrics = PasswordMetrics::default();
         let engine = Self { shared, metrics };
         for n in 0..threads.get() {
             let (shared, begin) = (Arc::clone(&engine.shared), begin.clone());
@@ -110,7 +111,7 @@ impl Engine {
     }
 
     /// What is counted of hashes.
-    pub(super) const fn metrics(&self) -> &PasswordMetrics {
+    pub(super) const fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 

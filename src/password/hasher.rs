@@ -3,15 +3,16 @@
 use std::{fmt, io, num::NonZeroUsize, time::Duration};
 
 use bcrypt_lanes::{Digest, Key, Lane, Work};
+use prometheus_client::registry::Registry;
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 use tracing::{Instrument as _, info_span};
 
 use super::{
-    HashError, NewPassword, Password, PasswordHash, engine::Engine, hash::COSTS, queue::Purpose,
-    self_test::self_test,
+    HashError, NewPassword, Password, PasswordHash, engine::Engine, hash::COSTS, metrics::Metrics,
+    queue::Purpose, self_test::self_test,
 };
-use crate::telemetry::{SPANS, metrics::PasswordMetrics};
+use crate::telemetry::SPANS;
 
 /// What a [`Hasher`] is started with.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +41,8 @@ pub struct Hasher {
 impl Hasher {
     /// Proves the kernel on known answers, then starts the threads. Takes milliseconds at
     /// any cost.
-    pub fn start(settings: HasherSettings) -> Result<Self, StartError> {
-        Self::with_kernel(settings, Lane::begin)
+    pub fn start(settings: HasherSettings, registry: &mut Registry) -> Result<Self, StartError> {
+        Self::with_kernel(settings, registry, Lane::begin)
     }
 
     fn with_kernel(
@@ -50,13 +51,14 @@ impl Hasher {
             threads,
             max_wait,
         }: HasherSettings,
+        registry: &mut Registry,
         begin: impl Fn(&mut Lane, &Work) + Clone + Send + 'static,
     ) -> Result<Self, StartError> {
         if !COSTS.contains(&cost) {
             return Err(StartError::Cost(cost));
         }
         let pace = self_test(&begin).ok_or(StartError::WrongAnswer)?;
-        let engine = Engine::start(threads, max_wait, pace, begin)?;
+        let engine = Engine::start(threads, max_wait, pace, Metrics::register(registry), begin)?;
         let decoy = PasswordHash::new(cost, random(), random());
         Ok(Self {
             engine,
@@ -127,9 +129,7 @@ impl Hasher {
         room
     }
 
-    /// What is counted of hashes.
-    #[must_use]
-    pub const fn metrics(&self) -> &PasswordMetrics {
+    const fn metrics(&self) -> &Metrics {
         self.engine.metrics()
     }
 
@@ -230,13 +230,13 @@ mod tests {
             log.lock().unwrap().push(work.cost);
             lane.begin(work);
         };
-        let hasher = Hasher::with_kernel(SETTINGS, begin).unwrap();
+        let hasher = Hasher::with_kernel(SETTINGS, &mut Registry::default(), begin).unwrap();
         costs.lock().unwrap().clear();
         (hasher, costs)
     }
 
     fn hasher() -> Hasher {
-        Hasher::start(SETTINGS).unwrap()
+        Hasher::start(SETTINGS, &mut Registry::default()).unwrap()
     }
 
     fn soon() -> Instant {
@@ -358,10 +358,15 @@ mod tests {
     #[test]
     fn a_wrong_kernel_or_an_unknown_cost_does_not_start() {
         let does_nothing = |_: &mut Lane, _: &Work| ();
-        let wrong = Hasher::with_kernel(SETTINGS, does_nothing).err().unwrap();
+        let wrong = Hasher::with_kernel(SETTINGS, &mut Registry::default(), does_nothing)
+            .err()
+            .unwrap();
         insta::assert_snapshot!(wrong, @"bcrypt computed a wrong answer to a published test vector");
         for cost in [3, 32] {
-            let unknown = Hasher::start(HasherSettings { cost, ..SETTINGS });
+            let unknown = Hasher::start(
+                HasherSettings { cost, ..SETTINGS },
+                &mut Registry::default(),
+            );
             assert!(matches!(unknown.err(), Some(StartError::Cost(c)) if c == cost));
         }
     }

@@ -3,7 +3,7 @@
 use bcrypt_lanes::Digest;
 use tokio::sync::oneshot;
 
-use crate::telemetry::metrics::{Busy, Waiting};
+use super::metrics::{Busy, Waiting};
 
 /// The way back to a caller whose hash waits.
 pub(super) struct Reply {

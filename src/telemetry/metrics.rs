@@ -1,17 +1,11 @@
-//! What the service counts and measures, for `/metrics`.
+//! The registry behind `/metrics`, and what the groups of metrics share.
 //!
-//! Each part of the service owns its group, counts by calling it, and knows no name: the
-//! names are here. All series exist from the start, so that a rate over the first failure is
-//! not lost. Label values come from fixed sets: no id, no address, nothing that a caller
-//! chose.
+//! Each part of the service owns its group, which is constructed by registering it. All
+//! series exist from the start, so that a rate over the first failure is not lost. Label
+//! values come from fixed sets: no id, no address, nothing that a caller chose.
 
-mod auth;
-mod db;
-mod outbox;
-mod password;
 mod process;
 mod rpc;
-mod tls;
 
 use std::hash::Hash;
 
@@ -22,19 +16,12 @@ use prometheus_client::{
 };
 
 use self::process::Process;
-pub use self::{
-    auth::AuthMetrics,
-    db::DbMetrics,
-    outbox::OutboxMetrics,
-    password::{Busy, PasswordMetrics, Waiting, Wanted},
-    rpc::RpcMetrics,
-    tls::TlsMetrics,
-};
+pub use self::rpc::RpcMetrics;
 
-type Labels<const N: usize> = [(&'static str, &'static str); N];
-type Counters<V> = Family<[(&'static str, V); 1], Counter>;
+pub(crate) type Labels<const N: usize> = [(&'static str, &'static str); N];
+pub(crate) type Counters<V> = Family<[(&'static str, V); 1], Counter>;
 
-/// A registry with what is true of every process: which build, how much memory, ..
+/// A registry with the metrics that every process has: build and resources.
 #[must_use]
 pub fn registry() -> Registry {
     let mut registry = Registry::default();
@@ -45,7 +32,8 @@ pub fn registry() -> Registry {
     registry
 }
 
-fn counters<V>(label: &'static str, values: impl IntoIterator<Item = V>) -> Counters<V>
+/// One counter for each of these values of `label`.
+pub(crate) fn counters<V>(label: &'static str, values: impl IntoIterator<Item = V>) -> Counters<V>
 where
     V: EncodeLabelValue + Clone + Hash + Eq,
 {
@@ -56,6 +44,6 @@ where
     family
 }
 
-fn count(family: &Counters<&'static str>, label: &'static str, value: &'static str) {
+pub(crate) fn count(family: &Counters<&'static str>, label: &'static str, value: &'static str) {
     family.get_or_create(&[(label, value)]).inc();
 }

@@ -6,13 +6,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use rustls::ServerConfig;
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use super::server::{Flaw, Identity, ServerFiles};
-use crate::telemetry::metrics::TlsMetrics;
 
 const INTERVAL: Duration = Duration::from_secs(2);
 
@@ -22,20 +22,25 @@ pub struct Reloader {
     /// What was last found, so that each state is told once.
     found: Result<[u8; 32], Flaw>,
     current: watch::Sender<Arc<ServerConfig>>,
-    metrics: TlsMetrics,
+    expiration: Gauge,
 }
 
 impl Reloader {
     /// Starts from what was read from the files.
     #[must_use]
-    pub fn new(files: ServerFiles, identity: &Identity) -> Self {
-        let metrics = TlsMetrics::default();
-        metrics.expires(identity.certificate.not_after);
+    pub fn new(files: ServerFiles, identity: &Identity, registry: &mut Registry) -> Self {
+        let expiration = Gauge::default();
+        expiration.set(identity.certificate.not_after.as_secs());
+        registry.register(
+            "auth_tls_certificate_expiration_timestamp_seconds",
+            "When the certificate in use expires, in seconds since 1970",
+            expiration.clone(),
+        );
         Self {
             files,
             found: Ok(identity.fingerprint),
             current: watch::Sender::new(Arc::clone(&identity.config)),
-            metrics,
+            expiration,
         }
     }
 
@@ -43,12 +48,6 @@ impl Reloader {
     #[must_use]
     pub fn current(&self) -> watch::Receiver<Arc<ServerConfig>> {
         self.current.subscribe()
-    }
-
-    /// What is measured of it.
-    #[must_use]
-    pub const fn metrics(&self) -> &TlsMetrics {
-        &self.metrics
     }
 
     /// Watches until `stop`.
@@ -78,7 +77,7 @@ impl Reloader {
     fn replace(&self, identity: &Identity) {
         let not_after = identity.certificate.not_after;
         info!(%not_after, "TLS: new connections use the changed files");
-        self.metrics.expires(not_after);
+        self.expiration.set(not_after.as_secs());
         self.current.send_replace(Arc::clone(&identity.config));
     }
 }

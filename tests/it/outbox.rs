@@ -20,13 +20,13 @@ use auth_service::{
     db::Db,
     model::PendingEvent,
     outbox::{
-        Outcome, Poller,
+        Metrics, Outcome, Poller,
         publisher::{Part, PublishError, Published, Publisher},
     },
     proto::RegisterRequest,
-    telemetry::metrics::OutboxMetrics,
 };
 use futures::{FutureExt as _, future::BoxFuture};
+use prometheus_client::registry::Registry;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::harness::{ManualClock, START, Service, TestDatabase, both, config, logout, register};
@@ -87,7 +87,11 @@ fn fault() -> PublishError {
 }
 
 fn db(database: &TestDatabase) -> Db {
-    Db::new(&config(database, &[]).database, Duration::from_secs(10))
+    Db::new(
+        &config(database, &[]).database,
+        Duration::from_secs(10),
+        &mut Registry::default(),
+    )
 }
 
 fn poller(database: &TestDatabase, publisher: &Arc<impl Publisher + 'static>) -> Poller {
@@ -96,7 +100,7 @@ fn poller(database: &TestDatabase, publisher: &Arc<impl Publisher + 'static>) ->
         Arc::clone(publisher) as Arc<dyn Publisher>,
         Arc::new(ManualClock::new(START)),
         Arc::new(Notify::new()),
-        OutboxMetrics::default(),
+        Metrics::register(&mut Registry::default()),
     )
 }
 

@@ -31,9 +31,9 @@ use tracing::warn;
 
 use super::{Columns, Exchange, SessionRow};
 use crate::{
-    db::{Error, sql_types::Moment, with_conn},
+    db::{Error, metrics::Metrics, sql_types::Moment, with_conn},
     model::{Session, Timestamp},
-    telemetry::{Causes, metrics::DbMetrics},
+    telemetry::Causes,
 };
 
 /// How many statements may be in flight: with more the groups are too small to pay, with
@@ -52,7 +52,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 pub(in crate::db) struct Groups {
     pool: Pool<AsyncPgConnection>,
     timeout: Duration,
-    metrics: DbMetrics,
+    metrics: Metrics,
     queue: Arc<Mutex<Queue>>,
 }
 
@@ -82,7 +82,7 @@ impl Groups {
     pub(in crate::db) fn new(
         pool: Pool<AsyncPgConnection>,
         timeout: Duration,
-        metrics: DbMetrics,
+        metrics: Metrics,
     ) -> Self {
         let queue = Arc::default();
         Self {

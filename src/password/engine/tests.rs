@@ -1,6 +1,7 @@
 use std::sync::mpsc::{self, Receiver};
 
 use bcrypt_lanes::{Key, LANES};
+use prometheus_client::registry::Registry;
 
 use super::*;
 
@@ -20,7 +21,15 @@ fn engine(threads: usize) -> (Engine, Receiver<u8>) {
 
 fn start(threads: usize, begin: impl Fn(&mut Lane, &Work) + Clone + Send + 'static) -> Engine {
     let pace = Pace::new([Duration::ZERO; LANES]);
-    Engine::start(NonZeroUsize::new(threads).unwrap(), LONG, pace, begin).unwrap()
+    let metrics = Metrics::register(&mut Registry::default());
+    Engine::start(
+        NonZeroUsize::new(threads).unwrap(),
+        LONG,
+        pace,
+        metrics,
+        begin,
+    )
+    .unwrap()
 }
 
 fn work(name: u8, cost: u32) -> Work {

@@ -1,8 +1,9 @@
 use bcrypt_lanes::Key;
+use prometheus_client::registry::Registry;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::telemetry::metrics::PasswordMetrics;
+use crate::password::metrics::Metrics;
 
 const ROUND: Duration = Duration::from_millis(1);
 /// One alone is twice as fast as one among many.
@@ -36,7 +37,7 @@ impl Queue {
             cost,
             salt: [0; 16],
         };
-        let waiting = PasswordMetrics::default().waiting();
+        let waiting = Metrics::register(&mut Registry::default()).waiting();
         let reply = Reply::new(oneshot::channel().0, waiting);
         match self.admit(work, purpose, left, reply) {
             Ok(id) => Ok(id),

@@ -6,12 +6,12 @@ use auth_service::{
     db::Db,
     model::{Clock as _, PendingEvent, Timestamp},
     outbox::{
-        Outcome, Poller,
+        Metrics, Outcome, Poller,
         publisher::{Part, Published, Publisher},
     },
-    telemetry::metrics::OutboxMetrics,
 };
 use futures::future::{BoxFuture, FutureExt as _, ready};
+use prometheus_client::registry::Registry;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
@@ -59,7 +59,7 @@ both! {
 
     async fn a_clock_that_is_an_hour_off_changes_nothing_about_the_lease(database: TestDatabase) {
         let config = config(&database, &[]);
-        let db = Db::new(&config.database, Duration::from_secs(3));
+        let db = Db::new(&config.database, Duration::from_secs(3), &mut Registry::default());
         db.migrate().await.unwrap();
         for other_time in [START + HOUR, START - HOUR] {
             let [mut here, mut there] = [START, other_time].map(|now| poller(&db, now));
@@ -80,7 +80,7 @@ fn poller(db: &Db, now: Timestamp) -> Poller {
     let clock = Arc::new(ManualClock::new(now));
     assert_eq!(clock.now(), now);
     let wake = Arc::new(Notify::new());
-    let metrics = OutboxMetrics::default();
+    let metrics = Metrics::register(&mut Registry::default());
     Poller::new(db.clone(), Arc::new(Nowhere), clock, wake, metrics)
 }
 

@@ -19,13 +19,14 @@ use auth_service::{
     db::Db,
     model::{PendingEvent, SystemClock},
     outbox::{
-        Poller,
+        Metrics, Poller,
         kafka::KafkaPublisher,
         publisher::{Part, Published, Publisher},
     },
-    telemetry::{self, metrics::OutboxMetrics},
+    telemetry,
 };
 use futures::future::BoxFuture;
+use prometheus_client::registry::Registry;
 use rustix::process::{Signal, getpid, kill_process};
 use tempfile::TempDir;
 use tokio::{sync::Notify, time::Instant};
@@ -79,7 +80,7 @@ async fn process() {
     };
     telemetry::init(&config.log).expect("a log");
     let kafka = config.kafka.take().expect("brokers");
-    let metrics = OutboxMetrics::default();
+    let metrics = Metrics::register(&mut Registry::default());
     let saboteur = Saboteur {
         inner: KafkaPublisher::new(kafka, metrics.produce.clone()),
         point: POINTS
@@ -93,7 +94,11 @@ async fn process() {
         },
         calls: AtomicU32::new(0),
     };
-    let db = Db::new(&config.database, config.request_timeout / 3);
+    let db = Db::new(
+        &config.database,
+        config.request_timeout / 3,
+        &mut Registry::default(),
+    );
     let clock = Arc::new(SystemClock);
     // It migrates.
     let app = App::build(config, Arc::clone(&clock) as _)

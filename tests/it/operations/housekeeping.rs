@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use auth_service::{app::housekeeping::sweep, db::Db, model::Timestamp};
+use prometheus_client::registry::Registry;
 use tonic::Code;
 use uuid::Uuid;
 
@@ -16,7 +17,11 @@ const RETENTION: Duration = Duration::from_hours(24);
 /// A second pool on the service's database, as another replica has.
 fn db(database: &TestDatabase) -> Db {
     let config = config(database, &[]);
-    Db::new(&config.database, Duration::from_secs(5))
+    Db::new(
+        &config.database,
+        Duration::from_secs(5),
+        &mut Registry::default(),
+    )
 }
 
 /// A session's row.

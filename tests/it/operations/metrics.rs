@@ -11,6 +11,7 @@ use auth_service::{
     model::Clock as _,
     proto::{GetSigningKeyRequest, RegisterRequest},
 };
+use prometheus_client::registry::Registry;
 use tonic::{Code, Request, client::Grpc, codegen::http::uri::PathAndQuery};
 use tonic_prost::ProstCodec;
 
@@ -215,7 +216,7 @@ both! {
     }
 
     async fn a_long_backlog_is_measured_by_its_ends(database: TestDatabase) {
-        let db = Db::new(&config(&database, &[]).database, Duration::from_secs(10));
+        let db = Db::new(&config(&database, &[]).database, Duration::from_secs(10), &mut Registry::default());
         db.migrate().await.unwrap();
         assert_eq!(db.backlog().await.unwrap().pending, 0);
         for (count, expected) in [(9_999, 9_999), (1, 10_000), (500, 10_500)] {

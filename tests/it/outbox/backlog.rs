@@ -9,12 +9,12 @@ use auth_service::{
     db::Db,
     model::{PendingEvent, UserId},
     outbox::{
-        Poller,
+        Metrics, Poller,
         publisher::{Part, PublishError, Published, Publisher},
     },
-    telemetry::metrics::OutboxMetrics,
 };
 use futures::{FutureExt as _, future::BoxFuture};
+use prometheus_client::registry::Registry;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::harness::{Backend, ManualClock, START, Service, TestDatabase, both, config, register};
@@ -125,11 +125,12 @@ fn half_dead(service: &Service, unreachable: UserId) -> (Poller, Arc<HalfDead>) 
         Db::new(
             &config(&service.database, &[]).database,
             Duration::from_secs(10),
+            &mut Registry::default(),
         ),
         Arc::clone(&half_dead) as Arc<dyn Publisher>,
         Arc::new(ManualClock::new(START)),
         Arc::new(Notify::new()),
-        OutboxMetrics::default(),
+        Metrics::register(&mut Registry::default()),
     );
     (poller, half_dead)
 }

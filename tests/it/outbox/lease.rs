@@ -2,11 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use auth_service::{
-    outbox::{Outcome, Poller, publisher::Publisher},
-    telemetry::metrics::OutboxMetrics,
-};
+use auth_service::outbox::{Metrics, Outcome, Poller, publisher::Publisher};
 use futures::future::join_all;
+use prometheus_client::registry::Registry;
 use tokio::{
     sync::Notify,
     time::{sleep, timeout},
@@ -73,7 +71,7 @@ both! {
             Arc::clone(&fake) as Arc<dyn Publisher>,
             Arc::new(ManualClock::new(START + hundred_years)),
             Arc::new(Notify::new()),
-            OutboxMetrics::default(),
+            Metrics::register(&mut Registry::default()),
         );
         assert_eq!(ahead.tick().await.unwrap(), Outcome::Standby);
         let now = service
@@ -115,7 +113,7 @@ both! {
     }
 
     async fn a_lease_that_ran_out_shows_though_the_database_does_not_answer(service: Service) {
-        let (fake, metrics) = (Arc::new(Fake::default()), OutboxMetrics::default());
+        let (fake, metrics) = (Arc::new(Fake::default()), Metrics::register(&mut Registry::default()));
         let mut poller = Poller::new(
             db(&service.database),
             fake,

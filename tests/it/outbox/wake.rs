@@ -3,14 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use auth_service::{
-    auth::{Auth, Call, Error, Issuer, Register, SigningKey},
+    auth::{self, Auth, Call, Error, Issuer, Register, SigningKey},
     config::Lifetimes,
     model::{Email, Traceparent},
-    outbox::{Poller, publisher::Published},
+    outbox::{Metrics, Poller, publisher::Published},
     password::{Hasher, HasherSettings, Password, Policy},
-    telemetry::metrics::{AuthMetrics, OutboxMetrics},
 };
 use futures::FutureExt as _;
+use prometheus_client::registry::Registry;
 use tokio::{
     sync::Notify,
     time::{Instant, timeout},
@@ -47,7 +47,7 @@ both! {
         let wake = Arc::new(Notify::new());
         let fake = Arc::new(Fake::default());
         let clock = Arc::new(ManualClock::new(START));
-        let metrics = OutboxMetrics::default();
+        let metrics = Metrics::register(&mut Registry::default());
         let poller = Poller::new(
             db(&service.database),
             fake,
@@ -95,11 +95,14 @@ fn auth(database: &TestDatabase) -> Auth {
     let config = config(database, &[]);
     Auth {
         db: db(database),
-        hasher: Hasher::start(HasherSettings {
-            cost: 10,
-            threads: 1.try_into().unwrap(),
-            max_wait: Duration::from_secs(9),
-        })
+        hasher: Hasher::start(
+            HasherSettings {
+                cost: 10,
+                threads: 1.try_into().unwrap(),
+                max_wait: Duration::from_secs(9),
+            },
+            &mut Registry::default(),
+        )
         .unwrap(),
         password_policy: Policy::new(2, None, Duration::from_mins(1)),
         issuer: Issuer::new(
@@ -118,7 +121,7 @@ fn auth(database: &TestDatabase) -> Auth {
         throttle: config.throttle,
         clock: Arc::new(ManualClock::new(START)),
         outbox: Arc::new(Notify::new()),
-        metrics: AuthMetrics::default(),
+        metrics: auth::Metrics::register(&mut Registry::default()),
     }
 }
 

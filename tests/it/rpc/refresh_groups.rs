@@ -14,6 +14,7 @@ use futures::{
     future::{join, join_all},
     poll,
 };
+use prometheus_client::registry::Registry;
 use tokio::time::timeout;
 use tokio_postgres::{Client, NoTls};
 
@@ -66,7 +67,11 @@ async fn world() -> Option<(TestDatabase, Db)> {
 }
 
 fn replica(database: &TestDatabase) -> Db {
-    Db::new(&config(database, &[]).database, TIMEOUT)
+    Db::new(
+        &config(database, &[]).database,
+        TIMEOUT,
+        &mut Registry::default(),
+    )
 }
 
 /// Somebody who holds the rows of sessions until the release.

@@ -8,6 +8,7 @@ use auth_service::{
     proto::account_service_client::AccountServiceClient,
 };
 use futures::future::join_all;
+use prometheus_client::registry::Registry;
 use sha2::{Digest as _, Sha256};
 use tokio::{task::JoinSet, time::sleep};
 use tonic::{Code, Request, Status};
@@ -567,7 +568,7 @@ both! {
     async fn counts_that_have_faded_are_deleted(database: TestDatabase) {
         let service = with_ana(database).await;
         let limits = config(&service.database, &DEFAULTS).throttle;
-        let db = Db::new(&config(&service.database, &[]).database, Duration::from_secs(5));
+        let db = Db::new(&config(&service.database, &[]).database, Duration::from_secs(5), &mut Registry::default());
         let rows = "SELECT count(*) FROM login_throttle";
         assert_eq!(enter(&service, ANA, "192.0.2.1").await, In);
         for n in 0..3 {
@@ -585,7 +586,7 @@ both! {
     async fn many_counts_are_deleted_in_small_batches(database: TestDatabase) {
         let service = with_ana(database).await;
         let limits = config(&service.database, &DEFAULTS).throttle;
-        let db = Db::new(&config(&service.database, &[]).database, Duration::from_secs(5));
+        let db = Db::new(&config(&service.database, &[]).database, Duration::from_secs(5), &mut Registry::default());
         let key = service.database.dialect("randomblob(32)", "sha256(CAST(i AS text)::bytea)");
         service.database.execute(&format!(
             "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 1700) \

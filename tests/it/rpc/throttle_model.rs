@@ -9,6 +9,7 @@ use auth_service::{
     db::{Admission, Attempt, Count, Counted, Db, Key, Settlement},
     model::{ThrottleLimits, Timestamp},
 };
+use prometheus_client::registry::Registry;
 use proptest::prelude::*;
 
 use crate::{
@@ -262,7 +263,7 @@ both! {
     async fn the_counts_are_those_of_the_model(database: TestDatabase) {
         let clock = std::sync::Arc::new(ManualClock::new(START));
         build(&database, clock, &[]).await.expect("migrates");
-        let db = Db::new(&config(&database, &[]).database, Duration::from_secs(10));
+        let db = Db::new(&config(&database, &[]).database, Duration::from_secs(10), &mut Registry::default());
         let case = std::cell::Cell::new(0);
         let steps = prop::collection::vec(step(), 1..60);
         check(soak(40, 2000), &steps, async |steps| {

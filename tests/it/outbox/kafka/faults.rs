@@ -4,12 +4,13 @@ use auth_service::{
     config::KafkaConfig,
     model::{Clock as _, EventId, PendingEvent, SystemClock, UserId},
     outbox::{
+        Metrics,
         kafka::{KafkaPublisher, PRODUCE_TIMEOUT},
         publisher::{Part, Publisher as _},
     },
     proto::auth_service_client::AuthServiceClient,
-    telemetry::metrics::OutboxMetrics,
 };
+use prometheus_client::registry::Registry;
 use tokio::{
     net::{TcpListener, TcpStream},
     time::Instant,
@@ -202,7 +203,8 @@ async fn nothing_is_sent_that_could_outlive_the_lease() {
         tls: None,
         sasl: None,
     };
-    let publisher = KafkaPublisher::new(config, OutboxMetrics::default().produce);
+    let publisher =
+        KafkaPublisher::new(config, Metrics::register(&mut Registry::default()).produce);
     let pending = PendingEvent {
         id: 7,
         event_id: EventId::new(SystemClock.now()),

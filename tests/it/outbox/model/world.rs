@@ -8,9 +8,9 @@ use auth_service::{
         Act, Email, Event, EventId, Payload, SessionEnd, SessionEndReason, SessionId, Traceparent,
         UserId,
     },
-    outbox::{Error, Outcome, Poller, publisher::Publisher},
-    telemetry::metrics::OutboxMetrics,
+    outbox::{Error, Metrics, Outcome, Poller, publisher::Publisher},
 };
+use prometheus_client::registry::Registry;
 use tokio::{
     sync::{Notify, mpsc},
     task::JoinHandle,
@@ -84,7 +84,11 @@ enum State {
 }
 
 fn open(database: &TestDatabase) -> Db {
-    Db::new(&config(database, &[]).database, TIMEOUT)
+    Db::new(
+        &config(database, &[]).database,
+        TIMEOUT,
+        &mut Registry::default(),
+    )
 }
 
 impl Replica {
@@ -96,7 +100,7 @@ impl Replica {
             Arc::new(line) as Arc<dyn Publisher>,
             Arc::new(ManualClock::new(START)),
             Arc::new(Notify::new()),
-            OutboxMetrics::default(),
+            Metrics::register(&mut Registry::default()),
         );
         Self {
             calls,

@@ -1,4 +1,4 @@
-//! Of the database's connections.
+//! Metrics of the connections to the database.
 
 use prometheus_client::{
     metrics::{family::Family, gauge::Gauge, histogram::Histogram},
@@ -6,51 +6,54 @@ use prometheus_client::{
 };
 use tokio::time::Instant;
 
-use super::Labels;
+use crate::telemetry::metrics::Labels;
 
-/// How long work waits for the database.
 #[derive(Clone, Debug)]
-pub struct DbMetrics {
+pub(super) struct Metrics {
     wait: Histogram,
     connections: Family<Labels<1>, Gauge>,
     most: Gauge,
 }
 
-impl Default for DbMetrics {
-    fn default() -> Self {
+impl Metrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
         // Up to the time limit of a unit of work.
         const BUCKETS: [f64; 7] = [0.000_1, 0.001, 0.01, 0.1, 0.5, 1.0, 2.5];
-        Self {
+        let metrics = Self {
             wait: Histogram::new(BUCKETS),
             connections: Family::default(),
             most: Gauge::default(),
-        }
+        };
+        registry.register(
+            "auth_db_connections",
+            "Connections to the database, by state",
+            metrics.connections.clone(),
+        );
+        registry.register(
+            "auth_db_connections_max",
+            "The most connections there may be",
+            metrics.most.clone(),
+        );
+        registry.register(
+            "auth_db_wait_seconds",
+            "How long units of work waited for a connection",
+            metrics.wait.clone(),
+        );
+        metrics
     }
-}
 
-impl DbMetrics {
     /// A unit of work got its connection, or gave up waiting for one.
-    pub fn waited(&self, since: Instant) {
+    pub(super) fn waited(&self, since: Instant) {
         self.wait.observe(since.elapsed().as_secs_f64());
     }
 
-    /// The pool as it is now.
-    pub fn pool(&self, busy: usize, idle: usize, most: usize) {
+    /// Sets the gauges of the pool.
+    pub(super) fn pool(&self, busy: usize, idle: usize, most: usize) {
         let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         for (state, n) in [("busy", busy), ("idle", idle)] {
             let labels = [("state", state)];
             self.connections.get_or_create(&labels).set(number(n));
         }
         self.most.set(number(most));
-    }
-
-    /// Shows the group.
-    pub fn register(&self, registry: &mut Registry) {
-        let help = "Connections to the database, by state";
-        registry.register("auth_db_connections", help, self.connections.clone());
-        let help = "The most connections there may be";
-        registry.register("auth_db_connections_max", help, self.most.clone());
-        let help = "How long units of work waited for a connection";
-        registry.register("auth_db_wait_seconds", help, self.wait.clone());
     }
 }

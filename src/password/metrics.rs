@@ -1,4 +1,4 @@
-//! Of password hashes.
+//! Metrics of password hashes.
 
 use std::time::Instant;
 
@@ -8,35 +8,54 @@ use prometheus_client::{
 };
 use tracing::{Span, info_span};
 
-use super::{Counters, count, counters};
-use crate::telemetry::SPANS;
+use crate::telemetry::{
+    SPANS,
+    metrics::{Counters, count, counters},
+};
 
-/// What becomes of password hashes.
 #[derive(Clone, Debug)]
-pub struct PasswordMetrics {
+pub(super) struct Metrics {
     hashes: Counters<&'static str>,
     by_cost: Counters<u32>,
     wait: Histogram,
     lanes_busy: Gauge,
 }
 
-impl Default for PasswordMetrics {
-    fn default() -> Self {
+impl Metrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
         // Up to the default REQUEST_TIMEOUT; a hash itself takes 0.1 to 0.6 s.
         const BUCKETS: [f64; 8] = [0.001, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0];
-        Self {
+        let metrics = Self {
             hashes: counters("outcome", ["done", "refused", "cancelled"]),
             by_cost: counters("cost", 10..=16),
             wait: Histogram::new(BUCKETS),
             lanes_busy: Gauge::default(),
-        }
+        };
+        registry.register(
+            "auth_password_hashes",
+            "Password hashes that were wanted, by what became of them",
+            metrics.hashes.clone(),
+        );
+        registry.register(
+            "auth_password_hashes_by_cost",
+            "Password hashes that were computed, by bcrypt cost",
+            metrics.by_cost.clone(),
+        );
+        registry.register(
+            "auth_password_wait_seconds",
+            "How long hashes waited for a lane",
+            metrics.wait.clone(),
+        );
+        registry.register(
+            "auth_password_lanes_busy",
+            "Lanes that compute a hash now",
+            metrics.lanes_busy.clone(),
+        );
+        metrics
     }
-}
 
-impl PasswordMetrics {
-    /// A hash that is wanted. It counts as cancelled unless it is told otherwise.
-    #[must_use]
-    pub fn wanted(&self) -> Wanted<'_> {
+    /// A hash was requested. It counts as cancelled unless another outcome is set.
+    pub(super) fn wanted(&self) -> Wanted<'_> {
         Wanted {
             hashes: &self.hashes,
             outcome: "cancelled",
@@ -44,42 +63,27 @@ impl PasswordMetrics {
     }
 
     /// A hash begins to wait for a lane.
-    #[must_use]
-    pub fn waiting(&self) -> Waiting {
+    pub(super) fn waiting(&self) -> Waiting {
         Waiting {
             since: Instant::now(),
             metrics: self.clone(),
             _span: info_span!(target: SPANS, "wait for a lane"),
         }
     }
-
-    /// Shows the group.
-    pub fn register(&self, registry: &mut Registry) {
-        let help = "Password hashes that were wanted, by what became of them";
-        registry.register("auth_password_hashes", help, self.hashes.clone());
-        let help = "Password hashes that were computed, by bcrypt cost";
-        registry.register("auth_password_hashes_by_cost", help, self.by_cost.clone());
-        let help = "How long hashes waited for a lane";
-        registry.register("auth_password_wait_seconds", help, self.wait.clone());
-        let help = "Lanes that compute a hash now";
-        registry.register("auth_password_lanes_busy", help, self.lanes_busy.clone());
-    }
 }
 
-/// A hash that somebody wants.
-pub struct Wanted<'a> {
+/// A requested hash, counted with its outcome when this is dropped.
+pub(super) struct Wanted<'a> {
     hashes: &'a Counters<&'static str>,
     outcome: &'static str,
 }
 
 impl Wanted<'_> {
-    /// There is the hash.
-    pub const fn done(&mut self) {
+    pub(super) const fn done(&mut self) {
         self.outcome = "done";
     }
 
-    /// There was no room for it.
-    pub const fn refused(&mut self) {
+    pub(super) const fn refused(&mut self) {
         self.outcome = "refused";
     }
 }
@@ -91,17 +95,16 @@ impl Drop for Wanted<'_> {
 }
 
 /// A hash that waits for a lane; dropped if it gets none.
-pub struct Waiting {
+pub(super) struct Waiting {
     since: Instant,
-    metrics: PasswordMetrics,
+    metrics: Metrics,
     /// Ends with the wait.
     _span: Span,
 }
 
 impl Waiting {
-    /// It has a lane.
-    #[must_use]
-    pub fn over(self, cost: u32) -> Busy {
+    /// The hash got a lane.
+    pub(super) fn over(self, cost: u32) -> Busy {
         let metrics = self.metrics;
         metrics.wait.observe(self.since.elapsed().as_secs_f64());
         metrics.lanes_busy.inc();
@@ -109,15 +112,14 @@ impl Waiting {
     }
 }
 
-/// A lane that is busy until this is dropped.
-pub struct Busy {
-    metrics: PasswordMetrics,
+/// A lane that counts as busy until this is dropped.
+pub(super) struct Busy {
+    metrics: Metrics,
     cost: u32,
 }
 
 impl Busy {
-    /// The hash was computed.
-    pub fn computed(&self) {
+    pub(super) fn computed(&self) {
         let cost = [("cost", self.cost)];
         self.metrics.by_cost.get_or_create(&cost).inc();
     }

@@ -1,0 +1,37 @@
+//! Metrics of refresh tokens and logins.
+
+use prometheus_client::{metrics::counter::Counter, registry::Registry};
+
+use crate::telemetry::metrics::{Counters, count, counters};
+
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    refreshes: Counters<&'static str>,
+    /// Attempts that the throttle refused.
+    pub(super) throttled: Counter,
+}
+
+impl Metrics {
+    pub fn register(registry: &mut Registry) -> Self {
+        let outcomes = ["rotated", "retried", "reused", "unknown"];
+        let metrics = Self {
+            refreshes: counters("outcome", outcomes),
+            throttled: Counter::default(),
+        };
+        registry.register(
+            "auth_refresh",
+            "Refresh tokens that were shown, by what they turned out to be",
+            metrics.refreshes.clone(),
+        );
+        registry.register(
+            "auth_logins_throttled",
+            "Logins, and other attempts, that the throttle held back",
+            metrics.throttled.clone(),
+        );
+        metrics
+    }
+
+    pub(super) fn refreshed(&self, outcome: &'static str) {
+        count(&self.refreshes, "outcome", outcome);
+    }
+}
