@@ -40,7 +40,10 @@ use crate::{
         UserId,
     },
     password::{Hasher, Password, PasswordHash, Policy, Verified},
-    telemetry::{Causes, audit::Audit},
+    telemetry::{
+        Causes,
+        audit::{self, Audit},
+    },
 };
 
 /// How many sessions a user has at most. A call ends all of them in one transaction, which
@@ -179,7 +182,9 @@ impl Auth {
         let now = self.clock.now();
         let attempt = throttle::registration(&self.throttle, &email, call.client_address, now);
         // Only saves the hash; the insert below is the judge.
-        let (counted, credentials) = self.admit(&attempt, Audit::of("register")).await?;
+        let (counted, credentials) = self
+            .admit(&attempt, Audit::of(audit::Event::Register))
+            .await?;
         let password = self.new_password("password", request.password, email.as_str());
         let password = self
             .unless_overloaded(password.await, &attempt, &counted)
@@ -213,7 +218,10 @@ impl Auth {
             Registration::EmailTaken => return Err(email_taken()),
         }
         let session_id = session.as_ref().map(SessionDraft::id);
-        Audit::of("register").user(user_id).session(session_id).ok();
+        Audit::of(audit::Event::Register)
+            .user(user_id)
+            .session(session_id)
+            .ok();
         if session.is_some() {
             self.know_owner(&email, call).await;
         }
@@ -236,7 +244,7 @@ impl Auth {
                 request.email.as_ref().map(Email::as_str),
                 &request.password,
                 call,
-                Audit::of("login"),
+                Audit::of(audit::Event::Login),
             )
             .await?;
         if self.hasher.needs_upgrade(&hash) {
@@ -247,14 +255,19 @@ impl Auth {
         let session = self.draft_session(user_id, request.device_name, now)?;
         let Some(count) = self.db.start_session(&session.row(), changed_at).await? else {
             // Changed, or the account deleted, while we hashed.
-            Audit::of("login").user(user_id).failed("password_changed");
+            Audit::of(audit::Event::Login)
+                .user(user_id)
+                .failed(audit::Reason::PasswordChanged);
             return Err(Error::InvalidCredentials);
         };
         // The database may count the new one or not.
         if count >= MOST_SESSIONS {
             self.end_oldest_sessions(user_id, now, call).await;
         }
-        Audit::of("login").user(user_id).session(session.id()).ok();
+        Audit::of(audit::Event::Login)
+            .user(user_id)
+            .session(session.id())
+            .ok();
         Ok(LoggedIn {
             user_id,
             session: session.started(),
@@ -283,7 +296,7 @@ impl Auth {
             Rotation::Reused(session) => {
                 let reason = SessionEndReason::Reuse;
                 if self.end_session(&session, reason, now, call).await? {
-                    audit("refresh", &session).failed("reused");
+                    audit(audit::Event::Refresh, &session).failed(audit::Reason::Reused);
                 }
                 Err(Error::InvalidToken)
             }
@@ -299,7 +312,7 @@ impl Auth {
         if let Some(session) = session.filter(|session| session.is_live(now)) {
             let reason = SessionEndReason::Logout;
             if self.end_session(&session, reason, now, call).await? {
-                audit("logout", &session).ok();
+                audit(audit::Event::Logout, &session).ok();
             }
         }
         Ok(())
@@ -427,11 +440,11 @@ impl Auth {
 }
 
 fn email_taken() -> Error {
-    Audit::of("register").failed("email_taken");
+    Audit::of(audit::Event::Register).failed(audit::Reason::EmailTaken);
     Error::EmailTaken
 }
 
-fn audit(event: &'static str, session: &Session) -> Audit<'static> {
+fn audit(event: audit::Event, session: &Session) -> Audit<'static> {
     Audit::of(event).user(session.user_id).session(session.id)
 }
 

@@ -35,7 +35,7 @@ use crate::{
         account_service_server::AccountServiceServer,
         auth_service_server::{AuthService, AuthServiceServer},
     },
-    telemetry::metrics::RpcMetrics,
+    telemetry::{audit, metrics::RpcMetrics},
 };
 
 /// The name of `AuthService` in health checks.
@@ -219,7 +219,8 @@ impl AuthService for Handlers {
         &self,
         request: Request<proto::GetSigningKeyRequest>,
     ) -> Result<Response<proto::GetSigningKeyResponse>, Status> {
-        self.internal_callers.authorise(&request, "signing_key")?;
+        self.internal_callers
+            .authorise(&request, audit::Event::SigningKey)?;
         Ok(Response::new((&self.auth.issuer).into()))
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     db::{NewHash, Outcome},
     model::{Account, Event, LiveSession, Payload, SessionEndReason, SessionId},
     password::{NewPassword, Password},
-    telemetry::audit::Audit,
+    telemetry::audit::{self, Audit},
 };
 
 /// Who is calling.
@@ -50,7 +50,7 @@ impl Auth {
     ) -> Result<(), Error> {
         let account = &caller.account;
         // First, for it is what counts: judging a password takes its time, too.
-        let audit = audit("change_password", caller);
+        let audit = audit(audit::Event::ChangePassword, caller);
         self.prove(Some(&account.email), current, call, audit)
             .await?;
         let field = "new_password";
@@ -107,7 +107,7 @@ impl Auth {
         if let Some(session) = found.filter(|session| session.is_live(now)) {
             let reason = SessionEndReason::EndedByUser;
             if self.end_session(&session, reason, now, call).await? {
-                audit("end_session", caller).session(id).ok();
+                audit(audit::Event::EndSession, caller).session(id).ok();
             }
         }
         Ok(())
@@ -124,7 +124,7 @@ impl Auth {
             .await?;
         let ended = done(outcome)?;
         if ended > 0 {
-            audit("end_other_sessions", caller).ok();
+            audit(audit::Event::EndOtherSessions, caller).ok();
             self.outbox.notify_one();
         }
         Ok(ended)
@@ -139,7 +139,7 @@ impl Auth {
         call: &Call,
     ) -> Result<(), Error> {
         let email = &caller.account.email;
-        let audit = audit("delete_account", caller);
+        let audit = audit(audit::Event::DeleteAccount, caller);
         self.prove(Some(email), current, call, audit).await?;
         let now = self.clock.now();
         let event = Event::new(caller.account.user_id, Payload::UserDeleted, &call.act(now));
@@ -168,7 +168,7 @@ impl Auth {
     }
 }
 
-fn audit(event: &'static str, caller: &Caller) -> Audit<'static> {
+fn audit(event: audit::Event, caller: &Caller) -> Audit<'static> {
     let user_id = caller.account.user_id;
     Audit::of(event).user(user_id).session(caller.session_id)
 }

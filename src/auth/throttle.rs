@@ -16,7 +16,10 @@ use crate::{
     db::{Admission, Attempt, Count, Counted, Key, Settlement},
     model::{ClientAddress, Credentials, Email, ThrottleLimits, Timestamp, UserId},
     password::{Password, PasswordHash, Verified},
-    telemetry::{Causes, audit::Audit},
+    telemetry::{
+        Causes,
+        audit::{Audit, Reason},
+    },
 };
 
 /// A password that is an account's.
@@ -59,7 +62,7 @@ impl Auth {
             .unless_overloaded(verified.await, &attempt, &counted)
             .await?;
         let (Some(verified), Some(found), Some(hash)) = (verified, credentials, hash) else {
-            let reason = user_id.map_or("unknown_user", |_| "wrong_password");
+            let reason = user_id.map_or(Reason::UnknownUser, |_| Reason::WrongPassword);
             audit.user(user_id).failed(reason);
             return Err(Error::InvalidCredentials);
         };
@@ -85,7 +88,7 @@ impl Auth {
             Admission::Refused { until } => {
                 let retry_after = until.since(attempt.now);
                 self.metrics.throttled.inc();
-                audit.failed("throttled");
+                audit.failed(Reason::Throttled);
                 Err(Error::TooManyAttempts { retry_after })
             }
         }

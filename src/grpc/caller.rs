@@ -5,7 +5,12 @@ use subtle::ConstantTimeEq as _;
 use tonic::{Extensions, Request, metadata::MetadataMap};
 
 use super::transport::Peer;
-use crate::{auth::Error, config::InternalToken, model::ClientAddress, telemetry::audit::Audit};
+use crate::{
+    auth::Error,
+    config::InternalToken,
+    model::ClientAddress,
+    telemetry::audit::{Audit, Event, Reason},
+};
 
 /// Whose call an internal service passes on: an IP address.
 const CLIENT_ADDRESS: &str = "x-client-address";
@@ -29,11 +34,7 @@ impl InternalCallers {
     }
 
     /// Lets only an internal service pass, and logs who asked for what.
-    pub(super) fn authorise<T>(
-        &self,
-        request: &Request<T>,
-        event: &'static str,
-    ) -> Result<(), Error> {
+    pub(super) fn authorise<T>(&self, request: &Request<T>, event: Event) -> Result<(), Error> {
         let audit = Audit::of(event);
         match self.trusted_as(request) {
             Some(caller) => {
@@ -41,7 +42,7 @@ impl InternalCallers {
                 Ok(())
             }
             None => {
-                audit.failed("unknown_caller");
+                audit.failed(Reason::UnknownCaller);
                 Err(Error::PermissionDenied)
             }
         }

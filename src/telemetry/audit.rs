@@ -1,30 +1,81 @@
-//! The audit log: one line for each thing that a security team wants to know of.
+//! The audit log: one line for each event that matters to a security team.
 //!
 //! The lines have the target `audit` and these fields, each left out where it does not
-//! apply: `event`, `outcome`, `reason`, `user_id`, `session_id`, `caller`. Words come from
-//! fixed sets, which `deploy/telemetry.md` lists. Ids only: never an e-mail address, a token
-//! or anything else that somebody typed. `LOG` does not silence them.
+//! apply: `event`, `outcome`, `reason`, `user_id`, `session_id`, `caller`. They hold words of
+//! this file and ids, never an e-mail address, a token or other text that a client sent.
+//! `LOG` does not silence them. Operators read about them in `deploy/telemetry.md`.
 
 use tracing::{field::display, info};
 
 use crate::model::{SessionId, UserId};
 
-/// The target of the lines.
 pub(super) const TARGET: &str = "audit";
 
-/// A line to be written.
+/// An enum whose values are words of the log.
+macro_rules! words {
+    ($(#[$doc:meta])* $vis:vis enum $name:ident { $($value:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        $vis enum $name { $($value,)+ }
+
+        impl $name {
+            #[cfg(test)]
+            const ALL: &'static [Self] = &[$(Self::$value,)+];
+
+            const fn word(self) -> &'static str {
+                match self { $(Self::$value => $word,)+ }
+            }
+        }
+    };
+}
+
+words! {
+    /// What happened or was attempted.
+    pub enum Event {
+        Register = "register",
+        Login = "login",
+        Refresh = "refresh",
+        Logout = "logout",
+        EndSession = "end_session",
+        EndOtherSessions = "end_other_sessions",
+        ChangePassword = "change_password",
+        DeleteAccount = "delete_account",
+        SigningKey = "signing_key",
+    }
+}
+
+words! {
+    /// Why an attempt failed.
+    pub enum Reason {
+        EmailTaken = "email_taken",
+        Throttled = "throttled",
+        WrongPassword = "wrong_password",
+        PasswordChanged = "password_changed",
+        UnknownUser = "unknown_user",
+        Reused = "reused",
+        UnknownCaller = "unknown_caller",
+    }
+}
+
+words! {
+    enum Outcome {
+        Ok = "ok",
+        Failed = "failed",
+    }
+}
+
+/// A line, written by [`Audit::ok`] or [`Audit::failed`].
 #[derive(Clone, Copy)]
 #[must_use]
 pub struct Audit<'a> {
-    event: &'static str,
+    event: Event,
     user_id: Option<UserId>,
     session_id: Option<SessionId>,
     caller: Option<&'a str>,
 }
 
 impl<'a> Audit<'a> {
-    /// Something that happened, or was tried.
-    pub const fn of(event: &'static str) -> Self {
+    pub const fn of(event: Event) -> Self {
         Self {
             event,
             user_id: None,
@@ -33,38 +84,53 @@ impl<'a> Audit<'a> {
         }
     }
 
-    /// Whose account it is about, if there is one.
     pub fn user(self, id: impl Into<Option<UserId>>) -> Self {
         let user_id = id.into().or(self.user_id);
         Self { user_id, ..self }
     }
 
-    /// Which session it is about, if it is about one.
     pub fn session(self, id: impl Into<Option<SessionId>>) -> Self {
         let session_id = id.into();
         Self { session_id, ..self }
     }
 
-    /// Which internal service asked.
+    /// The internal service that called.
     pub fn caller(self, name: Option<&'a str>) -> Self {
         let caller = name;
         Self { caller, ..self }
     }
 
-    /// It was done.
     pub fn ok(self) {
-        self.write("ok", None);
+        self.write(Outcome::Ok, None);
     }
 
-    /// It was not done, and why.
-    pub fn failed(self, reason: &'static str) {
-        self.write("failed", Some(reason));
+    pub fn failed(self, reason: Reason) {
+        self.write(Outcome::Failed, Some(reason));
     }
 
-    fn write(self, outcome: &'static str, reason: Option<&'static str>) {
-        let Self { event, caller, .. } = self;
+    fn write(self, outcome: Outcome, reason: Option<Reason>) {
+        let (event, outcome) = (self.event.word(), outcome.word());
+        let (reason, caller) = (reason.map(Reason::word), self.caller);
         let user_id = self.user_id.as_ref().map(display);
         let session_id = self.session_id.as_ref().map(display);
         info!(target: TARGET, event, outcome, reason, user_id, session_id, caller);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_lists_each_word() {
+        let page = include_str!("../../deploy/telemetry.md");
+        let (_, section) = page.split_once("\n## Audit\n").unwrap();
+        let (section, _) = section.split_once("\n## ").unwrap();
+        let words = (Event::ALL.iter().map(|value| value.word()))
+            .chain(Reason::ALL.iter().map(|value| value.word()))
+            .chain(Outcome::ALL.iter().map(|value| value.word()));
+        for word in words {
+            assert!(section.contains(&format!("`{word}`")), "{word}");
+        }
     }
 }
