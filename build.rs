@@ -1,4 +1,4 @@
-//! Compiles the contracts in `proto/` with `protox`, so that nobody needs `protoc`.
+//! Compiles the contracts in `proto/` with `protox`, so the build needs no `protoc`.
 
 use std::{env, error::Error, fs, path::PathBuf};
 
@@ -18,12 +18,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         .include_source_info(true)
         .include_imports(true)
         .open_files(PROTOS)?;
-    // What server reflection shows to grpcurl.
+    // Server reflection shows these descriptors to grpcurl.
     let descriptors = PathBuf::from(env::var("OUT_DIR")?).join("descriptors.bin");
     fs::write(descriptors, compiler.encode_file_descriptor_set())?;
 
-    // No `Debug`: what cannot be printed cannot leak a password or a token. No
-    // `connect()` in the client: the transport is the caller's choice.
+    // Messages have no `Debug`, so they cannot leak a password or a token into a log. The
+    // client has no `connect()`, because the caller chooses the transport.
     tonic_prost_build::configure()
         .skip_debug(["."])
         .build_transport(false)
