@@ -16,10 +16,10 @@
 
 mod accounts;
 mod connect;
-mod endings;
 mod metrics;
 mod migrate;
 mod outbox;
+mod revocations;
 mod schema;
 mod sessions;
 mod sql_types;
@@ -38,13 +38,13 @@ use diesel_async::{
 use prometheus_client::registry::Registry;
 use tracing::{Span, info_span};
 
+use self::{metrics::Metrics, schema::outbox_lease, sessions::group::Groups};
 pub use self::{
-    endings::{NewHash, Outcome},
+    revocations::{NewHash, Outcome},
     sessions::{Exchange, NewSession, Sweep},
     throttle::{Admission, Attempt, Count, Counted, Key, Settlement},
     users::{NewUser, Registration},
 };
-use self::{metrics::Metrics, schema::outbox_lease, sessions::group::Groups};
 use crate::{
     config::{DatabaseConfig, DatabaseUrl},
     telemetry::SPANS,
@@ -64,8 +64,10 @@ pub struct Db {
 #[derive(Clone)]
 enum Pools {
     Postgres(Pool<AsyncPgConnection>),
-    Sqlite(Pool<SyncConnectionWrapper<SqliteConnection>>),
+    Sqlite(Pool<SqliteConn>),
 }
+
+type SqliteConn = SyncConnectionWrapper<SqliteConnection>;
 
 /// Runs one unit of work: the body, with `$conn` a connection of whichever pool there
 /// is, within the time limit.

@@ -1,0 +1,92 @@
+//! A new password, and the end of an account. Both need the password that the caller has shown
+//! to be the account's still: another call may have changed it during the hash.
+
+use std::iter;
+
+use diesel::prelude::*;
+use diesel_async::{AsyncConnection as _, RunQueryDsl};
+
+use super::{Outcome, Undone, outcome, steps::Steps as _};
+use crate::{
+    db::{
+        Db, Error,
+        outbox::EventRow,
+        schema::{outbox_events, users},
+        with_conn,
+    },
+    model::{Account, Event, SessionEnd, SessionId, Timestamp},
+};
+
+/// A password to set.
+pub struct NewHash<'a> {
+    /// The bcrypt string.
+    pub hash: &'a str,
+    pub changed_at: Timestamp,
+    /// The event of this change.
+    pub event: &'a Event,
+}
+
+impl Db {
+    /// Sets a new password, ends the other sessions, and returns their number.
+    pub async fn change_password(
+        &self,
+        account: &Account,
+        own: SessionId,
+        new: &NewHash<'_>,
+        end: SessionEnd,
+    ) -> Result<Outcome<usize>, Error> {
+        let (user_id, act) = (account.user_id, &new.event.act);
+        with_conn!(self, conn => {
+            let done = conn.transaction(async |conn| {
+                let version: i64 = diesel::update(users::table.find(user_id))
+                    .filter(users::password_changed_at.eq(account.password_changed_at))
+                    .set((
+                        users::password_hash.eq(new.hash),
+                        users::password_changed_at.eq(new.changed_at),
+                    ))
+                    .returning(users::event_version)
+                    .get_result(conn)
+                    .await
+                    .optional()?
+                    .ok_or(Undone::PasswordChanged)?;
+                conn.require_live(own, act.now).await?;
+                let ended = conn.end_others(user_id, own, end, act).await?;
+                let events: Vec<_> = iter::once(new.event).chain(&ended).collect();
+                conn.write_events(user_id, version, &events).await?;
+                Ok(ended.len())
+            });
+            outcome(done.await)?
+        })
+    }
+
+    /// Deletes the account with its sessions. The event is the user's last one.
+    pub async fn delete_account(
+        &self,
+        account: &Account,
+        own: SessionId,
+        event: &Event,
+    ) -> Result<Outcome<()>, Error> {
+        with_conn!(self, conn => {
+            let done = conn.transaction(async |conn| {
+                let version: i64 = diesel::update(users::table.find(account.user_id))
+                    .filter(users::password_changed_at.eq(account.password_changed_at))
+                    .set(users::event_version.eq(users::event_version + 1))
+                    .returning(users::event_version)
+                    .get_result(conn)
+                    .await
+                    .optional()?
+                    .ok_or(Undone::PasswordChanged)?;
+                conn.require_live(own, event.act.now).await?;
+                diesel::insert_into(outbox_events::table)
+                    .values(EventRow::new(event, version))
+                    .execute(conn)
+                    .await?;
+                diesel::delete(users::table.find(account.user_id))
+                    .execute(conn)
+                    .await?;
+                Ok(())
+            });
+            outcome(done.await)?
+        })
+    }
+}

@@ -1,0 +1,121 @@
+//! Ending one session, all others, or the oldest ones.
+
+use diesel::prelude::*;
+use diesel_async::{AsyncConnection as _, RunQueryDsl};
+
+use super::{
+    Outcome, Undone, outcome,
+    steps::{EndedSession, Steps as _, ended, events},
+};
+use crate::{
+    db::{
+        Db, Error,
+        outbox::EventRow,
+        schema::{outbox_events, sessions, users},
+        sessions::is_live,
+        with_conn,
+    },
+    model::{Act, Event, SessionEnd, SessionId, UserId},
+};
+
+/// How many sessions a login ends at most.
+const MOST_ENDED: i64 = 100;
+
+impl Db {
+    /// Ends a session and returns the event. Does nothing if it has already ended.
+    pub async fn end_session(
+        &self,
+        user_id: UserId,
+        id: SessionId,
+        end: SessionEnd,
+        act: &Act,
+    ) -> Result<Option<Event>, Error> {
+        with_conn!(self, conn => {
+            let done = conn.transaction(async |conn| {
+                let version: i64 = diesel::update(users::table.find(user_id))
+                    .set(users::event_version.eq(users::event_version + 1))
+                    .returning(users::event_version)
+                    .get_result(conn)
+                    .await
+                    .optional()?
+                    .ok_or(Undone::SessionEnded)?;
+                let session: EndedSession = diesel::update(sessions::table.find(id))
+                    .filter(sessions::user_id.eq(user_id))
+                    .filter(is_live(act.now))
+                    .set(ended(act.now, end.reason))
+                    .returning(EndedSession::as_returning())
+                    .get_result(conn)
+                    .await
+                    .optional()?
+                    .ok_or(Undone::SessionEnded)?;
+                let event = session.event(end, act);
+                diesel::insert_into(outbox_events::table)
+                    .values(EventRow::new(&event, version))
+                    .execute(conn)
+                    .await?;
+                Ok(event)
+            });
+            match outcome(done.await)? {
+                Outcome::Done(event) => Some(event),
+                Outcome::PasswordChanged | Outcome::SessionEnded => None,
+            }
+        })
+    }
+
+    /// Ends a user's sessions except the caller's own, and returns their number.
+    pub async fn end_other_sessions(
+        &self,
+        user_id: UserId,
+        own: SessionId,
+        end: SessionEnd,
+        act: &Act,
+    ) -> Result<Outcome<usize>, Error> {
+        with_conn!(self, conn => {
+            let done = conn.transaction(async |conn| {
+                let version = conn.lock_user(user_id).await?.ok_or(Undone::SessionEnded)?;
+                conn.require_live(own, act.now).await?;
+                let events = conn.end_others(user_id, own, end, act).await?;
+                let events: Vec<_> = events.iter().collect();
+                conn.write_events(user_id, version, &events).await?;
+                Ok(events.len())
+            });
+            outcome(done.await)?
+        })
+    }
+
+    /// Ends a user's sessions except the `kept` newest, at most [`MOST_ENDED`], and returns
+    /// their number.
+    pub async fn end_oldest_sessions(
+        &self,
+        user_id: UserId,
+        kept: i64,
+        end: SessionEnd,
+        act: &Act,
+    ) -> Result<usize, Error> {
+        with_conn!(self, conn => {
+            conn.transaction(async |conn| {
+                let Some(version) = conn.lock_user(user_id).await? else { return Ok(0) };
+                let oldest: Vec<SessionId> = sessions::table
+                    .filter(sessions::user_id.eq(user_id))
+                    .filter(is_live(act.now))
+                    .order((sessions::created_at.desc(), sessions::id.desc()))
+                    .offset(kept)
+                    .limit(MOST_ENDED)
+                    .select(sessions::id)
+                    .load(conn)
+                    .await?;
+                let oldest = diesel::update(sessions::table)
+                    .filter(sessions::id.eq_any(oldest))
+                    .set(ended(act.now, end.reason))
+                    .returning(EndedSession::as_returning())
+                    .get_results(conn)
+                    .await?;
+                let events = events(oldest, end, act);
+                let events: Vec<_> = events.iter().collect();
+                conn.write_events(user_id, version, &events).await?;
+                Ok::<_, Error>(events.len())
+            })
+            .await?
+        })
+    }
+}

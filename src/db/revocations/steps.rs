@@ -1,0 +1,153 @@
+//! The steps that the transactions share.
+
+use diesel::prelude::*;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use super::Undone;
+use crate::{
+    db::{
+        SqliteConn,
+        outbox::{EventRow, insert_events},
+        schema::{sessions, users},
+        sessions::is_live,
+    },
+    model::{Act, Event, SessionEnd, SessionEndReason, SessionId, Timestamp, UserId},
+};
+
+/// How many events are written in one statement: SQLite allows 32766 parameters.
+const EVENTS_AT_ONCE: usize = 1000;
+
+/// A session that an act ended.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = sessions)]
+pub(super) struct EndedSession {
+    id: SessionId,
+    user_id: UserId,
+    rotated_at: Timestamp,
+}
+
+impl EndedSession {
+    pub(super) fn event(&self, end: SessionEnd, act: &Act) -> Event {
+        Event::new(self.user_id, end.of(self.id, self.rotated_at, act), act)
+    }
+}
+
+/// The events of several ended sessions, the oldest session first.
+pub(super) fn events(mut ended: Vec<EndedSession>, end: SessionEnd, act: &Act) -> Vec<Event> {
+    ended.sort_by_key(|session| session.id);
+    ended
+        .iter()
+        .map(|session| session.event(end, act))
+        .collect()
+}
+
+/// The change that ends a session.
+#[diesel::dsl::auto_type(no_type_alias)]
+pub(super) fn ended(now: Timestamp, reason: SessionEndReason) -> _ {
+    let reason: &'static str = reason.as_str();
+    (
+        sessions::revoked_at.eq(now),
+        sessions::revoke_reason.eq(reason),
+    )
+}
+
+/// Implemented for the connections of both pools. (Generic functions would need the bounds of
+/// each query for each backend.)
+pub(super) trait Steps {
+    /// Locks the user's row and returns the version of the user's last event.
+    async fn lock_user(&mut self, user_id: UserId) -> QueryResult<Option<i64>>;
+
+    async fn require_live(&mut self, session: SessionId, now: Timestamp) -> Result<(), Undone>;
+
+    /// Ends the user's sessions except the caller's `own`, and returns the events.
+    async fn end_others(
+        &mut self,
+        user_id: UserId,
+        own: SessionId,
+        end: SessionEnd,
+        act: &Act,
+    ) -> QueryResult<Vec<Event>>;
+
+    /// Writes the next events of a user whose last one has this version.
+    async fn write_events(
+        &mut self,
+        user_id: UserId,
+        version: i64,
+        events: &[&Event],
+    ) -> QueryResult<()>;
+}
+
+macro_rules! steps_of {
+    ($($connection:ty),+) => {$(
+        impl Steps for $connection {
+            async fn lock_user(&mut self, user_id: UserId) -> QueryResult<Option<i64>> {
+                diesel::update(users::table.find(user_id))
+                    .set(users::event_version.eq(users::event_version))
+                    .returning(users::event_version)
+                    .get_result(self)
+                    .await
+                    .optional()
+            }
+
+            async fn require_live(
+                &mut self,
+                session: SessionId,
+                now: Timestamp,
+            ) -> Result<(), Undone> {
+                let live: i64 = sessions::table
+                    .find(session)
+                    .filter(is_live(now))
+                    .count()
+                    .get_result(self)
+                    .await?;
+                if live == 0 {
+                    return Err(Undone::SessionEnded);
+                }
+                Ok(())
+            }
+
+            async fn end_others(
+                &mut self,
+                user_id: UserId,
+                own: SessionId,
+                end: SessionEnd,
+                act: &Act,
+            ) -> QueryResult<Vec<Event>> {
+                let others = diesel::update(sessions::table)
+                    .filter(sessions::user_id.eq(user_id))
+                    .filter(sessions::id.ne(own))
+                    .filter(is_live(act.now))
+                    .set(ended(act.now, end.reason))
+                    .returning(EndedSession::as_returning())
+                    .get_results(self)
+                    .await?;
+                Ok(events(others, end, act))
+            }
+
+            async fn write_events(
+                &mut self,
+                user_id: UserId,
+                version: i64,
+                events: &[&Event],
+            ) -> QueryResult<()> {
+                if events.is_empty() {
+                    return Ok(());
+                }
+                let count = i64::try_from(events.len()).expect("memory is smaller");
+                diesel::update(users::table.find(user_id))
+                    .set(users::event_version.eq(users::event_version + count))
+                    .execute(self)
+                    .await?;
+                let mut versions = version + 1..;
+                for events in events.chunks(EVENTS_AT_ONCE) {
+                    let rows = events.iter().zip(&mut versions);
+                    let rows = rows.map(|(event, version)| EventRow::new(event, version));
+                    insert_events(rows.collect()).execute(self).await?;
+                }
+                Ok(())
+            }
+        }
+    )+};
+}
+
+steps_of!(AsyncPgConnection, SqliteConn);
