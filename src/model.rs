@@ -26,7 +26,10 @@ pub use self::{
     id::{EventId, ReplicaId, SessionId, TokenId, UserId},
     outbox::{Backlog, ParkedEvent, PendingEvent},
     refresh_token::RefreshToken,
-    session::{LiveSession, Presented, Session},
+    session::{
+        LiveSession, MAX_LISTED_SESSIONS, MAX_SESSIONS, MAX_SESSIONS_ENDED_BY_LOGIN, Presented,
+        Session,
+    },
     throttle::ThrottleLimits,
     time::{Clock, SystemClock, Timestamp},
     traceparent::Traceparent,

@@ -1,14 +1,29 @@
-//! A session that is about to start.
+//! How a session starts and how it is revoked: what several use cases share.
 
-use super::{Error, Issuer, StartedSession, TokenPair};
+use super::{AccessToken, Auth, Call, Error};
 use crate::{
-    config::Lifetimes,
     db::NewSession,
-    model::{DeviceName, RefreshToken, SessionId, Timestamp, UserId},
+    model::{
+        DeviceName, RefreshToken, Session, SessionEnd, SessionEndReason, SessionId, Timestamp,
+        UserId,
+    },
 };
 
-/// A session with all that its row and its reply need. Made before the row is written:
-/// after the commit nothing may fail any more.
+pub struct StartedSession {
+    pub id: SessionId,
+    /// The first tokens.
+    pub tokens: TokenPair,
+}
+
+pub struct TokenPair {
+    pub access_token: AccessToken,
+    pub refresh_token: RefreshToken,
+    /// The earlier of the session's sliding and absolute end.
+    pub refresh_token_expires_at: Timestamp,
+}
+
+/// A session before its row is written, with everything that the row and the reply need:
+/// nothing can fail after the commit.
 pub(super) struct SessionDraft {
     id: SessionId,
     user_id: UserId,
@@ -22,39 +37,11 @@ pub(super) struct SessionDraft {
 }
 
 impl SessionDraft {
-    pub(super) fn new(
-        user_id: UserId,
-        device_name: Option<DeviceName>,
-        now: Timestamp,
-        lifetimes: Lifetimes,
-        issuer: &Issuer,
-    ) -> Result<Self, Error> {
-        let id = SessionId::new(now);
-        let (expires_at, ends_at) = (now + lifetimes.refresh_token, now + lifetimes.session);
-        let refresh_token = RefreshToken::generate()?;
-        Ok(Self {
-            id,
-            user_id,
-            device_name,
-            created_at: now,
-            expires_at,
-            ends_at,
-            handle_hash: refresh_token.handle_hash(),
-            token_hash: refresh_token.secret_hash(),
-            tokens: TokenPair {
-                access_token: issuer.issue(user_id, id, now)?,
-                refresh_token,
-                refresh_token_expires_at: expires_at.min(ends_at),
-            },
-        })
-    }
-
-    /// The session's id.
     pub(super) const fn id(&self) -> SessionId {
         self.id
     }
 
-    /// The row, without a usable token.
+    /// The row: it holds hashes of the refresh token only.
     pub(super) fn row(&self) -> NewSession<'_> {
         NewSession {
             id: self.id,
@@ -68,11 +55,66 @@ impl SessionDraft {
         }
     }
 
-    /// The session, once its row is written.
+    /// The reply, once the row is written.
     pub(super) fn started(self) -> StartedSession {
         StartedSession {
             id: self.id,
             tokens: self.tokens,
+        }
+    }
+}
+
+impl Auth {
+    pub(super) fn draft_session(
+        &self,
+        user_id: UserId,
+        device_name: Option<DeviceName>,
+        now: Timestamp,
+    ) -> Result<SessionDraft, Error> {
+        let id = SessionId::new(now);
+        let expires_at = now + self.lifetimes.refresh_token;
+        let ends_at = now + self.lifetimes.session;
+        let refresh_token = RefreshToken::generate()?;
+        Ok(SessionDraft {
+            id,
+            user_id,
+            device_name,
+            created_at: now,
+            expires_at,
+            ends_at,
+            handle_hash: refresh_token.handle_hash(),
+            token_hash: refresh_token.secret_hash(),
+            tokens: TokenPair {
+                access_token: self.issuer.issue(user_id, id, now)?,
+                refresh_token,
+                refresh_token_expires_at: expires_at.min(ends_at),
+            },
+        })
+    }
+
+    /// Revokes a session and writes its event. `false` if it had already ended.
+    pub(super) async fn revoke(
+        &self,
+        session: &Session,
+        reason: SessionEndReason,
+        now: Timestamp,
+        call: &Call,
+    ) -> Result<bool, Error> {
+        let (end, act) = (self.end(reason), call.act(now));
+        let revoked = self
+            .db
+            .end_session(session.user_id, session.id, end, &act)
+            .await?;
+        if let Some(event) = &revoked {
+            self.committed(event);
+        }
+        Ok(revoked.is_some())
+    }
+
+    pub(super) const fn end(&self, reason: SessionEndReason) -> SessionEnd {
+        SessionEnd {
+            reason,
+            access_token_ttl: self.issuer.ttl(),
         }
     }
 }

@@ -1,83 +1,27 @@
-//! Slows down guessing: what an attempt counts for, and every use of an account's password.
+//! What an attempt counts for in the throttle. The counters are in [`db`](crate::db).
 //!
-//! A wrong password counts for the account (an unknown e-mail is one too), for the caller's
+//! A wrong password counts for the account (also for an unknown e-mail), for the caller's
 //! address, and for the pair of both. Without an address it counts for the account, and for
-//! the pair of the account and nobody. A malformed e-mail is no account: it counts for the
-//! address only. The counts themselves are in [`db`](crate::db).
+//! the pair of the account and no address. A malformed e-mail counts for the address only.
 //!
-//! Whoever logged in lately from an address is not held back there by what others do to the
-//! account, nor by its bound of a day: who guesses elsewhere locks no owner out.
+//! After a login the pair is known for a while: failures of others on the account, and its
+//! daily limit, do not hold back the owner at that address.
 
 use sha2::{Digest as _, Sha256};
 use tracing::warn;
 
-use super::{Auth, Call, Error, parse_hash};
+use super::{Auth, Call, Error};
 use crate::{
     db::{Admission, Attempt, Count, Counted, Key, Settlement},
-    model::{ClientAddress, Credentials, Email, ThrottleLimits, Timestamp, UserId},
-    password::{Password, PasswordHash, Verified},
+    model::{ClientAddress, Credentials, Email, ThrottleLimits, Timestamp},
     telemetry::{
         Causes,
         audit::{Audit, Reason},
     },
 };
 
-/// A password that is an account's.
-pub(super) struct Proof<'p> {
-    /// Whose.
-    pub(super) user_id: UserId,
-    /// What it matched.
-    pub(super) hash: PasswordHash,
-    /// Which password of the account it is.
-    pub(super) changed_at: Timestamp,
-    /// The password.
-    pub(super) verified: Verified<'p>,
-}
-
 impl Auth {
-    /// Checks an account's password: the only way for every call that takes one. A wrong
-    /// password and an unknown user cost the same, count the same and get the same answer.
-    ///
-    /// A failure is audited here.
-    ///
-    /// A call that is given up stays counted, or giving up would make guesses free; one that
-    /// never came to a hash does not.
-    pub(super) async fn prove<'p>(
-        &self,
-        email: Option<&str>,
-        password: &'p Password,
-        call: &Call,
-        audit: Audit<'_>,
-    ) -> Result<Proof<'p>, Error> {
-        // A hash that would be refused anyway costs the database nothing.
-        self.hasher.check_room(call.deadline)?;
-        let attempt = guess(&self.throttle, email, call.client_address, self.clock.now());
-        let (counted, credentials) = self.admit(&attempt, audit).await?;
-        let user_id = credentials.as_ref().map(|found| found.user_id);
-        let hash = (credentials.as_ref())
-            .map(|found| parse_hash(&found.password_hash))
-            .transpose()?;
-        let verified = self.hasher.verify(password, hash.as_ref(), call.deadline);
-        let verified = self
-            .unless_overloaded(verified.await, &attempt, &counted)
-            .await?;
-        let (Some(verified), Some(found), Some(hash)) = (verified, credentials, hash) else {
-            let reason = user_id.map_or(Reason::UnknownUser, |_| Reason::WrongPassword);
-            audit.user(user_id).failed(reason);
-            return Err(Error::InvalidCredentials);
-        };
-        let known_until = attempt.now + self.throttle.known_for;
-        let succeeded = Settlement::Succeeded { known_until };
-        self.db.settle(&attempt, &counted, succeeded).await?;
-        Ok(Proof {
-            user_id: found.user_id,
-            hash,
-            changed_at: found.password_changed_at,
-            verified,
-        })
-    }
-
-    /// Counts an attempt and looks up the credentials, or refuses because there were too many.
+    /// Counts an attempt and finds the credentials, or refuses after too many attempts.
     pub(super) async fn admit(
         &self,
         attempt: &Attempt<'_>,
@@ -94,8 +38,8 @@ impl Auth {
         }
     }
 
-    /// Notes that the owner of an account was let in, by registering. That it fails is no
-    /// reason to refuse: the next login notes it.
+    /// Makes the caller's address known to a new account, as after a login. A failure is
+    /// only logged: the next login repeats it.
     pub(super) async fn know_owner(&self, email: &Email, call: &Call) {
         if call.client_address.is_none() {
             return;
@@ -110,8 +54,8 @@ impl Auth {
         }
     }
 
-    /// Takes an attempt back if it never came to a hash.
-    pub(super) async fn unless_overloaded<T>(
+    /// Takes an attempt back if its hash was refused.
+    pub(super) async fn take_back_if_overloaded<T>(
         &self,
         outcome: Result<T, impl Into<Error>>,
         attempt: &Attempt<'_>,
@@ -127,7 +71,7 @@ impl Auth {
 }
 
 /// An attempt at an account's password.
-fn guess<'a>(
+pub(super) fn guess<'a>(
     limits: &'a ThrottleLimits,
     email: Option<&'a str>,
     address: Option<ClientAddress>,
@@ -147,7 +91,7 @@ fn guess<'a>(
     }
 }
 
-/// A registration: each counts for the address, also one that succeeds.
+/// A registration: it counts for the address even if it succeeds.
 pub(super) fn registration<'a>(
     limits: &'a ThrottleLimits,
     email: &'a Email,
@@ -167,8 +111,8 @@ pub(super) fn registration<'a>(
     }
 }
 
-/// Hashed, so that a look at the table shows no address of either sort. An e-mail address
-/// has no NUL.
+/// The key of a counter: a hash, so that the table shows neither e-mail nor network
+/// addresses. An e-mail address contains no NUL, so NUL separates the parts.
 fn key(kind: &str, email: &str, address: Option<ClientAddress>) -> Key {
     let mut hash = Sha256::new_with_prefix(kind);
     hash.update([0]);

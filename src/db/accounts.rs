@@ -9,10 +9,9 @@ use super::{
     sessions::{SessionRow, is_live},
     with_conn,
 };
-use crate::model::{Account, LiveSession, Session, SessionId, Timestamp, UserId};
-
-/// How many sessions are listed. One takes at most 500 bytes of a message of 64 KiB.
-const MOST_LISTED: i64 = 100;
+use crate::model::{
+    Account, LiveSession, MAX_LISTED_SESSIONS, Session, SessionId, Timestamp, UserId,
+};
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = users)]
@@ -95,7 +94,7 @@ impl Db {
                     sessions::created_at.desc(),
                     sessions::id.desc(),
                 ))
-                .limit(MOST_LISTED)
+                .limit(MAX_LISTED_SESSIONS)
                 .select(LiveSessionRow::as_select())
                 .load(conn)
                 .await?

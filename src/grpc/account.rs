@@ -59,7 +59,7 @@ impl AccountService for Handlers {
         let call = deadline::call(&request);
         let caller = self.caller(request.metadata()).await?;
         let id = convert::session_id(&request.into_inner().session_id)?;
-        self.auth.end_own_session(&caller, id, &call).await?;
+        self.auth.end_session(&caller, id, &call).await?;
         Ok(Response::new(proto::EndSessionResponse {}))
     }
 

@@ -4,6 +4,17 @@ use std::time::Duration;
 
 use super::{RefreshToken, SessionId, Timestamp, UserId};
 
+/// The most sessions that one user has. An act that ends all of them is one transaction, which
+/// must fit into the time of one call.
+pub const MAX_SESSIONS: i64 = 1000;
+
+/// The most sessions that are listed. One takes at most 500 bytes of a response of 64 KiB.
+pub const MAX_LISTED_SESSIONS: i64 = 100;
+
+/// The most old sessions that one login ends, so that it stays short for a user who has far too
+/// many.
+pub const MAX_SESSIONS_ENDED_BY_LOGIN: i64 = 100;
+
 /// One login on one device.
 pub struct Session {
     pub id: SessionId,

@@ -15,11 +15,8 @@ use crate::{
         sessions::is_live,
         with_conn,
     },
-    model::{Act, Event, SessionEnd, SessionId, UserId},
+    model::{Act, Event, MAX_SESSIONS_ENDED_BY_LOGIN, SessionEnd, SessionId, UserId},
 };
-
-/// How many sessions a login ends at most.
-const MOST_ENDED: i64 = 100;
 
 impl Db {
     /// Ends a session and returns the event. Does nothing if it has already ended.
@@ -83,8 +80,8 @@ impl Db {
         })
     }
 
-    /// Ends a user's sessions except the `kept` newest, at most [`MOST_ENDED`], and returns
-    /// their number.
+    /// Ends a user's sessions except the `kept` newest, and returns their number. It is at most
+    /// [`MAX_SESSIONS_ENDED_BY_LOGIN`].
     pub async fn end_oldest_sessions(
         &self,
         user_id: UserId,
@@ -100,7 +97,7 @@ impl Db {
                     .filter(is_live(act.now))
                     .order((sessions::created_at.desc(), sessions::id.desc()))
                     .offset(kept)
-                    .limit(MOST_ENDED)
+                    .limit(MAX_SESSIONS_ENDED_BY_LOGIN)
                     .select(sessions::id)
                     .load(conn)
                     .await?;

@@ -1,0 +1,53 @@
+//! The signed-in user that makes a call.
+//!
+//! The caller is the user in the access token, if the token's session is live. The database
+//! is asked at each call, so a token is refused as soon as its session has ended. Acts that
+//! take a password or end sessions check the session again once they hold the user's row:
+//! during the hash the session may have ended, or the password may have changed.
+
+use super::{Auth, Error};
+use crate::{
+    db::Outcome,
+    model::{Account, SessionId},
+    telemetry::audit::{self, Audit},
+};
+
+pub struct Caller {
+    pub account: Account,
+    /// The session of the access token.
+    pub session_id: SessionId,
+}
+
+impl Auth {
+    /// Verifies an access token and finds the account of its session.
+    pub async fn authenticate(&self, token: &str) -> Result<Caller, Error> {
+        let now = self.clock.now();
+        let bearer = self.issuer.verify(token, now).ok_or(Error::InvalidToken)?;
+        let account = self
+            .db
+            .find_account(bearer.user_id, bearer.session_id, now)
+            .await?
+            .ok_or(Error::InvalidToken)?;
+        Ok(Caller {
+            account,
+            session_id: bearer.session_id,
+        })
+    }
+}
+
+impl Caller {
+    pub(super) fn audit(&self, event: audit::Event) -> Audit<'static> {
+        Audit::of(event)
+            .user(self.account.user_id)
+            .session(self.session_id)
+    }
+}
+
+/// The result of an act on the account, or the error of the contract.
+pub(super) fn done<T>(outcome: Outcome<T>) -> Result<T, Error> {
+    match outcome {
+        Outcome::Done(result) => Ok(result),
+        Outcome::PasswordChanged => Err(Error::InvalidCredentials),
+        Outcome::SessionEnded => Err(Error::InvalidToken),
+    }
+}

@@ -1,0 +1,34 @@
+//! `DeleteAccount`: removes the account with its sessions.
+
+use super::{
+    Auth, Call, Error,
+    caller::{Caller, done},
+};
+use crate::{
+    model::{Event, Payload},
+    password::Password,
+    telemetry::audit,
+};
+
+impl Auth {
+    /// Deletes the account with its sessions. Its events stay until they are published, and
+    /// the last one says that the account is deleted.
+    pub async fn delete_account(
+        &self,
+        caller: &Caller,
+        current: &Password,
+        call: &Call,
+    ) -> Result<(), Error> {
+        let account = &caller.account;
+        let audit = caller.audit(audit::Event::DeleteAccount);
+        self.check_password(Some(&account.email), current, call, audit)
+            .await?;
+        let now = self.clock.now();
+        let event = Event::new(account.user_id, Payload::UserDeleted, &call.act(now));
+        let deleted = self.db.delete_account(account, caller.session_id, &event);
+        done(deleted.await?)?;
+        self.committed(&event);
+        audit.ok();
+        Ok(())
+    }
+}

@@ -1,0 +1,26 @@
+//! Logout: ends the session of a refresh token.
+
+use super::{Auth, Call, Error};
+use crate::{
+    model::{RefreshToken, SessionEndReason},
+    telemetry::audit::{self, Audit},
+};
+
+impl Auth {
+    /// Ends the session that the token's handle names, also if the token was rotated since.
+    /// A session that has already ended is left as it is.
+    pub async fn logout(&self, token: RefreshToken, call: &Call) -> Result<(), Error> {
+        let now = self.clock.now();
+        let session = self.db.find_session(&token.handle_hash()).await?;
+        if let Some(session) = session.filter(|session| session.is_live(now)) {
+            let reason = SessionEndReason::Logout;
+            if self.revoke(&session, reason, now, call).await? {
+                Audit::of(audit::Event::Logout)
+                    .user(session.user_id)
+                    .session(session.id)
+                    .ok();
+            }
+        }
+        Ok(())
+    }
+}
