@@ -120,8 +120,8 @@ pub fn is_unreachable(status: &Status) -> bool {
     status.code() == Code::Unavailable
 }
 
-/// Like [`is_unreachable`], or the service failed and says when to retry. Not for Login: the
-/// password would be hashed again.
+/// Like [`is_unreachable`], or the service failed and says when to retry. Login must not use
+/// it: the password would be hashed again.
 #[must_use]
 pub fn is_temporary(status: &Status) -> bool {
     is_unreachable(status) || status.code() == Code::Internal && retry_delay(status).is_some()

@@ -102,8 +102,8 @@ impl Keys {
         Arc::clone(&self.current.read().expect("no panic while locked"))
     }
 
-    /// Fetches the keys, unless the last fetch was less than two seconds ago. Of concurrent
-    /// callers one fetches; the others wait and use its result.
+    /// Fetches the keys, unless the last fetch was less than two seconds ago. If several calls
+    /// run at once, one fetches; the others wait and use its result.
     async fn renew(&self) -> Result<(), Status> {
         let mut last_fetch = self.last_fetch.lock().await;
         if last_fetch.elapsed() < BETWEEN_FETCHES {
