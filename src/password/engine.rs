@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bcrypt_lanes::{Digest, Lane, Lanes, Work};
+use bcrypt_lanes::{Digest, Lanes, Work};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -51,13 +51,12 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// Starts the threads. `pace` is a first guess, `begin` how a hash takes a lane.
+    /// Starts the threads. `pace` is a first guess.
     pub(super) fn start(
         threads: NonZeroUsize,
         max_wait: Duration,
         pace: Pace,
         metrics: Metrics,
-        begin: impl Fn(&mut Lane, &Work) + Clone + Send + 'static,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             door: Mutex::new(Door {
@@ -69,10 +68,10 @@ impl Engine {
         });
         let engine = Self { shared, metrics };
         for n in 0..threads.get() {
-            let (shared, begin) = (Arc::clone(&engine.shared), begin.clone());
+            let shared = Arc::clone(&engine.shared);
             thread::Builder::new()
                 .name(format!("password-{n}"))
-                .spawn(move || shared.work(n, begin))?;
+                .spawn(move || shared.work(n))?;
         }
         Ok(engine)
     }
@@ -186,13 +185,13 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    fn work(&self, thread: usize, begin: impl Fn(&mut Lane, &Work)) {
+    fn work(&self, thread: usize) {
         let _alarm = Alarm(self);
         lower_priority();
         let mut lanes = Lanes::default();
         while let Some(jobs) = self.next(thread) {
             if !jobs.is_empty() {
-                seat(&mut lanes, jobs, &begin);
+                seat(&mut lanes, jobs);
                 stack::wipe();
             }
             self.go_on(thread, &mut lanes);
@@ -237,9 +236,9 @@ impl Shared {
 
 /// Never inlined, so that what it leaves on the stack can be wiped.
 #[inline(never)]
-fn seat(lanes: &mut Lanes<Seated>, jobs: Vec<Job>, begin: impl Fn(&mut Lane, &Work)) {
+fn seat(lanes: &mut Lanes<Seated>, jobs: Vec<Job>) {
     for Job { work, reply, .. } in jobs {
-        lanes.join(&work, reply.seated(work.cost), &begin);
+        lanes.join(&work, reply.seated(work.cost));
     }
 }
 

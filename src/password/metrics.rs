@@ -72,6 +72,22 @@ impl Metrics {
     }
 }
 
+#[cfg(test)]
+impl Metrics {
+    pub(super) fn unregistered() -> Self {
+        Self::register(&mut Registry::default())
+    }
+
+    /// How many hashes of this cost were computed.
+    pub(super) fn computed(&self, cost: u32) -> u64 {
+        self.by_cost.get_or_create(&[("cost", cost)]).get()
+    }
+
+    pub(super) fn lanes_busy(&self) -> i64 {
+        self.lanes_busy.get()
+    }
+}
+
 /// A requested hash, counted with its outcome when this is dropped.
 pub(super) struct Wanted<'a> {
     hashes: &'a Counters<&'static str>,

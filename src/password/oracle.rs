@@ -73,7 +73,7 @@ fn agree(cases: &[(Case, Digest)], most: usize, wanted: usize) {
         while lanes.count() == most {
             right += go_on(&mut lanes, most, u32::MAX);
         }
-        lanes.join(&case.0.work(), (n, case), Lane::begin);
+        lanes.join(&case.0.work(), (n, case));
     }
 }
 
@@ -182,7 +182,7 @@ fn published_hashes_of_every_cost_come_out_right() {
             cost: hash.cost(),
             salt: hash.salt(),
         };
-        lanes.join(&work, hash, Lane::begin);
+        lanes.join(&work, hash);
     }
     while lanes.count() > 0 {
         lanes.advance(u32::MAX);

@@ -109,7 +109,7 @@ impl Queue {
         2 * self.in_flight() >= LANES * self.running.len()
     }
 
-    fn in_flight(&self) -> usize {
+    pub(super) fn in_flight(&self) -> usize {
         self.running.iter().map(Vec::len).sum::<usize>() + self.waiting.len()
     }
 

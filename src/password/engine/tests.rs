@@ -1,7 +1,7 @@
-use std::sync::mpsc::{self, Receiver};
+use std::iter::from_fn;
 
 use bcrypt_lanes::{Key, LANES};
-use prometheus_client::registry::Registry;
+use futures::{StreamExt as _, stream::FuturesUnordered};
 
 use super::*;
 
@@ -9,27 +9,10 @@ use super::*;
 const ENDLESS: u32 = 31;
 const LONG: Duration = Duration::from_hours(1_000_000);
 
-/// An engine that says which hashes begin. A job is known by its salt.
-fn engine(threads: usize) -> (Engine, Receiver<u8>) {
-    let (say, began) = mpsc::channel();
-    let engine = start(threads, move |lane, work| {
-        lane.begin(work);
-        say.send(work.salt[0]).ok();
-    });
-    (engine, began)
-}
-
-fn start(threads: usize, begin: impl Fn(&mut Lane, &Work) + Clone + Send + 'static) -> Engine {
+fn engine(threads: usize) -> Engine {
     let pace = Pace::new([Duration::ZERO; LANES]);
-    let metrics = Metrics::register(&mut Registry::default());
-    Engine::start(
-        NonZeroUsize::new(threads).unwrap(),
-        LONG,
-        pace,
-        metrics,
-        begin,
-    )
-    .unwrap()
+    let threads = NonZeroUsize::new(threads).unwrap();
+    Engine::start(threads, LONG, pace, Metrics::unregistered()).unwrap()
 }
 
 fn work(name: u8, cost: u32) -> Work {
@@ -46,29 +29,33 @@ impl Engine {
         self.admit(work(name, cost), Purpose::Answer, deadline)
     }
 
-    /// Keeps all lanes of so many threads busy.
-    fn fill(&self, threads: usize, began: &Receiver<u8>) -> Vec<Ticket<'_>> {
-        let ticket = |_| {
-            let ticket = self.ask(0, ENDLESS).unwrap();
-            assert_eq!(began.recv(), Ok(0));
-            ticket
-        };
-        (0..threads * LANES).map(ticket).collect()
+    /// Keeps so many lanes busy.
+    fn fill(&self, lanes: usize) -> Vec<Ticket<'_>> {
+        let tickets = from_fn(|| Some(self.ask(0, ENDLESS).unwrap()));
+        let tickets = tickets.take(lanes).collect();
+        wait_until(|| self.metrics.lanes_busy() == i64::try_from(lanes).unwrap());
+        tickets
+    }
+}
+
+/// The test binary's time limit ends a wait for what never comes.
+fn wait_until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        thread::yield_now();
     }
 }
 
 fn digest(name: u8, cost: u32) -> Digest {
     let mut lanes = Lanes::default();
-    lanes.join(&work(name, cost), (), Lane::begin);
+    lanes.join(&work(name, cost), ());
     lanes.advance(u32::MAX);
     lanes.complete()[0].1
 }
 
 #[tokio::test]
 async fn a_hash_joins_others_that_go_on() {
-    let (engine, began) = engine(1);
-    let _endless = engine.ask(0, ENDLESS).unwrap();
-    assert_eq!(began.recv(), Ok(0));
+    let engine = engine(1);
+    let _endless = engine.fill(1);
     for name in 1..20 {
         let ticket = engine.ask(name, 4).unwrap();
         assert_eq!(ticket.digest().await, Ok(digest(name, 4)));
@@ -76,53 +63,53 @@ async fn a_hash_joins_others_that_go_on() {
 }
 
 #[tokio::test]
-async fn a_caller_that_goes_away_frees_its_lane() {
-    let (engine, began) = engine(2);
-    let mut endless = engine.fill(2, &began);
+async fn an_abandoned_hash_frees_its_lane() {
+    let engine = engine(2);
+    let mut endless = engine.fill(2 * LANES);
     let waiting = engine.ask(1, 4).unwrap();
     endless.pop();
     assert_eq!(waiting.digest().await, Ok(digest(1, 4)));
 }
 
 #[tokio::test]
-async fn a_caller_that_goes_away_gives_up_its_place() {
-    let (engine, began) = engine(1);
-    let mut endless = engine.fill(1, &began);
+async fn an_abandoned_hash_leaves_the_queue() {
+    let engine = engine(1);
+    let mut endless = engine.fill(LANES);
     let gone = engine.ask(1, 4).unwrap();
     let stays = engine.ask(2, 4).unwrap();
     drop(gone.digest());
+    assert_eq!(engine.shared.door().queue.in_flight(), LANES + 1);
     endless.pop();
     assert_eq!(stays.digest().await, Ok(digest(2, 4)));
-    drop(endless);
-    drop(engine);
-    assert_eq!(began.iter().collect::<Vec<_>>(), [2]);
 }
 
 #[tokio::test]
 async fn first_come_is_first_served() {
-    let (engine, began) = engine(1);
-    let mut endless = engine.fill(1, &began);
-    let tickets: Vec<_> = (1..9).map(|name| engine.ask(name, 4).unwrap()).collect();
+    let engine = engine(1);
+    let mut endless = engine.fill(LANES);
+    let tickets = (1..9).map(|name| (name, engine.ask(name, 4).unwrap()));
+    let answers: FuturesUnordered<_> = tickets
+        .map(|(name, ticket)| async move { (name, ticket.digest().await) })
+        .collect();
     endless.pop();
-    for (name, ticket) in (1..9).zip(tickets) {
-        assert_eq!(ticket.digest().await, Ok(digest(name, 4)));
-    }
-    assert!(began.try_iter().eq(1..9));
+    // All take turns in the one free lane.
+    let answers: Vec<_> = answers.collect().await;
+    let expected = (1..9).map(|name| (name, Ok(digest(name, 4))));
+    assert!(answers.into_iter().eq(expected));
 }
 
 #[test]
 fn every_thread_hashes() {
-    let (say, began) = mpsc::channel();
-    let engine = start(2, move |_, _| say.send(thread::current().id()).unwrap());
-    let _one = engine.ask(1, ENDLESS).unwrap();
-    let _other = engine.ask(2, ENDLESS).unwrap();
-    assert_ne!(began.recv().unwrap(), began.recv().unwrap());
+    let engine = engine(2);
+    let _two = engine.fill(2);
+    let door = engine.shared.door();
+    assert!(!door.queue.is_idle(0) && !door.queue.is_idle(1));
 }
 
 #[test]
-fn who_would_wait_too_long_is_refused_at_once() {
-    let (engine, began) = engine(1);
-    let _endless = engine.fill(1, &began);
+fn a_hash_that_would_wait_too_long_is_refused_at_once() {
+    let engine = engine(1);
+    let _endless = engine.fill(LANES);
     let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
     let refused = loop {
         // Until the engine knows how slow it is.
@@ -134,39 +121,53 @@ fn who_would_wait_too_long_is_refused_at_once() {
     assert!(
         matches!(refused, HashError::Overloaded { retry_after } if retry_after > Duration::from_secs(1))
     );
-    assert!(engine.ask(1, 4).is_ok(), "somebody with more patience");
+    assert!(engine.ask(1, 4).is_ok(), "with a later deadline");
 }
 
 #[tokio::test]
 async fn a_thread_that_dies_fails_every_caller_and_says_so() {
-    let begin = |lane: &mut Lane, work: &Work| {
-        assert_eq!(work.salt[0], 0, "this is the panic");
-        lane.begin(work);
-    };
-    let engine = start(2, begin);
-    let running = engine.ask(0, ENDLESS).unwrap();
-    let deadly = engine.ask(1, 4).unwrap();
+    let engine = engine(2);
+    let running = engine.fill(2 * LANES);
+    // A queue for one thread: the other one panics when it reports its lanes.
+    let pace = Pace::new([Duration::ZERO; LANES]);
+    let mut queue = Queue::new(NonZeroUsize::MIN, LONG, pace);
+    let (reply, waiting) = oneshot::channel();
+    let reply = Reply::new(reply, engine.metrics.waiting());
+    queue
+        .admit(work(0, 4), Purpose::Answer, LONG, reply)
+        .unwrap();
+    engine.shared.door().queue = queue;
     engine.failed().await;
-    assert_eq!(running.digest().await, Err(HashError::Stopped));
-    assert_eq!(deadly.digest().await, Err(HashError::Stopped));
+    assert!(waiting.await.is_err());
+    for ticket in running {
+        assert_eq!(ticket.digest().await, Err(HashError::Stopped));
+    }
     assert_eq!(engine.ask(0, 4).err(), Some(HashError::Stopped));
 }
 
 #[test]
 fn dropping_the_engine_ends_its_threads() {
-    let (engine, began) = engine(2);
+    let engine = engine(2);
+    let shared = Arc::downgrade(&engine.shared);
     drop(engine);
-    // The threads held the other ends of the channel.
-    assert!(began.recv().is_err());
+    wait_until(|| shared.strong_count() == 0);
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn the_threads_have_a_lower_priority_than_their_starter() {
-    let nice = || rustix::process::getpriority_process(None).unwrap();
-    let (tell, told) = mpsc::channel();
-    let begin = move |_: &mut Lane, _: &Work| tell.send(nice()).unwrap();
-    let engine = start(1, begin);
-    let _ticket = engine.ask(1, 4).unwrap();
-    assert_eq!(told.recv(), Ok((nice() + 10).min(19)));
+    use rustix::process::{Pid, getpriority_process};
+
+    // More threads than any other test has, so that the last one is found by its name.
+    const THREADS: usize = 5;
+    let engine = engine(THREADS);
+    let _busy = engine.fill(THREADS * LANES);
+    let last = std::fs::read_dir("/proc/self/task")
+        .unwrap()
+        .map(|task| task.unwrap())
+        .find(|task| std::fs::read(task.path().join("comm")).unwrap() == b"password-4\n");
+    let last = last.unwrap().file_name().into_string().unwrap();
+    let last = Pid::from_raw(last.parse().unwrap());
+    let starter = getpriority_process(None).unwrap();
+    assert_eq!(getpriority_process(last), Ok((starter + 10).min(19)));
 }

@@ -43,9 +43,9 @@ impl<T> Lanes<T> {
         self.live.iter().map(|live| live.rounds_left)
     }
 
-    /// Takes a free lane; there must be one.
-    pub fn join(&mut self, work: &Work, tag: T, begin: impl Fn(&mut Lane, &Work)) {
-        begin(&mut self.lanes[self.live.len()], work);
+    /// Begins a hash in a free lane; there must be one.
+    pub fn join(&mut self, work: &Work, tag: T) {
+        self.lanes[self.live.len()].begin(work);
         let rounds_left = work.rounds();
         self.live.push(Live { rounds_left, tag });
     }

@@ -1,0 +1,166 @@
+use proptest::prelude::*;
+use tokio::runtime::Runtime;
+
+use super::*;
+use crate::password::Policy;
+
+const COST: u32 = 5;
+const SETTINGS: HasherSettings = HasherSettings {
+    cost: COST,
+    threads: NonZeroUsize::MIN,
+    max_wait: Duration::from_hours(1),
+};
+
+fn hasher() -> Hasher {
+    Hasher::start(SETTINGS, &mut Registry::default()).unwrap()
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_hours(1)
+}
+
+fn new_password(text: &str) -> NewPassword {
+    Policy::verdict(0, Password::of(text), "").unwrap()
+}
+
+/// How many hashes of the configured cost and of cost 6 were computed.
+fn computed(hasher: &Hasher) -> [u64; 2] {
+    [COST, 6].map(|cost| hasher.metrics().computed(cost))
+}
+
+async fn verifies(hasher: &Hasher, text: &str, hash: Option<&PasswordHash>) -> bool {
+    hasher
+        .verify(&Password::of(text), hash, soon())
+        .await
+        .unwrap()
+        .is_some()
+}
+
+#[tokio::test]
+async fn published_vectors_verify() {
+    // jBCrypt's own test vectors.
+    let table = [
+        (
+            "a",
+            "$2a$06$m0CrhHm10qJ3lXRY.5zDGO3rS2KdeeWLuGmsfGlMfOxih58VYVfxe",
+        ),
+        (
+            "abc",
+            "$2a$06$If6bvum7DFjUnE9p2uDeDu0YHzrHM6tf.iqN8.yx.jNN1ILEf7h0i",
+        ),
+        (
+            "abcdefghijklmnopqrstuvwxyz",
+            "$2a$06$.rCVZVOThsIa97pEDOxvGuRRgzG64bvtJ0938xuqzv18d3ZpQhstC",
+        ),
+        (
+            "~!@#$%^&*()      ~!@#$%^&*()PNBFRD",
+            "$2a$06$fPIsBO8qRqkjj273rfaOI.HtSV9jLDpTbZn782DC6/t7qT67P6FfO",
+        ),
+    ];
+    let hasher = hasher();
+    for (text, hash) in table {
+        let hash = PasswordHash::parse(hash).unwrap();
+        assert!(verifies(&hasher, text, Some(&hash)).await, "{text}");
+        assert!(
+            !verifies(&hasher, &format!("{text}."), Some(&hash)).await,
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_hash_verifies_its_password_in_either_normal_form() {
+    let hasher = hasher();
+    let hash = hasher
+        .hash(&new_password("p\u{e4}ssw\u{f6}rd"), soon())
+        .await
+        .unwrap();
+    assert!(verifies(&hasher, "pa\u{308}sswo\u{308}rd", Some(&hash)).await);
+    assert!(!verifies(&hasher, "passw\u{f6}rd", Some(&hash)).await);
+}
+
+#[tokio::test]
+async fn one_password_hashes_to_a_new_salt_each_time() {
+    let hasher = hasher();
+    let one = hasher
+        .hash(&new_password("hunter2hunter2"), soon())
+        .await
+        .unwrap();
+    let other = hasher
+        .hash(&new_password("hunter2hunter2"), soon())
+        .await
+        .unwrap();
+    assert_ne!(one.salt(), other.salt());
+    assert!(one.as_str().starts_with("$2b$05$"));
+}
+
+#[tokio::test]
+async fn an_unknown_user_pays_one_hash_of_the_configured_cost() {
+    let hasher = hasher();
+    assert!(!verifies(&hasher, "hunter2", None).await);
+    assert_eq!(computed(&hasher), [1, 0]);
+}
+
+#[tokio::test]
+async fn what_cannot_match_pays_one_hash_and_is_wrong() {
+    let hasher = hasher();
+    let hash = hasher
+        .hash(&new_password(&"x".repeat(72)), soon())
+        .await
+        .unwrap();
+    // The hash of the empty password, which no policy would have let pass.
+    let nothing = "$2a$06$DCq7YPn5Rq63x1Lad4cll.TV4S6ytwfsfvkgY8jIucDrjc8deX1s.";
+    let nothing = PasswordHash::parse(nothing).unwrap();
+    let mut expected = computed(&hasher);
+    for text in ["x".repeat(73).as_str(), "nul\0", ""] {
+        for (hash, which) in [(Some(&hash), 0), (Some(&nothing), 1), (None, 0)] {
+            assert!(!verifies(&hasher, text, hash).await);
+            expected[which] += 1;
+            assert_eq!(computed(&hasher), expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_verified_password_is_hashed_again_at_the_new_cost() {
+    let (hasher, password) = (hasher(), Password::of("a"));
+    let old = "$2a$06$m0CrhHm10qJ3lXRY.5zDGO3rS2KdeeWLuGmsfGlMfOxih58VYVfxe";
+    let old = PasswordHash::parse(old).unwrap();
+    assert!(hasher.needs_upgrade(&old));
+    let verified = hasher
+        .verify(&password, Some(&old), soon())
+        .await
+        .unwrap()
+        .unwrap();
+    let new = hasher.rehash(verified, soon()).await.unwrap();
+    assert!(!hasher.needs_upgrade(&new));
+    assert!(verifies(&hasher, "a", Some(&new)).await);
+}
+
+#[test]
+fn an_unknown_cost_does_not_start() {
+    for cost in [3, 32] {
+        let settings = HasherSettings { cost, ..SETTINGS };
+        let unknown = Hasher::start(settings, &mut Registry::default());
+        assert!(matches!(unknown.err(), Some(StartError::Cost(c)) if c == cost));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+    #[test]
+    fn the_bcrypt_crate_agrees(text in "[^\0]{8,18}", other in "[^\0]{8,18}") {
+        Runtime::new().unwrap().block_on(async {
+            let hasher = hasher();
+            let (password, new) = (Password::of(&text), new_password(&text));
+            let hash = hasher.hash(&new, soon()).await.unwrap();
+            prop_assert!(bcrypt::verify(password.0.as_bytes(), hash.as_str()).unwrap());
+
+            let theirs = bcrypt::hash(password.0.as_bytes(), COST).unwrap();
+            let theirs = PasswordHash::parse(&theirs).unwrap();
+            prop_assert!(verifies(&hasher, &text, Some(&theirs)).await);
+            prop_assert_eq!(verifies(&hasher, &other, Some(&theirs)).await, text == other);
+            Ok(())
+        })?;
+    }
+}
