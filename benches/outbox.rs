@@ -12,9 +12,10 @@ use std::{
 };
 
 use auth_service::{
+    app::SystemClock,
     config::KafkaConfig,
     db::Db,
-    model::{Clock as _, PendingEvent, SystemClock, UserId},
+    model::{Clock as _, PendingEvent, UserId},
     outbox::{
         Metrics, Poller,
         kafka::KafkaPublisher,

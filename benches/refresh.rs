@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use auth_service::{
+    app::SystemClock,
     db::{Db, NewSession},
-    model::{Clock as _, RefreshToken, SessionId, SystemClock, UserId},
+    model::{Clock as _, RefreshToken, SessionId, UserId},
     proto::{self, auth_service_client::AuthServiceClient},
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};

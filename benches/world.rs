@@ -11,11 +11,12 @@ use std::{
 };
 
 use auth_service::{
+    app::SystemClock,
     auth::{self, Auth, Issuer, SigningKey},
     config::{Args, Config},
     db::{Db, NewSession, NewUser, Registration},
     grpc::{self, Handlers, InternalCallers, Limits},
-    model::{Act, Clock as _, Email, Event, Payload, SystemClock, UserId},
+    model::{Act, Clock as _, Email, Event, Payload, UserId},
     password::{Hasher, HasherSettings, Policy},
     proto,
 };

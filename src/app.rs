@@ -9,6 +9,7 @@ mod admin;
 mod backlog;
 mod health;
 pub mod housekeeping;
+mod system_clock;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -24,6 +25,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{info, warn};
 
+pub use self::system_clock::SystemClock;
 use self::{
     admin::Metrics,
     health::{Monitor, Watchers},

@@ -41,7 +41,7 @@ use tracing::{Span, info_span};
 use self::{metrics::Metrics, schema::outbox_lease, sessions::group::Groups};
 pub use self::{
     revocations::{NewHash, Outcome},
-    sessions::{Exchange, NewSession, Sweep},
+    sessions::{NewSession, Rotation, Sweep},
     throttle::{Admission, Attempt, Count, Counted, Key, Settlement},
     users::{NewUser, Registration},
 };

@@ -31,6 +31,6 @@ pub use self::{
         Session,
     },
     throttle::ThrottleLimits,
-    time::{Clock, SystemClock, Timestamp},
+    time::{Clock, Timestamp},
     traceparent::Traceparent,
 };

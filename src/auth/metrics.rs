@@ -13,7 +13,7 @@ pub struct Metrics {
 
 impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
-        let outcomes = ["rotated", "retried", "reused", "unknown"];
+        let outcomes = RefreshOutcome::ALL.map(RefreshOutcome::label);
         let metrics = Self {
             refreshes: counters("outcome", outcomes),
             throttled: Counter::default(),
@@ -31,7 +31,28 @@ impl Metrics {
         metrics
     }
 
-    pub(super) fn refreshed(&self, outcome: &'static str) {
-        count(&self.refreshes, "outcome", outcome);
+    pub(super) fn refreshed(&self, outcome: RefreshOutcome) {
+        count(&self.refreshes, "outcome", outcome.label());
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum RefreshOutcome {
+    Rotated,
+    Retried,
+    Reused,
+    Unknown,
+}
+
+impl RefreshOutcome {
+    const ALL: [Self; 4] = [Self::Rotated, Self::Retried, Self::Reused, Self::Unknown];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Rotated => "rotated",
+            Self::Retried => "retried",
+            Self::Reused => "reused",
+            Self::Unknown => "unknown",
+        }
     }
 }

@@ -6,15 +6,15 @@
 //! other secret of the session means that a rotated token came back, as after a theft: the
 //! session ends (RFC 9700, section 4.14.2).
 
-use super::{Auth, Call, Error, Fault, session::TokenPair};
+use super::{Auth, Call, Error, Fault, metrics::RefreshOutcome, session::TokenPair};
 use crate::{
-    db::Exchange,
+    db::Rotation,
     model::{Presented, RefreshToken, Session, SessionEndReason, Timestamp},
     telemetry::audit::{self, Audit, Reason},
 };
 
-/// The outcome of a refresh.
-enum Rotation {
+/// The meaning of a presented refresh token.
+enum Refreshed {
     /// The current token, replaced by its successor.
     Rotated(Session, RefreshToken),
     /// The previous token within the retry window, with the successor that it already has.
@@ -25,14 +25,13 @@ enum Rotation {
     Unknown,
 }
 
-impl Rotation {
-    /// The label of the metric.
-    const fn name(&self) -> &'static str {
+impl Refreshed {
+    const fn outcome(&self) -> RefreshOutcome {
         match self {
-            Self::Rotated(..) => "rotated",
-            Self::Retried(..) => "retried",
-            Self::Reused(_) => "reused",
-            Self::Unknown => "unknown",
+            Self::Rotated(..) => RefreshOutcome::Rotated,
+            Self::Retried(..) => RefreshOutcome::Retried,
+            Self::Reused(_) => RefreshOutcome::Reused,
+            Self::Unknown => RefreshOutcome::Unknown,
         }
     }
 }
@@ -41,17 +40,17 @@ impl Auth {
     /// Replaces a refresh token by the next pair of tokens.
     pub async fn refresh(&self, token: RefreshToken, call: &Call) -> Result<TokenPair, Error> {
         let now = self.clock.now();
-        let rotation = self.rotate(&token, now).await?;
-        self.metrics.refreshed(rotation.name());
-        match rotation {
-            Rotation::Rotated(session, successor) | Rotation::Retried(session, successor) => {
+        let refreshed = self.rotate(&token, now).await?;
+        self.metrics.refreshed(refreshed.outcome());
+        match refreshed {
+            Refreshed::Rotated(session, successor) | Refreshed::Retried(session, successor) => {
                 Ok(TokenPair {
                     access_token: self.issuer.issue(session.user_id, session.id, now)?,
                     refresh_token: successor,
                     refresh_token_expires_at: session.expires_at.min(session.ends_at),
                 })
             }
-            Rotation::Reused(session) => {
+            Refreshed::Reused(session) => {
                 let reason = SessionEndReason::Reuse;
                 if self.revoke(&session, reason, now, call).await? {
                     Audit::of(audit::Event::Refresh)
@@ -61,14 +60,14 @@ impl Auth {
                 }
                 Err(Error::InvalidToken)
             }
-            Rotation::Unknown => Err(Error::InvalidToken),
+            Refreshed::Unknown => Err(Error::InvalidToken),
         }
     }
 
     /// Rotates the token, or finds out why the database did not.
-    async fn rotate(&self, token: &RefreshToken, now: Timestamp) -> Result<Rotation, Error> {
+    async fn rotate(&self, token: &RefreshToken, now: Timestamp) -> Result<Refreshed, Error> {
         let successor = token.generate_successor()?;
-        let exchange = Exchange {
+        let rotation = Rotation {
             handle_hash: token.handle_hash(),
             token_hash: token.secret_hash(),
             new_token_hash: successor.secret_hash(),
@@ -76,21 +75,21 @@ impl Auth {
             now,
             expires_at: now + self.lifetimes.refresh_token,
         };
-        if let Some(session) = self.db.exchange_token(&exchange).await? {
-            return Ok(Rotation::Rotated(session, successor));
+        if let Some(session) = self.db.rotate(&rotation).await? {
+            return Ok(Refreshed::Rotated(session, successor));
         }
-        let Some(session) = self.db.find_session(&exchange.handle_hash).await? else {
-            return Ok(Rotation::Unknown);
+        let Some(session) = self.db.find_session(&rotation.handle_hash).await? else {
+            return Ok(Refreshed::Unknown);
         };
         Ok(
             match session.judge(token, &successor, now, self.lifetimes.retry_window) {
-                Presented::Current => Rotation::Rotated(session, successor),
+                Presented::Current => Refreshed::Rotated(session, successor),
                 Presented::Previous { successor } => {
                     let successor = successor.ok_or(Fault::Corrupt("sealed successor"))?;
-                    Rotation::Retried(session, successor)
+                    Refreshed::Retried(session, successor)
                 }
-                Presented::Reused => Rotation::Reused(session),
-                Presented::Ended => Rotation::Unknown,
+                Presented::Reused => Refreshed::Reused(session),
+                Presented::Ended => Refreshed::Unknown,
             },
         )
     }

@@ -11,10 +11,11 @@ use std::{
 
 use anyhow::bail;
 use auth_service::{
+    app::SystemClock,
     auth::SigningKey,
     config::{Config, DatabaseUrl, KafkaConfig, TlsConfig},
     db::Db,
-    model::{Clock as _, SystemClock},
+    model::Clock as _,
     outbox::kafka,
     telemetry::Causes,
 };

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use auth_service::{
-    app::App,
+    app::{App, SystemClock},
     config::{Config, Embedded},
-    model::{Clock as _, SystemClock},
+    model::Clock as _,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;

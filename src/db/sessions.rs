@@ -1,7 +1,7 @@
 //! Sessions: one row each, for their whole life.
 
-mod exchange;
 pub(super) mod group;
+mod rotate;
 
 use diesel::{
     dsl::sql,
@@ -13,7 +13,7 @@ use diesel::{
 use diesel_async::RunQueryDsl;
 use tokio::time::Instant;
 
-pub use self::exchange::Exchange;
+pub use self::rotate::Rotation;
 use super::{
     Db, Error, Pools,
     schema::{sessions, users},

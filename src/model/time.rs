@@ -70,17 +70,6 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
 }
 
-/// The operating system's clock.
-#[derive(Debug, Default)]
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
-    fn now(&self) -> Timestamp {
-        Timestamp(Utc::now().timestamp_micros())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@
 //!
 //! The group's statement is only a short cut. It skips rows that somebody else has locked,
 //! so it waits for nobody and cannot deadlock with the group of another replica. Whoever
-//! it did not exchange for whatever reason (no current token, a locked row, the same token
+//! it did not rotate for whatever reason (no current token, a locked row, the same token
 //! twice, a statement that failed because of one row) is left unanswered, and goes alone:
 //! the plain statement stays the judge.
 
@@ -29,7 +29,7 @@ use tokio::{
 
 use tracing::warn;
 
-use super::{Columns, Exchange, SessionRow};
+use super::{Columns, Rotation, SessionRow};
 use crate::{
     db::{Error, metrics::Metrics, sql_types::Moment, with_conn},
     model::{Session, Timestamp},
@@ -63,11 +63,11 @@ struct Queue {
 }
 
 struct Waiting {
-    exchange: Exchange,
+    rotation: Rotation,
     answer: oneshot::Sender<Session>,
 }
 
-/// How an exchange goes on.
+/// How a rotation goes on.
 pub(super) enum Entry {
     /// At once, alone, keeping the turn until it is done.
     Turn(Turn),
@@ -93,7 +93,7 @@ impl Groups {
         }
     }
 
-    pub(super) fn enter(&self, exchange: &Exchange) -> Entry {
+    pub(super) fn enter(&self, rotation: &Rotation) -> Entry {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.in_flight < TURNS {
             queue.in_flight += 1;
@@ -101,7 +101,7 @@ impl Groups {
         }
         let (answer, answered) = oneshot::channel();
         queue.waiting.push(Waiting {
-            exchange: exchange.clone(),
+            rotation: rotation.clone(),
             answer,
         });
         Entry::Together(answered)
@@ -120,14 +120,14 @@ impl Groups {
         group
     }
 
-    async fn exchange(self, mut group: Vec<Waiting>) -> Result<(), Error> {
+    async fn rotate(self, mut group: Vec<Waiting>) -> Result<(), Error> {
         let deadline = Instant::now() + self.timeout;
         let (statement, pool) = (Together::new(&group), &self.pool);
         let sessions: Vec<SessionRow> =
             with_conn!(@ self, pool, deadline, conn => statement.load(conn).await?)?;
         for session in sessions.into_iter().map(Session::from) {
             // The new token tells apart who showed the same one.
-            let won = |w: &Waiting| session.token_hash == w.exchange.new_token_hash;
+            let won = |w: &Waiting| session.token_hash == w.rotation.new_token_hash;
             if let Some(at) = group.iter().position(won) {
                 let _gone = group.swap_remove(at).answer.send(session);
             }
@@ -157,7 +157,7 @@ impl Drop for Turn {
         let turn = Self(self.0.clone());
         // Without a runtime the process is ending.
         if let Ok(runtime) = Handle::try_current() {
-            let statement = self.0.clone().exchange(group);
+            let statement = self.0.clone().rotate(group);
             runtime.spawn(async {
                 if let Err(error) = turn.hold(statement).await {
                     warn!(error = %Causes(&error), "refreshes that went together go one by one");
@@ -167,7 +167,7 @@ impl Drop for Turn {
     }
 }
 
-/// The plain exchange for several tokens, each against its own row.
+/// The plain rotation for several tokens, each against its own row.
 ///
 /// Locked one by one through the index, however large the table: `LATERAL` leaves the
 /// planner no choice. The conditions are the update's own, so that of a row that changed
@@ -185,16 +185,16 @@ struct Together {
 
 impl Together {
     fn new(group: &[Waiting]) -> Self {
-        fn each<T>(group: &[Waiting], field: impl Fn(&Exchange) -> T) -> Vec<T> {
-            group.iter().map(|w| field(&w.exchange)).collect()
+        fn each<T>(group: &[Waiting], field: impl Fn(&Rotation) -> T) -> Vec<T> {
+            group.iter().map(|w| field(&w.rotation)).collect()
         }
         Self {
-            handle_hashes: each(group, |exchange| exchange.handle_hash),
-            token_hashes: each(group, |exchange| exchange.token_hash),
-            new_token_hashes: each(group, |exchange| exchange.new_token_hash),
-            sealed_successors: each(group, |exchange| exchange.sealed_successor),
-            now: each(group, |exchange| exchange.now),
-            expires_at: each(group, |exchange| exchange.expires_at),
+            handle_hashes: each(group, |rotation| rotation.handle_hash),
+            token_hashes: each(group, |rotation| rotation.token_hash),
+            new_token_hashes: each(group, |rotation| rotation.new_token_hash),
+            sealed_successors: each(group, |rotation| rotation.sealed_successor),
+            now: each(group, |rotation| rotation.now),
+            expires_at: each(group, |rotation| rotation.expires_at),
             columns: SessionRow::columns(),
         }
     }

@@ -14,10 +14,10 @@ use std::{
 };
 
 use auth_service::{
-    app::App,
+    app::{App, SystemClock},
     config::{Args, Config},
     db::Db,
-    model::{PendingEvent, SystemClock},
+    model::PendingEvent,
     outbox::{
         Metrics, Poller,
         kafka::KafkaPublisher,

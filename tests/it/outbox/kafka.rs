@@ -9,7 +9,8 @@ mod sasl;
 use std::{sync::Arc, time::Duration};
 
 use auth_service::{
-    model::{Clock as _, SystemClock, Timestamp},
+    app::SystemClock,
+    model::{Clock as _, Timestamp},
     proto::{RegisterRequest, RegisterResponse, SessionEndReason, UserEvent, user_event::Payload},
 };
 use prost::Message as _;

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use auth_service::{
-    db::{Db, Error, Exchange},
+    db::{Db, Error, Rotation},
     model::Session,
 };
 use futures::{
@@ -34,10 +34,10 @@ fn hash(kind: u8, number: u8) -> [u8; 32] {
     hash
 }
 
-/// The exchange of a session's current token.
-fn exchange(number: u8) -> Exchange {
+/// The rotation of a session's current token.
+fn rotation(number: u8) -> Rotation {
     let (now, expires_at) = (START, START + HOUR);
-    Exchange {
+    Rotation {
         handle_hash: hash(1, number),
         token_hash: hash(2, number),
         new_token_hash: hash(3, number),
@@ -93,42 +93,42 @@ async fn release(holder: Client) {
 }
 
 /// As many as may be in flight.
-fn turn_holders() -> Vec<Exchange> {
-    (SESSIONS - TURNS..SESSIONS).map(exchange).collect()
+fn turn_holders() -> Vec<Rotation> {
+    (SESSIONS - TURNS..SESSIONS).map(rotation).collect()
 }
 
 fn all<'a>(
     db: &'a Db,
-    exchanges: &'a [Exchange],
+    rotations: &'a [Rotation],
 ) -> impl Future<Output = Vec<Result<Option<Session>, Error>>> + Unpin {
-    join_all(exchanges.iter().map(|exchange| db.exchange_token(exchange)))
+    join_all(rotations.iter().map(|rotation| db.rotate(rotation)))
 }
 
-/// Lets `exchanges` wait for each other, then go. Their answers.
+/// Lets `rotations` wait for each other, then go. Their answers.
 async fn together(
     database: &TestDatabase,
     db: &Db,
-    exchanges: &[Exchange],
+    rotations: &[Rotation],
 ) -> Vec<Result<Option<Session>, Error>> {
     let holder = hold(database, SESSIONS - TURNS..SESSIONS).await;
     let holders = turn_holders();
-    let (mut holders, mut waiting) = (all(db, &holders), all(db, exchanges));
+    let (mut holders, mut waiting) = (all(db, &holders), all(db, rotations));
     assert!(poll!(&mut holders).is_pending());
     assert!(poll!(&mut waiting).is_pending());
     release(holder).await;
     let (holders, answers) = join(holders, waiting).await;
     for (number, answer) in (SESSIONS - TURNS..).zip(&holders) {
-        assert!(is_exchanged(answer, number), "{number}");
+        assert!(is_rotated(answer, number), "{number}");
     }
     answers
 }
 
 /// What waits for a turn in vain goes alone in the end.
-async fn before_it_goes_alone<T>(exchange: impl Future<Output = T>) -> T {
-    timeout(TIMEOUT / 4, exchange).await.expect("a turn")
+async fn before_it_goes_alone<T>(rotation: impl Future<Output = T>) -> T {
+    timeout(TIMEOUT / 4, rotation).await.expect("a turn")
 }
 
-fn is_exchanged(answer: &Result<Option<Session>, Error>, number: u8) -> bool {
+fn is_rotated(answer: &Result<Option<Session>, Error>, number: u8) -> bool {
     matches!(answer, Ok(Some(session)) if session.token_hash == hash(3, number))
 }
 
@@ -145,10 +145,10 @@ async fn sixty_four_that_wait_go_in_one_statement() {
     let Some((database, db)) = world().await else {
         return;
     };
-    let exchanges: Vec<_> = (0..64).map(exchange).collect();
-    let answers = together(&database, &db, &exchanges).await;
+    let rotations: Vec<_> = (0..64).map(rotation).collect();
+    let answers = together(&database, &db, &rotations).await;
     for (number, answer) in (0..).zip(&answers) {
-        assert!(is_exchanged(answer, number), "{number}");
+        assert!(is_rotated(answer, number), "{number}");
     }
     assert_eq!(transactions(&database, 64).await, 1);
     let other = "SELECT count(*) FROM sessions WHERE generation = 2
@@ -164,8 +164,8 @@ async fn a_group_touches_no_index() {
         return;
     };
     // As many as their page has room for.
-    let exchanges: Vec<_> = (0..3).map(exchange).collect();
-    together(&database, &db, &exchanges).await;
+    let rotations: Vec<_> = (0..3).map(rotation).collect();
+    together(&database, &db, &rotations).await;
     // The statistics come when they come.
     let hot = "SELECT n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'sessions'";
     database.wait_for(hot, i64::from(3 + TURNS)).await;
@@ -176,18 +176,18 @@ async fn of_one_token_shown_several_times_in_a_group_one_wins() {
     let Some((database, db)) = world().await else {
         return;
     };
-    let mut exchanges: Vec<_> = (0..40).map(|n| exchange(n / 4)).collect();
-    for (n, exchange) in (0..).zip(&mut exchanges) {
-        exchange.new_token_hash = hash(5, n);
-        exchange.sealed_successor = hash(6, n);
+    let mut rotations: Vec<_> = (0..40).map(|n| rotation(n / 4)).collect();
+    for (n, rotation) in (0..).zip(&mut rotations) {
+        rotation.new_token_hash = hash(5, n);
+        rotation.sealed_successor = hash(6, n);
     }
-    let answers = together(&database, &db, &exchanges).await;
-    for (four, exchanges) in answers.chunks(4).zip(exchanges.chunks(4)) {
-        let won = four.iter().zip(exchanges).filter_map(|(answer, exchange)| {
+    let answers = together(&database, &db, &rotations).await;
+    for (four, rotations) in answers.chunks(4).zip(rotations.chunks(4)) {
+        let won = four.iter().zip(rotations).filter_map(|(answer, rotation)| {
             let session = answer.as_ref().unwrap().as_ref()?;
-            assert_eq!(session.token_hash, exchange.new_token_hash);
+            assert_eq!(session.token_hash, rotation.new_token_hash);
             let sealed = session.sealed_successor.as_deref();
-            assert_eq!(sealed, Some(&exchange.sealed_successor[..]));
+            assert_eq!(sealed, Some(&rotation.sealed_successor[..]));
             Some(())
         });
         assert_eq!(won.count(), 1);
@@ -195,21 +195,21 @@ async fn of_one_token_shown_several_times_in_a_group_one_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_exchanged_is_told_so_and_the_rest_is_exchanged() {
+async fn a_token_that_cannot_be_rotated_is_refused_and_the_rest_are_rotated() {
     let Some((database, db)) = world().await else {
         return;
     };
     let ended = "UPDATE sessions SET revoked_at = now() WHERE device_name = '01'";
     database.execute(ended).await;
-    let mut exchanges: Vec<_> = (0..10).map(exchange).collect();
-    exchanges[3].token_hash = hash(9, 3);
-    exchanges[5].handle_hash = hash(9, 5);
-    exchanges[7].now = START + HOUR;
-    let answers = together(&database, &db, &exchanges).await;
+    let mut rotations: Vec<_> = (0..10).map(rotation).collect();
+    rotations[3].token_hash = hash(9, 3);
+    rotations[5].handle_hash = hash(9, 5);
+    rotations[7].now = START + HOUR;
+    let answers = together(&database, &db, &rotations).await;
     for (number, answer) in (0..).zip(&answers) {
         match number {
             1 | 3 | 5 | 7 => assert!(matches!(answer, Ok(None)), "{number}"),
-            _ => assert!(is_exchanged(answer, number), "{number}"),
+            _ => assert!(is_rotated(answer, number), "{number}"),
         }
     }
 }
@@ -224,12 +224,12 @@ async fn a_row_that_fails_fails_alone() {
         CREATE TRIGGER refuse BEFORE UPDATE ON sessions FOR EACH ROW
             WHEN (OLD.device_name = '05') EXECUTE FUNCTION refuse()";
     database.execute(sql).await;
-    let exchanges: Vec<_> = (0..20).map(exchange).collect();
-    let answers = together(&database, &db, &exchanges).await;
+    let rotations: Vec<_> = (0..20).map(rotation).collect();
+    let answers = together(&database, &db, &rotations).await;
     for (number, answer) in (0..).zip(&answers) {
         match number {
             5 => assert!(matches!(answer, Err(Error::Query(_)))),
-            _ => assert!(is_exchanged(answer, number), "{number}"),
+            _ => assert!(is_rotated(answer, number), "{number}"),
         }
     }
 }
@@ -241,21 +241,21 @@ async fn a_row_that_somebody_holds_holds_up_no_other() {
     };
     let holder = hold(&database, [5]).await;
     let turns = hold(&database, SESSIONS - TURNS..SESSIONS).await;
-    let (holders, mine) = (turn_holders(), exchange(5));
-    let others = (0..5).map(exchange).collect::<Vec<_>>();
+    let (holders, mine) = (turn_holders(), rotation(5));
+    let others = (0..5).map(rotation).collect::<Vec<_>>();
     let (mut holders, mut others) = (all(&db, &holders), all(&db, &others));
-    let mut mine = Box::pin(db.exchange_token(&mine));
+    let mut mine = Box::pin(db.rotate(&mine));
     assert!(poll!(&mut holders).is_pending());
     assert!(poll!(&mut others).is_pending());
     assert!(poll!(&mut mine).is_pending());
     release(turns).await;
     let (_, others) = join(holders, others).await;
     for (number, answer) in (0..).zip(&others) {
-        assert!(is_exchanged(answer, number), "{number}");
+        assert!(is_rotated(answer, number), "{number}");
     }
     assert!(poll!(&mut mine).is_pending());
     release(holder).await;
-    assert!(is_exchanged(&mine.await, 5));
+    assert!(is_rotated(&mine.await, 5));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -267,15 +267,15 @@ async fn who_waits_for_a_row_gives_the_turn_to_others() {
     let holders = turn_holders();
     let mut holders = all(&db, &holders);
     assert!(poll!(&mut holders).is_pending());
-    let next = exchange(0);
-    let next = db.exchange_token(&next);
+    let next = rotation(0);
+    let next = db.rotate(&next);
     tokio::select! {
         answers = &mut holders => panic!("{} answers without the rows", answers.len()),
-        answer = before_it_goes_alone(next) => assert!(is_exchanged(&answer, 0)),
+        answer = before_it_goes_alone(next) => assert!(is_rotated(&answer, 0)),
     }
     release(holder).await;
     for (number, answer) in (SESSIONS - TURNS..).zip(holders.await) {
-        assert!(is_exchanged(&answer, number), "{number}");
+        assert!(is_rotated(&answer, number), "{number}");
     }
 }
 
@@ -285,8 +285,8 @@ async fn callers_that_went_away_are_left_out_and_hold_up_nobody() {
         return;
     };
     let holder = hold(&database, SESSIONS - TURNS..SESSIONS).await;
-    let (holders, gone) = (turn_holders(), (0..10).map(exchange).collect::<Vec<_>>());
-    let stayed: Vec<_> = (10..20).map(exchange).collect();
+    let (holders, gone) = (turn_holders(), (0..10).map(rotation).collect::<Vec<_>>());
+    let stayed: Vec<_> = (10..20).map(rotation).collect();
     let (mut holders, mut gone, mut stayed) =
         (all(&db, &holders), all(&db, &gone), all(&db, &stayed));
     assert!(poll!(&mut holders).is_pending());
@@ -296,7 +296,7 @@ async fn callers_that_went_away_are_left_out_and_hold_up_nobody() {
     release(holder).await;
     let (_, stayed) = join(holders, stayed).await;
     for (number, answer) in (10..).zip(&stayed) {
-        assert!(is_exchanged(answer, number), "{number}");
+        assert!(is_rotated(answer, number), "{number}");
     }
     let rotated = "SELECT count(*) FROM sessions WHERE device_name < '0a' AND generation > 1";
     assert_eq!(database.count(rotated).await, 0);
@@ -310,18 +310,18 @@ async fn a_caller_in_flight_that_went_away_gives_its_turn_to_those_who_wait() {
     let gone = turn_holders();
     for number in 0..3 {
         let holder = hold(&database, SESSIONS - TURNS..SESSIONS).await;
-        let next = exchange(number);
-        let (mut gone, mut next) = (all(&db, &gone), Box::pin(db.exchange_token(&next)));
+        let next = rotation(number);
+        let (mut gone, mut next) = (all(&db, &gone), Box::pin(db.rotate(&next)));
         assert!(poll!(&mut gone).is_pending());
         assert!(poll!(&mut next).is_pending());
         drop(gone);
         release(holder).await;
-        assert!(is_exchanged(&before_it_goes_alone(next).await, number));
+        assert!(is_rotated(&before_it_goes_alone(next).await, number));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replicas_that_exchange_the_same_sessions_in_opposite_orders_do_not_deadlock() {
+async fn replicas_that_rotate_the_same_sessions_in_opposite_orders_do_not_deadlock() {
     let Some((database, _)) = world().await else {
         return;
     };
@@ -331,22 +331,22 @@ async fn replicas_that_exchange_the_same_sessions_in_opposite_orders_do_not_dead
     database.execute(patient).await;
     let (db, other) = (replica(&database), replica(&database));
     for round in 0..20_u8 {
-        let exchanges: Vec<_> = (0..60)
+        let rotations: Vec<_> = (0..60)
             .map(|number| {
-                let mut exchange = exchange(number);
+                let mut rotation = rotation(number);
                 if round > 0 {
-                    exchange.token_hash = hash(2 + round, number);
+                    rotation.token_hash = hash(2 + round, number);
                 }
-                exchange.new_token_hash = hash(3 + round, number);
-                exchange
+                rotation.new_token_hash = hash(3 + round, number);
+                rotation
             })
             .collect();
-        let call = |db: Db, exchange: &Exchange| {
-            let exchange = exchange.clone();
-            tokio::spawn(async move { db.exchange_token(&exchange).await })
+        let call = |db: Db, rotation: &Rotation| {
+            let rotation = rotation.clone();
+            tokio::spawn(async move { db.rotate(&rotation).await })
         };
-        let forth: Vec<_> = exchanges.iter().map(|e| call(db.clone(), e)).collect();
-        let back: Vec<_> = exchanges
+        let forth: Vec<_> = rotations.iter().map(|e| call(db.clone(), e)).collect();
+        let back: Vec<_> = rotations
             .iter()
             .rev()
             .map(|e| call(other.clone(), e))
@@ -368,10 +368,10 @@ async fn more_than_fit_in_a_group_go_in_the_next() {
     let Some((database, db)) = world().await else {
         return;
     };
-    let exchanges: Vec<_> = (0..90).map(exchange).collect();
-    let answers = together(&database, &db, &exchanges).await;
+    let rotations: Vec<_> = (0..90).map(rotation).collect();
+    let answers = together(&database, &db, &rotations).await;
     for (number, answer) in (0..).zip(&answers) {
-        assert!(is_exchanged(answer, number), "{number}");
+        assert!(is_rotated(answer, number), "{number}");
     }
     assert_eq!(transactions(&database, 90).await, 2);
 }

@@ -1,8 +1,9 @@
 //! Whatever is wrong with Kafka, events wait, and calls do not.
 
 use auth_service::{
+    app::SystemClock,
     config::KafkaConfig,
-    model::{Clock as _, EventId, PendingEvent, SystemClock, UserId},
+    model::{Clock as _, EventId, PendingEvent, UserId},
     outbox::{
         Metrics,
         kafka::{KafkaPublisher, PRODUCE_TIMEOUT},

@@ -1,4 +1,4 @@
-//! The exchange of one refresh token: compare-and-set in one statement.
+//! The rotation of one refresh token: compare-and-set in one statement.
 //!
 //! It is written as SQL, since Diesel never keeps a prepared UPDATE of its own: each would be
 //! prepared, run and closed again, three round trips instead of one.
@@ -21,9 +21,9 @@ use crate::{
     telemetry::SPANS,
 };
 
-/// One exchange of a refresh token.
+/// One rotation of a refresh token.
 #[derive(Clone)]
-pub struct Exchange {
+pub struct Rotation {
     /// SHA-256 of the presented token's handle.
     pub handle_hash: [u8; 32],
     /// SHA-256 of the presented token's secret.
@@ -40,19 +40,19 @@ pub struct Exchange {
 
 /// Of a caller whose statement is that of others, too.
 fn together() -> Span {
-    info_span!(target: SPANS, "sql", otel.name = "exchange_together", otel.kind = "client")
+    info_span!(target: SPANS, "sql", otel.name = "rotate_together", otel.kind = "client")
 }
 
 impl Db {
-    /// Exchanges the token, if it is the current one of a live session: of many concurrent
-    /// exchanges exactly one succeeds.
-    pub async fn exchange_token(&self, exchange: &Exchange) -> Result<Option<Session>, Error> {
+    /// Rotates the token, if it is the current one of a live session: of many concurrent
+    /// rotations exactly one succeeds.
+    pub async fn rotate(&self, rotation: &Rotation) -> Result<Option<Session>, Error> {
         let deadline = Instant::now() + self.timeout;
-        let alone = self.exchange_alone(exchange, deadline);
-        match self.groups.as_ref().map(|groups| groups.enter(exchange)) {
+        let alone = self.rotate_alone(rotation, deadline);
+        match self.groups.as_ref().map(|groups| groups.enter(rotation)) {
             None => alone.await,
             Some(Entry::Turn(turn)) => turn.hold(alone).await,
-            // If it was exchanged all the same, it finds its own new token.
+            // If it was rotated all the same, it finds its own new token.
             Some(Entry::Together(answer)) => {
                 match timeout(self.timeout / 2, answer.instrument(together())).await {
                     Ok(Ok(session)) => Ok(Some(session)),
@@ -62,14 +62,14 @@ impl Db {
         }
     }
 
-    async fn exchange_alone(
+    async fn rotate_alone(
         &self,
-        exchange: &Exchange,
+        rotation: &Rotation,
         deadline: Instant,
     ) -> Result<Option<Session>, Error> {
         with_conn!(self, deadline, conn => {
-            let (exchange, columns) = (exchange.clone(), SessionRow::columns());
-            Alone { exchange, columns }
+            let (rotation, columns) = (rotation.clone(), SessionRow::columns());
+            Alone { rotation, columns }
                 .get_result::<SessionRow>(conn).await.optional()?.map(Session::from)
         })
     }
@@ -77,7 +77,7 @@ impl Db {
 
 #[derive(QueryId)]
 struct Alone {
-    exchange: Exchange,
+    rotation: Rotation,
     columns: Columns,
 }
 
@@ -89,26 +89,26 @@ where
     Columns: QueryFragment<DB>,
 {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
-        let exchange = &self.exchange;
+        let rotation = &self.rotation;
         out.push_sql(
             "UPDATE sessions SET generation = generation + 1, \
              previous_token_hash = token_hash, token_hash = ",
         );
-        out.push_bind_param::<Binary, _>(&exchange.new_token_hash)?;
+        out.push_bind_param::<Binary, _>(&rotation.new_token_hash)?;
         out.push_sql(", sealed_successor = ");
-        out.push_bind_param::<Binary, _>(&exchange.sealed_successor)?;
+        out.push_bind_param::<Binary, _>(&rotation.sealed_successor)?;
         out.push_sql(", rotated_at = ");
-        out.push_bind_param::<Moment, _>(&exchange.now)?;
+        out.push_bind_param::<Moment, _>(&rotation.now)?;
         out.push_sql(", expires_at = ");
-        out.push_bind_param::<Moment, _>(&exchange.expires_at)?;
+        out.push_bind_param::<Moment, _>(&rotation.expires_at)?;
         out.push_sql(" WHERE handle_hash = ");
-        out.push_bind_param::<Binary, _>(&exchange.handle_hash)?;
+        out.push_bind_param::<Binary, _>(&rotation.handle_hash)?;
         out.push_sql(" AND token_hash = ");
-        out.push_bind_param::<Binary, _>(&exchange.token_hash)?;
+        out.push_bind_param::<Binary, _>(&rotation.token_hash)?;
         out.push_sql(" AND revoked_at IS NULL AND expires_at > ");
-        out.push_bind_param::<Moment, _>(&exchange.now)?;
+        out.push_bind_param::<Moment, _>(&rotation.now)?;
         out.push_sql(" AND ends_at > ");
-        out.push_bind_param::<Moment, _>(&exchange.now)?;
+        out.push_bind_param::<Moment, _>(&rotation.now)?;
         out.push_sql(" RETURNING ");
         self.columns.walk_ast(out)
     }
