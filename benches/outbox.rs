@@ -13,12 +13,11 @@ use std::{
 
 use auth_service::{
     app::SystemClock,
-    config::KafkaConfig,
     db::Db,
     model::{Clock as _, PendingEvent, UserId},
     outbox::{
         Metrics, Poller,
-        kafka::KafkaPublisher,
+        kafka::{self, KafkaPublisher},
         partition::partition,
         publisher::{Part, Published, Publisher},
     },
@@ -72,7 +71,7 @@ pub async fn measure(table: &mut Table) -> Result<()> {
 
 /// A new topic, and a connection to each of its partitions.
 struct Topic {
-    config: KafkaConfig,
+    config: kafka::Settings,
     partitions: Vec<Arc<PartitionClient>>,
 }
 
@@ -92,7 +91,7 @@ impl Topic {
             partition.get_offset(OffsetAt::Latest).await?;
             partitions.push(Arc::new(partition));
         }
-        let config = KafkaConfig {
+        let config = kafka::Settings {
             brokers,
             topic,
             tls: None,

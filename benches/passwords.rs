@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use auth_service::password::{Hasher, HasherSettings, Password, PasswordHash};
+use auth_service::password::{Hasher, Password, PasswordHash, Settings};
 use bcrypt_lanes::{Key, Lane, Work, advance};
 use prometheus_client::registry::Registry;
 use zeroize::Zeroizing;
@@ -115,10 +115,12 @@ impl Engine {
     /// One thread per core, like the service.
     pub fn start() -> Result<Self> {
         let hasher = Hasher::start(
-            HasherSettings {
+            &Settings {
                 cost: COST,
                 threads: cores(),
                 max_wait: Duration::from_hours(1),
+                min_score: 0,
+                blocklist: None,
             },
             &mut Registry::default(),
         )?;

@@ -15,9 +15,9 @@ use auth_service::{
     auth::{self, Auth, Issuer, SigningKey},
     config::{Args, Config},
     db::{Db, NewSession, NewUser, Registration},
-    grpc::{self, Handlers, InternalCallers, Limits},
+    grpc::{self, Handlers, Limits},
     model::{Act, Clock as _, Email, Event, Payload, UserId},
-    password::{Hasher, HasherSettings, Policy},
+    password::{Hasher, Policy},
     proto,
 };
 use prometheus_client::registry::Registry;
@@ -263,34 +263,26 @@ async fn serve_variant(url: &str, ungrouped: bool) -> Result<()> {
     );
     let listener = TcpListener::bind(config.grpc_addr).await?;
     eprintln!("\"grpc\":\"{}\"", listener.local_addr()?);
-    let passwords = config.passwords;
     let auth = Auth {
         db: if ungrouped { db.ungrouped() } else { db },
-        hasher: Hasher::start(
-            HasherSettings {
-                cost: passwords.bcrypt_cost,
-                threads: passwords.threads,
-                max_wait: passwords.max_wait,
-            },
-            &mut Registry::default(),
-        )?,
-        password_policy: Policy::new(passwords.min_score, None, passwords.max_wait),
-        throttle: config.throttle,
+        hasher: Hasher::start(&config.passwords, &mut Registry::default())?,
+        password_policy: Policy::new(&config.passwords),
+        throttle: config.auth.throttle,
         issuer: Issuer::new(
-            SigningKey::new(config.tokens.secrets.current),
+            SigningKey::new(config.auth.secrets.current),
             Vec::new(),
-            config.tokens.issuer,
-            config.tokens.audience,
-            config.tokens.lifetimes.access_token,
+            config.auth.issuer,
+            config.auth.audience,
+            config.auth.lifetimes.access_token,
         ),
-        lifetimes: config.tokens.lifetimes,
+        lifetimes: config.auth.lifetimes,
         clock: Arc::new(SystemClock),
         outbox: Arc::default(),
         metrics: auth::Metrics::register(&mut Registry::default()),
     };
     let handlers = Handlers {
         auth: Arc::new(auth),
-        internal_callers: InternalCallers::new(config.internal_tokens, Vec::new()),
+        internal_callers: config.internal_callers,
     };
     let (_reporter, health) = tonic_health::server::health_reporter();
     let (metrics, limits) = (grpc::metrics(), Limits::new(config.request_timeout));

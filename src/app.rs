@@ -32,12 +32,12 @@ use self::{
 };
 use crate::{
     auth::{self, Auth, Issuer, SigningKey},
-    config::{Config, TokenConfig},
+    config::Config,
     db::Db,
     grpc::{self, Handlers, InternalCallers, Limits},
     model::Clock,
     outbox::{self, Poller, kafka::KafkaPublisher},
-    password::{Hasher, HasherSettings, Policy},
+    password::{Hasher, Policy},
     telemetry,
     tls::reload::Reloader,
 };
@@ -73,14 +73,7 @@ impl App {
     /// Checks the hasher, migrates the database and opens the ports. Kafka is not asked.
     pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let mut registry = telemetry::metrics::registry();
-        let hasher = Hasher::start(
-            HasherSettings {
-                cost: config.passwords.bcrypt_cost,
-                threads: config.passwords.threads,
-                max_wait: config.passwords.max_wait,
-            },
-            &mut registry,
-        )?;
+        let hasher = Hasher::start(&config.passwords, &mut registry)?;
         let timeout = database_timeout(config.request_timeout);
         let db = Db::new(&config.database, timeout, &mut registry);
         db.migrate().await?;
@@ -99,24 +92,15 @@ impl App {
                 None
             }
         };
-        let (tls, client_names) = match config.tls {
-            Some(tls) => (
-                Some(Reloader::new(tls.files, &tls.identity, &mut registry)),
-                tls.client_names,
-            ),
-            None => (None, Vec::new()),
-        };
+        let tls = config.tls;
+        let tls = tls.map(|tls| Reloader::new(tls.files, &tls.identity, &mut registry));
         let auth = Arc::new(Auth {
             db: db.clone(),
             hasher,
-            password_policy: Policy::new(
-                config.passwords.min_score,
-                config.blocklist,
-                config.passwords.max_wait,
-            ),
-            throttle: config.throttle,
-            lifetimes: config.tokens.lifetimes,
-            issuer: issuer(config.tokens),
+            password_policy: Policy::new(&config.passwords),
+            throttle: config.auth.throttle,
+            lifetimes: config.auth.lifetimes,
+            issuer: issuer(config.auth),
             clock: Arc::clone(&clock),
             outbox,
             metrics: auth::Metrics::register(&mut registry),
@@ -127,7 +111,7 @@ impl App {
             limits: Limits::new(config.request_timeout),
             db,
             auth,
-            internal_callers: InternalCallers::new(config.internal_tokens, client_names),
+            internal_callers: config.internal_callers,
             poller,
             tls,
             clock,
@@ -265,7 +249,7 @@ async fn listen(variable: &str, addr: SocketAddr) -> anyhow::Result<TcpListener>
         .with_context(|| format!("{variable}: cannot listen on {addr}"))
 }
 
-fn issuer(tokens: TokenConfig) -> Issuer {
+fn issuer(tokens: auth::Settings) -> Issuer {
     let secrets = tokens.secrets;
     let others = secrets.next.into_iter().chain(secrets.previous);
     Issuer::new(

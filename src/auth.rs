@@ -23,6 +23,7 @@ mod own_sessions;
 mod refresh;
 mod register;
 mod session;
+mod settings;
 mod throttle;
 
 use std::sync::Arc;
@@ -38,9 +39,9 @@ pub use self::{
     metrics::Metrics,
     register::{Register, Registered},
     session::{StartedSession, TokenPair},
+    settings::{Lifetimes, Settings, SigningSecrets},
 };
 use crate::{
-    config::Lifetimes,
     db::Db,
     model::{Act, ClientAddress, Clock, Event, ThrottleLimits, Timestamp, Traceparent},
     password::{Hasher, Policy},

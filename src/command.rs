@@ -12,10 +12,8 @@ use std::{io::Write as _, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use auth_service::{
-    config::{
-        self, Args, Command, Config, DatabaseConfig, KeysAction, LogConfig, Problem, SigningSecrets,
-    },
-    db::Db,
+    config::{self, Args, Command, Config, KeysAction, Problem},
+    db::{self, Db},
     telemetry::{self, Causes},
 };
 use prometheus_client::registry::Registry;
@@ -36,7 +34,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Vec<Problem>> {
             logged(&config.log.clone(), serve::run(config))
         }
         Command::Migrate => {
-            let config = DatabaseConfig::load(&args, here)?;
+            let config = config::database(&args, here)?;
             let (log, db) = database(args, &config)?;
             logged(&log, migrate::run(db))
         }
@@ -47,26 +45,26 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Vec<Problem>> {
         }
         Command::Healthcheck => plain(healthcheck::run(config::admin_addr(&args)?)),
         Command::Outbox { action } => {
-            let config = DatabaseConfig::find(&args, here)?;
+            let config = config::existing_database(&args, here)?;
             let (log, db) = database(args, &config)?;
             logged(&log, async move { outbox::run(&db, action).await })
         }
         Command::Keys { action } => plain(match action {
             KeysAction::Generate => keys::generate(),
-            KeysAction::Jwks => keys::jwks(SigningSecrets::load(&args, here)?),
+            KeysAction::Jwks => keys::jwks(config::signing_secrets(&args, here)?),
         }),
         Command::Completions { shell } => plain(completions::run(shell)),
     })
 }
 
-fn database(args: Args, config: &DatabaseConfig) -> Result<(LogConfig, Db), Vec<Problem>> {
-    let log = LogConfig::load(&args)?;
+fn database(args: Args, config: &db::Settings) -> Result<(telemetry::Settings, Db), Vec<Problem>> {
+    let log = config::log(&args)?;
     drop(args);
     Ok((log, Db::new(config, STEP_TIMEOUT, &mut Registry::default())))
 }
 
 /// Work that waits for others, and logs.
-fn logged(log: &LogConfig, work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+fn logged(log: &telemetry::Settings, work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     let done = tokio::runtime::Runtime::new()
         .context("cannot start the runtime")
         .and_then(|runtime| {

@@ -23,21 +23,22 @@ mod warnings;
 
 pub use args::{Args, Exit};
 pub use command::{Command, KeysAction, OutboxAction};
-pub use database::{DatabaseConfig, DatabaseUrl};
+pub use database::{database, existing_database};
 pub use embedded::Embedded;
-pub use kafka::{KafkaConfig, Sasl, SaslMechanism};
-pub use log::{LogConfig, LogFormat};
-pub use postgres::{PostgresConfig, Trust};
+pub use log::log;
 pub use problem::Problem;
-pub use secret::{InternalToken, SigningSecrets};
-pub use tls::TlsConfig;
-pub use tokens::{Lifetimes, TokenConfig};
+pub use tokens::signing_secrets;
 
 use embedded::DataFolder;
 use problem::Problems;
 use secret::Secret;
 
-use crate::{model::ThrottleLimits, password::Blocklist};
+use crate::{
+    auth, db,
+    grpc::{InternalCallers, InternalToken},
+    outbox, password, telemetry,
+    tls::server,
+};
 
 /// All that `serve` needs to know.
 #[derive(Clone, Debug)]
@@ -49,38 +50,21 @@ pub struct Config {
     /// The longest a call may take.
     pub request_timeout: Duration,
     /// The database.
-    pub database: DatabaseConfig,
-    /// Tokens and sessions.
-    pub tokens: TokenConfig,
+    pub database: db::Settings,
+    /// Tokens, sessions and the login throttle.
+    pub auth: auth::Settings,
     /// How passwords are judged and hashed.
-    pub passwords: PasswordConfig,
-    /// Passwords that nobody may set; `None` for no list.
-    pub blocklist: Option<Arc<Blocklist>>,
-    /// How much guessing is let through.
-    pub throttle: ThrottleLimits,
-    /// Who may call `GetSigningKey`: nobody if empty.
-    pub internal_tokens: Vec<InternalToken>,
+    pub passwords: password::Settings,
+    /// The services that may call `GetSigningKey`.
+    pub internal_callers: InternalCallers,
     /// TLS on the gRPC port; `None` for plain text.
-    pub tls: Option<TlsConfig>,
+    pub tls: Option<server::Settings>,
     /// Where events go; `None` keeps them in the outbox.
-    pub kafka: Option<KafkaConfig>,
-    /// The log.
-    pub log: LogConfig,
+    pub kafka: Option<outbox::kafka::Settings>,
+    /// The log and traces.
+    pub log: telemetry::Settings,
     /// The embedded default, if there is no `DATABASE_URL`.
     pub embedded: Option<Embedded>,
-}
-
-/// How passwords are judged and hashed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PasswordConfig {
-    /// bcrypt's cost, 10 to 16.
-    pub bcrypt_cost: u32,
-    /// Threads that hash.
-    pub threads: NonZeroUsize,
-    /// The longest a call waits for a free lane: below the request timeout.
-    pub max_wait: Duration,
-    /// The lowest zxcvbn score of a new password, 0 to 4.
-    pub min_score: u8,
 }
 
 impl Config {
@@ -114,8 +98,8 @@ impl Config {
     ) -> Option<Self> {
         let grpc_addr = problems.parse("GRPC_ADDR", args.grpc_addr.as_deref(), value::address);
         let admin_addr = read_admin_addr(args, problems);
-        let database = DatabaseConfig::read(args, base, folder, problems);
-        let tokens = TokenConfig::read(args, folder.as_mut(), problems);
+        let database = database::read(args, base, folder, problems);
+        let auth = tokens::read(args, folder.as_mut(), problems);
         let grpc_addr = grpc_addr.unwrap_or(([127, 0, 0, 1], 50051).into());
         problems.require(
             !overlap(grpc_addr, admin_addr),
@@ -123,23 +107,18 @@ impl Config {
             "must not be where GRPC_ADDR is",
         );
         let (request_timeout, passwords) = read_limits(args, problems);
-        let path = args.password_blocklist_file.as_deref();
-        let blocklist = problems.parse("PASSWORD_BLOCKLIST_FILE", path, value::blocklist);
-        let throttle = throttle::read(args, problems);
         let internal_tokens = read_internal_tokens(args, folder.as_mut(), problems);
-        let tls = TlsConfig::read(args, problems);
-        let kafka = KafkaConfig::read(args, problems);
-        let log = LogConfig::read_with_traces(args, problems);
+        let (tls, client_names) = tls::read(args, problems);
+        let kafka = kafka::read(args, problems);
+        let log = log::read_with_traces(args, problems);
         Some(Self {
             grpc_addr,
             admin_addr,
             request_timeout,
             database: database?,
-            tokens: tokens?,
+            auth: auth?,
             passwords,
-            blocklist: blocklist.map(Arc::new),
-            throttle,
-            internal_tokens,
+            internal_callers: InternalCallers::new(internal_tokens, client_names),
             tls,
             kafka,
             log,
@@ -168,7 +147,7 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && one.port() == other.port() && (everywhere || one.ip() == other.ip())
 }
 
-fn read_limits(args: &Args, problems: &mut Problems) -> (Duration, PasswordConfig) {
+fn read_limits(args: &Args, problems: &mut Problems) -> (Duration, password::Settings) {
     let range = || value::duration(Duration::from_millis(1)..=Duration::from_hours(1));
     let timeout = problems.parse("REQUEST_TIMEOUT", args.request_timeout.as_deref(), range());
     let cost = problems.parse(
@@ -188,11 +167,14 @@ fn read_limits(args: &Args, problems: &mut Problems) -> (Duration, PasswordConfi
     let min_score = problems.parse("PASSWORD_MIN_SCORE", min_score, value::number(0..=4));
     let request_timeout = timeout.unwrap_or(Duration::from_secs(10));
     let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let passwords = PasswordConfig {
-        bcrypt_cost: cost.unwrap_or(12),
+    let path = args.password_blocklist_file.as_deref();
+    let blocklist = problems.parse("PASSWORD_BLOCKLIST_FILE", path, value::blocklist);
+    let passwords = password::Settings {
+        cost: cost.unwrap_or(12),
         threads: threads.unwrap_or_else(cores),
         max_wait: max_wait.unwrap_or(Duration::from_secs(2)),
         min_score: min_score.unwrap_or(2),
+        blocklist: blocklist.map(Arc::new),
     };
     problems.require(
         passwords.max_wait < request_timeout,

@@ -22,6 +22,7 @@ mod outbox;
 mod revocations;
 mod schema;
 mod sessions;
+mod settings;
 mod sql_types;
 mod throttle;
 mod users;
@@ -42,13 +43,11 @@ use self::{metrics::Metrics, schema::outbox_lease, sessions::group::Groups};
 pub use self::{
     revocations::{NewHash, Outcome},
     sessions::{NewSession, Rotation, Sweep},
+    settings::{Postgres, Settings, Trust, Url},
     throttle::{Admission, Attempt, Count, Counted, Key, Settlement},
     users::{NewUser, Registration},
 };
-use crate::{
-    config::{DatabaseConfig, DatabaseUrl},
-    telemetry::SPANS,
-};
+use crate::telemetry::SPANS;
 
 /// The database. Clones share one pool.
 #[derive(Clone)]
@@ -154,15 +153,15 @@ impl Db {
     /// Opens the pool; connections are made when they are needed. `timeout` bounds every
     /// unit of work.
     #[must_use]
-    pub fn new(config: &DatabaseConfig, timeout: Duration, registry: &mut Registry) -> Self {
+    pub fn new(settings: &Settings, timeout: Duration, registry: &mut Registry) -> Self {
         let metrics = Metrics::register(registry);
-        let (pools, groups) = match &config.url {
-            DatabaseUrl::Postgres(postgres) => {
-                let pool = connect::postgres(postgres, config.max_connections, timeout);
+        let (pools, groups) = match &settings.url {
+            Url::Postgres(postgres) => {
+                let pool = connect::postgres(postgres, settings.max_connections, timeout);
                 let groups = Groups::new(pool.clone(), timeout, metrics.clone());
                 (Pools::Postgres(pool), Some(groups))
             }
-            DatabaseUrl::Sqlite(path) => (Pools::Sqlite(connect::sqlite(path, timeout)), None),
+            Url::Sqlite(path) => (Pools::Sqlite(connect::sqlite(path, timeout)), None),
         };
         Self {
             pools,

@@ -26,7 +26,11 @@ use tonic::{Request, Response, Status, transport::Server};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tower::util::{MapRequestLayer, MapResponseLayer};
 
-pub use self::{accept::Tls, caller::InternalCallers, observe::metrics};
+pub use self::{
+    accept::Tls,
+    caller::{InternalCallers, InternalToken},
+    observe::metrics,
+};
 use self::{deadline::DeadlineLayer, observe::ObserveLayer, room::Room};
 use crate::{
     auth::{Auth, Call, Error},

@@ -21,6 +21,7 @@ mod policy;
 mod queue;
 mod reply;
 mod self_test;
+mod settings;
 
 use std::fmt;
 
@@ -32,8 +33,9 @@ pub use self::{
     blocklist::{Blocklist, BlocklistError},
     engine::HashError,
     hash::{MalformedHash, PasswordHash},
-    hasher::{Hasher, HasherSettings, StartError, Verified},
+    hasher::{Hasher, StartError, Verified},
     policy::{NewPassword, Policy, PolicyError, Weakness},
+    settings::Settings,
 };
 
 /// bcrypt reads no further: a longer password would be cut, so it never matches.

@@ -10,6 +10,7 @@
 
 pub mod audit;
 pub mod metrics;
+mod settings;
 pub mod traces;
 
 use std::{
@@ -30,8 +31,8 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
+pub use self::settings::{LogFormat, Settings};
 use self::traces::Traces;
-use crate::config::{LogConfig, LogFormat};
 
 /// The target of spans that are for traces only.
 pub(crate) const SPANS: &str = "trace";
@@ -84,16 +85,16 @@ pub enum StartError {
 
 /// Starts the log of this process, and sends its traces if they have somewhere to go, which
 /// needs a runtime to be entered.
-pub fn init(config: &LogConfig) -> Result<Telemetry, StartError> {
+pub fn init(settings: &Settings) -> Result<Telemetry, StartError> {
     let color = stderr().is_terminal();
-    let traces = config.traces.as_deref().map(Traces::to).transpose()?;
-    subscriber(config, color, stderr, traces.as_ref()).try_init()?;
+    let traces = settings.traces.as_deref().map(Traces::to).transpose()?;
+    subscriber(settings, color, stderr, traces.as_ref()).try_init()?;
     panic::set_hook(Box::new(log_panic));
     Ok(Telemetry(traces))
 }
 
 fn subscriber<W>(
-    config: &LogConfig,
+    settings: &Settings,
     color: bool,
     writer: W,
     traces: Option<&Traces>,
@@ -102,7 +103,7 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let layer = fmt::layer().with_writer(writer);
-    let lines = match config.format {
+    let lines = match settings.format {
         LogFormat::Json => layer
             .json()
             .flatten_event(true)
@@ -114,7 +115,7 @@ where
     };
     tracing_subscriber::registry()
         .with(lines.with_filter(
-            filter_fn(is_of_every_log).or(config.filter.clone().and(filter_fn(may_be_logged))),
+            filter_fn(is_of_every_log).or(settings.filter.clone().and(filter_fn(may_be_logged))),
         ))
         .with(traces.map(Traces::layer))
 }
@@ -170,12 +171,12 @@ mod tests {
     fn logged(filter: &str, format: LogFormat, act: impl FnOnce()) -> String {
         let buffer = Buffer::default();
         let writer = buffer.clone();
-        let config = LogConfig {
+        let settings = Settings {
             filter: EnvFilter::new(filter),
             format,
             traces: None,
         };
-        let subscriber = subscriber(&config, false, move || writer.clone(), None);
+        let subscriber = subscriber(&settings, false, move || writer.clone(), None);
         tracing::subscriber::with_default(subscriber, act);
         String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap()
     }

@@ -13,11 +13,12 @@ use anyhow::bail;
 use auth_service::{
     app::SystemClock,
     auth::SigningKey,
-    config::{Config, DatabaseUrl, KafkaConfig, TlsConfig},
-    db::Db,
+    config::Config,
+    db::{Db, Url},
     model::Clock as _,
     outbox::kafka,
     telemetry::Causes,
+    tls::server,
 };
 use prometheus_client::registry::Registry;
 use secrecy::SecretSlice;
@@ -50,7 +51,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn findings(config: Config) -> Vec<(&'static str, Finding)> {
-    let passwords = config.passwords;
+    let passwords = &config.passwords;
     vec![
         (
             "GRPC_ADDR",
@@ -68,7 +69,7 @@ async fn findings(config: Config) -> Vec<(&'static str, Finding)> {
             "BCRYPT_COST",
             Ok(format!(
                 "{} on {} threads",
-                passwords.bcrypt_cost, passwords.threads
+                passwords.cost, passwords.threads
             )),
         ),
         ("KAFKA_BROKERS", events(config.kafka.as_ref()).await),
@@ -76,7 +77,7 @@ async fn findings(config: Config) -> Vec<(&'static str, Finding)> {
     ]
 }
 
-fn security(tls: Option<&TlsConfig>) -> String {
+fn security(tls: Option<&server::Settings>) -> String {
     let Some(tls) = tls else {
         return "plain text".to_owned();
     };
@@ -90,7 +91,7 @@ fn security(tls: Option<&TlsConfig>) -> String {
 
 async fn database(config: &Config) -> Finding {
     let url = &config.database.url;
-    if let DatabaseUrl::Sqlite(file) = url {
+    if let Url::Sqlite(file) = url {
         let folder = file
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty());
@@ -153,7 +154,7 @@ fn keys(config: &Config) -> String {
         return "would be generated".to_owned();
     }
     let id = |secret: &SecretSlice<u8>| SigningKey::new(secret.clone()).id().to_owned();
-    let secrets = &config.tokens.secrets;
+    let secrets = &config.auth.secrets;
     let others: Vec<_> = secrets
         .next
         .iter()
@@ -171,19 +172,14 @@ fn keys(config: &Config) -> String {
 }
 
 fn callers(config: &Config) -> String {
-    let tokens = config
-        .internal_tokens
-        .iter()
-        .map(|token| token.name.as_str());
-    let names = config.tls.iter().flat_map(|tls| &tls.client_names);
-    let callers: Vec<_> = tokens.chain(names.map(String::as_str)).collect();
+    let callers: Vec<_> = config.internal_callers.names().collect();
     match callers.len() {
         0 => "nobody may call GetSigningKey".to_owned(),
         _ => format!("{} may call GetSigningKey", callers.join(", ")),
     }
 }
 
-async fn events(config: Option<&KafkaConfig>) -> Finding {
+async fn events(config: Option<&kafka::Settings>) -> Finding {
     let Some(config) = config else {
         return Ok("not set: events are kept in the database".to_owned());
     };

@@ -1,7 +1,7 @@
 //! `auth-service keys`: makes keys, and shows them to gateways that read a JWK set.
 
 use anyhow::anyhow;
-use auth_service::{auth::SigningKey, config::SigningSecrets};
+use auth_service::auth::{SigningKey, SigningSecrets};
 use base64::{
     Engine as _,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},

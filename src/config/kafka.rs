@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use rustls::RootCertStore;
-use secrecy::SecretString;
 
 use super::{
     args::Args,
@@ -14,45 +13,11 @@ use super::{
     secret::Secret,
     value::{authorities, one_of, system_authorities, text},
 };
+use crate::outbox::kafka::{Sasl, SaslMechanism, Settings};
 
 const DEFAULT_TOPIC: &str = "realchat.auth.user-events.v1";
 /// Kafka's limit: a topic is a folder name with a suffix.
 const MAX_TOPIC: usize = 249;
-
-/// A Kafka cluster and the topic of the events.
-#[derive(Clone, Debug)]
-pub struct KafkaConfig {
-    /// `host:port` of some brokers; they know the others.
-    pub brokers: Vec<String>,
-    /// The topic.
-    pub topic: String,
-    /// The authorities that the brokers' certificates must come from; `None` for plain text.
-    pub tls: Option<Arc<RootCertStore>>,
-    /// Who we are; `None` for anonymous.
-    pub sasl: Option<Sasl>,
-}
-
-/// A login at the brokers.
-#[derive(Clone, Debug)]
-pub struct Sasl {
-    /// How the password is shown.
-    pub mechanism: SaslMechanism,
-    /// The user.
-    pub username: String,
-    /// The user's password.
-    pub password: SecretString,
-}
-
-/// How a password is shown to a broker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SaslMechanism {
-    /// `PLAIN`: as it is (RFC 4616).
-    Plain,
-    /// `SCRAM-SHA-256` (RFC 7677).
-    ScramSha256,
-    /// `SCRAM-SHA-512`.
-    ScramSha512,
-}
 
 /// Whether a security protocol encrypts, and whether it logs in.
 #[derive(Clone, Copy)]
@@ -98,28 +63,26 @@ const MECHANISMS: [(&str, SaslMechanism); 3] = [
     ("SCRAM-SHA-512", SaslMechanism::ScramSha512),
 ];
 
-impl KafkaConfig {
-    /// `None` without `KAFKA_BROKERS`, or if something is wrong.
-    pub(super) fn read(args: &Args, problems: &mut Problems) -> Option<Self> {
-        let topic = problems.parse("KAFKA_TOPIC", args.kafka_topic.as_deref(), topic);
-        if args.kafka_brokers.is_none() {
-            refuse(&security(args), "needs KAFKA_BROKERS", problems);
-            return None;
-        }
-        let brokers = problems.parse("KAFKA_BROKERS", args.kafka_brokers.as_deref(), brokers);
-        let protocol = args.kafka_security_protocol.as_deref();
-        let protocol = protocol.or(Some("PLAINTEXT"));
-        let protocol = problems.parse("KAFKA_SECURITY_PROTOCOL", protocol, one_of(&PROTOCOLS))?;
-        let tls = read_tls(args, protocol, problems);
-        let sasl = read_sasl(args, protocol, problems);
-        let topic = topic.unwrap_or_else(|| DEFAULT_TOPIC.into());
-        Some(Self {
-            brokers: brokers?,
-            topic,
-            tls,
-            sasl,
-        })
+/// `None` without `KAFKA_BROKERS`, or if something is wrong.
+pub(super) fn read(args: &Args, problems: &mut Problems) -> Option<Settings> {
+    let topic = problems.parse("KAFKA_TOPIC", args.kafka_topic.as_deref(), topic);
+    if args.kafka_brokers.is_none() {
+        refuse(&security(args), "needs KAFKA_BROKERS", problems);
+        return None;
     }
+    let brokers = problems.parse("KAFKA_BROKERS", args.kafka_brokers.as_deref(), brokers);
+    let protocol = args.kafka_security_protocol.as_deref();
+    let protocol = protocol.or(Some("PLAINTEXT"));
+    let protocol = problems.parse("KAFKA_SECURITY_PROTOCOL", protocol, one_of(&PROTOCOLS))?;
+    let tls = read_tls(args, protocol, problems);
+    let sasl = read_sasl(args, protocol, problems);
+    let topic = topic.unwrap_or_else(|| DEFAULT_TOPIC.into());
+    Some(Settings {
+        brokers: brokers?,
+        topic,
+        tls,
+        sasl,
+    })
 }
 
 type Variable<'a> = (&'static str, &'a Option<String>);

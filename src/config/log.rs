@@ -10,69 +10,40 @@ use super::{
     problem::Problems,
     value::{self, one_of},
 };
+use crate::telemetry::{LogFormat, Settings};
 
-/// What is logged and how it looks, and where traces go.
-#[derive(Clone, Debug)]
-pub struct LogConfig {
-    /// Which events.
-    pub filter: EnvFilter,
-    /// As what.
-    pub format: LogFormat,
-    /// The OTLP receiver of traces; `None` makes none.
-    pub traces: Option<String>,
+/// `LOG` and `LOG_FORMAT` alone, for `migrate` and `outbox`.
+pub fn log(args: &Args) -> Result<Settings, Vec<Problem>> {
+    let mut problems = Problems::default();
+    let settings = read(args, &mut problems);
+    problems.finish(Some(settings))
 }
 
-/// How a line of the log looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines: one JSON object per line.
-    Json,
-}
-
-impl Default for LogConfig {
-    fn default() -> Self {
-        let format = if stderr().is_terminal() {
-            LogFormat::Text
-        } else {
-            LogFormat::Json
-        };
-        Self {
-            filter: EnvFilter::new("info"),
-            format,
-            traces: None,
-        }
+fn read(args: &Args, problems: &mut Problems) -> Settings {
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let filter = problems.parse("LOG", args.log.as_deref(), filter);
+    let format = problems.parse("LOG_FORMAT", args.log_format.as_deref(), one_of(&formats));
+    Settings {
+        filter: filter.unwrap_or_else(|| EnvFilter::new("info")),
+        format: format.unwrap_or_else(default_format),
+        traces: None,
     }
 }
 
-impl LogConfig {
-    /// `LOG` and `LOG_FORMAT` alone, for `migrate` and `outbox`.
-    pub fn load(args: &Args) -> Result<Self, Vec<Problem>> {
-        let mut problems = Problems::default();
-        let config = Self::read(args, &mut problems);
-        problems.finish(Some(config))
+fn default_format() -> LogFormat {
+    if stderr().is_terminal() {
+        LogFormat::Text
+    } else {
+        LogFormat::Json
     }
+}
 
-    pub(super) fn read(args: &Args, problems: &mut Problems) -> Self {
-        let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-        let filter = problems.parse("LOG", args.log.as_deref(), filter);
-        let format = problems.parse("LOG_FORMAT", args.log_format.as_deref(), one_of(&formats));
-        let default = Self::default();
-        Self {
-            filter: filter.unwrap_or(default.filter),
-            format: format.unwrap_or(default.format),
-            traces: None,
-        }
-    }
-
-    /// All of it, for `serve`.
-    pub(super) fn read_with_traces(args: &Args, problems: &mut Problems) -> Self {
-        let endpoint = args.otel_exporter_otlp_endpoint.as_deref();
-        Self {
-            traces: problems.parse("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint, value::http_url),
-            ..Self::read(args, problems)
-        }
+/// All of it, for `serve`.
+pub(super) fn read_with_traces(args: &Args, problems: &mut Problems) -> Settings {
+    let endpoint = args.otel_exporter_otlp_endpoint.as_deref();
+    Settings {
+        traces: problems.parse("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint, value::http_url),
+        ..read(args, problems)
     }
 }
 

@@ -10,25 +10,7 @@ use rustls::RootCertStore;
 use tokio_postgres::config::{Host, SslMode};
 
 use super::value::{authorities, one_of, system_authorities};
-
-/// A Postgres server and how far it is trusted. `Debug` leaves the password out.
-#[derive(Clone, Debug)]
-pub struct PostgresConfig {
-    /// Each server that the URL names, in its order: host, user, database and time limits.
-    /// Their `ssl_mode` says whether to encrypt.
-    pub servers: Vec<tokio_postgres::Config>,
-    /// Whom to trust when encrypted.
-    pub trust: Trust,
-}
-
-/// Whose certificate is accepted.
-#[derive(Clone, Debug)]
-pub enum Trust {
-    /// Anybody's, as in libpq when no root certificate is named.
-    Anybody,
-    /// One for the server's host name, from these authorities.
-    Authorities(Arc<RootCertStore>),
-}
+use crate::db::{Postgres, Trust};
 
 /// libpq's `sslmode`, without those that only pretend to check.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,7 +32,7 @@ const MODES: [(&str, Mode); 4] = [
     ("verify-full", Mode::VerifyFull),
 ];
 
-pub(super) fn parse(url: &str) -> Result<PostgresConfig, String> {
+pub(super) fn parse(url: &str) -> Result<Postgres, String> {
     let (start, parameters) = split_parameters(url);
     let mut mode = None;
     let mut root_cert = None;
@@ -75,7 +57,7 @@ pub(super) fn parse(url: &str) -> Result<PostgresConfig, String> {
             Ok(config)
         })
         .collect::<Result<_, String>>()?;
-    Ok(PostgresConfig { servers, trust })
+    Ok(Postgres { servers, trust })
 }
 
 /// Whoever names a root certificate wants it to be checked, and so wants no plain text.

@@ -10,30 +10,11 @@ use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use sha2::{Digest, Sha256};
 
 use super::{problem::Problems, value::unreadable};
+use crate::{auth::SigningSecrets, grpc::InternalToken};
 
 /// HS256 needs a key as long as its hash (RFC 7518, section 3.2).
 const MIN_KEY_BYTES: usize = 32;
 const MIN_TOKEN_CHARS: usize = 32;
-
-/// The keys of access tokens, all different, each of at least 32 bytes.
-#[derive(Clone, Debug)]
-pub struct SigningSecrets {
-    /// Signs.
-    pub current: SecretSlice<u8>,
-    /// Will sign next: published, so that verifiers know it in time.
-    pub next: Option<SecretSlice<u8>>,
-    /// No longer sign, still verify.
-    pub previous: Vec<SecretSlice<u8>>,
-}
-
-/// An internal service that may call `GetSigningKey`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InternalToken {
-    /// Who: for the log.
-    pub name: String,
-    /// SHA-256 of the token's text.
-    pub sha256: [u8; 32],
-}
 
 /// A secret's text, and which variable (or file of the embedded default) it came from.
 #[derive(Clone)]

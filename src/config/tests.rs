@@ -6,6 +6,7 @@ use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
 use super::*;
+use crate::{auth::Lifetimes, model::ThrottleLimits};
 
 mod database;
 mod embedded;
@@ -119,22 +120,23 @@ fn defaults_are_those_of_the_table() {
     assert_eq!(config.admin_addr.to_string(), "127.0.0.1:9464");
     assert_eq!(config.request_timeout, Duration::from_secs(10));
     assert_eq!(config.database.max_connections, 16);
-    assert_eq!(config.tokens.issuer, "realchat-auth");
-    assert_eq!(config.tokens.audience, "realchat");
+    assert_eq!(config.auth.issuer, "realchat-auth");
+    assert_eq!(config.auth.audience, "realchat");
     let lifetimes = Lifetimes {
         access_token: Duration::from_hours(1),
         refresh_token: Duration::from_hours(24),
         session: Duration::from_hours(30 * 24),
         retry_window: Duration::from_secs(30),
     };
-    assert_eq!(config.tokens.lifetimes, lifetimes);
-    let passwords = PasswordConfig {
-        bcrypt_cost: 12,
-        threads: thread::available_parallelism().unwrap(),
-        max_wait: Duration::from_secs(2),
-        min_score: 2,
-    };
-    assert_eq!(config.passwords, passwords);
+    assert_eq!(config.auth.lifetimes, lifetimes);
+    let passwords = &config.passwords;
+    let cores = thread::available_parallelism().unwrap();
+    assert_eq!(
+        (passwords.cost, passwords.threads, passwords.min_score),
+        (12, cores, 2)
+    );
+    assert_eq!(passwords.max_wait, Duration::from_secs(2));
+    assert!(passwords.blocklist.is_none());
     let throttle = ThrottleLimits {
         free_per_pair: 5,
         free_per_account: 20,
@@ -146,9 +148,8 @@ fn defaults_are_those_of_the_table() {
         fade: Duration::from_mins(30),
         known_for: Duration::from_hours(30 * 24),
     };
-    assert_eq!(config.throttle, throttle);
-    assert!(config.blocklist.is_none());
-    assert!(config.internal_tokens.is_empty() && config.kafka.is_none());
+    assert_eq!(config.auth.throttle, throttle);
+    assert!(config.internal_callers.names().next().is_none() && config.kafka.is_none());
     assert!(config.embedded.is_none());
     assert_eq!(config.log.filter.to_string(), "info");
 }

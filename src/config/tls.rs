@@ -6,66 +6,64 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use super::{args::Args, problem::Problems};
-use crate::tls::server::{Identity, ServerFiles};
+use crate::tls::server::{Flaw, ServerFiles, Settings};
 
-/// TLS on the gRPC port.
-#[derive(Clone, Debug)]
-pub struct TlsConfig {
-    /// Where certificate and key are: they are read again when they change.
-    pub files: ServerFiles,
-    /// What was in the files.
-    pub identity: Identity,
-    /// DNS names (lower case) and URIs of clients that are internal services.
-    pub client_names: Vec<String>,
+/// The settings, `None` without `TLS_CERT_FILE` or if something is wrong; and the client names.
+pub(super) fn read(args: &Args, problems: &mut Problems) -> (Option<Settings>, Vec<String>) {
+    let variables = [
+        ("TLS_CERT_FILE", &args.tls_cert_file),
+        ("TLS_KEY_FILE", &args.tls_key_file),
+        ("TLS_CLIENT_CA_FILE", &args.tls_client_ca_file),
+        ("INTERNAL_CLIENT_NAMES", &args.internal_client_names),
+    ];
+    let [cert, key, ca, names] = variables.map(|(_, value)| value.is_some());
+    for (index, misses, what) in [
+        (1, !cert, "needs TLS_CERT_FILE"),
+        (0, !key, "needs TLS_KEY_FILE"),
+        (2, !cert, "needs TLS_CERT_FILE and TLS_KEY_FILE"),
+        (
+            2,
+            cert && !names,
+            "has no effect without INTERNAL_CLIENT_NAMES",
+        ),
+        (3, !ca, "needs TLS_CLIENT_CA_FILE"),
+    ] {
+        let (name, value) = variables[index];
+        if misses && value.as_ref().is_some_and(|value| !value.is_empty()) {
+            problems.add(name, what);
+        }
+    }
+    let mut path = |index: usize| {
+        let (name, value): (_, &Option<String>) = variables[index];
+        problems.parse(name, value.as_deref(), |value| Ok(PathBuf::from(value)))
+    };
+    let (certificate, key, client_authorities) = (path(0), path(1), path(2));
+    let names = args.internal_client_names.as_deref();
+    let client_names = problems.parse("INTERNAL_CLIENT_NAMES", names, client_names);
+    let files = certificate.zip(key).map(|(certificate, key)| ServerFiles {
+        certificate,
+        key,
+        client_authorities,
+    });
+    let settings = files.and_then(|files| {
+        let identity = files.read().and_then(|content| content.parse());
+        let identity = identity.map_err(|flaw| report(flaw, problems)).ok()?;
+        Some(Settings { files, identity })
+    });
+    (settings, client_names.unwrap_or_default())
 }
 
-impl TlsConfig {
-    /// `None` without `TLS_CERT_FILE`, or if something is wrong.
-    pub(super) fn read(args: &Args, problems: &mut Problems) -> Option<Self> {
-        let variables = [
-            ("TLS_CERT_FILE", &args.tls_cert_file),
-            ("TLS_KEY_FILE", &args.tls_key_file),
-            ("TLS_CLIENT_CA_FILE", &args.tls_client_ca_file),
-            ("INTERNAL_CLIENT_NAMES", &args.internal_client_names),
-        ];
-        let [cert, key, ca, names] = variables.map(|(_, value)| value.is_some());
-        for (index, misses, what) in [
-            (1, !cert, "needs TLS_CERT_FILE"),
-            (0, !key, "needs TLS_KEY_FILE"),
-            (2, !cert, "needs TLS_CERT_FILE and TLS_KEY_FILE"),
-            (
-                2,
-                cert && !names,
-                "has no effect without INTERNAL_CLIENT_NAMES",
-            ),
-            (3, !ca, "needs TLS_CLIENT_CA_FILE"),
-        ] {
-            let (name, value) = variables[index];
-            if misses && value.as_ref().is_some_and(|value| !value.is_empty()) {
-                problems.add(name, what);
-            }
-        }
-        let mut path = |index: usize| {
-            let (name, value): (_, &Option<String>) = variables[index];
-            problems.parse(name, value.as_deref(), |value| Ok(PathBuf::from(value)))
-        };
-        let (certificate, key, client_authorities) = (path(0), path(1), path(2));
-        let names = args.internal_client_names.as_deref();
-        let client_names = problems.parse("INTERNAL_CLIENT_NAMES", names, client_names);
-        let files = ServerFiles {
-            certificate: certificate?,
-            key: key?,
-            client_authorities,
-        };
-        let identity = files.read().and_then(|content| content.parse());
-        Some(Self {
-            identity: identity
-                .map_err(|flaw| problems.add(flaw.variable, flaw.what))
-                .ok()?,
-            files,
-            client_names: client_names.unwrap_or_default(),
-        })
-    }
+fn report(flaw: Flaw, problems: &mut Problems) {
+    let (name, what) = match flaw {
+        Flaw::Certificate(what) => ("TLS_CERT_FILE", what),
+        Flaw::Key(what) => ("TLS_KEY_FILE", what),
+        Flaw::KeyMismatch => (
+            "TLS_KEY_FILE",
+            "is not the key of the certificate in TLS_CERT_FILE".to_owned(),
+        ),
+        Flaw::ClientAuthorities(what) => ("TLS_CLIENT_CA_FILE", what),
+    };
+    problems.add(name, what);
 }
 
 /// DNS names and URIs, comma-separated.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Config, TlsConfig};
-use crate::model::Timestamp;
+use super::Config;
+use crate::{model::Timestamp, tls::server::Settings};
 
 /// Time enough to find out why nobody renewed the certificate.
 const SOON: Duration = Duration::from_hours(7 * 24);
@@ -13,7 +13,7 @@ impl Config {
     #[must_use]
     pub fn warnings(&self, now: Timestamp) -> Vec<String> {
         match &self.tls {
-            Some(tls) => tls.warnings(now),
+            Some(tls) => tls_warnings(tls, now),
             None if self.grpc_addr.ip().is_loopback() => Vec::new(),
             None => vec![
                 "GRPC_ADDR: OPEN TO THE NETWORK WITHOUT TLS: unless something else encrypts, \
@@ -25,24 +25,22 @@ impl Config {
     }
 }
 
-impl TlsConfig {
-    fn warnings(&self, now: Timestamp) -> Vec<String> {
-        let mut warnings = Vec::new();
-        let not_after = self.identity.certificate.not_after;
-        if not_after < now {
-            warnings.push(format!(
-                "TLS_CERT_FILE: THE CERTIFICATE EXPIRED on {not_after}"
-            ));
-        } else if not_after < now + SOON {
-            warnings.push(format!(
-                "TLS_CERT_FILE: the certificate expires on {not_after}"
-            ));
-        }
-        if self.files.key_is_exposed() {
-            warnings.push(
-                "TLS_KEY_FILE: everybody on this machine may read the key: make it 0600".to_owned(),
-            );
-        }
-        warnings
+fn tls_warnings(tls: &Settings, now: Timestamp) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let not_after = tls.identity.certificate.not_after;
+    if not_after < now {
+        warnings.push(format!(
+            "TLS_CERT_FILE: THE CERTIFICATE EXPIRED on {not_after}"
+        ));
+    } else if not_after < now + SOON {
+        warnings.push(format!(
+            "TLS_CERT_FILE: the certificate expires on {not_after}"
+        ));
     }
+    if tls.files.key_is_exposed() {
+        warnings.push(
+            "TLS_KEY_FILE: everybody on this machine may read the key: make it 0600".to_owned(),
+        );
+    }
+    warnings
 }

@@ -19,11 +19,8 @@ use futures::{
 use tokio::time::timeout;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::{
-    config::{PostgresConfig, Trust},
-    telemetry::Causes,
-    tls,
-};
+use super::{Postgres, Trust};
+use crate::{telemetry::Causes, tls};
 
 const NO_RUNTIME_NEEDED: &str = "only time limits of the pool's own need a runtime";
 
@@ -33,7 +30,7 @@ const SILENCE: Duration = Duration::from_millis(500);
 /// A pool of Postgres connections. A statement that outlives `timeout` is ended by the
 /// server, so that a call which gave up leaves no work behind.
 pub(super) fn postgres(
-    postgres: &PostgresConfig,
+    postgres: &Postgres,
     max_connections: usize,
     timeout: Duration,
 ) -> Pool<AsyncPgConnection> {

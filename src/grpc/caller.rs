@@ -7,7 +7,6 @@ use tonic::{Extensions, Request, metadata::MetadataMap};
 use super::transport::Peer;
 use crate::{
     auth::Error,
-    config::InternalToken,
     model::ClientAddress,
     telemetry::audit::{Audit, Event, Reason},
 };
@@ -15,8 +14,18 @@ use crate::{
 /// Whose call an internal service passes on: an IP address.
 const CLIENT_ADDRESS: &str = "x-client-address";
 
+/// The token of one internal service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InternalToken {
+    /// The service's name, for the log.
+    pub name: String,
+    /// SHA-256 of the token's text, which is all that comparing needs.
+    pub sha256: [u8; 32],
+}
+
 /// The internal services, known by their tokens or by the names in their certificates.
 /// Without any, nobody is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InternalCallers {
     tokens: Vec<InternalToken>,
     client_names: Vec<String>,
@@ -31,6 +40,12 @@ impl InternalCallers {
             tokens,
             client_names,
         }
+    }
+
+    /// The names of the tokens and those in certificates.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let tokens = self.tokens.iter().map(|token| token.name.as_str());
+        tokens.chain(self.client_names.iter().map(String::as_str))
     }
 
     /// Lets only an internal service pass, and logs who asked for what.

@@ -13,6 +13,7 @@ mod connect;
 mod partition_queue;
 mod produce;
 mod record;
+mod settings;
 mod topic;
 
 use std::time::Duration;
@@ -21,9 +22,10 @@ use futures::{FutureExt, future::BoxFuture};
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::{sync::Mutex, time::Instant};
 
+pub use self::settings::{Sasl, SaslMechanism, Settings};
 use self::topic::Topic;
 use super::publisher::{Part, PublishError, Published, Publisher};
-use crate::{config::KafkaConfig, model::PendingEvent};
+use crate::model::PendingEvent;
 
 /// How long a produce request may take: the poller's lease must last longer.
 pub const PRODUCE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,7 +41,7 @@ const MAX_AGE: Duration = Duration::from_mins(3);
 
 /// Publishes to one topic.
 pub struct KafkaPublisher {
-    config: KafkaConfig,
+    settings: Settings,
     topic: Mutex<Option<Topic>>,
     /// How long produce requests take.
     durations: Histogram,
@@ -48,9 +50,9 @@ pub struct KafkaPublisher {
 impl KafkaPublisher {
     /// Connects when it is first used.
     #[must_use]
-    pub fn new(config: KafkaConfig, durations: Histogram) -> Self {
+    pub fn new(settings: Settings, durations: Histogram) -> Self {
         Self {
-            config,
+            settings,
             topic: Mutex::new(None),
             durations,
         }
@@ -58,8 +60,8 @@ impl KafkaPublisher {
 }
 
 /// Checks that all partitions of the topic can be reached, and counts them.
-pub async fn count_partitions(config: &KafkaConfig) -> Result<usize, PublishError> {
-    Topic::open(config).await?.count_open()
+pub async fn count_partitions(settings: &Settings) -> Result<usize, PublishError> {
+    Topic::open(settings).await?.count_open()
 }
 
 impl Publisher for KafkaPublisher {
@@ -77,7 +79,7 @@ impl Publisher for KafkaPublisher {
             });
             let topic = match usable {
                 Some(topic) => Ok(topic),
-                None => Topic::open(&self.config).await,
+                None => Topic::open(&self.settings).await,
             };
             match topic {
                 Ok(mut topic) => {
@@ -105,7 +107,7 @@ mod tests {
         let closed = listener.local_addr().expect("bound");
         drop(listener);
         let publisher = KafkaPublisher::new(
-            KafkaConfig {
+            Settings {
                 brokers: vec![closed.to_string()],
                 topic: "events".to_owned(),
                 tls: None,

@@ -1,6 +1,6 @@
 //! The hasher's public face: hash, verify, and whether a hash is out of date.
 
-use std::{fmt, io, num::NonZeroUsize, time::Duration};
+use std::{fmt, io};
 
 use bcrypt_lanes::{Digest, Key, Work};
 use prometheus_client::registry::Registry;
@@ -9,21 +9,10 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, info_span};
 
 use super::{
-    HashError, NewPassword, Password, PasswordHash, engine::Engine, hash::COSTS, metrics::Metrics,
-    queue::Purpose, self_test::self_test,
+    HashError, NewPassword, Password, PasswordHash, Settings, engine::Engine, hash::COSTS,
+    metrics::Metrics, queue::Purpose, self_test::self_test,
 };
 use crate::telemetry::SPANS;
-
-/// What a [`Hasher`] is started with.
-#[derive(Clone, Copy, Debug)]
-pub struct HasherSettings {
-    /// Of new hashes: `2^cost` rounds, 4 to 31.
-    pub cost: u32,
-    /// One per core.
-    pub threads: NonZeroUsize,
-    /// Who would wait longer for a lane is refused.
-    pub max_wait: Duration,
-}
 
 /// Computes bcrypt on threads of its own, which end when it is dropped.
 ///
@@ -41,17 +30,14 @@ pub struct Hasher {
 impl Hasher {
     /// Proves the kernel on known answers, then starts the threads. Takes milliseconds at
     /// any cost.
-    pub fn start(settings: HasherSettings, registry: &mut Registry) -> Result<Self, StartError> {
-        let HasherSettings {
-            cost,
-            threads,
-            max_wait,
-        } = settings;
+    pub fn start(settings: &Settings, registry: &mut Registry) -> Result<Self, StartError> {
+        let cost = settings.cost;
         if !COSTS.contains(&cost) {
             return Err(StartError::Cost(cost));
         }
         let pace = self_test().ok_or(StartError::WrongAnswer)?;
-        let engine = Engine::start(threads, max_wait, pace, Metrics::register(registry))?;
+        let metrics = Metrics::register(registry);
+        let engine = Engine::start(settings.threads, settings.max_wait, pace, metrics)?;
         let decoy = PasswordHash::new(cost, random(), random());
         Ok(Self {
             engine,

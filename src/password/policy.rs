@@ -18,7 +18,7 @@ use tokio::{
 };
 use zxcvbn::zxcvbn;
 
-use super::{Blocklist, BlocklistError, MAX_BYTES, Password};
+use super::{Blocklist, BlocklistError, MAX_BYTES, Password, Settings};
 use crate::stack;
 
 const MIN_CHARS: usize = 8;
@@ -40,15 +40,15 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Refuses what zxcvbn scores below `min_score` (0 to 4) or the list holds, and who would
-    /// wait longer than `max_wait` for that.
+    /// Refuses a password that zxcvbn scores below the minimum or that the list holds, and a
+    /// call that would wait too long to be judged.
     #[must_use]
-    pub fn new(min_score: u8, blocklist: Option<Arc<Blocklist>>, max_wait: Duration) -> Self {
+    pub fn new(settings: &Settings) -> Self {
         Self {
-            min_score,
-            blocklist,
+            min_score: settings.min_score,
+            blocklist: settings.blocklist.clone(),
             judge: Arc::new(Semaphore::new(1)),
-            max_wait,
+            max_wait: settings.max_wait,
         }
     }
 

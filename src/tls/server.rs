@@ -1,11 +1,11 @@
 //! TLS on the service's own port: certificate, key and, for mTLS, the authorities of clients.
 //!
-//! The files are one set that fits together, or a [`Flaw`] that names the variable to mend.
+//! The files are one set that fits together, or a [`Flaw`] that says which file to correct.
 //! HTTP/2 must be agreed on (ALPN `h2`). No session is resumed: clients keep a few long
 //! connections, and each handshake asks anew who the client is. A client may show no
 //! certificate; one that it shows must be valid.
 
-use std::{fs, io, path::PathBuf, sync::Arc};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use rustls::{
     Error, InconsistentKeys, RootCertStore, ServerConfig,
@@ -21,9 +21,14 @@ use super::{authorities, certificate, certificate::Certificate};
 /// The protocol that gRPC is spoken over (RFC 9113, 3.1).
 pub const ALPN: &[u8] = b"h2";
 
-const CERTIFICATE: &str = "TLS_CERT_FILE";
-const KEY: &str = "TLS_KEY_FILE";
-const CLIENT_AUTHORITIES: &str = "TLS_CLIENT_CA_FILE";
+/// TLS on the service's own port.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The files. They are read again when they change.
+    pub files: ServerFiles,
+    /// What was in the files at the start.
+    pub identity: Identity,
+}
 
 /// Where the set is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,14 +41,17 @@ pub struct ServerFiles {
     pub client_authorities: Option<PathBuf>,
 }
 
-/// What is wrong with the set, and with which part of it.
+/// What is wrong with one file of the set, without its path or content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{variable}: {what}")]
-pub struct Flaw {
-    /// The variable that names the file.
-    pub variable: &'static str,
-    /// What is wrong, without the path or the content.
-    pub what: String,
+pub enum Flaw {
+    #[error("certificate: {0}")]
+    Certificate(String),
+    #[error("key: {0}")]
+    Key(String),
+    #[error("key: is not the key of the certificate")]
+    KeyMismatch,
+    #[error("client authorities: {0}")]
+    ClientAuthorities(String),
 }
 
 /// The set as it was read.
@@ -67,13 +75,15 @@ pub struct Identity {
 impl ServerFiles {
     /// Reads the files.
     pub fn read(&self) -> Result<Content, Flaw> {
-        let read = |variable, path| fs::read(path).map_err(|error| unreadable(variable, &error));
+        let read = |path, flaw: fn(String) -> Flaw| {
+            fs::read(path).map_err(|error| flaw(format!("cannot read the file ({})", error.kind())))
+        };
         let client_authorities = self.client_authorities.as_ref();
         Ok(Content {
-            certificate: read(CERTIFICATE, &self.certificate)?,
-            key: read(KEY, &self.key)?.into(),
+            certificate: read(&self.certificate, Flaw::Certificate)?,
+            key: read(&self.key, Flaw::Key)?.into(),
             client_authorities: client_authorities
-                .map(|path| read(CLIENT_AUTHORITIES, path))
+                .map(|path| read(path, Flaw::ClientAuthorities))
                 .transpose()?,
         })
     }
@@ -103,13 +113,12 @@ impl Content {
     pub fn parse(&self) -> Result<Identity, Flaw> {
         let chain =
             CertificateDer::pem_slice_iter(&self.certificate).collect::<Result<Vec<_>, _>>();
-        let chain = chain.map_err(|_| flaw(CERTIFICATE, "holds a malformed certificate"))?;
+        let chain = chain.map_err(|_| malformed())?;
         let leaf = chain.first();
-        let leaf = leaf.ok_or_else(|| flaw(CERTIFICATE, "holds no certificate (PEM)"))?;
-        let certificate = certificate::parse(leaf)
-            .map_err(|_| flaw(CERTIFICATE, "holds a malformed certificate"))?;
+        let leaf = leaf.ok_or_else(|| Flaw::Certificate("holds no certificate (PEM)".into()))?;
+        let certificate = certificate::parse(leaf).map_err(|_| malformed())?;
         let key = PrivateKeyDer::from_pem_slice(&self.key)
-            .map_err(|_| flaw(KEY, "holds no private key (PEM, not encrypted)"))?;
+            .map_err(|_| Flaw::Key("holds no private key (PEM, not encrypted)".into()))?;
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("ring supports the default versions");
@@ -133,37 +142,24 @@ impl Content {
 
 fn client_verifier(pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, Flaw> {
     let authorities: RootCertStore =
-        authorities(pem).map_err(|what| flaw(CLIENT_AUTHORITIES, what))?;
+        authorities(pem).map_err(|what| Flaw::ClientAuthorities(what.into()))?;
     let provider = Arc::new(ring::default_provider());
     WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider)
         .allow_unauthenticated()
         .build()
-        .map_err(|_| flaw(CLIENT_AUTHORITIES, "cannot be used"))
+        .map_err(|_| Flaw::ClientAuthorities("cannot be used".into()))
 }
 
 fn misfit(error: &Error) -> Flaw {
     match error {
-        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            flaw(KEY, "is not the key of the certificate in TLS_CERT_FILE")
-        }
-        Error::InvalidCertificate(reason) => {
-            let what = format!("holds a certificate that cannot be used ({reason})");
-            flaw(CERTIFICATE, &what)
-        }
-        _ => flaw(KEY, "holds a key of a kind that cannot be used"),
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => Flaw::KeyMismatch,
+        Error::InvalidCertificate(reason) => Flaw::Certificate(format!(
+            "holds a certificate that cannot be used ({reason})"
+        )),
+        _ => Flaw::Key("holds a key of a kind that cannot be used".into()),
     }
 }
 
-fn unreadable(variable: &'static str, error: &io::Error) -> Flaw {
-    flaw(
-        variable,
-        &format!("cannot read the file ({})", error.kind()),
-    )
-}
-
-fn flaw(variable: &'static str, what: &str) -> Flaw {
-    Flaw {
-        variable,
-        what: what.to_owned(),
-    }
+fn malformed() -> Flaw {
+    Flaw::Certificate("holds a malformed certificate".into())
 }

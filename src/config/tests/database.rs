@@ -1,6 +1,7 @@
 //! Which URLs are taken, and what Postgres is told beyond its URL.
 
 use super::*;
+use crate::db::{Postgres, Trust, Url};
 
 /// The problems of a `DATABASE_URL`.
 fn url_problems(url: &str) -> Vec<String> {
@@ -11,11 +12,11 @@ fn url_problems(url: &str) -> Vec<String> {
     ))
 }
 
-fn postgres(url: &str) -> PostgresConfig {
+fn postgres(url: &str) -> Postgres {
     let args = Args::for_test(&format!("--database-url {url}")).unwrap();
-    match DatabaseConfig::load(&args, Path::new("")).unwrap().url {
-        DatabaseUrl::Postgres(config) => *config,
-        DatabaseUrl::Sqlite(_) => panic!("not Postgres"),
+    match database::database(&args, Path::new("")).unwrap().url {
+        Url::Postgres(config) => *config,
+        Url::Sqlite(_) => panic!("not Postgres"),
     }
 }
 
@@ -29,8 +30,8 @@ fn a_sqlite_url_is_relative_with_two_slashes_and_absolute_with_three() {
         (format!("sqlite://{}", absolute.display()), &absolute),
     ] {
         let args = Args::for_test(&format!("--database-url {url}")).unwrap();
-        let config = DatabaseConfig::load(&args, Path::new("/nonexistent")).unwrap();
-        assert!(matches!(config.url, DatabaseUrl::Sqlite(found) if found == path));
+        let config = database::database(&args, Path::new("/nonexistent")).unwrap();
+        assert!(matches!(config.url, Url::Sqlite(found) if found == path));
     }
 }
 
@@ -139,17 +140,14 @@ fn a_bare_postgres_url_gets_time_limits_and_a_name() {
 fn the_database_alone_needs_no_other_variable() {
     let args =
         Args::for_test("migrate --database-url sqlite://a.db --bcrypt-cost x --tls-key-file x");
-    assert!(DatabaseConfig::load(&args.unwrap(), Path::new("")).is_ok());
+    assert!(database::database(&args.unwrap(), Path::new("")).is_ok());
     let args = Args::for_test("migrate --database-max-connections x").unwrap();
     let base = TempDir::new().unwrap();
-    assert_eq!(
-        DatabaseConfig::load(&args, base.path()).unwrap_err().len(),
-        1
-    );
+    assert_eq!(database::database(&args, base.path()).unwrap_err().len(), 1);
     assert!(!base.path().join("data").exists());
 
     let args = Args::for_test("migrate").unwrap();
-    DatabaseConfig::load(&args, base.path()).unwrap();
+    database::database(&args, base.path()).unwrap();
     assert_eq!(mode(&base.path().join("data")), 0o700);
     assert!(!base.path().join("data/jwt-secret").exists());
 }

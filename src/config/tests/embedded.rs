@@ -1,6 +1,7 @@
 //! The embedded default: what it writes, when, and with which rights.
 
 use super::*;
+use crate::db::Url;
 
 #[test]
 fn the_embedded_default_makes_its_secrets_once_and_reads_them_again() {
@@ -14,15 +15,16 @@ fn the_embedded_default_makes_its_secrets_once_and_reads_them_again() {
         created: vec![key.clone(), token.clone()],
     };
     assert_eq!(first.embedded, Some(embedded));
-    assert!(
-        matches!(first.database.url, DatabaseUrl::Sqlite(ref path) if *path == data.join("auth.db"))
-    );
+    assert!(matches!(first.database.url, Url::Sqlite(ref path) if *path == data.join("auth.db")));
     assert_eq!(
         [mode(&data), mode(&key), mode(&token)],
         [0o700, 0o600, 0o600]
     );
-    assert_eq!(first.tokens.secrets.current.expose_secret().len(), 32);
-    assert_eq!(first.internal_tokens[0].name, "local");
+    assert_eq!(first.auth.secrets.current.expose_secret().len(), 32);
+    assert_eq!(
+        first.internal_callers.names().collect::<Vec<_>>(),
+        ["local"]
+    );
     assert_eq!(fs::read(&token).unwrap().len(), 43);
 
     let second = load_at(base.path(), "").unwrap();
@@ -30,8 +32,8 @@ fn the_embedded_default_makes_its_secrets_once_and_reads_them_again() {
         second.embedded.as_ref().unwrap().created,
         Vec::<std::path::PathBuf>::new()
     );
-    assert_eq!(second.internal_tokens, first.internal_tokens);
-    let [old, new] = [first, second].map(|config| config.tokens.secrets.current);
+    assert_eq!(second.internal_callers, first.internal_callers);
+    let [old, new] = [first, second].map(|config| config.auth.secrets.current);
     assert_eq!(old.expose_secret(), new.expose_secret());
 }
 
@@ -39,10 +41,7 @@ fn the_embedded_default_makes_its_secrets_once_and_reads_them_again() {
 fn the_embedded_default_generates_only_what_is_not_set() {
     let base = TempDir::new().unwrap();
     let config = load_at(base.path(), &format!("--jwt-secret {KEY}")).unwrap();
-    assert_eq!(
-        config.tokens.secrets.current.expose_secret(),
-        KEY.as_bytes()
-    );
+    assert_eq!(config.auth.secrets.current.expose_secret(), KEY.as_bytes());
     assert_eq!(
         config.embedded.unwrap().created,
         [base.path().join("data/internal-token")]

@@ -1,6 +1,7 @@
 //! Kafka's settings and how they depend on each other.
 
 use super::*;
+use crate::outbox::kafka::SaslMechanism;
 
 #[test]
 fn kafka_with_sasl_and_tls() {

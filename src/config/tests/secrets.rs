@@ -14,7 +14,7 @@ fn a_secret_may_be_in_a_file_whose_one_trailing_newline_is_dropped() {
     ] {
         let path = file(&folder, "secret", &format!("{OTHER_KEY}{ending}"));
         let config = load(&format!("--jwt-next-secret-file {path}"));
-        let key = config.tokens.secrets.next.unwrap();
+        let key = config.auth.secrets.next.unwrap();
         assert_eq!(key.expose_secret(), format!("{OTHER_KEY}{kept}").as_bytes());
     }
 }
@@ -62,7 +62,7 @@ fn keys_are_raw_text_or_base64_and_comma_separated_when_previous() {
     let config = load(&format!(
         "--jwt-next-secret {encoded} --jwt-previous-secrets {OTHER_KEY},base64:Y2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2M="
     ));
-    let secrets = config.tokens.secrets;
+    let secrets = config.auth.secrets;
     assert_eq!(secrets.current.expose_secret(), KEY.as_bytes());
     assert_eq!(secrets.next.unwrap().expose_secret(), [b'b'; 32]);
     let previous: Vec<_> = secrets
@@ -91,15 +91,13 @@ fn an_internal_token_is_kept_as_its_hash_and_may_contain_a_colon() {
     let config = load(&format!(
         "--internal-tokens gateway:{token},ops-1:{OTHER_KEY}"
     ));
-    let [gateway, ops] = &config.internal_tokens[..] else {
-        panic!("two tokens")
-    };
-    assert_eq!(
-        (gateway.name.as_str(), ops.name.as_str()),
-        ("gateway", "ops-1")
-    );
-    assert_eq!(gateway.sha256, <[u8; 32]>::from(Sha256::digest(token)));
-    assert_eq!(ops.sha256, <[u8; 32]>::from(Sha256::digest(OTHER_KEY)));
+    let tokens = [("gateway", token.as_str()), ("ops-1", OTHER_KEY)];
+    let tokens = tokens.map(|(name, token)| InternalToken {
+        name: name.to_owned(),
+        sha256: Sha256::digest(token).into(),
+    });
+    let callers = InternalCallers::new(tokens.into(), Vec::new());
+    assert_eq!(config.internal_callers, callers);
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn certificate_key_client_ca_and_names_are_read() {
     ));
     let tls = config.tls.unwrap();
     assert_eq!(
-        tls.client_names,
+        config.internal_callers.names().collect::<Vec<_>>(),
         ["gateway.internal", "spiffe://realchat/Media"]
     );
     assert_eq!(tls.identity.certificate.names, ["auth.example.com"]);

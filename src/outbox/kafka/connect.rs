@@ -19,12 +19,8 @@ use rskafka::{
 use secrecy::ExposeSecret as _;
 use tokio::time::timeout;
 
-use super::LEADER_TIMEOUT;
-use crate::{
-    config::{KafkaConfig, Sasl, SaslMechanism},
-    outbox::publisher::PublishError,
-    tls,
-};
+use super::{LEADER_TIMEOUT, Sasl, SaslMechanism, Settings};
+use crate::{outbox::publisher::PublishError, tls};
 
 /// How long it may take to find the topic. A broker that hangs costs one attempt that long:
 /// the next one may pick another broker.
@@ -35,18 +31,20 @@ pub(super) type Partition = Result<PartitionClient, PublishError>;
 
 /// Connects to the leaders of all partitions, as far as that is possible. If there is no such
 /// topic, there are no partitions.
-pub(super) async fn open_partitions(config: &KafkaConfig) -> Result<Vec<Partition>, PublishError> {
-    let (client, ids) = within(CONNECT_TIMEOUT, find_topic(config)).await?;
+pub(super) async fn open_partitions(settings: &Settings) -> Result<Vec<Partition>, PublishError> {
+    let (client, ids) = within(CONNECT_TIMEOUT, find_topic(settings)).await?;
     let opening = ids
         .into_iter()
-        .map(|id| within(LEADER_TIMEOUT, open_partition(&client, &config.topic, id)));
+        .map(|id| within(LEADER_TIMEOUT, open_partition(&client, &settings.topic, id)));
     Ok(join_all(opening).await)
 }
 
-async fn find_topic(config: &KafkaConfig) -> Result<(Client, BTreeSet<i32>), PublishError> {
-    let client = connect(config).await.map_err(cannot_connect)?;
+async fn find_topic(settings: &Settings) -> Result<(Client, BTreeSet<i32>), PublishError> {
+    let client = connect(settings).await.map_err(cannot_connect)?;
     let topics = client.list_topics().await.map_err(cannot_connect)?;
-    let found = topics.into_iter().find(|topic| topic.name == config.topic);
+    let found = topics
+        .into_iter()
+        .find(|topic| topic.name == settings.topic);
     let partitions = found.map(|topic| topic.partitions).unwrap_or_default();
     Ok((client, partitions))
 }
@@ -72,17 +70,17 @@ pub(super) async fn within<T>(
         .unwrap_or(Err(PublishError::Timeout(limit)))
 }
 
-async fn connect(config: &KafkaConfig) -> Result<Client, Error> {
-    let mut builder = ClientBuilder::new(config.brokers.clone())
+async fn connect(settings: &Settings) -> Result<Client, Error> {
+    let mut builder = ClientBuilder::new(settings.brokers.clone())
         .client_id("auth-service")
         .backoff_config(BackoffConfig {
             deadline: Some(Duration::ZERO),
             ..BackoffConfig::default()
         });
-    if let Some(authorities) = &config.tls {
+    if let Some(authorities) = &settings.tls {
         builder = builder.tls_config(Arc::new(tls::client(Arc::clone(authorities))));
     }
-    if let Some(sasl) = &config.sasl {
+    if let Some(sasl) = &settings.sasl {
         builder = builder.sasl_config(sasl_config(sasl));
     }
     builder.build().await

@@ -7,12 +7,12 @@ use prometheus_client::metrics::histogram::Histogram;
 use tokio::time::Instant;
 
 use super::{
+    Settings,
     connect::{Partition, open_partitions},
     partition_queue::{Pace, PartitionQueue},
     produce::send_all,
 };
 use crate::{
-    config::KafkaConfig,
     model::PendingEvent,
     outbox::{
         partition::partition,
@@ -39,9 +39,9 @@ pub(super) struct Topic {
 
 impl Topic {
     /// Connects to the leaders of all partitions, as far as that is possible.
-    pub(super) async fn open(config: &KafkaConfig) -> Result<Self, PublishError> {
-        let name = &config.topic;
-        let partitions = open_partitions(config).await?;
+    pub(super) async fn open(settings: &Settings) -> Result<Self, PublishError> {
+        let name = &settings.topic;
+        let partitions = open_partitions(settings).await?;
         let count = NonZeroUsize::new(partitions.len())
             .ok_or_else(|| PublishError::TopicMissing(name.clone()))?;
         Ok(Self {

@@ -1,3 +1,5 @@
+use std::{num::NonZeroUsize, time::Duration};
+
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
 
@@ -5,14 +7,16 @@ use super::*;
 use crate::password::Policy;
 
 const COST: u32 = 5;
-const SETTINGS: HasherSettings = HasherSettings {
+const SETTINGS: Settings = Settings {
     cost: COST,
     threads: NonZeroUsize::MIN,
     max_wait: Duration::from_hours(1),
+    min_score: 0,
+    blocklist: None,
 };
 
 fn hasher() -> Hasher {
-    Hasher::start(SETTINGS, &mut Registry::default()).unwrap()
+    Hasher::start(&SETTINGS, &mut Registry::default()).unwrap()
 }
 
 fn soon() -> Instant {
@@ -140,8 +144,8 @@ async fn a_verified_password_is_hashed_again_at_the_new_cost() {
 #[test]
 fn an_unknown_cost_does_not_start() {
     for cost in [3, 32] {
-        let settings = HasherSettings { cost, ..SETTINGS };
-        let unknown = Hasher::start(settings, &mut Registry::default());
+        let settings = Settings { cost, ..SETTINGS };
+        let unknown = Hasher::start(&settings, &mut Registry::default());
         assert!(matches!(unknown.err(), Some(StartError::Cost(c)) if c == cost));
     }
 }

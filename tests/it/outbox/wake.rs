@@ -3,11 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use auth_service::{
-    auth::{self, Auth, Call, Error, Issuer, Register, SigningKey},
-    config::Lifetimes,
+    auth::{self, Auth, Call, Error, Issuer, Lifetimes, Register, SigningKey},
     model::{Email, Traceparent},
     outbox::{Metrics, Poller, publisher::Published},
-    password::{Hasher, HasherSettings, Password, Policy},
+    password::{Hasher, Password, Policy, Settings},
 };
 use futures::FutureExt as _;
 use prometheus_client::registry::Registry;
@@ -93,20 +92,19 @@ both! {
 
 fn auth(database: &TestDatabase) -> Auth {
     let config = config(database, &[]);
+    let passwords = Settings {
+        cost: 10,
+        threads: 1.try_into().unwrap(),
+        max_wait: Duration::from_mins(1),
+        min_score: 2,
+        blocklist: None,
+    };
     Auth {
         db: db(database),
-        hasher: Hasher::start(
-            HasherSettings {
-                cost: 10,
-                threads: 1.try_into().unwrap(),
-                max_wait: Duration::from_secs(9),
-            },
-            &mut Registry::default(),
-        )
-        .unwrap(),
-        password_policy: Policy::new(2, None, Duration::from_mins(1)),
+        hasher: Hasher::start(&passwords, &mut Registry::default()).unwrap(),
+        password_policy: Policy::new(&passwords),
         issuer: Issuer::new(
-            SigningKey::new(config.tokens.secrets.current),
+            SigningKey::new(config.auth.secrets.current),
             vec![],
             "iss".to_owned(),
             "aud".to_owned(),
@@ -118,7 +116,7 @@ fn auth(database: &TestDatabase) -> Auth {
             session: Duration::from_mins(1),
             retry_window: Duration::from_secs(30),
         },
-        throttle: config.throttle,
+        throttle: config.auth.throttle,
         clock: Arc::new(ManualClock::new(START)),
         outbox: Arc::new(Notify::new()),
         metrics: auth::Metrics::register(&mut Registry::default()),

@@ -306,10 +306,10 @@ both! {
 
         let new = pki.servers.sign(&["localhost"]);
         fs::write(&cert, &new.certificate).unwrap();
-        process.wait_for("TLS_KEY_FILE: is not the key of the certificate").await;
+        process.wait_for("key: is not the key of the certificate").await;
         connect(addr, &pki.servers, None).await.expect("the old files are in use");
         fs::remove_file(&key).unwrap();
-        process.wait_for("TLS_KEY_FILE: cannot read the file").await;
+        process.wait_for("key: cannot read the file").await;
         connect(addr, &pki.servers, None).await.expect("the old files are in use");
 
         let other = Authority::new();

@@ -567,7 +567,7 @@ both! {
 
     async fn counts_that_have_faded_are_deleted(database: TestDatabase) {
         let service = with_ana(database).await;
-        let limits = config(&service.database, &DEFAULTS).throttle;
+        let limits = config(&service.database, &DEFAULTS).auth.throttle;
         let db = Db::new(&config(&service.database, &[]).database, Duration::from_secs(5), &mut Registry::default());
         let rows = "SELECT count(*) FROM login_throttle";
         assert_eq!(enter(&service, ANA, "192.0.2.1").await, In);
@@ -585,7 +585,7 @@ both! {
 
     async fn many_counts_are_deleted_in_small_batches(database: TestDatabase) {
         let service = with_ana(database).await;
-        let limits = config(&service.database, &DEFAULTS).throttle;
+        let limits = config(&service.database, &DEFAULTS).auth.throttle;
         let db = Db::new(&config(&service.database, &[]).database, Duration::from_secs(5), &mut Registry::default());
         let key = service.database.dialect("randomblob(32)", "sha256(CAST(i AS text)::bytea)");
         service.database.execute(&format!(

@@ -2,11 +2,10 @@
 
 use auth_service::{
     app::SystemClock,
-    config::KafkaConfig,
     model::{Clock as _, EventId, PendingEvent, UserId},
     outbox::{
         Metrics,
-        kafka::{KafkaPublisher, PRODUCE_TIMEOUT},
+        kafka::{KafkaPublisher, PRODUCE_TIMEOUT, Settings},
         publisher::{Part, Publisher as _},
     },
     proto::auth_service_client::AuthServiceClient,
@@ -198,7 +197,7 @@ async fn nothing_is_sent_that_could_outlive_the_lease() {
     let Some(kafka) = Kafka::new().await else {
         return;
     };
-    let config = KafkaConfig {
+    let config = Settings {
         brokers: vec![kafka.brokers.clone()],
         topic: kafka.topic.clone(),
         tls: None,

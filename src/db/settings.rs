@@ -1,0 +1,41 @@
+//! Where the database is.
+
+use std::{path::PathBuf, sync::Arc};
+
+use rustls::RootCertStore;
+
+/// The database, and how many connections this process may have.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub url: Url,
+    /// The most connections of this process (Postgres only).
+    pub max_connections: usize,
+}
+
+/// Where the database is.
+#[derive(Clone, Debug)]
+pub enum Url {
+    /// A file, relative to the current directory unless absolute. Its folder exists.
+    Sqlite(PathBuf),
+    /// A server, or several of which one is the primary.
+    Postgres(Box<Postgres>),
+}
+
+/// The servers of one Postgres database. `Debug` leaves the password out.
+#[derive(Clone, Debug)]
+pub struct Postgres {
+    /// Each server that the URL names, in its order: host, user, database and time limits.
+    /// Their `ssl_mode` says whether to encrypt.
+    pub servers: Vec<tokio_postgres::Config>,
+    /// Which certificates are accepted on an encrypted connection.
+    pub trust: Trust,
+}
+
+/// Which certificates of a server are accepted.
+#[derive(Clone, Debug)]
+pub enum Trust {
+    /// Any, as in libpq when no root certificate is named.
+    Anybody,
+    /// One for the server's host name, from these authorities.
+    Authorities(Arc<RootCertStore>),
+}

@@ -1,0 +1,20 @@
+//! How passwords are judged and hashed.
+
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+
+use super::Blocklist;
+
+/// The settings of [`Hasher`](super::Hasher) and [`Policy`](super::Policy).
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// bcrypt's cost of new hashes: `2^cost` rounds, 4 to 31.
+    pub cost: u32,
+    /// Threads that hash, best one per core.
+    pub threads: NonZeroUsize,
+    /// The longest a call waits for a free hash lane, or for its password to be judged.
+    pub max_wait: Duration,
+    /// The lowest zxcvbn score of a new password, 0 to 4.
+    pub min_score: u8,
+    /// Passwords that cannot be set; `None` for no list.
+    pub blocklist: Option<Arc<Blocklist>>,
+}
