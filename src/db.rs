@@ -15,6 +15,7 @@
 //! What [`throttle`] locks it locks in statements of its own.
 
 mod accounts;
+mod cleanup;
 mod connect;
 mod metrics;
 mod migrate;
@@ -39,14 +40,15 @@ use diesel_async::{
 use prometheus_client::registry::Registry;
 use tracing::{Span, info_span};
 
-use self::{metrics::Metrics, schema::outbox_lease, sessions::group::Groups};
 pub use self::{
+    cleanup::Step,
     revocations::{NewHash, Outcome},
-    sessions::{NewSession, Rotation, Sweep},
+    sessions::{NewSession, Rotation},
     settings::{Postgres, Settings, Trust, Url},
     throttle::{Admission, Attempt, Count, Counted, Key, Settlement},
     users::{NewUser, Registration},
 };
+use self::{metrics::Metrics, schema::outbox_lease, sessions::group::Groups};
 use crate::telemetry::SPANS;
 
 /// The database. Clones share one pool.

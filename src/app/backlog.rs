@@ -1,8 +1,8 @@
 //! Measures how far the outbox is behind.
 //!
-//! Every replica does, whether or not it publishes or Kafka is configured: an outbox that
-//! nobody empties is the very thing to be told of. The database is asked now and then and not
-//! at each scrape, so scraping costs it nothing.
+//! Every replica measures, even if it does not publish or has no Kafka: an outbox that is never
+//! emptied must be seen. The database is asked at an interval and not at each scrape, so
+//! scraping costs it nothing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,12 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::{db::Db, model::Clock, outbox::Metrics, telemetry::Causes};
+use crate::{
+    db::{self, Db},
+    model::Clock,
+    outbox::Metrics,
+    telemetry::Causes,
+};
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
@@ -23,7 +28,10 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     let rounds = async {
         loop {
-            measure(&db, &*clock, &metrics).await;
+            // After a failure the metrics keep their values. The health check logs the outage.
+            if let Err(error) = tick(&db, &*clock, &metrics).await {
+                debug!(error = %Causes(&error), "cannot measure the outbox");
+            }
             sleep(INTERVAL).await;
         }
     };
@@ -31,17 +39,13 @@ pub(super) async fn run(
     Ok(())
 }
 
-async fn measure(db: &Db, clock: &dyn Clock, metrics: &Metrics) {
-    match db.backlog().await {
-        Ok(backlog) => {
-            let age = backlog.oldest.map(|oldest| clock.now().since(oldest));
-            metrics.pending.set(backlog.pending);
-            metrics.parked.set(backlog.parked);
-            metrics
-                .oldest_age
-                .set(age.unwrap_or_default().as_secs_f64());
-        }
-        // The health check says so aloud. The last numbers stay.
-        Err(error) => debug!(error = %Causes(&error), "cannot measure the outbox"),
-    }
+async fn tick(db: &Db, clock: &dyn Clock, metrics: &Metrics) -> Result<(), db::Error> {
+    let backlog = db.backlog().await?;
+    let age = backlog.oldest.map(|oldest| clock.now().since(oldest));
+    metrics.pending.set(backlog.pending);
+    metrics.parked.set(backlog.parked);
+    metrics
+        .oldest_age
+        .set(age.unwrap_or_default().as_secs_f64());
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! Deletes sessions a while after they ended, and counts of the throttle that have faded.
+//! Deletes sessions a while after they ended, and throttle counters that have faded.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,12 +13,12 @@ use crate::{
 };
 
 const INTERVAL: Duration = Duration::from_hours(1);
-/// Between two batches, so that the sweep never crowds out the calls.
+/// Between two batches, so that calls never wait for housekeeping.
 const PAUSE: Duration = Duration::from_millis(50);
-/// An ended session is kept this long, for whoever looks into an incident.
+/// An ended session is kept this long, for the investigation of an incident.
 const RETENTION: Duration = Duration::from_hours(24);
 
-/// Sweeps once an hour until `stop`. Every replica does; they do not get in each other's way.
+/// Works once an hour until `stop`, on every replica: they do not disturb each other.
 pub(super) async fn run(
     db: Db,
     limits: ThrottleLimits,
@@ -26,14 +26,12 @@ pub(super) async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let rounds = async {
-        // Not at once, and not all replicas together; yet also if none lives for an hour.
-        sleep(INTERVAL.mul_f64(f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX)))
-            .await;
+        // The first wait is random: replicas that start together do not work at the same time,
+        // and the work is also done where no replica lives for an hour.
+        let random = f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX);
+        sleep(INTERVAL.mul_f64(random)).await;
         loop {
-            let now = clock.now();
-            let (sessions, counts) = tokio::join!(sweep(&db, now), forget(&db, &limits, now));
-            report("ended sessions", sessions);
-            report("faded counts", counts);
+            tick(&db, &limits, clock.now()).await;
             sleep(INTERVAL).await;
         }
     };
@@ -41,42 +39,55 @@ pub(super) async fn run(
     Ok(())
 }
 
-fn report(what: &str, deleted: Result<usize, db::Error>) {
+async fn tick(db: &Db, limits: &ThrottleLimits, now: Timestamp) {
+    let (sessions, counters) = tokio::join!(
+        delete_ended_sessions(db, now),
+        delete_faded_counters(db, limits, now)
+    );
+    log("ended sessions", sessions);
+    log("faded counters", counters);
+}
+
+fn log(rows: &str, deleted: Result<usize, db::Error>) {
     match deleted {
-        Ok(count) => debug!(count, "deleted {what}"),
+        Ok(count) => debug!(count, "deleted {rows}"),
         Err(error) => {
-            warn!(error = %Causes(&error), "cannot delete {what}; trying again later");
+            warn!(error = %Causes(&error), "cannot delete {rows}; trying again later");
         }
     }
 }
 
-/// Walks all sessions once and deletes those that ended a while ago. Returns how many.
-pub async fn sweep(db: &Db, now: Timestamp) -> Result<usize, db::Error> {
+/// Reads all sessions once and deletes those that ended a while ago. Returns their number.
+pub async fn delete_ended_sessions(db: &Db, now: Timestamp) -> Result<usize, db::Error> {
     let mut deleted = 0;
-    let mut position = None;
+    let mut after = None;
     loop {
-        let step = db.sweep_sessions(position, now - RETENTION).await?;
+        let step = db.delete_ended_sessions(after, now - RETENTION).await?;
         deleted += step.deleted;
-        match step.next {
-            Some(next) => position = Some(next),
-            None => return Ok(deleted),
+        if step.next.is_none() {
+            return Ok(deleted);
         }
+        after = step.next;
         sleep(PAUSE).await;
     }
 }
 
-/// Walks all counts of the throttle once and deletes those that have faded. Returns how many.
-pub async fn forget(db: &Db, limits: &ThrottleLimits, now: Timestamp) -> Result<usize, db::Error> {
+/// Reads all counters once and deletes those that have faded. Returns their number.
+pub async fn delete_faded_counters(
+    db: &Db,
+    limits: &ThrottleLimits,
+    now: Timestamp,
+) -> Result<usize, db::Error> {
     let faded_before = now - limits.longest_fade();
     let mut deleted = 0;
-    let mut position = None;
+    let mut after = None;
     loop {
-        let step = db.sweep_throttle(position, faded_before).await?;
+        let step = db.delete_faded_counters(after, faded_before).await?;
         deleted += step.deleted;
-        match step.next {
-            Some(next) => position = Some(next),
-            None => return Ok(deleted),
+        if step.next.is_none() {
+            return Ok(deleted);
         }
+        after = step.next;
         sleep(PAUSE).await;
     }
 }

@@ -15,12 +15,10 @@ mod statement;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use self::statement::{Row, Statement};
-use super::{Db, Error, schema::login_throttle, sessions::Sweep, with_conn};
+use self::statement::Row;
+pub(super) use self::statement::Statement;
+use super::{Db, Error, schema::login_throttle, with_conn};
 use crate::model::{Credentials, ThrottleLimits, Timestamp, UserId};
-
-/// How many rows housekeeping looks at in one statement.
-const SWEEP_BATCH: i64 = 500;
 
 /// What a count is kept under: a hash.
 pub type Key = [u8; 32];
@@ -131,30 +129,6 @@ impl Db {
         }
         with_conn!(self, conn => {
             Statement::settle(rows).execute(conn).await?;
-        })
-    }
-
-    /// Looks at the next few counts after `after` and deletes those that have faded: nothing
-    /// about them is later than `faded_before`.
-    pub async fn sweep_throttle(
-        &self,
-        after: Option<Vec<u8>>,
-        faded_before: Timestamp,
-    ) -> Result<Sweep<Vec<u8>>, Error> {
-        let after = after.unwrap_or_default();
-        with_conn!(self, conn => {
-            let mut keys: Vec<Vec<u8>> = login_throttle::table
-                .filter(login_throttle::key_hash.gt(&after))
-                .order(login_throttle::key_hash)
-                .limit(SWEEP_BATCH)
-                .select(login_throttle::key_hash)
-                .load(conn)
-                .await?;
-            let Some(last) = keys.pop() else {
-                return Ok(Sweep { deleted: 0, next: None });
-            };
-            let deleted = Statement::sweep(after, last.clone(), faded_before).execute(conn).await?;
-            Sweep { deleted, next: Some(last) }
         })
     }
 

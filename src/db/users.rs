@@ -7,22 +7,18 @@ use super::{
     Db, Error,
     outbox::EventRow,
     schema::{outbox_events, sessions, users},
-    sessions::NewSession,
+    sessions::{NewSession, NewSessionRow},
     with_conn,
 };
 use crate::model::{Credentials, Event, Timestamp, UserId};
 
 /// An account to create.
-#[derive(Insertable)]
-#[diesel(table_name = users)]
 pub struct NewUser<'a> {
-    /// The new id.
     pub id: UserId,
     /// The normalised address.
     pub email: &'a str,
     /// The bcrypt string.
     pub password_hash: &'a str,
-    /// When.
     pub created_at: Timestamp,
 }
 
@@ -43,17 +39,15 @@ impl From<CredentialsRow> for Credentials {
     }
 }
 
-/// What became of a registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registration {
-    /// The account, its session and its event are there.
     Created,
-    /// Somebody has the address already; nothing was written.
+    /// Another account has the address. Nothing was written.
     EmailTaken,
 }
 
 impl Db {
-    /// Looks up an account by its normalised address.
+    /// Finds an account by its normalised address.
     pub async fn find_credentials(&self, email: &str) -> Result<Option<Credentials>, Error> {
         with_conn!(self, conn => {
             users::table
@@ -70,8 +64,8 @@ impl Db {
         })
     }
 
-    /// Creates the account, its session if one is wanted, and the event (the user's
-    /// first). Of concurrent registrations of one address exactly one is created.
+    /// Creates the account, its session if there is one, and its first event. If several calls
+    /// register one address at the same time, exactly one succeeds.
     pub async fn register(
         &self,
         user: &NewUser<'_>,
@@ -79,15 +73,19 @@ impl Db {
         event: &Event,
     ) -> Result<Registration, Error> {
         const FIRST_VERSION: i64 = 1;
+        let row = (
+            users::id.eq(user.id),
+            users::email.eq(user.email),
+            users::password_hash.eq(user.password_hash),
+            users::created_at.eq(user.created_at),
+            users::event_version.eq(FIRST_VERSION),
+            users::password_changed_at.eq(user.created_at),
+        );
         let event = &EventRow::new(event, FIRST_VERSION);
         with_conn!(self, conn => {
             conn.transaction(async |conn| {
                 let created = diesel::insert_into(users::table)
-                    .values((
-                        user,
-                        users::event_version.eq(FIRST_VERSION),
-                        users::password_changed_at.eq(user.created_at),
-                    ))
+                    .values(row)
                     .on_conflict(users::email)
                     .do_nothing()
                     .execute(conn)
@@ -97,7 +95,7 @@ impl Db {
                 }
                 if let Some(session) = session {
                     diesel::insert_into(sessions::table)
-                        .values(session.row())
+                        .values(NewSessionRow::from(session))
                         .execute(conn)
                         .await?;
                 }
@@ -111,7 +109,7 @@ impl Db {
         })
     }
 
-    /// Replaces a password hash by one of another cost, unless it was changed meanwhile.
+    /// Replaces a password hash by one of another cost, unless the hash has changed meanwhile.
     pub async fn upgrade_password_hash(
         &self,
         user_id: UserId,

@@ -75,7 +75,7 @@ ON CONFLICT (key_hash) DO UPDATE SET
     known_until = :greatest(kept.known_until, excluded.known_until)";
 
 /// Skips what a call has locked: it has not faded.
-const SWEEP: &str = "\
+const DELETE_FADED: &str = "\
 DELETE FROM login_throttle WHERE key_hash IN (
     SELECT key_hash FROM login_throttle WHERE key_hash > :after AND key_hash <= :last
     AND free_from < :faded AND blocked_until < :faded AND day_ends_at < :faded
@@ -142,7 +142,7 @@ impl Row {
 }
 
 /// A template and its values.
-pub(super) struct Statement {
+pub(in crate::db) struct Statement {
     template: &'static str,
     rows: Vec<Row>,
     numbers: Vec<(&'static str, i64)>,
@@ -186,11 +186,15 @@ impl Statement {
         }
     }
 
-    pub(super) fn sweep(after: Vec<u8>, last: Vec<u8>, faded_before: Timestamp) -> Self {
+    pub(in crate::db) fn delete_faded(
+        after: Vec<u8>,
+        last: Vec<u8>,
+        faded_before: Timestamp,
+    ) -> Self {
         Self {
             numbers: vec![("faded", faded_before.as_micros())],
             bytes: vec![("after", after), ("last", last)],
-            ..Self::of(SWEEP)
+            ..Self::of(DELETE_FADED)
         }
     }
 

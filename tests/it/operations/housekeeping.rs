@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use auth_service::{app::housekeeping::sweep, db::Db, model::Timestamp};
+use auth_service::{app::housekeeping::delete_ended_sessions, db::Db, model::Timestamp};
 use prometheus_client::registry::Registry;
 use tonic::Code;
 use uuid::Uuid;
@@ -129,12 +129,12 @@ both! {
         kept.extend(insert(database, &[Row::live()]).await);
         kept.push(first.id);
 
-        assert_eq!(sweep(&db(database), now).await.unwrap(), 3);
+        assert_eq!(delete_ended_sessions(&db(database), now).await.unwrap(), 3);
         assert_eq!(remaining(database).await, sorted(kept));
-        assert_eq!(sweep(&db(database), now).await.unwrap(), 0);
+        assert_eq!(delete_ended_sessions(&db(database), now).await.unwrap(), 0);
     }
 
-    async fn a_sweep_walks_through_all_batches(service: Service) {
+    async fn all_batches_are_read(service: Service) {
         let first = service.sign_up("ana@example.com").await;
         let database = &service.database;
         // Three batches and a half, every third row alive.
@@ -150,12 +150,12 @@ both! {
         let mut kept: Vec<_> = ids.into_iter().step_by(3).collect();
         kept.push(first.id);
 
-        assert_eq!(sweep(&db(database), START).await.unwrap(), 1160);
+        assert_eq!(delete_ended_sessions(&db(database), START).await.unwrap(), 1160);
         assert_eq!(remaining(database).await, sorted(kept));
     }
 
     async fn an_empty_table_is_swept_too(service: Service) {
-        assert_eq!(sweep(&db(&service.database), START).await.unwrap(), 0);
+        assert_eq!(delete_ended_sessions(&db(&service.database), START).await.unwrap(), 0);
     }
 
     async fn a_deleted_session_is_an_unknown_one(service: Service) {
@@ -168,7 +168,7 @@ both! {
         service.clock.set(START + RETENTION - HOUR);
         let other = service.refresh(&other.tokens.refresh_token).await.unwrap();
         service.clock.set(START + RETENTION + HOUR);
-        assert_eq!(sweep(&db(database), START + RETENTION + HOUR).await.unwrap(), 1);
+        assert_eq!(delete_ended_sessions(&db(database), START + RETENTION + HOUR).await.unwrap(), 1);
 
         let status = refused(service.refresh(&session.tokens.refresh_token).await);
         assert_eq!(reason(&status), (Code::Unauthenticated, "INVALID_TOKEN".to_owned()));

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use auth_service::{
-    app::housekeeping::forget, db::Db, model::Clock as _, proto,
+    app::housekeeping::delete_faded_counters, db::Db, model::Clock as _, proto,
     proto::account_service_client::AccountServiceClient,
 };
 use futures::future::join_all;
@@ -577,10 +577,10 @@ both! {
         // Ana's: account, pair, address; Ben's: account, three pairs, three addresses.
         assert_eq!(service.database.count(rows).await, 3 + 7);
         let start = service.clock.now();
-        assert_eq!(forget(&db, &limits, start + 30 * MINUTE).await.unwrap(), 0);
-        assert_eq!(forget(&db, &limits, start + 3 * DAY).await.unwrap(), 9);
+        assert_eq!(delete_faded_counters(&db, &limits, start + 30 * MINUTE).await.unwrap(), 0);
+        assert_eq!(delete_faded_counters(&db, &limits, start + 3 * DAY).await.unwrap(), 9);
         assert_eq!(service.database.count(rows).await, 1, "the known pair");
-        assert_eq!(forget(&db, &limits, start + 32 * DAY).await.unwrap(), 1);
+        assert_eq!(delete_faded_counters(&db, &limits, start + 32 * DAY).await.unwrap(), 1);
     }
 
     async fn many_counts_are_deleted_in_small_batches(database: TestDatabase) {
@@ -593,8 +593,8 @@ both! {
              INSERT INTO login_throttle SELECT {key}, 0, 0, 0, 0, \
              CASE WHEN i % 3 = 0 THEN 9000000000000000 ELSE 0 END FROM n"
         )).await;
-        assert_eq!(forget(&db, &limits, service.clock.now()).await.unwrap(), 1134);
+        assert_eq!(delete_faded_counters(&db, &limits, service.clock.now()).await.unwrap(), 1134);
         assert_eq!(service.database.count("SELECT count(*) FROM login_throttle").await, 567);
-        assert_eq!(forget(&db, &limits, service.clock.now()).await.unwrap(), 0);
+        assert_eq!(delete_faded_counters(&db, &limits, service.clock.now()).await.unwrap(), 0);
     }
 }

@@ -1,0 +1,86 @@
+//! Deleting rows that are no longer needed, in small steps along the primary key, so that no
+//! statement takes long.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::{
+    Db, Error,
+    schema::{login_throttle, sessions},
+    throttle::Statement,
+    with_conn,
+};
+use crate::model::{SessionId, Timestamp};
+
+/// How many rows a step reads.
+const ROWS: i64 = 500;
+
+#[derive(Debug)]
+pub struct Step<Position> {
+    /// How many rows were deleted.
+    pub deleted: usize,
+    /// The last row that was read, after which the next step starts. `None` at the end.
+    pub next: Option<Position>,
+}
+
+impl Db {
+    /// Reads the sessions after this one and deletes those that ended before `ended_before`.
+    pub async fn delete_ended_sessions(
+        &self,
+        after: Option<SessionId>,
+        ended_before: Timestamp,
+    ) -> Result<Step<SessionId>, Error> {
+        let after = after.unwrap_or(SessionId::from_bytes([0; 16]));
+        with_conn!(self, conn => {
+            let mut ids: Vec<SessionId> = sessions::table
+                .filter(sessions::id.gt(after))
+                .order(sessions::id)
+                .limit(ROWS)
+                .select(sessions::id)
+                .load(conn)
+                .await?;
+            let Some(last) = ids.pop() else {
+                return Ok(Step { deleted: 0, next: None });
+            };
+            let deleted = diesel::delete(sessions::table)
+                .filter(sessions::id.gt(after))
+                .filter(sessions::id.le(last))
+                .filter(
+                    sessions::revoked_at
+                        .lt(ended_before)
+                        .assume_not_null()
+                        .or(sessions::expires_at.lt(ended_before))
+                        .or(sessions::ends_at.lt(ended_before)),
+                )
+                .execute(conn)
+                .await?;
+            Step { deleted, next: Some(last) }
+        })
+    }
+
+    /// Reads the throttle counters after this one and deletes those that faded before
+    /// `faded_before`: none of their times is later.
+    pub async fn delete_faded_counters(
+        &self,
+        after: Option<Vec<u8>>,
+        faded_before: Timestamp,
+    ) -> Result<Step<Vec<u8>>, Error> {
+        let after = after.unwrap_or_default();
+        with_conn!(self, conn => {
+            let mut keys: Vec<Vec<u8>> = login_throttle::table
+                .filter(login_throttle::key_hash.gt(&after))
+                .order(login_throttle::key_hash)
+                .limit(ROWS)
+                .select(login_throttle::key_hash)
+                .load(conn)
+                .await?;
+            let Some(last) = keys.pop() else {
+                return Ok(Step { deleted: 0, next: None });
+            };
+            let deleted = Statement::delete_faded(after, last.clone(), faded_before)
+                .execute(conn)
+                .await?;
+            Step { deleted, next: Some(last) }
+        })
+    }
+}
