@@ -16,10 +16,10 @@ mod hasher;
 mod metrics;
 #[cfg(test)]
 mod oracle;
-mod pace;
 mod policy;
 mod queue;
 mod reply;
+mod round_times;
 mod self_test;
 mod settings;
 

@@ -1,53 +1,47 @@
-//! Known-bad passwords, offline: a Have-I-Been-Pwned download, searched where it lies.
+//! The list of leaked passwords: a downloaded Have-I-Been-Pwned file.
 //!
-//! The file has one line for each password, `SHA-1:count`, ordered by hash, and tens of
-//! gigabytes. It is bisected by byte offsets: some thirty short reads, no index, no memory.
-//! It is opened once: a file that takes its place is seen after a restart. A line that is
-//! none, or a file that became shorter, is an error of that one search.
+//! The file has one line for each password, `SHA-1:count`, ordered by hash, and a size of tens
+//! of gigabytes. A binary search over byte offsets finds a hash with about thirty short reads
+//! and needs no index in memory. The file is opened once, so a new file in its place is used
+//! after a restart. A malformed line or a file that became shorter is an error of one search.
 
 use std::{cmp::Ordering, fs::File, io, os::unix::fs::FileExt as _, path::Path};
 
 /// SHA-1, a colon, a count of up to 20 digits, CR and LF.
 const LONGEST_LINE: usize = 40 + 1 + 20 + 2;
-/// What is looked at when it is opened: all lines in a block at this many places.
+/// Opening checks all lines in a block at each of this many offsets.
 const SAMPLES: u64 = 256;
 const BLOCK: u64 = 4096;
 
 type Sha1 = [u8; 20];
 
-/// The list.
 #[derive(Debug)]
 pub struct Blocklist {
     file: File,
     length: u64,
 }
 
-/// Why a file cannot be the list, or not be searched.
 #[derive(Debug, thiserror::Error)]
 pub enum BlocklistError {
-    /// It cannot be read.
     #[error("cannot read the list of leaked passwords")]
     Io(#[from] io::Error),
-    /// A folder, a pipe, ..
+    /// A directory or a pipe.
     #[error("is not a file")]
     NoFile,
-    /// An empty list would protect nobody.
     #[error("is empty")]
     Empty,
-    /// A line of something else.
     #[error("holds a line that is not SHA-1:count")]
     Malformed,
-    /// Lines in another order.
     #[error("is not ordered by hash")]
     Unordered,
 }
 
 impl Blocklist {
-    /// Opens the list and looks whether it is one: the lines at its beginning, at its end and
-    /// at 255 places between must be well formed and in order. (So a list of up to a megabyte
-    /// is checked as a whole; to read all of a large one would take minutes.)
+    /// Opens the list and checks that the lines at its start, at its end and at 255 offsets
+    /// between are well-formed and in order. A list of up to a megabyte is checked as a whole;
+    /// to read all of a large one would take minutes.
     pub fn open(path: &Path) -> Result<Self, BlocklistError> {
-        // To open a pipe would wait for its writer.
+        // Opening a pipe would wait for its writer.
         if !path.metadata()?.is_file() {
             return Err(BlocklistError::NoFile);
         }
@@ -61,10 +55,10 @@ impl Blocklist {
         Ok(list)
     }
 
-    /// Whether the hash is on it. Blocks.
+    /// Whether the hash is on the list. Blocks.
     pub fn contains(&self, hash: &Sha1) -> Result<bool, BlocklistError> {
-        // Each is where a line begins, or the end. What lies before `low` is lower than the
-        // hash, what lies from `high` on is higher.
+        // Both are the start of a line or the end of the file. Lines before `low` have lower
+        // hashes, lines from `high` on have higher ones.
         let (mut low, mut high) = (0, self.length);
         while low < high {
             let middle = self.end_of_line(low.midpoint(high))?;
@@ -97,17 +91,17 @@ impl Blocklist {
         Ok(())
     }
 
-    /// The hash in the line that begins at `offset`, and where the next one begins.
+    /// The hash in the line that begins at `offset`, and the offset of the next line.
     fn line(&self, offset: u64) -> Result<(Sha1, u64), BlocklistError> {
         let end = self.end_of_line(offset)?;
-        let length = usize::try_from(end - offset).expect("no longer than the longest");
+        let length = usize::try_from(end - offset).expect("a line is at most LONGEST_LINE long");
         let mut line = [0; LONGEST_LINE];
         let line = &mut line[..length];
         self.file.read_exact_at(line, offset)?;
         Ok((parse(line).ok_or(BlocklistError::Malformed)?, end))
     }
 
-    /// Where the line that `offset` is in ends.
+    /// The end of the line that contains `offset`.
     fn end_of_line(&self, offset: u64) -> Result<u64, BlocklistError> {
         let left = usize::try_from(self.length - offset).unwrap_or(usize::MAX);
         let mut bytes = [0; LONGEST_LINE];
@@ -121,7 +115,7 @@ impl Blocklist {
     }
 }
 
-/// The hash in a line. The last line needs no end.
+/// The hash in a line. The last line may lack its line break.
 fn parse(line: &[u8]) -> Option<Sha1> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let line = line.strip_suffix(b"\r").unwrap_or(line);

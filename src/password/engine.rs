@@ -1,12 +1,15 @@
-//! The hashing threads and the door before them.
+//! The hashing threads and the admission to them.
 //!
-//! One thread per core, never the async runtime's, at a lower priority: a flood of logins
-//! slows logins down and nothing else. A thread takes its hashes a few rounds further at
-//! a time, then looks who is done, who gave up and who may join (see [`bcrypt_lanes`]).
-//! The queue is bounded by time, because only time means something to a caller: who would
-//! wait too long is refused at the door, and who goes away gives up the place or lane.
+//! There is one thread per core. They do not belong to the async runtime and have a lower
+//! priority: a flood of logins slows down logins and nothing else. A thread advances all its
+//! hashes by a few rounds. Then finished and abandoned hashes leave, and waiting ones join
+//! (see [`bcrypt_lanes`]).
 //!
-//! A thread that panics closes the door for all and says so ([`Engine::failed`]).
+//! The queue is bounded by time, because callers care about time, not about length. A call
+//! that would wait too long is refused at once. A call that is dropped frees its place in
+//! the queue or its lane.
+//!
+//! A thread that panics stops the engine for all callers, see [`Engine::failed`].
 
 use std::{
     io,
@@ -22,22 +25,22 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     metrics::Metrics,
-    pace::Pace,
     queue::{Job, Purpose, Queue},
-    reply::{Reply, Seated},
+    reply::{Reply, RunningReply},
+    round_times::RoundTimes,
 };
 use crate::stack;
 
-/// Between two looks at the queue: a millisecond or two, in which a look costs nothing.
+/// The rounds between two looks at the queue. They take a millisecond or two, so the cost of
+/// a look does not matter.
 const ROUNDS: u32 = 16;
 
-/// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HashError {
     /// No lane would be free in time.
     #[error("no room to hash a password in time")]
     Overloaded {
-        /// When those who are before this one will have been served.
+        /// When the hashes that were admitted before will be done.
         retry_after: Duration,
     },
     /// A hashing thread died: see `Hasher::failed`.
@@ -51,16 +54,16 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// Starts the threads. `pace` is a first guess.
+    /// Starts the threads. `round_times` is a first estimate.
     pub(super) fn start(
         threads: NonZeroUsize,
         max_wait: Duration,
-        pace: Pace,
+        round_times: RoundTimes,
         metrics: Metrics,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
-            door: Mutex::new(Door {
-                queue: Queue::new(threads, max_wait, pace),
+            state: Mutex::new(State {
+                queue: Queue::new(threads, max_wait, round_times),
                 open: true,
             }),
             changed: Condvar::new(),
@@ -76,7 +79,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// A place in the queue, or the refusal, without waiting.
+    /// Puts a hash into the queue or refuses it, without waiting.
     pub(super) fn admit(
         &self,
         work: Work,
@@ -85,11 +88,8 @@ impl Engine {
     ) -> Result<Ticket<'_>, HashError> {
         let (reply, answer) = oneshot::channel();
         let reply = Reply::new(reply, self.metrics.waiting());
-        let mut door = self.shared.open_door()?;
-        let id = door
-            .queue
-            .admit(work, purpose, time_left(deadline), reply)?;
-        drop(door);
+        let time_left = time_left(deadline);
+        let id = (self.shared.lock_open()?.queue).admit(work, purpose, time_left, reply)?;
         self.shared.changed.notify_one();
         Ok(Ticket {
             shared: &self.shared,
@@ -98,18 +98,16 @@ impl Engine {
         })
     }
 
-    /// The refusal that such a hash would get now.
+    /// The refusal that a hash would get now.
     pub(super) fn check(
         &self,
         rounds: u32,
         deadline: tokio::time::Instant,
     ) -> Result<(), HashError> {
-        let door = self.shared.open_door()?;
-        door.queue
-            .check(rounds, Purpose::Answer, time_left(deadline))
+        let time_left = time_left(deadline);
+        (self.shared.lock_open()?.queue).check(rounds, Purpose::Answer, time_left)
     }
 
-    /// What is counted of hashes.
     pub(super) const fn metrics(&self) -> &Metrics {
         &self.metrics
     }
@@ -127,7 +125,7 @@ impl Drop for Engine {
     }
 }
 
-/// A place in the queue, then a lane: given up when dropped.
+/// An admitted hash. Dropping it frees the place in the queue or the lane.
 pub(super) struct Ticket<'a> {
     shared: &'a Shared,
     id: u64,
@@ -142,7 +140,7 @@ impl Ticket<'_> {
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        self.shared.door().queue.leave(self.id);
+        self.shared.lock().queue.remove(self.id);
     }
 }
 
@@ -151,101 +149,103 @@ fn time_left(deadline: tokio::time::Instant) -> Duration {
 }
 
 struct Shared {
-    door: Mutex<Door>,
+    state: Mutex<State>,
     changed: Condvar,
     failed: CancellationToken,
 }
 
-struct Door {
+struct State {
     queue: Queue,
     open: bool,
 }
 
 impl Shared {
-    /// A poisoned lock still opens: the queue is consistent between any two statements,
-    /// and the alarm of a thread that panicked must be able to close it.
-    fn door(&self) -> MutexGuard<'_, Door> {
-        self.door.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Ignores poisoning: the queue is consistent between any two statements, and
+    /// [`StopOnPanic`] must be able to close it.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open_door(&self) -> Result<MutexGuard<'_, Door>, HashError> {
-        let door = self.door();
-        if door.open {
-            Ok(door)
+    fn lock_open(&self) -> Result<MutexGuard<'_, State>, HashError> {
+        let state = self.lock();
+        if state.open {
+            Ok(state)
         } else {
             Err(HashError::Stopped)
         }
     }
 
     fn close(&self) {
-        let mut door = self.door();
-        door.open = false;
-        door.queue.clear();
-        drop(door);
+        let mut state = self.lock();
+        state.open = false;
+        state.queue.clear();
+        drop(state);
         self.changed.notify_all();
     }
 
+    /// The loop of a hashing thread.
     fn work(&self, thread: usize) {
-        let _alarm = Alarm(self);
+        let _guard = StopOnPanic(self);
         lower_priority();
         let mut lanes = Lanes::default();
         while let Some(jobs) = self.next(thread) {
             if !jobs.is_empty() {
-                seat(&mut lanes, jobs);
+                join(&mut lanes, jobs);
                 stack::wipe();
             }
-            self.go_on(thread, &mut lanes);
+            self.advance(thread, &mut lanes);
             if lanes.count() == 0 {
                 stack::wipe();
             }
         }
     }
 
-    /// What joins the lanes now; waits for it if all are free. `None` when the door closed.
+    /// The jobs that join the lanes now. Waits for a job if all lanes are free. `None` when
+    /// the engine was closed.
     fn next(&self, thread: usize) -> Option<Vec<Job>> {
-        let mut door = self.door();
-        while door.open {
-            let jobs = door.queue.take(thread);
-            if !door.queue.is_idle(thread) {
+        let mut state = self.lock();
+        while state.open {
+            let jobs = state.queue.take(thread);
+            if !state.queue.is_idle(thread) {
                 return Some(jobs);
             }
-            door = self
+            state = self
                 .changed
-                .wait(door)
+                .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
         None
     }
 
-    fn go_on(&self, thread: usize, lanes: &mut Lanes<Seated>) {
+    fn advance(&self, thread: usize, lanes: &mut Lanes<RunningReply>) {
         let (count, started) = (lanes.count(), Instant::now());
         let rounds = lanes.advance(ROUNDS);
         let took = started.elapsed();
         let complete = lanes.complete();
-        lanes.retain(Seated::is_wanted);
+        lanes.retain(RunningReply::is_wanted);
 
-        let mut door = self.door();
-        door.queue.learn(count, rounds, took);
-        door.queue.report(thread, lanes.rounds_left());
-        drop(door);
-        for (seated, digest) in complete {
-            seated.done(digest);
+        let mut state = self.lock();
+        state.queue.learn(count, rounds, took);
+        state.queue.report(thread, lanes.rounds_left());
+        drop(state);
+        for (reply, digest) in complete {
+            reply.send(digest);
         }
     }
 }
 
 /// Never inlined, so that what it leaves on the stack can be wiped.
 #[inline(never)]
-fn seat(lanes: &mut Lanes<Seated>, jobs: Vec<Job>) {
+fn join(lanes: &mut Lanes<RunningReply>, jobs: Vec<Job>) {
     for Job { work, reply, .. } in jobs {
-        lanes.join(&work, reply.seated(work.cost));
+        lanes.join(&work, reply.begin(work.cost));
     }
 }
 
-/// Tells everybody when the thread that holds it panics.
-struct Alarm<'a>(&'a Shared);
+/// Closes the engine when the thread that holds it panics.
+struct StopOnPanic<'a>(&'a Shared);
 
-impl Drop for Alarm<'_> {
+impl Drop for StopOnPanic<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
             self.0.close();
@@ -254,8 +254,9 @@ impl Drop for Alarm<'_> {
     }
 }
 
-/// Half the way to the lowest priority there is: about a tenth of the runtime's share of a
-/// contended core. A kernel that forbids it costs some latency and nothing else.
+/// Sets a nice value half-way to the lowest priority, which leaves the thread about a tenth
+/// of the runtime's share of a contended core. Where this is forbidden, latency is worse and
+/// all else works.
 fn lower_priority() {
     #[cfg(target_os = "linux")]
     rustix::process::nice(10).ok();

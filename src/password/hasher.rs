@@ -35,9 +35,9 @@ impl Hasher {
         if !COSTS.contains(&cost) {
             return Err(StartError::Cost(cost));
         }
-        let pace = self_test().ok_or(StartError::WrongAnswer)?;
+        let round_times = self_test().ok_or(StartError::WrongAnswer)?;
         let metrics = Metrics::register(registry);
-        let engine = Engine::start(settings.threads, settings.max_wait, pace, metrics)?;
+        let engine = Engine::start(settings.threads, settings.max_wait, round_times, metrics)?;
         let decoy = PasswordHash::new(cost, random(), random());
         Ok(Self {
             engine,

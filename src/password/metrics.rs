@@ -120,7 +120,7 @@ pub(super) struct Waiting {
 
 impl Waiting {
     /// The hash got a lane.
-    pub(super) fn over(self, cost: u32) -> Busy {
+    pub(super) fn end(self, cost: u32) -> Busy {
         let metrics = self.metrics;
         metrics.wait.observe(self.since.elapsed().as_secs_f64());
         metrics.lanes_busy.inc();

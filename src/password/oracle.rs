@@ -1,5 +1,5 @@
 //! The kernel against published hashes and against the `bcrypt` crate, in any number of
-//! lanes, which join and leave at any point.
+//! lanes, with hashes that join and leave at any point.
 
 use std::{iter::zip, thread};
 
@@ -8,7 +8,6 @@ use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 
 use super::PasswordHash;
 
-/// What to hash, and the digest that is right.
 #[derive(Clone, Debug)]
 struct Case {
     password: Vec<u8>,
@@ -33,7 +32,7 @@ impl Case {
     }
 }
 
-/// Often with a password of a length where it ends or is repeated in another way.
+/// Many cases have a password length at which the key ends or repeats differently.
 fn case() -> impl Strategy<Value = Case> {
     let length = prop_oneof![Just(1), 70..=72_usize, 1..=72_usize];
     let bytes = length.prop_flat_map(|length| prop::collection::vec(1..=u8::MAX, length));
@@ -47,8 +46,8 @@ fn case() -> impl Strategy<Value = Case> {
     })
 }
 
-/// How many rounds go by, and whether the hash that came so many before leaves. Often none and
-/// nobody, so that most lanes stay in use.
+/// How many rounds are computed, and whether the hash that joined so many cases before leaves.
+/// Both are rare, so that most lanes stay in use.
 fn step() -> impl Strategy<Value = (u32, Option<usize>)> {
     let rounds = prop_oneof![3 => Just(0), 1 => 0..24_u32];
     (rounds, prop::option::weighted(0.05, 1..=LANES))
@@ -60,24 +59,28 @@ fn random<S: Strategy>(strategy: S, count: usize) -> Vec<S::Value> {
     many.new_tree(&mut runner).unwrap().current()
 }
 
-/// Lets the cases join and leave until so many were right that completed with `most` lanes in
-/// use, the most there may be.
+/// Lets the cases join and leave until `wanted` hashes were right that completed while `most`
+/// lanes, the maximum, were in use.
 fn agree(cases: &[(Case, Digest)], most: usize, wanted: usize) {
     let steps = random(step(), cases.len());
     let mut joining = zip(cases, steps).enumerate().cycle();
     let (mut lanes, mut right) = (Lanes::default(), 0);
     while right < wanted {
         let (n, (case, (rounds, leaver))) = joining.next().expect("a cycle");
-        right += go_on(&mut lanes, most, rounds);
+        right += advance_and_check(&mut lanes, most, rounds);
         lanes.retain(|(joined, _)| leaver.is_none_or(|before| joined + before != n));
         while lanes.count() == most {
-            right += go_on(&mut lanes, most, u32::MAX);
+            right += advance_and_check(&mut lanes, most, u32::MAX);
         }
         lanes.join(&case.0.work(), (n, case));
     }
 }
 
-fn go_on(lanes: &mut Lanes<(usize, &(Case, Digest))>, most: usize, rounds: u32) -> usize {
+fn advance_and_check(
+    lanes: &mut Lanes<(usize, &(Case, Digest))>,
+    most: usize,
+    rounds: u32,
+) -> usize {
     let all_in_use = lanes.count() == most;
     lanes.advance(rounds);
     let complete = lanes.complete();
@@ -199,9 +202,9 @@ fn complete(lanes: &mut Lanes<PasswordHash>) -> usize {
     complete.len()
 }
 
-/// More lanes than the engine has: who measures how many are best needs them right.
+/// More lanes than the engine has, because benches compare numbers of lanes.
 #[test]
-fn any_number_of_lanes_goes_on_in_lockstep() {
+fn any_number_of_lanes_advances_in_lockstep() {
     fn in_lanes<const N: usize>() {
         let case = |n: usize| Case {
             password: vec![u8::try_from(n + 1).unwrap(); n + 1],

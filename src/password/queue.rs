@@ -1,9 +1,11 @@
-//! Who has a lane, who waits for one, and whether one more would be served in time.
+//! The jobs that wait for a lane, and whether one more would be done in time.
 //!
-//! First come, first served, and each thread takes its share: its lanes do not fill up
-//! while another has fewer in use. The expected wait is the rounds that are before one,
-//! which the threads tell as they go, at the pace that a thread goes with full lanes.
-//! The queue knows no clock and no lock: both are its owner's.
+//! Jobs are served in the order in which they came. Each thread takes its share: its lanes
+//! do not fill up while another thread has fewer in use. The expected wait is the time of
+//! all rounds that come before a job, at the speed of a thread with full lanes; threads
+//! report the rounds that are left.
+//!
+//! The queue has neither a clock nor a lock: its owner has both.
 
 use std::{
     cmp::Reverse,
@@ -15,7 +17,7 @@ use std::{
 
 use bcrypt_lanes::{LANES, Work};
 
-use super::{HashError, pace::Pace, reply::Reply};
+use super::{HashError, reply::Reply, round_times::RoundTimes};
 
 pub(super) struct Job {
     id: u64,
@@ -26,35 +28,35 @@ pub(super) struct Job {
 /// What a hash is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// Somebody waits for it.
+    /// A caller waits for it.
     Answer,
-    /// Another time will do as well, so it stands in nobody's way: half of the lanes stay
-    /// free of upgrades, and there are none at all while the other half is busy.
+    /// A stored hash gets the configured cost. This can be done at another time and must not
+    /// delay a caller: upgrades are refused unless half of the lanes are free.
     Upgrade,
 }
 
 pub(super) struct Queue {
     waiting: VecDeque<Job>,
-    /// For each thread, the rounds that each of its lanes has to go.
+    /// The rounds that are left in each lane of each thread.
     running: Vec<Vec<u32>>,
     max_wait: Duration,
-    pace: Pace,
+    round_times: RoundTimes,
     next_id: u64,
 }
 
 impl Queue {
-    /// An empty queue before `threads` idle threads.
-    pub(super) fn new(threads: NonZeroUsize, max_wait: Duration, pace: Pace) -> Self {
+    /// An empty queue for `threads` idle threads.
+    pub(super) fn new(threads: NonZeroUsize, max_wait: Duration, round_times: RoundTimes) -> Self {
         Self {
             waiting: VecDeque::new(),
             running: vec![Vec::with_capacity(LANES); threads.get()],
             max_wait,
-            pace,
+            round_times,
             next_id: 0,
         }
     }
 
-    /// Joins the end, if the answer will come in time. The id is for [`Queue::leave`].
+    /// Appends a job if its answer will come in time. The id is for [`Queue::remove`].
     pub(super) fn admit(
         &mut self,
         work: Work,
@@ -69,7 +71,7 @@ impl Queue {
         Ok(id)
     }
 
-    /// The refusal, if a hash of so many rounds would come too late.
+    /// Refuses a hash of so many rounds if it would come too late.
     pub(super) fn check(
         &self,
         rounds: u32,
@@ -77,7 +79,8 @@ impl Queue {
         time_left: Duration,
     ) -> Result<(), HashError> {
         let wait = self.expected_wait();
-        let retry_after = wait + self.pace.of(rounds.into(), self.lanes_of_next());
+        let lanes = self.lanes_of_next();
+        let retry_after = wait + self.round_times.estimate(rounds.into(), lanes);
         let late = wait > self.max_wait || (!wait.is_zero() && retry_after > time_left);
         if late || (purpose == Purpose::Upgrade && self.is_half_full()) {
             return Err(HashError::Overloaded { retry_after });
@@ -85,7 +88,7 @@ impl Queue {
         Ok(())
     }
 
-    /// How long a job that joins now will wait for a lane.
+    /// How long a job that is appended now will wait for a lane.
     fn expected_wait(&self) -> Duration {
         let lanes = self.running.iter().flat_map(|lanes| {
             let busy = lanes.iter().map(|&rounds| u64::from(rounds));
@@ -97,10 +100,10 @@ impl Queue {
             earliest.0 += u64::from(job.work.rounds());
         }
         let Reverse(rounds) = free_in.peek().expect("there is a lane");
-        self.pace.of(*rounds, LANES)
+        self.round_times.estimate(*rounds, LANES)
     }
 
-    /// How many lanes will go on together where the next job goes.
+    /// How many lanes of its thread will be in use when the next job runs.
     fn lanes_of_next(&self) -> usize {
         LANES.min(self.in_flight() / self.running.len() + 1)
     }
@@ -113,17 +116,16 @@ impl Queue {
         self.running.iter().map(Vec::len).sum::<usize>() + self.waiting.len()
     }
 
-    /// Gives up a place. Nothing happens if the job has a lane already.
-    pub(super) fn leave(&mut self, id: u64) {
+    /// Removes a job that still waits. Nothing happens if it has a lane already.
+    pub(super) fn remove(&mut self, id: u64) {
         self.waiting.retain(|job| job.id != id);
     }
 
-    /// Sends everybody away.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
     }
 
-    /// Hands a thread the first jobs, as many as are its share.
+    /// Removes the first jobs for a thread, as many as its share allows.
     pub(super) fn take(&mut self, thread: usize) -> Vec<Job> {
         let share = LANES.min(self.in_flight().div_ceil(self.running.len()));
         let lanes = &mut self.running[thread];
@@ -133,15 +135,15 @@ impl Queue {
         jobs
     }
 
-    /// Notes what each lane of a thread has to go now.
+    /// Sets the rounds that are left in each lane of a thread.
     pub(super) fn report(&mut self, thread: usize, rounds_left: impl Iterator<Item = u32>) {
         self.running[thread].clear();
         self.running[thread].extend(rounds_left);
     }
 
-    /// Notes that some rounds of so many lanes took so long.
+    /// Adds a measurement of the round times.
     pub(super) fn learn(&mut self, lanes: usize, rounds: u32, took: Duration) {
-        self.pace.learn(lanes, rounds, took);
+        self.round_times.learn(lanes, rounds, took);
     }
 
     pub(super) fn is_idle(&self, thread: usize) -> bool {

@@ -1,18 +1,18 @@
-//! Who wants a hash: first while it waits for a lane, then while it has one.
+//! The way back to the caller of a hash, with the metrics of its state.
 
 use bcrypt_lanes::Digest;
 use tokio::sync::oneshot;
 
 use super::metrics::{Busy, Waiting};
 
-/// The way back to a caller whose hash waits.
+/// The caller of a hash that waits for a lane.
 pub(super) struct Reply {
     answer: oneshot::Sender<Digest>,
     waiting: Waiting,
 }
 
-/// The way back to a caller whose hash has a lane.
-pub(super) struct Seated {
+/// The caller of a hash that has a lane.
+pub(super) struct RunningReply {
     answer: oneshot::Sender<Digest>,
     busy: Busy,
 }
@@ -22,23 +22,24 @@ impl Reply {
         Self { answer, waiting }
     }
 
-    /// The wait is over.
-    pub(super) fn seated(self, cost: u32) -> Seated {
-        Seated {
+    /// The hash gets a lane.
+    pub(super) fn begin(self, cost: u32) -> RunningReply {
+        RunningReply {
             answer: self.answer,
-            busy: self.waiting.over(cost),
+            busy: self.waiting.end(cost),
         }
     }
 }
 
-impl Seated {
+impl RunningReply {
+    /// Whether the caller still waits for the hash.
     pub(super) fn is_wanted(&self) -> bool {
         !self.answer.is_closed()
     }
 
-    pub(super) fn done(self, digest: Digest) {
+    pub(super) fn send(self, digest: Digest) {
         self.busy.computed();
-        // The caller may have gone away.
+        // Fails if the caller stopped waiting in the meantime.
         self.answer.send(digest).ok();
     }
 }

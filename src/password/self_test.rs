@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bcrypt_lanes::{Key, LANES, Lanes, Work};
 
-use super::{hash::PasswordHash, pace::Pace};
+use super::{hash::PasswordHash, round_times::RoundTimes};
 
 /// A password and its hash.
 type Answer = (&'static [u8], &'static str);
@@ -31,18 +31,18 @@ const KNOWN_ANSWERS: [Answer; 3] = [
     ),
 ];
 
-/// Computes the known answers. Returns the pace of the machine, or `None` if one is wrong.
-pub(super) fn self_test() -> Option<Pace> {
+/// Computes the known answers. Returns the times of a round, or `None` if an answer is wrong.
+pub(super) fn self_test() -> Option<RoundTimes> {
     let mut round = [Duration::ZERO; LANES];
     for (n, round) in round.iter_mut().enumerate() {
         let answers: Vec<_> = KNOWN_ANSWERS.into_iter().cycle().take(n + 1).collect();
         *round = round_time(&answers)?;
     }
-    Some(Pace::new(round))
+    Some(RoundTimes::new(round))
 }
 
-/// Computes each answer in a lane of its own. Returns the time of a round, or `None` if one
-/// is wrong.
+/// Computes each answer in a lane of its own. Returns the time of a round, or `None` if an
+/// answer is wrong.
 fn round_time(answers: &[Answer]) -> Option<Duration> {
     let mut lanes = Lanes::default();
     let started = Instant::now();

@@ -97,7 +97,7 @@ fn a_large_list_is_checked_at_its_end_and_in_between() {
 }
 
 #[test]
-fn a_file_that_is_replaced_stays_and_one_that_breaks_is_an_error() {
+fn a_replaced_file_stays_in_use_and_a_broken_one_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let [path, other] = ["list", "other"].map(|name| folder.path().join(name));
     let content: String = (0..200).map(|n| line(n, "\n")).collect();
@@ -124,7 +124,7 @@ fn a_file_that_is_replaced_stays_and_one_that_breaks_is_an_error() {
 }
 
 fn known() -> impl Strategy<Value = BTreeSet<Sha1>> {
-    // Near each other, so that what is asked for lies between and on both sides.
+    // Close to each other, so that searched hashes lie between and on both sides.
     prop::collection::btree_set((any::<u8>(), any::<u8>()), 1..200).prop_map(|firsts| {
         let hash = |(first, second)| {
             let mut hash = hash(first);

@@ -10,9 +10,9 @@ const ENDLESS: u32 = 31;
 const LONG: Duration = Duration::from_hours(1_000_000);
 
 fn engine(threads: usize) -> Engine {
-    let pace = Pace::new([Duration::ZERO; LANES]);
+    let times = RoundTimes::new([Duration::ZERO; LANES]);
     let threads = NonZeroUsize::new(threads).unwrap();
-    Engine::start(threads, LONG, pace, Metrics::unregistered()).unwrap()
+    Engine::start(threads, LONG, times, Metrics::unregistered()).unwrap()
 }
 
 fn work(name: u8, cost: u32) -> Work {
@@ -78,7 +78,7 @@ async fn an_abandoned_hash_leaves_the_queue() {
     let gone = engine.ask(1, 4).unwrap();
     let stays = engine.ask(2, 4).unwrap();
     drop(gone.digest());
-    assert_eq!(engine.shared.door().queue.in_flight(), LANES + 1);
+    assert_eq!(engine.shared.lock().queue.in_flight(), LANES + 1);
     endless.pop();
     assert_eq!(stays.digest().await, Ok(digest(2, 4)));
 }
@@ -102,8 +102,8 @@ async fn first_come_is_first_served() {
 fn every_thread_hashes() {
     let engine = engine(2);
     let _two = engine.fill(2);
-    let door = engine.shared.door();
-    assert!(!door.queue.is_idle(0) && !door.queue.is_idle(1));
+    let state = engine.shared.lock();
+    assert!(!state.queue.is_idle(0) && !state.queue.is_idle(1));
 }
 
 #[test]
@@ -129,14 +129,14 @@ async fn a_thread_that_dies_fails_every_caller_and_says_so() {
     let engine = engine(2);
     let running = engine.fill(2 * LANES);
     // A queue for one thread: the other one panics when it reports its lanes.
-    let pace = Pace::new([Duration::ZERO; LANES]);
-    let mut queue = Queue::new(NonZeroUsize::MIN, LONG, pace);
+    let times = RoundTimes::new([Duration::ZERO; LANES]);
+    let mut queue = Queue::new(NonZeroUsize::MIN, LONG, times);
     let (reply, waiting) = oneshot::channel();
     let reply = Reply::new(reply, engine.metrics.waiting());
     queue
         .admit(work(0, 4), Purpose::Answer, LONG, reply)
         .unwrap();
-    engine.shared.door().queue = queue;
+    engine.shared.lock().queue = queue;
     engine.failed().await;
     assert!(waiting.await.is_err());
     for ticket in running {

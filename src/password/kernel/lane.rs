@@ -18,20 +18,19 @@ const TEXT: [[u32; 2]; 3] = [
 
 /// The state of one hash.
 ///
-/// Aligned so that no two lanes share a cache line; by its size the subkeys of neighbours,
-/// which every step reads, fall into different cache sets.
+/// The alignment keeps two lanes from sharing a cache line. The size puts the subkeys of
+/// adjacent lanes, which every step reads, into different cache sets.
 #[repr(C, align(64))]
 pub struct Lane {
     s: [[u32; 256]; 4],
     p: [u32; 18],
-    /// What a round XORs into `p` first: the password, repeated.
+    /// XORed into `p` first in each round: the password, repeated.
     key: [u32; 18],
-    /// And what it XORs in then, repeated.
+    /// XORed into `p` second, repeated.
     salt: [u32; 4],
 }
 
 impl Lane {
-    /// Nothing.
     pub const IDLE: Self = Self {
         s: [[0; 256]; 4],
         p: [0; 18],
@@ -39,7 +38,7 @@ impl Lane {
         salt: [0; 4],
     };
 
-    /// Everything before the first round.
+    /// Does the work before the first round.
     pub fn begin(&mut self, work: &Work) {
         (self.p, self.s) = (P, S);
         let mut key = work.key.0.iter().cycle();
@@ -57,7 +56,7 @@ impl Lane {
         });
     }
 
-    /// Everything after the last round.
+    /// Does the work after the last round.
     #[must_use]
     pub fn finish(&self) -> Digest {
         let words = TEXT.into_iter().flat_map(|[l, r]| {
@@ -86,8 +85,8 @@ impl Lane {
         }
     }
 
-    /// The four look-ups of a Feistel step. Shifts, since of `to_be_bytes` the compiler
-    /// makes a byte swap that every step waits for.
+    /// The four look-ups of a Feistel step. It uses shifts, because the compiler turns
+    /// `to_be_bytes` into a byte swap that every step waits for.
     #[inline]
     fn f(&self, x: u32) -> u32 {
         let s = |n: usize, shift: u32| self.s[n][(x >> shift & 0xff) as usize];
@@ -114,7 +113,7 @@ fn next_word<'a>(bytes: &mut impl Iterator<Item = &'a u8>) -> u32 {
     u32::from_be_bytes(array::from_fn(|_| *bytes.next().expect("a cycle")))
 }
 
-/// Takes each lane so many rounds further.
+/// Computes so many rounds in each lane.
 pub fn advance<const N: usize>(lanes: &mut [Lane; N], rounds: u32) {
     for _ in 0..rounds {
         lanes.iter_mut().for_each(Lane::mix_in_key);
@@ -124,7 +123,7 @@ pub fn advance<const N: usize>(lanes: &mut [Lane; N], rounds: u32) {
     }
 }
 
-/// Replaces all subkeys and S-boxes. `before` may change each block before its encryption.
+/// Replaces all subkeys and S-boxes. `before` can change each block before its encryption.
 #[inline]
 fn expand<const N: usize>(
     lanes: &mut [Lane; N],
@@ -149,7 +148,7 @@ fn expand<const N: usize>(
     }
 }
 
-/// Encrypts one block in each lane. The loops over `n` are where the lanes overlap.
+/// Encrypts one block in each lane. The lanes overlap in the loops over `n`.
 #[inline]
 fn encrypt<const N: usize>(lanes: &[Lane; N], l: &mut [u32; N], r: &mut [u32; N]) {
     for step in 0..8 {

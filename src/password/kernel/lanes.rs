@@ -1,16 +1,16 @@
-//! The lanes of one thread: hashes that join, go on together, and leave.
+//! The lanes of one thread: hashes that join, advance together, and leave.
 
 use zeroize::Zeroize as _;
 
 use crate::{Digest, Lane, Work, advance};
 
-/// Lanes of a thread. More bring little: a core has no load to spare then, and six lanes
-/// are what the smallest first-level caches hold (32 KiB).
+/// Lanes of a thread. More lanes gain little: a core's load units are busy then, and the
+/// smallest first-level caches (32 KiB) hold six lanes.
 pub const LANES: usize = 6;
 
-/// Up to [`LANES`] hashes, each with a tag that says whose it is.
+/// Up to [`LANES`] hashes, each with a tag that identifies it.
 pub struct Lanes<T> {
-    /// The first `live.len()` are in use, the others wiped.
+    /// The first `live.len()` lanes are in use, the others are wiped.
     lanes: Box<[Lane; LANES]>,
     live: Vec<Live<T>>,
 }
@@ -21,8 +21,7 @@ struct Live<T> {
 }
 
 impl<T> Default for Lanes<T> {
-    /// All lanes free.
-    #[expect(clippy::large_stack_arrays, reason = "25 KiB, once in a thread's life")]
+    #[expect(clippy::large_stack_arrays, reason = "25 KiB, once for each thread")]
     fn default() -> Self {
         Self {
             lanes: Box::new([Lane::IDLE; LANES]),
@@ -32,13 +31,13 @@ impl<T> Default for Lanes<T> {
 }
 
 impl<T> Lanes<T> {
-    /// How many are in use.
+    /// The number of lanes in use.
     #[must_use]
     pub const fn count(&self) -> usize {
         self.live.len()
     }
 
-    /// The rounds that each lane has to go.
+    /// The rounds that are left in each lane.
     pub fn rounds_left(&self) -> impl Iterator<Item = u32> {
         self.live.iter().map(|live| live.rounds_left)
     }
@@ -50,7 +49,8 @@ impl<T> Lanes<T> {
         self.live.push(Live { rounds_left, tag });
     }
 
-    /// Goes on with all lanes, for at most so many rounds that none goes too far. Tells how many.
+    /// Computes up to `most` rounds in all lanes, and no more than the first hash to complete
+    /// needs. Returns the number of rounds.
     pub fn advance(&mut self, most: u32) -> u32 {
         let rounds = self.rounds_left().fold(most, u32::min);
         advance_first(self.live.len(), &mut self.lanes, rounds);
@@ -60,7 +60,7 @@ impl<T> Lanes<T> {
         rounds
     }
 
-    /// Takes out what is complete.
+    /// Removes the hashes that are complete.
     pub fn complete(&mut self) -> Vec<(T, Digest)> {
         let mut complete = Vec::new();
         while let Some(n) = self.live.iter().position(|live| live.rounds_left == 0) {
@@ -70,7 +70,7 @@ impl<T> Lanes<T> {
         complete
     }
 
-    /// Gives up what nobody wants any more.
+    /// Removes the hashes that are not wanted any more.
     pub fn retain(&mut self, wanted: impl Fn(&T) -> bool) {
         while let Some(n) = self.live.iter().position(|live| !wanted(&live.tag)) {
             self.remove(n);
@@ -85,7 +85,7 @@ impl<T> Lanes<T> {
     }
 }
 
-/// Not generic, so that it is compiled with this package, which the dev profile optimises.
+/// Not generic, so that it is compiled in this package, which the dev profile optimises.
 fn advance_first(count: usize, lanes: &mut [Lane; LANES], rounds: u32) {
     match count {
         0 => {}

@@ -1,28 +1,30 @@
 //! bcrypt (Provos and Mazieres 1999), several hashes at a time.
 //!
-//! **What is computed.** Blowfish's state is 18 subkeys and four S-boxes of 256 words; it
-//! begins as the digits of pi. *Expanding* a key into it means: XOR the key's words into the
-//! subkeys, then encrypt a block of zeros again and again, 521 times, with the state as it is
-//! by then: each result is the next block and replaces the next two words of the state, first
-//! all subkeys, then all S-boxes. bcrypt begins with password and salt at once: it expands the
-//! password, and XORs into each block, before its encryption, one half of the salt, the first
-//! and the second in turn. Then come `2^cost` *rounds*: the password is expanded, then the salt.
-//! At last it encrypts each block of a constant of three 64 times: that is the digest. Bytes
-//! are read as big-endian words, password (with the NUL that ends it) and salt again from the
-//! start as often as it takes.
+//! **The algorithm.** Blowfish's state is 18 subkeys and four S-boxes of 256 words. It is
+//! initialised with the digits of pi. *Expanding* a key into the state has two steps. First,
+//! the key's words are XORed into the subkeys. Then a block of zeros is encrypted 521 times
+//! with the current state; each result is the next block and replaces the next two words of
+//! the state, first all subkeys, then all S-boxes.
 //!
-//! **Why lanes.** Each of a block's 16 Feistel steps looks up four words at places that
-//! the step before it computed. So one hash mostly waits, and leaves a core three quarters
-//! idle. A *lane* is the state of one hash; all lanes of a thread do the same Feistel step,
-//! then all do the next (*lockstep*): while one waits for its words, the others work. All
-//! rounds are alike, so hashes of any cost, begun at any time, go together.
+//! bcrypt first expands password and salt together: it expands the password, but XORs one
+//! half of the salt, the first and the second in turn, into each block before its encryption.
+//! Then come `2^cost` *rounds*: each expands the password, then the salt. The digest is a
+//! constant of three blocks, each encrypted 64 times. Bytes are read as big-endian words. The
+//! password (with its final NUL) and the salt are repeated as often as needed.
 //!
-//! **How they join and leave.** [`Lanes`] keeps the lanes that are in use at the front of
-//! one array. [`Lanes::advance`] takes them some rounds further, with code made for just
-//! that number of lanes (a constant: all loops over lanes are unrolled and no index is
-//! checked). Between two calls a hash that is complete or unwanted leaves, the last lane
-//! moves into the gap, and who waits takes the place behind the last. What comes before and
-//! after the rounds (`begin`, `finish`) each lane does alone.
+//! **Why lanes.** Each of a block's 16 Feistel steps looks up four words at addresses that
+//! the previous step computed. A single hash therefore waits most of the time and leaves three
+//! quarters of a core idle. A *lane* is the state of one hash. All lanes of a thread do the
+//! same Feistel step, then all do the next (*lockstep*): while one lane waits for its words,
+//! the others compute. All rounds are equal, so hashes of different costs that began at
+//! different times can advance together.
+//!
+//! **How hashes join and leave.** [`Lanes`] keeps the lanes in use at the front of one array.
+//! [`Lanes::advance`] computes some rounds with code that is compiled for exactly that number
+//! of lanes: all loops over lanes are unrolled and no index is checked. Between two calls,
+//! complete and unwanted hashes leave, the last lane moves into the gap, and waiting hashes
+//! join behind the last lane. The work before and after the rounds (`begin`, `finish`) is done
+//! in each lane alone.
 //!
 //! A lane is wiped when its hash leaves it.
 
@@ -37,20 +39,19 @@ pub use self::{
     lanes::{LANES, Lanes},
 };
 
-/// bcrypt reads no further.
+/// bcrypt ignores all further bytes.
 const MAX_BYTES: usize = 72;
 
-/// bcrypt's salt.
 pub type Salt = [u8; 16];
 
-/// bcrypt computes 24 bytes, and the hash format has always left out the last.
+/// bcrypt computes 24 bytes; the hash format omits the last one.
 pub type Digest = [u8; 23];
 
-/// The bytes that bcrypt mixes in: the password and the NUL that ends it, at most 72.
+/// The key that bcrypt expands: the password and a final NUL, at most 72 bytes.
 pub struct Key(Zeroizing<Vec<u8>>);
 
 impl Key {
-    /// Of a password without the NUL.
+    /// `password` is without the NUL.
     #[must_use]
     pub fn new(password: &[u8]) -> Self {
         let mut bytes = Zeroizing::new(Vec::with_capacity(password.len() + 1));
@@ -63,16 +64,13 @@ impl Key {
 
 /// One bcrypt to compute.
 pub struct Work {
-    /// The password.
     pub key: Key,
     /// The binary logarithm of the rounds, at most 31.
     pub cost: u32,
-    /// What makes equal passwords' hashes differ.
     pub salt: Salt,
 }
 
 impl Work {
-    /// `2^cost`.
     #[must_use]
     pub const fn rounds(&self) -> u32 {
         1 << self.cost

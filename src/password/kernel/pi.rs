@@ -1,15 +1,13 @@
-//! The first 33,344 bits of pi behind the point: what Blowfish begins with (Schneier 1993).
+//! The first 33,344 fractional bits of pi: the initial state of Blowfish (Schneier 1993).
 
-#![expect(clippy::unreadable_literal, reason = "digits have no thousands here")]
+#![expect(clippy::unreadable_literal, reason = "these digits have no thousands")]
 
-/// The subkeys.
 pub(super) const P: [u32; 18] = [
     0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0, 0x082efa98, 0xec4e6c89,
     0x452821e6, 0x38d01377, 0xbe5466cf, 0x34e90c6c, 0xc0ac29b7, 0xc97c50dd, 0x3f84d5b5, 0xb5470917,
     0x9216d5d9, 0x8979fb1b,
 ];
 
-/// The S-boxes.
 pub(super) const S: [[u32; 256]; 4] = [
     [
         0xd1310ba6, 0x98dfb5ac, 0x2ffd72db, 0xd01adfb7, 0xb8e1afed, 0x6a267e96, 0xba7c9045,

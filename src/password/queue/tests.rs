@@ -5,21 +5,21 @@ use super::*;
 use crate::password::metrics::Metrics;
 
 const ROUND: Duration = Duration::from_millis(1);
-/// One alone is twice as fast as one among many.
+/// A round of a single lane takes half the time.
 const ALONE: Duration = Duration::from_micros(500);
 const LONG: Duration = Duration::from_hours(1);
 
 fn queue(threads: usize, max_wait: Duration) -> Queue {
-    let mut pace = [ROUND; LANES];
-    pace[0] = ALONE;
+    let mut times = [ROUND; LANES];
+    times[0] = ALONE;
     Queue::new(
         NonZeroUsize::new(threads).unwrap(),
         max_wait,
-        Pace::new(pace),
+        RoundTimes::new(times),
     )
 }
 
-/// One thread whose lanes have all `2^cost` rounds to go.
+/// A queue of one thread, with `2^cost` rounds left in each lane.
 fn busy(max_wait: Duration, cost: u32) -> Queue {
     let mut queue = queue(1, max_wait);
     for _ in 0..LANES {
@@ -56,7 +56,7 @@ impl Queue {
 }
 
 #[test]
-fn nobody_waits_while_a_lane_is_free() {
+fn no_job_waits_while_a_lane_is_free() {
     let mut queue = queue(2, Duration::ZERO);
     for _ in 0..2 * LANES {
         assert_eq!(queue.expected_wait(), Duration::ZERO);
@@ -71,7 +71,7 @@ fn the_wait_is_the_rest_of_what_runs_and_all_that_is_queued() {
     assert_eq!(queue.expected_wait(), 64 * ROUND);
     queue.report(0, [60, 50, 40, 30, 20, 10].into_iter());
     assert_eq!(queue.expected_wait(), 10 * ROUND);
-    // Each goes where a lane is free first: after 10, 20, 30 and then after 26 rounds.
+    // Each job takes the lane that is free first: after 10, 20, 30 and then after 26 rounds.
     queue.join(4);
     assert_eq!(queue.expected_wait(), 20 * ROUND);
     queue.join(5);
@@ -79,7 +79,7 @@ fn the_wait_is_the_rest_of_what_runs_and_all_that_is_queued() {
 }
 
 #[test]
-fn who_would_wait_too_long_is_refused() {
+fn a_job_that_would_wait_too_long_is_refused() {
     let mut queue = busy(64 * ROUND, 6);
     queue.join(6);
     for _ in 1..LANES {
@@ -91,7 +91,7 @@ fn who_would_wait_too_long_is_refused() {
 }
 
 #[test]
-fn who_could_not_be_served_before_the_deadline_is_refused() {
+fn a_job_that_could_not_be_done_before_its_deadline_is_refused() {
     let mut queue = busy(LONG, 6);
     let (wait, own) = (64 * ROUND, 16 * ROUND);
     let too_short = wait + own.saturating_sub(Duration::from_nanos(1));
@@ -100,11 +100,11 @@ fn who_could_not_be_served_before_the_deadline_is_refused() {
 }
 
 #[test]
-fn who_leaves_is_not_waited_for() {
+fn a_removed_job_is_not_waited_for() {
     let mut queue = busy(LONG, 4);
     let ids: Vec<_> = (0..LANES).map(|_| queue.join(5)).collect();
     assert_eq!(queue.expected_wait(), 48 * ROUND);
-    queue.leave(ids[2]);
+    queue.remove(ids[2]);
     assert_eq!(queue.expected_wait(), 16 * ROUND);
     queue.report(0, [].into_iter());
     assert_eq!(queue.ids(0), [ids[0], ids[1], ids[3], ids[4], ids[5]]);
@@ -127,7 +127,7 @@ fn jobs_are_spread_over_the_threads() {
     let ids: Vec<_> = (0..5).map(|_| queue.join(4)).collect();
     assert_eq!(queue.ids(0), ids[..3]);
     let last = queue.join(4);
-    assert!(queue.ids(0).is_empty(), "it is the other's turn");
+    assert!(queue.ids(0).is_empty(), "the other thread has fewer");
     assert_eq!(queue.ids(1), [ids[3], ids[4], last]);
     assert!(!queue.is_idle(1));
 }
@@ -152,16 +152,16 @@ fn an_upgrade_needs_half_of_the_lanes_free() {
     queue.take(0);
     let retry_after = queue.ask(4, Purpose::Upgrade, LONG);
     assert_eq!(retry_after, Err(16 * ROUND));
-    // Others are served as ever.
+    // Other jobs are admitted as before.
     for _ in 0..LANES / 2 {
         queue.ask(4, Purpose::Answer, Duration::ZERO).unwrap();
     }
 }
 
 #[test]
-fn one_alone_is_not_held_against_the_pace_of_many() {
+fn round_times_are_kept_per_number_of_lanes() {
     let mut queue = queue(1, LONG);
     queue.join(4);
     queue.learn(LANES, 16, 16 * ROUND);
-    assert_eq!(queue.pace.of(16, 1), 16 * ALONE);
+    assert_eq!(queue.round_times.estimate(16, 1), 16 * ALONE);
 }
