@@ -285,7 +285,8 @@ async fn serve_variant(url: &str, ungrouped: bool) -> Result<()> {
         internal_callers: config.internal_callers,
     };
     let (_reporter, health) = tonic_health::server::health_reporter();
-    let (metrics, limits) = (grpc::metrics(), Limits::new(config.request_timeout));
+    let metrics = grpc::Metrics::register(&mut Registry::default());
+    let limits = Limits::new(config.request_timeout);
     let forever = CancellationToken::new();
     grpc::serve(listener, None, handlers, health, metrics, limits, forever).await?;
     Ok(())

@@ -136,8 +136,7 @@ impl App {
         info!(grpc = %self.grpc_addr()?, admin = %self.admin_addr()?, "listening");
         let (health, health_service) = Monitor::new(self.db.clone()).await;
         let watchers = health.watchers();
-        let rpc_metrics = grpc::metrics();
-        rpc_metrics.register(&mut self.registry);
+        let rpc_metrics = grpc::Metrics::register(&mut self.registry);
         let metrics = Metrics::new(self.registry, self.db.clone());
         let winding_down = CancellationToken::new();
         let mut tasks = JoinSet::new();

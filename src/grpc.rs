@@ -10,6 +10,8 @@ mod account;
 mod caller;
 mod convert;
 mod deadline;
+mod methods;
+mod metrics;
 mod observe;
 mod room;
 mod status;
@@ -29,9 +31,9 @@ use tower::util::{MapRequestLayer, MapResponseLayer};
 pub use self::{
     accept::Tls,
     caller::{InternalCallers, InternalToken},
-    observe::metrics,
+    metrics::Metrics,
 };
-use self::{deadline::DeadlineLayer, observe::ObserveLayer, room::Room};
+use self::{deadline::DeadlineLayer, methods::Methods, observe::ObserveLayer, room::Room};
 use crate::{
     auth::{Auth, Call, Error},
     proto::{
@@ -39,7 +41,7 @@ use crate::{
         account_service_server::AccountServiceServer,
         auth_service_server::{AuthService, AuthServiceServer},
     },
-    telemetry::{audit, metrics::RpcMetrics},
+    telemetry::audit,
 };
 
 /// The name of `AuthService` in health checks.
@@ -98,7 +100,7 @@ pub async fn serve(
     tls: Tls,
     handlers: Handlers,
     health: HealthServer<impl Health>,
-    metrics: RpcMetrics,
+    metrics: Metrics,
     limits: Limits,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
@@ -126,7 +128,7 @@ pub async fn serve(
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_connection_age(limits.connection)
         .http2_max_pending_accept_reset_streams(Some(MAX_STREAMS_PER_CONNECTION as usize))
-        .layer(ObserveLayer(metrics))
+        .layer(ObserveLayer::new(Methods::decode(), metrics))
         .layer(DeadlineLayer {
             longest: limits.call,
         })

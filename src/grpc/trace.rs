@@ -26,7 +26,7 @@ pub(super) struct Spans {
 
 impl Spans {
     /// Begins a call, as a part of the caller's trace if there is one.
-    pub(super) fn begin<B>(method: &'static str, request: &mut http::Request<B>) -> Self {
+    pub(super) fn begin<B>(method: &str, request: &mut http::Request<B>) -> Self {
         let theirs = valid_traceparent(request.headers());
         let call = info_span!(target: CALLS, "call", method, trace_id = Empty);
         let rpc = info_span!(target: SPANS, parent: None, "rpc", otel.name = method,

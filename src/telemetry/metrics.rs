@@ -1,11 +1,11 @@
 //! The registry behind `/metrics`, and what the groups of metrics share.
 //!
 //! Each part of the service owns its group, which is constructed by registering it. All
-//! series exist from the start, so that a rate over the first failure is not lost. Label
-//! values come from fixed sets: no id, no address, nothing that a caller chose.
+//! series exist from the start, so that a rate over the first failure is not lost; only the
+//! RPC metrics, which are too many, appear with the first call. Label values come from fixed
+//! sets: no id, no address, nothing that a caller chose.
 
 mod process;
-mod rpc;
 
 use std::hash::Hash;
 
@@ -16,7 +16,6 @@ use prometheus_client::{
 };
 
 use self::process::Process;
-pub use self::rpc::RpcMetrics;
 
 pub(crate) type Labels<const N: usize> = [(&'static str, &'static str); N];
 pub(crate) type Counters<V> = Family<[(&'static str, V); 1], Counter>;

@@ -7,7 +7,12 @@ use std::{
     path::Path,
 };
 
-use crate::harness::{Authority, Backend, Process, Service, TestDatabase};
+use tonic::Code;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use crate::harness::{
+    Authority, Backend, Process, Service, TestDatabase, TokenParts, login, refresh, refused,
+};
 
 const ALERTS: &str = "deploy/prometheus/alerts.yml";
 const DASHBOARD: &str = "deploy/grafana/dashboards/auth-service.json";
@@ -18,16 +23,39 @@ const ADDED_LABELS: [&str; 2] = ["job", "instance"];
 /// The series of one metric, each as its labels.
 type Series = BTreeMap<String, String>;
 
-/// What a service answers that has just started, with all that it may measure.
+/// All series that a service can have: those of TLS, and those that appear with a call.
 async fn exposition() -> String {
-    let database = TestDatabase::create(Backend::Sqlite).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     Authority::new().sign(&["localhost"]).write(folder.path());
     let [cert, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
     let [cert, key] = [&cert, &key].map(|path| path.to_str().unwrap());
     let tls = ["--tls-cert-file", cert, "--tls-key-file", key];
-    let service = Service::start_unconnected(database, &tls).await;
-    service.probe("/metrics").await.1
+    let database = TestDatabase::create(Backend::Sqlite).await.unwrap();
+    let with_tls = Service::start_unconnected(database, &tls).await;
+    let called = called_service().await;
+    with_tls.probe("/metrics").await.1 + &called.probe("/metrics").await.1
+}
+
+/// A service with a call of each method and code that alerts and dashboard name.
+async fn called_service() -> Service {
+    let slow_hash = ["--bcrypt-cost", "16", "--password-max-wait", "900ms"];
+    let options = [&slow_hash[..], &["--request-timeout", "1s"]].concat();
+    let database = TestDatabase::create(Backend::Sqlite).await.unwrap();
+    let service = Service::start(database, &options).await;
+    let mut health = HealthClient::new(service.channel());
+    let request = HealthCheckRequest::default();
+    health.check(request.clone()).await.unwrap();
+    health.watch(request).await.unwrap();
+    let late = refused(service.client().login(login("nobody@example.com")).await);
+    assert_eq!(late.code(), Code::DeadlineExceeded);
+    service.database.execute("DROP TABLE sessions").await;
+    let token = TokenParts {
+        handle: vec![1; 16],
+        secret: vec![2; 32],
+    };
+    let broken = refused(service.client().refresh(refresh(&token.text())).await);
+    assert_eq!(broken.code(), Code::Internal);
+    service
 }
 
 #[tokio::test(flavor = "multi_thread")]

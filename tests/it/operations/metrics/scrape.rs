@@ -37,7 +37,7 @@ impl Scrape {
         let waiting = async {
             loop {
                 let now = Self::of(service).await;
-                if expected(now.value(series)) {
+                if now.has(series) && expected(now.value(series)) {
                     return now;
                 }
                 sleep(Duration::from_millis(20)).await;
@@ -52,20 +52,26 @@ impl Scrape {
         *value.unwrap_or_else(|| panic!("no {series} in {:#?}", self.0.keys()))
     }
 
-    pub fn since(&self, before: &Self, series: &str) -> f64 {
-        self.value(series) - before.value(series)
+    pub fn has(&self, series: &str) -> bool {
+        self.0.contains_key(series)
     }
 
-    /// All series: of a histogram its count, and once for all methods, codes and versions.
+    /// A series that is not there yet counts from zero.
+    pub fn since(&self, before: &Self, series: &str) -> f64 {
+        self.value(series) - before.0.get(series).unwrap_or(&0.0)
+    }
+
+    pub fn series(&self) -> usize {
+        self.0.len()
+    }
+
+    /// All series, without the version; each histogram by its count.
     pub fn names(&self) -> Vec<String> {
         let names: BTreeSet<_> = (self.0.keys())
             .filter(|series| !series.contains("_bucket") && !series.contains("_sum"))
-            .map(|series| match series.split_once("{method=") {
-                Some((name, _)) => format!("{name}{{method,code}}"),
-                None => series.replace(
-                    &format!("version=\"{}\"", env!("CARGO_PKG_VERSION")),
-                    "version",
-                ),
+            .map(|series| {
+                let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
+                series.replace(&version, "version")
             })
             .collect();
         names.into_iter().collect()

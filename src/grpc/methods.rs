@@ -1,0 +1,95 @@
+//! The methods that the server serves, read from the embedded descriptors.
+
+use std::{collections::HashMap, sync::Arc};
+
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+
+use super::{DESCRIPTORS, EMBEDDED};
+
+const SERVED: [&[u8]; 4] = [
+    DESCRIPTORS,
+    tonic_health::pb::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+];
+
+/// The name of each method by its path, for metrics, traces and the log.
+///
+/// Unknown paths share the name `unknown`, so callers cannot create new time series.
+pub(super) struct Methods {
+    names: HashMap<String, Arc<str>>,
+    unknown: Arc<str>,
+}
+
+impl Methods {
+    pub(super) fn decode() -> Self {
+        let mut names = HashMap::new();
+        for descriptors in SERVED {
+            let files = FileDescriptorSet::decode(descriptors).expect(EMBEDDED);
+            for file in &files.file {
+                for service in &file.service {
+                    let service_name = format!("{}.{}", file.package(), service.name());
+                    for method in &service.method {
+                        let path = format!("/{service_name}/{}", method.name());
+                        names.insert(path, Arc::from(method.name()));
+                    }
+                }
+            }
+        }
+        let unknown = Arc::from("unknown");
+        Self { names, unknown }
+    }
+
+    /// The name without the service's: short, and unique (a test checks that).
+    pub(super) fn name(&self, path: &str) -> &Arc<str> {
+        self.names.get(path).unwrap_or(&self.unknown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn every_served_method_has_a_name_and_other_paths_are_unknown() {
+        let methods = Methods::decode();
+        for (path, name) in [
+            ("/realchat.auth.v1.AuthService/Login", "Login"),
+            ("/realchat.auth.v1.AccountService/EndSession", "EndSession"),
+            ("/grpc.health.v1.Health/Watch", "Watch"),
+            (
+                "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+                "ServerReflectionInfo",
+            ),
+            (
+                "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+                "ServerReflectionInfo",
+            ),
+            ("/realchat.auth.v1.AuthService/Forget", "unknown"),
+            ("realchat.auth.v1.AuthService/Login", "unknown"),
+            ("Login", "unknown"),
+            ("/", "unknown"),
+            ("", "unknown"),
+        ] {
+            assert_eq!(&**methods.name(path), name, "{path}");
+        }
+    }
+
+    #[test]
+    fn no_two_services_share_the_name_of_a_method() {
+        let mut services = BTreeMap::<_, Vec<_>>::new();
+        for (path, name) in Methods::decode().names {
+            // The two versions of reflection are one service.
+            let path = path.replace(".v1alpha.", ".v1.");
+            let services = services.entry(name).or_default();
+            if !services.contains(&path) {
+                services.push(path);
+            }
+        }
+        services.retain(|_, services| services.len() > 1);
+        assert!(services.is_empty(), "{services:?}");
+    }
+}
