@@ -30,6 +30,7 @@ use tokio::{
 use tokio_postgres::NoTls;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
+use tonic_health::server::HealthReporter;
 
 use crate::{Result, footprint};
 
@@ -284,11 +285,15 @@ async fn serve_variant(url: &str, ungrouped: bool) -> Result<()> {
         auth: Arc::new(auth),
         internal_callers: config.internal_callers,
     };
-    let (_reporter, health) = tonic_health::server::health_reporter();
-    let metrics = grpc::Metrics::register(&mut Registry::default());
-    let limits = Limits::new(config.request_timeout);
-    let forever = CancellationToken::new();
-    grpc::serve(listener, None, handlers, health, metrics, limits, forever).await?;
+    let server = grpc::Server {
+        listener,
+        tls: None,
+        handlers,
+        health: HealthReporter::new(),
+        metrics: grpc::Metrics::register(&mut Registry::default()),
+        limits: Limits::new(config.request_timeout),
+    };
+    server.serve(CancellationToken::new()).await?;
     Ok(())
 }
 

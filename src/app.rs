@@ -134,27 +134,25 @@ impl App {
     /// ended by itself.
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         info!(grpc = %self.grpc_addr()?, admin = %self.admin_addr()?, "listening");
-        let (health, health_service) = Monitor::new(self.db.clone()).await;
+        let health = Monitor::new(self.db.clone()).await;
         let watchers = health.watchers();
-        let rpc_metrics = grpc::Metrics::register(&mut self.registry);
-        let metrics = Metrics::new(self.registry, self.db.clone());
         let winding_down = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let stopping = || winding_down.clone();
 
-        let serving = grpc::serve(
-            self.grpc_listener,
-            self.tls.as_ref().map(Reloader::current),
-            Handlers {
+        let server = grpc::Server {
+            listener: self.grpc_listener,
+            tls: self.tls.as_ref().map(Reloader::current),
+            handlers: Handlers {
                 auth: Arc::clone(&self.auth),
                 internal_callers: self.internal_callers,
             },
-            health_service,
-            rpc_metrics,
-            self.limits,
-            stopping(),
-        );
-        tasks.spawn(serving.map_err(Into::into));
+            health: health.reporter(),
+            metrics: grpc::Metrics::register(&mut self.registry),
+            limits: self.limits,
+        };
+        let metrics = Metrics::new(self.registry, self.db.clone());
+        tasks.spawn(server.serve(stopping()).map_err(Into::into));
         if let Some(tls) = self.tls {
             tasks.spawn(tls.run(stopping()));
         }

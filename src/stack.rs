@@ -1,44 +1,20 @@
-//! What functions leave on the stack when they return.
+//! Overwrites what functions leave on the stack when they return.
 //!
-//! The memory of a local variable is not wiped: pieces of a password or token stay there
-//! until other calls overwrite them, and a thread that then waits keeps them for as long.
-//! No type can prevent that, since compilers and libraries spill what they work on. So
-//! whoever called what handles secrets overwrites the stack below afterwards.
-
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-};
+//! Nothing wipes the memory of a local variable: pieces of a password or token stay on the
+//! stack until other calls overwrite them. A thread that waits keeps them for as long as it
+//! waits. No type can prevent that, because compilers and libraries spill the values they
+//! work on. The caller of code that handles secrets therefore calls [`wipe`] afterwards.
 
 use zeroize::Zeroize as _;
 
 /// Deeper than the calls go.
 const DEPTH: usize = 128 * 1024;
 
-/// Overwrites the stack below its caller, in words: by the byte it takes seven times as long,
-/// and was a third of all that Refresh costs.
+/// Overwrites the stack below its caller. It writes words: writing bytes takes seven times
+/// as long, and was a third of the cost of a Refresh.
 #[inline(never)]
-#[expect(clippy::large_stack_arrays, reason = "the stack is what it is about")]
+#[expect(clippy::large_stack_arrays, reason = "it overwrites the stack itself")]
 pub fn wipe() {
     let mut stack = [0_u64; DEPTH / 8];
     stack.zeroize();
-}
-
-/// A future that wipes the stack after every step, on whichever thread it took that.
-pub struct Wiping<F>(pub Pin<Box<F>>);
-
-impl<F: Future> Future for Wiping<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let step = poll_apart(self.0.as_mut(), context);
-        wipe();
-        step
-    }
-}
-
-/// In a frame of its own, below which all of the step happens.
-#[inline(never)]
-fn poll_apart<F: Future>(future: Pin<&mut F>, context: &mut Context<'_>) -> Poll<F::Output> {
-    future.poll(context)
 }

@@ -5,11 +5,7 @@ use std::time::Duration;
 
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
-use tonic_health::{
-    ServingStatus,
-    pb::health_server::{Health, HealthServer},
-    server::HealthReporter,
-};
+use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{info, warn};
 
 use crate::{
@@ -45,15 +41,19 @@ pub(super) struct Monitor {
 
 impl Monitor {
     /// Asks once, so that the first caller gets a true answer.
-    pub(super) async fn new(db: Db) -> (Self, HealthServer<impl Health>) {
-        let (reporter, service) = tonic_health::server::health_reporter();
+    pub(super) async fn new(db: Db) -> Self {
         let monitor = Self {
             db,
-            reporter,
+            reporter: HealthReporter::new(),
             readiness: watch::Sender::new(Readiness::NoDatabase),
         };
         monitor.check(None).await;
-        (monitor, service)
+        monitor
+    }
+
+    /// For the health service, and to end its streams.
+    pub(super) fn reporter(&self) -> HealthReporter {
+        self.reporter.clone()
     }
 
     /// Who watches, to be sent home.

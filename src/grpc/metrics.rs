@@ -16,7 +16,7 @@ use tonic::Code;
 /// From a Refresh to the default of `REQUEST_TIMEOUT`, in seconds.
 const BUCKETS: [f64; 10] = [0.002, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0];
 
-/// By number.
+/// Indexed by the number of the code.
 const CODES: [&str; 17] = [
     "OK",
     "CANCELLED",

@@ -1,5 +1,5 @@
-//! Errors as the contract has them: a code, a constant text, and `google.rpc.ErrorInfo`
-//! with the reason that a program branches on.
+//! The one mapping from errors to `Status`: a code, a constant text, and
+//! `google.rpc.ErrorInfo` with a reason for programs to branch on.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
 
 const DOMAIN: &str = "auth.realchat";
 
-/// When to try again after a fault of ours: about as long as a failover takes.
+/// `RetryInfo` after a database fault: about as long as a failover takes.
 const RETRY_AFTER_FAULT: Duration = Duration::from_secs(1);
 
 impl From<Error> for Status {
@@ -40,7 +40,7 @@ impl From<Error> for Status {
                 details.set_retry_info(Some(*retry_after));
             }
             Error::Internal(fault) => {
-                // The one place where a call's fault is logged.
+                // The only place that logs the fault of a call.
                 error!("{}", Causes(fault));
                 if matches!(fault, Fault::Database(_)) {
                     details.set_retry_info(Some(RETRY_AFTER_FAULT));

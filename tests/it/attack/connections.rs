@@ -52,7 +52,7 @@ async fn answered(frames: &mut Frames, mut streams: Vec<u32>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_connection_is_asked_to_go_and_its_running_call_finishes() {
-    let service = start(|limits| limits.connection = Duration::from_millis(300)).await;
+    let service = start(|limits| limits.connection_age = Duration::from_millis(300)).await;
     let call = call_but_its_end(1, METHOD, &BODY);
     let mut frames = Frames::open(service.addr, &call).await;
     let reason = loop {
@@ -73,8 +73,8 @@ async fn an_old_connection_is_asked_to_go_and_its_running_call_finishes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_without_an_end_is_cut_some_time_later() {
     let service = start(|limits| {
-        limits.connection = Duration::from_millis(300);
-        limits.farewell = Duration::from_millis(300);
+        limits.connection_age = Duration::from_millis(300);
+        limits.goaway_grace_period = Duration::from_millis(300);
     })
     .await;
     let mut told = 0;

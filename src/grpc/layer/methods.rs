@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 
-use super::{DESCRIPTORS, EMBEDDED};
+use crate::grpc::{DESCRIPTORS, VALID_DESCRIPTORS};
 
 const SERVED: [&[u8]; 4] = [
     DESCRIPTORS,
@@ -17,16 +17,16 @@ const SERVED: [&[u8]; 4] = [
 /// The name of each method by its path, for metrics, traces and the log.
 ///
 /// Unknown paths share the name `unknown`, so callers cannot create new time series.
-pub(super) struct Methods {
+pub struct Methods {
     names: HashMap<String, Arc<str>>,
     unknown: Arc<str>,
 }
 
 impl Methods {
-    pub(super) fn decode() -> Self {
+    pub fn decode() -> Self {
         let mut names = HashMap::new();
         for descriptors in SERVED {
-            let files = FileDescriptorSet::decode(descriptors).expect(EMBEDDED);
+            let files = FileDescriptorSet::decode(descriptors).expect(VALID_DESCRIPTORS);
             for file in &files.file {
                 for service in &file.service {
                     let service_name = format!("{}.{}", file.package(), service.name());

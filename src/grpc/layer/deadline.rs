@@ -1,9 +1,7 @@
-//! No call outlives its deadline: the caller's own (`grpc-timeout`), at most
-//! `REQUEST_TIMEOUT`.
+//! Ends every call at its deadline: the caller's (`grpc-timeout`), at most `REQUEST_TIMEOUT`.
 //!
-//! tonic has a timeout of its own, whose answer lacks our `ErrorInfo`. This layer starts
-//! its clock first and so answers first. Handlers find the deadline in the request's
-//! extensions.
+//! tonic has a time-out of its own, whose error lacks our `ErrorInfo`. This layer starts its
+//! clock first, so it answers first. Handlers read the deadline from the request's extensions.
 
 use std::{
     convert::Infallible,
@@ -12,46 +10,50 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 use tokio::time::{Instant, timeout_at};
-use tonic::{Request, Status, body::Body};
+use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
-use super::trace;
-use crate::{
-    auth::{Call, Error},
-    stack::Wiping,
-};
+use crate::auth::Error;
 
-/// Bounds every call.
 #[derive(Clone, Copy)]
-pub(super) struct DeadlineLayer {
-    /// The longest that a call may take.
-    pub(super) longest: Duration,
+pub struct DeadlineLayer {
+    longest: Duration,
 }
 
-impl<S> Layer<S> for DeadlineLayer {
-    type Service = Bounded<S>;
-
-    fn layer(&self, inner: S) -> Bounded<S> {
-        Bounded {
-            inner,
-            longest: self.longest,
-        }
+impl DeadlineLayer {
+    pub const fn new(longest: Duration) -> Self {
+        Self { longest }
     }
 }
 
-/// A service whose calls are bounded.
+impl<S> Layer<S> for DeadlineLayer {
+    type Service = EndAtDeadline<S>;
+
+    fn layer(&self, inner: S) -> EndAtDeadline<S> {
+        let longest = self.longest;
+        EndAtDeadline { inner, longest }
+    }
+}
+
 #[derive(Clone)]
-pub(super) struct Bounded<S> {
+pub struct EndAtDeadline<S> {
     inner: S,
     longest: Duration,
 }
 
+/// The moment at which a call ends.
 #[derive(Clone, Copy)]
-struct Deadline(Instant);
+pub struct Deadline(Instant);
 
-impl<S> Service<http::Request<Body>> for Bounded<S>
+impl Deadline {
+    pub fn of(extensions: &Extensions) -> Instant {
+        extensions.get::<Self>().expect("the layer sets it").0
+    }
+}
+
+impl<S> Service<http::Request<Body>> for EndAtDeadline<S>
 where
     S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
     S::Future: Send + 'static,
@@ -68,23 +70,12 @@ where
         let wanted = timeout(request.headers()).unwrap_or(self.longest);
         let deadline = Instant::now() + wanted.min(self.longest);
         request.extensions_mut().insert(Deadline(deadline));
-        // What the handlers see of passwords and tokens does not stay on the stack.
-        let answer = Wiping(Box::pin(self.inner.call(request)));
+        let response = self.inner.call(request);
         Box::pin(async move {
-            timeout_at(deadline, answer)
+            timeout_at(deadline, response)
                 .await
                 .unwrap_or_else(|_| Ok(Status::from(Error::DeadlineExceeded).into_http()))
         })
-    }
-}
-
-/// What a use case needs to know of a request.
-pub(super) fn call<T>(request: &Request<T>) -> Call {
-    let deadline = request.extensions().get::<Deadline>();
-    Call {
-        deadline: deadline.expect("the layer set it").0,
-        traceparent: trace::traceparent(request.extensions()),
-        client_address: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! What may happen often is told now and then: a flood of it must not flood the log.
+//! A counter for rate-limited log lines: a flood of an event must not flood the log.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -9,25 +9,24 @@ use tokio::time::Instant;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// How often something happened.
 #[derive(Default)]
-pub(super) struct Tally(Mutex<State>);
+pub(super) struct RateLimitedCounter(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     count: u64,
-    told: Option<Instant>,
+    logged_at: Option<Instant>,
 }
 
-impl Tally {
-    /// Counts one more. How many they are, if it is time to say so.
+impl RateLimitedCounter {
+    /// Counts an event, and returns the count if a log line is due.
     pub(super) fn add(&self) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.count += 1;
-        if state.told.is_some_and(|at| at.elapsed() < INTERVAL) {
+        if state.logged_at.is_some_and(|at| at.elapsed() < INTERVAL) {
             return None;
         }
-        state.told = Some(Instant::now());
+        state.logged_at = Some(Instant::now());
         Some(state.count)
     }
 }

@@ -15,10 +15,11 @@ use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use tracing::Instrument as _;
 
-use super::{Metrics, methods::Methods, trace::Spans};
+use super::{methods::Methods, trace::Spans};
+use crate::grpc::Metrics;
 
 #[derive(Clone)]
-pub(super) struct ObserveLayer(Arc<Observer>);
+pub struct ObserveLayer(Arc<Observer>);
 
 struct Observer {
     methods: Methods,
@@ -26,7 +27,7 @@ struct Observer {
 }
 
 impl ObserveLayer {
-    pub(super) fn new(methods: Methods, metrics: Metrics) -> Self {
+    pub fn new(methods: Methods, metrics: Metrics) -> Self {
         Self(Arc::new(Observer { methods, metrics }))
     }
 }
@@ -41,7 +42,7 @@ impl<S> Layer<S> for ObserveLayer {
 }
 
 #[derive(Clone)]
-pub(super) struct Observe<S> {
+pub struct Observe<S> {
     inner: S,
     observer: Arc<Observer>,
 }

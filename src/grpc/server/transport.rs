@@ -1,7 +1,7 @@
-//! The bytes of a connection: plain, or TLS.
+//! The byte stream of a connection: plain text or TLS.
 //!
-//! The handshake is the first thing that reading or writing does. So it happens in the
-//! connection's own task, holds up nobody else, and counts as part of the greeting.
+//! The first read or write does the TLS handshake. It therefore runs in the connection's own
+//! task, delays no other connection, and counts towards the preface time-out.
 
 use std::{
     io::{self, ErrorKind, IoSlice},
@@ -19,21 +19,22 @@ use tokio::{
 use tokio_rustls::{Accept, TlsAcceptor, server::TlsStream};
 use tracing::warn;
 
-use super::tally::Tally;
+use super::rate_limited_counter::RateLimitedCounter;
 use crate::tls::{certificate, server::ALPN};
 
-/// Whom a connection comes from: among the extensions of each of its requests.
+/// The client's identity by TLS, in the extensions of each request of the connection.
 #[derive(Clone, Default)]
-pub(super) struct Peer(Arc<OnceLock<Vec<String>>>);
+pub struct Peer(Arc<OnceLock<Vec<String>>>);
 
 impl Peer {
-    /// The names in the client's certificate, if it showed one: it was verified.
-    pub(super) fn names(&self) -> &[String] {
+    /// The names in the client's certificate, which was verified; empty without one.
+    pub fn names(&self) -> &[String] {
         self.0.get().map_or(&[], Vec::as_slice)
     }
 
-    /// The first certificate is the client's own, whose key it has shown to hold.
-    fn learn(&self, tls: &ServerConnection) -> io::Result<()> {
+    /// The first certificate is the client's own. The handshake proved that the client holds
+    /// its key.
+    fn set(&self, tls: &ServerConnection) -> io::Result<()> {
         if let Some([client, ..]) = tls.peer_certificates() {
             let client = certificate::parse(client).map_err(io::Error::other)?;
             let _ = self.0.set(client.names);
@@ -42,9 +43,9 @@ impl Peer {
     }
 }
 
-/// A stream that knows whom it comes from once the first byte was read.
 pub(super) struct Transport {
     state: State,
+    /// Set by the handshake, so before the first request.
     pub(super) peer: Peer,
 }
 
@@ -69,7 +70,7 @@ impl Transport {
         stream: TcpStream,
         client: SocketAddr,
         config: Arc<ServerConfig>,
-        failed: Arc<Tally>,
+        failed: Arc<RateLimitedCounter>,
     ) -> Self {
         let handshake = Handshake {
             accept: TlsAcceptor::from(config).accept(stream),
@@ -99,25 +100,25 @@ impl Transport {
 struct Handshake {
     accept: Accept<TcpStream>,
     client: SocketAddr,
-    failed: Arc<Tally>,
+    failed: Arc<RateLimitedCounter>,
 }
 
 impl Handshake {
     fn poll(&mut self, context: &mut Context<'_>, peer: &Peer) -> Poll<io::Result<Secure>> {
-        let opened = ready!(Pin::new(&mut self.accept).poll(context));
-        let agreed = opened.and_then(|stream| {
+        let accepted = ready!(Pin::new(&mut self.accept).poll(context));
+        let opened = accepted.and_then(|stream| {
             let (_, tls) = stream.get_ref();
             if tls.alpn_protocol() != Some(ALPN) {
                 return Err(io::Error::other("the client does not offer HTTP/2 (ALPN)"));
             }
-            peer.learn(tls)?;
+            peer.set(tls)?;
             Ok(stream)
         });
-        Poll::Ready(agreed.inspect_err(|error| self.tell(error)))
+        Poll::Ready(opened.inspect_err(|error| self.log(error)))
     }
 
-    /// Who went away is no news: load balancers only look whether the port is open.
-    fn tell(&self, error: &io::Error) {
+    /// A client that went away is not logged: load balancers only check that the port is open.
+    fn log(&self, error: &io::Error) {
         if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::Other)
             && let Some(failed) = self.failed.add()
         {
@@ -156,7 +157,7 @@ impl AsyncWrite for Transport {
         ready!(self.poll_open(context))?.poll_write_vectored(context, slices)
     }
 
-    /// Both kinds do.
+    /// Both kinds of stream support it.
     fn is_write_vectored(&self) -> bool {
         true
     }
@@ -165,7 +166,7 @@ impl AsyncWrite for Transport {
         ready!(self.poll_open(context))?.poll_flush(context)
     }
 
-    /// What was never opened need not be closed.
+    /// A stream without a finished handshake needs no shutdown.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.state {
             State::Plain(stream) => Pin::new(stream).poll_shutdown(context),

@@ -1,21 +1,16 @@
-//! The handlers of `AccountService`. The caller is known before the message is read.
+//! `AccountService`: handlers, and the conversion of their messages.
+//!
+//! A handler authenticates the caller before it reads the message.
 
-use tonic::{Request, Response, Status, metadata::MetadataMap};
+use tonic::{Request, Response, Status};
 
-use super::{Handlers, convert, deadline};
+use super::{Handlers, call, convert};
 use crate::{
-    auth::{Caller, Error},
+    auth::Error,
+    model::{Account, LiveSession, SessionId},
+    password::Password,
     proto::{self, account_service_server::AccountService},
 };
-
-impl Handlers {
-    async fn caller(&self, metadata: &MetadataMap) -> Result<Caller, Error> {
-        let token = self.internal_callers.user_token(metadata);
-        self.auth
-            .authenticate(token.ok_or(Error::InvalidToken)?)
-            .await
-    }
-}
 
 #[tonic::async_trait]
 impl AccountService for Handlers {
@@ -31,9 +26,9 @@ impl AccountService for Handlers {
         &self,
         request: Request<proto::ChangePasswordRequest>,
     ) -> Result<Response<proto::ChangePasswordResponse>, Status> {
-        let call = self.call(&request)?;
+        let call = self.throttled_call(&request)?;
         let caller = self.caller(request.metadata()).await?;
-        let (current, new) = convert::change_password(request.into_inner())?;
+        let (current, new) = change_password(request.into_inner())?;
         self.auth
             .change_password(&caller, &current, new, &call)
             .await?;
@@ -46,17 +41,14 @@ impl AccountService for Handlers {
     ) -> Result<Response<proto::ListSessionsResponse>, Status> {
         let caller = self.caller(request.metadata()).await?;
         let sessions = self.auth.list_sessions(&caller).await?;
-        Ok(Response::new(convert::sessions(
-            sessions,
-            caller.session_id,
-        )))
+        Ok(Response::new(list(sessions, caller.session_id)))
     }
 
     async fn end_session(
         &self,
         request: Request<proto::EndSessionRequest>,
     ) -> Result<Response<proto::EndSessionResponse>, Status> {
-        let call = deadline::call(&request);
+        let call = call(&request);
         let caller = self.caller(request.metadata()).await?;
         let id = convert::session_id(&request.into_inner().session_id)?;
         self.auth.end_session(&caller, id, &call).await?;
@@ -67,7 +59,7 @@ impl AccountService for Handlers {
         &self,
         request: Request<proto::EndOtherSessionsRequest>,
     ) -> Result<Response<proto::EndOtherSessionsResponse>, Status> {
-        let call = deadline::call(&request);
+        let call = call(&request);
         let caller = self.caller(request.metadata()).await?;
         let ended = self.auth.end_other_sessions(&caller, &call).await?;
         let ended = u32::try_from(ended).unwrap_or(u32::MAX);
@@ -78,11 +70,43 @@ impl AccountService for Handlers {
         &self,
         request: Request<proto::DeleteAccountRequest>,
     ) -> Result<Response<proto::DeleteAccountResponse>, Status> {
-        let call = self.call(&request)?;
+        let call = self.throttled_call(&request)?;
         let caller = self.caller(request.metadata()).await?;
         let current = request.into_inner().current_password;
         let current = convert::password("current_password", current)?;
         self.auth.delete_account(&caller, &current, &call).await?;
         Ok(Response::new(proto::DeleteAccountResponse {}))
+    }
+}
+
+/// The current and the new password.
+fn change_password(message: proto::ChangePasswordRequest) -> Result<(Password, Password), Error> {
+    let current = convert::password("current_password", message.current_password);
+    let new = convert::password("new_password", message.new_password);
+    Ok((current?, new?))
+}
+
+impl From<Account> for proto::GetAccountResponse {
+    fn from(account: Account) -> Self {
+        Self {
+            user_id: account.user_id.to_string(),
+            email: account.email,
+            created_at: Some(account.created_at.into()),
+            password_changed_at: Some(account.password_changed_at.into()),
+        }
+    }
+}
+
+fn list(sessions: Vec<LiveSession>, current: SessionId) -> proto::ListSessionsResponse {
+    let sessions = sessions.into_iter().map(|session| proto::Session {
+        session_id: session.id.to_string(),
+        device_name: session.device_name.unwrap_or_default(),
+        created_at: Some(session.created_at.into()),
+        last_used_at: Some(session.rotated_at.into()),
+        expires_at: Some(session.expires_at.into()),
+        current: session.id == current,
+    });
+    proto::ListSessionsResponse {
+        sessions: sessions.collect(),
     }
 }

@@ -1,16 +1,15 @@
-//! A message that tonic cannot read is the caller's fault.
+//! Gives tonic's own errors the form of our errors.
 //!
-//! tonic answers it before a handler is asked: INTERNAL for what is not protobuf (a word
-//! that would page our operators), `OUT_OF_RANGE` for what is too large, both without
-//! `ErrorInfo`. Whatever the service says itself has details; so what has none is tonic's.
+//! tonic answers a message that it cannot read before it calls a handler: INTERNAL for a
+//! message that is not protobuf (a code that would page our operators), `OUT_OF_RANGE` for
+//! one that is too large, both without `ErrorInfo`. Both are the caller's fault. All errors
+//! of the service itself have details, so an error without details comes from tonic.
 
 use tonic::{Code, Status, body::Body};
 
-use super::MAX_MESSAGE_BYTES;
-use crate::auth::Error;
+use crate::{auth::Error, grpc::MAX_MESSAGE_BYTES};
 
-/// Puts tonic's own refusals in the words of the contract.
-pub(super) fn explain(response: http::Response<Body>) -> http::Response<Body> {
+pub fn explain(response: http::Response<Body>) -> http::Response<Body> {
     let Some(status) = Status::from_header_map(response.headers()) else {
         return response;
     };

@@ -1,30 +1,28 @@
-//! Who is asking: an internal service, or the bearer of an access token.
+//! Identifies the caller: an internal service, or a user by an access token.
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tonic::{Extensions, Request, metadata::MetadataMap};
 
-use super::transport::Peer;
+use super::server::Peer;
 use crate::{
     auth::Error,
     model::ClientAddress,
     telemetry::audit::{Audit, Event, Reason},
 };
 
-/// Whose call an internal service passes on: an IP address.
+/// Metadata key: the IP address of the client whose call an internal service passes on.
 const CLIENT_ADDRESS: &str = "x-client-address";
 
-/// The token of one internal service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InternalToken {
-    /// The service's name, for the log.
+    /// The name of the internal service, for the log.
     pub name: String,
-    /// SHA-256 of the token's text, which is all that comparing needs.
+    /// SHA-256 of the token's text.
     pub sha256: [u8; 32],
 }
 
-/// The internal services, known by their tokens or by the names in their certificates.
-/// Without any, nobody is one.
+/// The internal services, identified by their tokens or by the names in their certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InternalCallers {
     tokens: Vec<InternalToken>,
@@ -32,8 +30,7 @@ pub struct InternalCallers {
 }
 
 impl InternalCallers {
-    /// Those that hold one of the tokens, or a certificate with one of the names (DNS names
-    /// in lower case).
+    /// `client_names` are names in certificates; DNS names in lower case.
     #[must_use]
     pub const fn new(tokens: Vec<InternalToken>, client_names: Vec<String>) -> Self {
         Self {
@@ -42,16 +39,16 @@ impl InternalCallers {
         }
     }
 
-    /// The names of the tokens and those in certificates.
+    /// The names of the tokens and of the certificates.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let tokens = self.tokens.iter().map(|token| token.name.as_str());
         tokens.chain(self.client_names.iter().map(String::as_str))
     }
 
-    /// Lets only an internal service pass, and logs who asked for what.
+    /// Refuses all callers except internal services, and writes the audit log.
     pub(super) fn authorise<T>(&self, request: &Request<T>, event: Event) -> Result<(), Error> {
         let audit = Audit::of(event);
-        match self.trusted_as(request) {
+        match self.identify(request) {
             Some(caller) => {
                 audit.caller(Some(caller)).ok();
                 Ok(())
@@ -63,8 +60,8 @@ impl InternalCallers {
         }
     }
 
-    /// Where the call comes from, if an internal service says so; anybody else could say
-    /// anything. What an internal service says must be one address.
+    /// The client's address in an internal service's call. It is ignored from other callers,
+    /// which could send any address. An internal service must send one valid address.
     pub(super) fn client_address<T>(
         &self,
         request: &Request<T>,
@@ -73,7 +70,7 @@ impl InternalCallers {
         let Some(value) = values.next() else {
             return Ok(None);
         };
-        if self.trusted_as(request).is_none() {
+        if self.identify(request).is_none() {
             return Ok(None);
         }
         let address = value.to_str().ok().and_then(ClientAddress::parse);
@@ -86,29 +83,28 @@ impl InternalCallers {
         }
     }
 
-    /// The internal service that sent a request: what it says beside the message can be
-    /// trusted. `None` for anybody else.
-    fn trusted_as<T>(&self, request: &Request<T>) -> Option<&str> {
+    /// The name of the internal service that sent the request. Its metadata can be trusted.
+    fn identify<T>(&self, request: &Request<T>) -> Option<&str> {
         let mut tokens = bearer_tokens(request.metadata());
         let by_token = tokens.find_map(|token| self.holder(token));
         by_token.or_else(|| self.by_certificate(request.extensions()))
     }
 
-    /// A name counts as a whole: no wildcard, on either side, stands for another name.
+    /// Compares whole names: a wildcard matches only itself.
     fn by_certificate(&self, extensions: &Extensions) -> Option<&str> {
         let names = extensions.get::<Peer>()?.names();
         let allowed = self.client_names.iter().find(|name| names.contains(name));
         allowed.map(String::as_str)
     }
 
-    /// The access token of the user whose call it is.
+    /// The access token of the user: the first bearer token that is not an internal one.
     pub(super) fn user_token<'m>(&self, metadata: &'m MetadataMap) -> Option<&'m str> {
         bearer_tokens(metadata).find(|token| self.holder(token).is_none())
     }
 
     fn holder(&self, token: &str) -> Option<&str> {
         let hash = Sha256::digest(token);
-        // No early exit: the time says nothing about which token came close.
+        // No early exit, so the time does not depend on which token matched.
         let mut found = None;
         for token in &self.tokens {
             if hash.ct_eq(&token.sha256).into() {
@@ -119,9 +115,9 @@ impl InternalCallers {
     }
 }
 
-/// The credentials of `authorization: Bearer <token>` (RFC 6750, 2.1); the scheme's case
-/// does not matter (RFC 9110, 11.1). There may be several: an internal service can pass on a
-/// user's token next to its own.
+/// The tokens of `authorization: Bearer <token>` (RFC 6750, 2.1). The scheme's case does not
+/// matter (RFC 9110, 11.1). There may be several: an internal service can send a user's token
+/// next to its own.
 fn bearer_tokens(metadata: &MetadataMap) -> impl Iterator<Item = &str> {
     metadata
         .get_all("authorization")
@@ -149,7 +145,7 @@ mod tests {
             let metadata = request.metadata_mut();
             metadata.insert("authorization", header.parse().unwrap());
         }
-        callers.trusted_as(&request).map(str::to_owned)
+        callers.identify(&request).map(str::to_owned)
     }
 
     #[test]
@@ -161,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn anybody_else_is_unknown() {
+    fn any_other_caller_is_unknown() {
         let almost = format!("Bearer {}", &TOKEN[1..]);
         let basic = format!("Basic {TOKEN}");
         for header in [
@@ -174,7 +170,7 @@ mod tests {
         ] {
             assert_eq!(identify(header), None, "{header:?}");
         }
-        let nobody = InternalCallers::new(Vec::new(), Vec::new());
-        assert!(nobody.trusted_as(&Request::new(())).is_none());
+        let none = InternalCallers::new(Vec::new(), Vec::new());
+        assert!(none.identify(&Request::new(())).is_none());
     }
 }

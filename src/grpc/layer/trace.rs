@@ -1,7 +1,8 @@
-//! The trace that a call belongs to (W3C Trace Context), which travels on with its events.
+//! The spans of a call, and the trace that it belongs to (W3C Trace Context).
 //!
-//! A call has two spans: `rpc` is sent with the traces, if they are sent at all, and `call`
-//! gives each line of the log the method and the trace id, if there is one.
+//! A call has two spans: `rpc` is exported with the traces, if there is an exporter; `call`
+//! gives each log line of the call its method and its trace id, if there is one. Handlers read
+//! the `Traceparent` from the request's extensions and pass it on to the events of the call.
 
 use http::HeaderMap;
 use tonic::Code;
@@ -16,36 +17,33 @@ use crate::{
     telemetry::{CALLS, SPANS, traces},
 };
 
-/// The spans of a call.
 pub(super) struct Spans {
-    /// For the log.
     pub(super) call: Span,
-    /// For the traces; disabled without them.
+    /// Disabled without an exporter.
     pub(super) rpc: Span,
 }
 
 impl Spans {
-    /// Begins a call, as a part of the caller's trace if there is one.
+    /// Continues the caller's trace if there is one.
     pub(super) fn begin<B>(method: &str, request: &mut http::Request<B>) -> Self {
-        let theirs = valid_traceparent(request.headers());
+        let callers = valid_traceparent(request.headers());
         let call = info_span!(target: CALLS, "call", method, trace_id = Empty);
         let rpc = info_span!(target: SPANS, parent: None, "rpc", otel.name = method,
             otel.kind = "server", otel.status_code = Empty,
             rpc.system = "grpc", rpc.grpc.status_code = Empty);
-        if let Some(theirs) = &theirs {
-            traces::go_on(&rpc, theirs);
+        if let Some(callers) = &callers {
+            traces::go_on(&rpc, callers);
         }
-        if let Some(traceparent) = traces::traceparent(&rpc).or(theirs) {
+        if let Some(traceparent) = traces::traceparent(&rpc).or(callers) {
             call.record("trace_id", display(traceparent.trace_id()));
             request.extensions_mut().insert(traceparent);
         }
         Self { call, rpc }
     }
 
-    /// Ends it.
     pub(super) fn end(&self, code: Code) {
         self.rpc.record("rpc.grpc.status_code", code as i32);
-        // Those that are the server's fault (OpenTelemetry's conventions for gRPC).
+        // The codes that are the server's fault (OpenTelemetry's conventions for gRPC).
         if matches!(
             code,
             Code::Unknown
@@ -58,11 +56,6 @@ impl Spans {
             self.rpc.record("otel.status_code", "ERROR");
         }
     }
-}
-
-/// The `traceparent` for what a call causes.
-pub(super) fn traceparent(extensions: &http::Extensions) -> Option<Traceparent> {
-    extensions.get().cloned()
 }
 
 fn valid_traceparent(headers: &HeaderMap) -> Option<Traceparent> {

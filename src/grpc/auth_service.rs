@@ -1,0 +1,150 @@
+//! `AuthService`: handlers, and the conversion of their messages.
+
+use prost_types::Duration as ProtoDuration;
+use secrecy::ExposeSecret as _;
+use tonic::{Request, Response, Status};
+
+use super::{Handlers, call, convert};
+use crate::{
+    auth::{Error, Issuer, LoggedIn, Login, Register, Registered, SigningKey, TokenPair},
+    model::Email,
+    proto::{self, auth_service_server::AuthService},
+    telemetry::audit,
+};
+
+/// How long a gateway may cache the keys. A key that was published this long ago is known to
+/// every gateway.
+const KEYS_MAX_AGE: ProtoDuration = ProtoDuration {
+    seconds: 300,
+    nanos: 0,
+};
+
+#[tonic::async_trait]
+impl AuthService for Handlers {
+    async fn register(
+        &self,
+        request: Request<proto::RegisterRequest>,
+    ) -> Result<Response<proto::RegisterResponse>, Status> {
+        let call = self.throttled_call(&request)?;
+        let register = register(request.into_inner())?;
+        let registered = self.auth.register(register, &call).await?;
+        Ok(Response::new(registered.into()))
+    }
+
+    async fn login(
+        &self,
+        request: Request<proto::LoginRequest>,
+    ) -> Result<Response<proto::LoginResponse>, Status> {
+        let call = self.throttled_call(&request)?;
+        let login = login(request.into_inner())?;
+        let logged_in = self.auth.login(login, &call).await?;
+        Ok(Response::new(logged_in.into()))
+    }
+
+    async fn refresh(
+        &self,
+        request: Request<proto::RefreshRequest>,
+    ) -> Result<Response<proto::RefreshResponse>, Status> {
+        let call = call(&request);
+        let token = convert::refresh_token(request.into_inner().refresh_token)?;
+        let tokens = self.auth.refresh(token, &call).await?;
+        Ok(Response::new(tokens.into()))
+    }
+
+    async fn logout(
+        &self,
+        request: Request<proto::LogoutRequest>,
+    ) -> Result<Response<proto::LogoutResponse>, Status> {
+        let call = call(&request);
+        let token = convert::refresh_token(request.into_inner().refresh_token)?;
+        self.auth.logout(token, &call).await?;
+        Ok(Response::new(proto::LogoutResponse {}))
+    }
+
+    async fn get_signing_key(
+        &self,
+        request: Request<proto::GetSigningKeyRequest>,
+    ) -> Result<Response<proto::GetSigningKeyResponse>, Status> {
+        self.internal_callers
+            .authorise(&request, audit::Event::SigningKey)?;
+        Ok(Response::new((&self.auth.issuer).into()))
+    }
+}
+
+fn register(message: proto::RegisterRequest) -> Result<Register, Error> {
+    let password = convert::password("password", message.password);
+    let email = convert::required("email", &message.email)?;
+    let email = Email::parse(email).map_err(|problem| convert::invalid("email", problem))?;
+    Ok(Register {
+        email,
+        password: password?,
+        start_session: message.start_session,
+        device_name: convert::device_name(message.device_name)?,
+    })
+}
+
+fn login(message: proto::LoginRequest) -> Result<Login, Error> {
+    let password = convert::password("password", message.password);
+    let email = convert::required("email", &message.email)?;
+    Ok(Login {
+        email: Email::parse(email).ok(),
+        password: password?,
+        device_name: convert::device_name(message.device_name)?,
+    })
+}
+
+impl From<Registered> for proto::RegisterResponse {
+    fn from(registered: Registered) -> Self {
+        let (session_id, tokens) = match registered.session {
+            Some(session) => (session.id.to_string(), Some(session.tokens.into())),
+            None => (String::new(), None),
+        };
+        Self {
+            user_id: registered.user_id.to_string(),
+            created_at: Some(registered.created_at.into()),
+            tokens,
+            session_id,
+        }
+    }
+}
+
+impl From<LoggedIn> for proto::LoginResponse {
+    fn from(logged_in: LoggedIn) -> Self {
+        Self {
+            user_id: logged_in.user_id.to_string(),
+            session_id: logged_in.session.id.to_string(),
+            tokens: Some(logged_in.session.tokens.into()),
+        }
+    }
+}
+
+impl From<TokenPair> for proto::RefreshResponse {
+    fn from(tokens: TokenPair) -> Self {
+        Self {
+            tokens: Some(tokens.into()),
+        }
+    }
+}
+
+impl From<&Issuer> for proto::GetSigningKeyResponse {
+    fn from(issuer: &Issuer) -> Self {
+        Self {
+            signing_key: Some(issuer.signing_key().into()),
+            verification_keys: issuer.verification_keys().iter().map(Into::into).collect(),
+            issuer: issuer.name().to_owned(),
+            audience: issuer.audience().to_owned(),
+            access_token_ttl: ProtoDuration::try_from(issuer.ttl()).ok(),
+            max_age: Some(KEYS_MAX_AGE),
+        }
+    }
+}
+
+impl From<&SigningKey> for proto::SigningKey {
+    fn from(key: &SigningKey) -> Self {
+        Self {
+            key_id: key.id().to_owned(),
+            algorithm: "HS256".to_owned(),
+            secret: key.secret().expose_secret().to_vec(),
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The layers around the handlers. A call passes them in this order:
+//!
+//! 1. `observe` counts and traces it, also if another layer refuses it.
+//! 2. `deadline` ends it at its deadline.
+//! 3. `wipe_stack` overwrites what the inner layers and the handlers leave on the stack.
+//! 4. `body_budget` bounds the memory that unfinished requests take.
+//! 5. `unreadable` gives errors of tonic itself the form of our errors.
+
+mod body_budget;
+mod deadline;
+mod methods;
+mod observe;
+mod trace;
+pub(super) mod unreadable;
+mod wipe_stack;
+
+pub(super) use self::{
+    body_budget::BodyBudget,
+    deadline::{Deadline, DeadlineLayer},
+    methods::Methods,
+    observe::ObserveLayer,
+    wipe_stack::WipeStackLayer,
+};

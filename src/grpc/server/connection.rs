@@ -1,0 +1,151 @@
+//! A client's connection: it ends at its preface time-out, or at the end of its lifetime.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures::FutureExt as _;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::OwnedSemaphorePermit,
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::Connected;
+
+use super::transport::{Peer, Transport};
+
+/// Includes the TLS handshake. Clients send their preface at once.
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The preface of HTTP/2 and the header of the SETTINGS frame that follows it (RFC 9113,
+/// 3.4). After these bytes hyper can send pings and GOAWAY.
+const PREFACE_BYTES: usize = 24 + 9;
+
+pub(super) struct Connection {
+    transport: Transport,
+    missing_preface_bytes: usize,
+    /// Completes when the connection must be closed.
+    end: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Counts from the preface.
+    lifetime: Duration,
+    /// One of the connection limit.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    /// `stop` closes a connection without a preface, which would hold up the drain.
+    pub(super) fn new(
+        transport: Transport,
+        lifetime: Duration,
+        stop: CancellationToken,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        let preface_end = async move {
+            stop.run_until_cancelled(sleep(PREFACE_TIMEOUT)).await;
+        };
+        Self {
+            transport,
+            missing_preface_bytes: PREFACE_BYTES,
+            end: Box::pin(preface_end.fuse()),
+            lifetime,
+            _permit: permit,
+        }
+    }
+
+    fn transport(self: Pin<&mut Self>) -> Pin<&mut Transport> {
+        Pin::new(&mut self.get_mut().transport)
+    }
+
+    fn count_preface(&mut self, received: usize) {
+        if self.missing_preface_bytes > 0 {
+            self.missing_preface_bytes = self.missing_preface_bytes.saturating_sub(received);
+            if self.missing_preface_bytes == 0 {
+                self.end = Box::pin(sleep(self.lifetime));
+            }
+        }
+    }
+
+    /// Applies the end to a read or write that waits for the client.
+    fn until_end<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        step: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if step.is_pending() {
+            ready!(self.end.as_mut().poll(context));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        step
+    }
+
+    /// Writing waits without an end after the preface. Reading, which never stops, has one.
+    fn until_preface_end<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if self.missing_preface_bytes > 0 {
+            return self.until_end(context, written);
+        }
+        written
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.transport.peer.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = self.as_mut().transport().poll_read(context, buffer);
+        self.count_preface(buffer.filled().len() - before);
+        self.until_end(context, read)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = self.as_mut().transport().poll_write(context, bytes);
+        self.until_preface_end(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let transport = self.as_mut().transport();
+        let written = transport.poll_write_vectored(context, slices);
+        self.until_preface_end(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.transport.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = self.as_mut().transport().poll_flush(context);
+        self.until_preface_end(context, flushed)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.transport().poll_shutdown(context)
+    }
+}
