@@ -19,7 +19,7 @@ use auth_service::{
         Metrics, Poller,
         kafka::{self, KafkaPublisher},
         partition::partition,
-        publisher::{Part, Published, Publisher},
+        publisher::{BatchInPass, Published, Publisher},
     },
 };
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
@@ -207,11 +207,11 @@ impl Publisher for Counting {
     fn publish<'a>(
         &'a self,
         events: &'a [PendingEvent],
-        part: Part,
+        batch: BatchInPass,
         until: tokio::time::Instant,
     ) -> BoxFuture<'a, Published> {
         async move {
-            let published = self.publisher.publish(events, part, until).await;
+            let published = self.publisher.publish(events, batch, until).await;
             let count = published.acknowledged.len();
             if self.acknowledged.fetch_add(count, Ordering::Relaxed) + count >= BACKLOG {
                 self.all.notify_one();

@@ -1,302 +1,90 @@
-//! Takes committed events to Kafka, at least once and in order per user.
+//! Publishes committed events to Kafka: at least once, and in order per user.
 //!
-//! One replica at a time publishes, elected by a lease row. A [`tick`](Poller::tick) reads
-//! the oldest events, publishes them outside any transaction, and deletes what Kafka
-//! acknowledged. Whatever dies in between leaves the rows, and the next poller, here or
-//! elsewhere, publishes them again, byte for byte the same. The lease only saves
-//! duplicates; order does not hang on it, since a user's later event is never sent before
-//! the earlier one was acknowledged.
+//! An act inserts its events into the outbox in its own transaction. The [`Poller`] reads
+//! them, gives them to the [`Publisher`](publisher::Publisher), and deletes those that Kafka
+//! acknowledged. This page is the protocol, also under faults; the code uses its words.
 //!
-//! A fault of the environment is waited out for ever. Only a record that Kafka will never
-//! take is parked, and holds up nobody but its own user.
+//! # A tick
+//!
+//! 1. Take or renew the lease. If another replica holds it, this one stands by.
+//! 2. Read a batch: the next 1,000 events by row id, without those of users who have a parked
+//!    event.
+//! 3. Publish it outside any transaction. Each partition has a queue, which sends one produce
+//!    request after the other; the queues run in parallel.
+//! 4. Delete the rows of the acknowledged events and park the refused ones.
+//!
+//! A crash before step 4 leaves the rows. The next tick, in this process or in another,
+//! publishes them again, byte for byte the same.
+//!
+//! # A pass over the backlog
+//!
+//! The oldest events may all belong to a partition that does not work, while the others do.
+//! If a full batch had a fault, the next tick therefore reads on after its last row, the
+//! resume position. These ticks are one pass: one attempt for each event, however many
+//! batches it takes.
+//!
+//! A pass begins with the oldest row. It ends with its first fault as the error of the tick,
+//! when the backlog is read to its end or the whole cluster is unreachable. It also ends when
+//! the database fails or the lease is lost. The next pass begins after a back-off. While
+//! there is no fault, each tick begins with the oldest row, since those before are deleted.
+//!
+//! # Order per user
+//!
+//! No event is sent while an earlier event of its user is unpublished:
+//! - A user's events have one partition, and rising row ids: each act locks the user's row.
+//! - A partition queue sends the next request after the last one was acknowledged. At a fault
+//!   it stops, and the partition is closed until the pass ends.
+//! - After the resume position, a batch leaves out users who still have a row up to it. The
+//!   database is asked for them, because a transaction with a lower row id may have been
+//!   committed since that position was read.
+//! - Behind a refused event, the later ones of its user are left out.
+//!
+//! # Faults
+//!
+//! Faults of the environment are waited out for ever: they never lose or park an event.
+//! - **One partition or its leader** is away: its queue fails or times out. Since the
+//!   partition is then closed, a pass pays for the time-out once, not once a batch. The other
+//!   partitions go on.
+//! - **The whole cluster** is unreachable (no broker answers, the login is refused, the topic
+//!   does not exist): the pass ends at once, as all other events would fail too.
+//! - After any fault the next pass opens a new connection, with all partitions.
+//!
+//! **Slow start.** On a new connection, the first request of each queue is one record, the
+//! next at most two, four, .., until a batch was acknowledged without a fault. A broker may
+//! store records that it does not acknowledge: its replicas are gone, or a quota throttles
+//! us. Then each attempt leaves copies, but only of one record a partition. And even a quota
+//! of one record in the longest back-off lets all events through in the end.
+//!
+//! **A refused record.** Kafka refuses a request because of a record in it (too large,
+//! invalid), and would do so again. Its records are then sent one by one, which finds that
+//! record. Its event is parked and holds up the later events of its user, and no others,
+//! until an operator requeues or discards it.
+//!
+//! # The lease
+//!
+//! It lasts 15 s by the database's clock, and is renewed when less than 12 s are left. No
+//! request is sent that could outlive it; events for which there is no time wait for the next
+//! tick. A poller that loses it in the middle (a paused process) can cause duplicates, but
+//! no disorder: the rules above do not depend on the lease.
+//!
+//! # Waiting
+//!
+//! After progress the next tick follows at once, after an idle one with the next commit in
+//! this process or after 200 ms, in standby after 1 s. After an error it follows after a
+//! random back-off, whose cap doubles with each error up to 30 s; a commit does not shorten
+//! it. On shutdown a tick may go on for 5 s; then the lease is released.
 
 pub mod backoff;
+mod faults;
 pub mod kafka;
+mod lease;
 mod metrics;
 pub mod partition;
+mod pass;
+mod poller;
 pub mod publisher;
 
-use std::{sync::Arc, time::Duration};
-
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep},
+pub use self::{
+    metrics::Metrics,
+    poller::{Error, Outcome, Poller},
 };
-use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
-
-pub use self::metrics::Metrics;
-use self::publisher::{Part, PublishError, Publisher};
-use crate::{
-    db::{self, Db},
-    model::{Clock, PendingEvent, ReplicaId},
-    telemetry::Causes,
-};
-
-/// How long a replica that died holds up the others.
-const LEASE_TTL: Duration = Duration::from_secs(15);
-/// A lease with less left is renewed, so that it outlasts a leader that hangs and a produce
-/// call to another one.
-const LEASE_RENEWAL: Duration = Duration::from_secs(12);
-const _: () = assert!(
-    kafka::LEADER_TIMEOUT.as_secs() + kafka::PRODUCE_TIMEOUT.as_secs() < LEASE_RENEWAL.as_secs()
-);
-/// How many events a tick reads: enough to fill every partition's produce calls.
-const BATCH: usize = 1000;
-/// The commit of another replica is seen this soon.
-const IDLE: Duration = Duration::from_millis(200);
-/// How soon a released lease is taken over.
-const STANDBY: Duration = Duration::from_secs(1);
-
-/// How long a tick may go on when the service stops: Kafka may never answer, and the lease
-/// is still to be released.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Publishes the outbox.
-pub struct Poller {
-    db: Db,
-    publisher: Arc<dyn Publisher>,
-    clock: Arc<dyn Clock>,
-    wake: Arc<Notify>,
-    replica: ReplicaId,
-    lease_until: Option<Instant>,
-    pass: Pass,
-    metrics: Metrics,
-}
-
-/// A way through the backlog, begun when some of a full batch did not get through: the oldest
-/// events may all be of a partition that does not work, while the others do. Each event is
-/// tried once, so a pass is one try, however many ticks it takes.
-#[derive(Default)]
-struct Pass {
-    /// The last event that was tried; rows count from 1.
-    after: i64,
-    fault: Option<PublishError>,
-}
-
-/// What a tick did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Another replica publishes.
-    Standby,
-    /// There was nothing to publish.
-    Idle,
-    /// Events were published, parked or passed over; there may be more.
-    Progress,
-}
-
-/// Why a tick could not go on. Nothing is lost by it.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The database.
-    #[error(transparent)]
-    Database(#[from] db::Error),
-    /// Kafka.
-    #[error(transparent)]
-    Publish(#[from] PublishError),
-}
-
-impl Poller {
-    /// A poller that is woken by `wake` after a commit in this process.
-    #[must_use]
-    pub fn new(
-        db: Db,
-        publisher: Arc<dyn Publisher>,
-        clock: Arc<dyn Clock>,
-        wake: Arc<Notify>,
-        metrics: Metrics,
-    ) -> Self {
-        let replica = ReplicaId::new(clock.now());
-        Self {
-            db,
-            publisher,
-            clock,
-            wake,
-            replica,
-            lease_until: None,
-            pass: Pass::default(),
-            metrics,
-        }
-    }
-
-    /// Polls until `stop` is cancelled, then gives the lease up.
-    pub async fn run(mut self, stop: CancellationToken) {
-        let mut faults = Faults::default();
-        while !stop.is_cancelled() {
-            let patience = async {
-                stop.cancelled().await;
-                sleep(PATIENCE).await;
-            };
-            let tick = tokio::select! {
-                tick = self.tick() => tick,
-                // What Kafka has and the table still has is published once more.
-                () = patience => break,
-            };
-            let wait = faults.judge(&tick);
-            let woken = async {
-                match tick {
-                    Ok(Outcome::Progress) => {}
-                    Ok(Outcome::Idle) => tokio::select! {
-                        () = self.wake.notified() => {}
-                        () = sleep(wait) => {}
-                    },
-                    // A commit cannot help; a flood of them must not become a flood of tries.
-                    Ok(Outcome::Standby) | Err(_) => sleep(wait).await,
-                }
-            };
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = woken => {}
-            }
-        }
-        self.release().await;
-    }
-
-    /// Publishes one batch.
-    pub async fn tick(&mut self) -> Result<Outcome, Error> {
-        let pass = std::mem::take(&mut self.pass);
-        let Some(until) = self.hold_lease().await? else {
-            return Ok(Outcome::Standby);
-        };
-        let mut events = self.db.pending_events(pass.after, BATCH).await?;
-        let last_of_full = events.get(BATCH - 1).map(|event| event.id);
-        self.keep_order(&mut events, pass.after).await?;
-        if events.is_empty() && pass.fault.is_none() {
-            return Ok(Outcome::Idle);
-        }
-        let part = match pass.after {
-            0 => Part::First,
-            _ => Part::Next,
-        };
-        let published = self.publisher.publish(&events, part, until).await;
-        if !published.acknowledged.is_empty() {
-            let count = u64::try_from(published.acknowledged.len()).unwrap_or(u64::MAX);
-            self.metrics.published.inc_by(count);
-            self.db.delete_events(&published.acknowledged).await?;
-        }
-        for (id, reason) in &published.refused {
-            self.park(&events, *id, reason).await?;
-        }
-        match (pass.fault.or(published.fault), last_of_full) {
-            (None, _) => Ok(Outcome::Progress),
-            (Some(fault), Some(after)) if !published.out_of_reach => {
-                let fault = Some(fault);
-                self.pass = Pass { after, fault };
-                Ok(Outcome::Progress)
-            }
-            (Some(fault), _) => Err(fault.into()),
-        }
-    }
-
-    /// Leaves out the events whose user has one that this pass has been by, and that is still
-    /// there. That is asked of the rows, not remembered: a lower id may have become visible since.
-    async fn keep_order(&self, events: &mut Vec<PendingEvent>, by: i64) -> Result<(), db::Error> {
-        let (Some(last), 1..) = (events.last(), by) else {
-            return Ok(());
-        };
-        let waiting = self.db.users_waiting(by, last.id).await?;
-        events.retain(|event| !waiting.contains(&event.user_id));
-        Ok(())
-    }
-
-    /// Until when this replica is sure to hold the lease, if it does. Counted from before
-    /// the database was asked, so never later than the database thinks.
-    async fn hold_lease(&mut self) -> Result<Option<Instant>, db::Error> {
-        let now = Instant::now();
-        if let Some(until) = self.lease_until
-            && until.saturating_duration_since(now) > LEASE_RENEWAL
-        {
-            return Ok(Some(until));
-        }
-        let held = self.db.hold_lease(self.replica, LEASE_TTL).await;
-        let held = held.inspect_err(|_| {
-            let still = self.lease_until.is_some_and(|until| Instant::now() < until);
-            self.metrics.lease_held.set(still.into());
-        })?;
-        if held != self.lease_until.is_some() {
-            info!(replica = %self.replica, held, "outbox lease changed hands");
-        }
-        self.lease_until = held.then(|| now + LEASE_TTL);
-        self.metrics.lease_held.set(held.into());
-        Ok(self.lease_until)
-    }
-
-    async fn park(&self, events: &[PendingEvent], id: i64, reason: &str) -> Result<(), db::Error> {
-        if let Some(event) = events.iter().find(|event| event.id == id) {
-            error!(event_id = %event.event_id, event_type = event.event_type,
-                user_id = %event.user_id, user_version = event.user_version, reason,
-                "Kafka refuses an event: it is parked and holds up the later events of its user; \
-                 see `auth-service outbox list`");
-        }
-        self.db.park_event(id, reason, self.clock.now()).await
-    }
-
-    async fn release(&self) {
-        self.metrics.lease_held.set(0);
-        if self.lease_until.is_some()
-            && let Err(error) = self.db.release_lease(self.replica).await
-        {
-            warn!(error = %Causes(&error), "cannot release the outbox lease; it ends by itself");
-        }
-    }
-}
-
-/// At the longest waits a lasting fault is said again after some minutes.
-const REMINDER: u32 = 20;
-
-/// Decides how long to wait, and says now and then what is wrong instead of at every try.
-#[derive(Default)]
-struct Faults {
-    in_a_row: u32,
-    reported: Option<String>,
-}
-
-impl Faults {
-    fn judge(&mut self, tick: &Result<Outcome, Error>) -> Duration {
-        match tick {
-            Ok(outcome) => {
-                if self.reported.take().is_some() {
-                    info!("publishing events again");
-                }
-                self.in_a_row = 0;
-                match outcome {
-                    Outcome::Standby => STANDBY,
-                    Outcome::Idle | Outcome::Progress => IDLE,
-                }
-            }
-            Err(error) => {
-                let text = Causes(error).to_string();
-                if self.is_news(&text) {
-                    warn!(
-                        error = text,
-                        "cannot publish events; they wait in the outbox"
-                    );
-                } else {
-                    debug!(error = text, "still cannot publish events");
-                }
-                backoff::delay(self.in_a_row, getrandom::u32().unwrap_or(u32::MAX))
-            }
-        }
-    }
-
-    fn is_news(&mut self, fault: &str) -> bool {
-        self.in_a_row = self.in_a_row.saturating_add(1);
-        let is_due = self.in_a_row.is_multiple_of(REMINDER);
-        self.reported.replace(fault.to_owned()).as_deref() != Some(fault) || is_due
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lasting_fault_is_told_at_once_and_then_now_and_again() {
-        let mut faults = Faults::default();
-        let told: Vec<_> = (1..=2 * REMINDER)
-            .filter(|_| faults.is_news("no broker"))
-            .collect();
-        assert_eq!(told, [1, REMINDER, 2 * REMINDER]);
-        assert!(faults.is_news("no topic") && !faults.is_news("no topic"));
-    }
-}

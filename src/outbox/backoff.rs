@@ -1,19 +1,19 @@
-//! How long the poller waits after a failure, before it tries again, for ever.
+//! The back-off after failed ticks: full jitter
+//! (<https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>).
 //!
-//! Full jitter (<https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>):
-//! the wait is random below a cap that doubles with each failure, so that replicas and
-//! services that lost the same broker do not return to it in step. Unlike there, a wait is
-//! never shorter than a floor: no draw turns the poller into a busy loop.
+//! The wait is random below a cap that doubles with each failure, so that replicas and
+//! services that lost the same broker do not all return to it at the same moment. Unlike in
+//! the article, a wait has a minimum, so that the poller never becomes a busy loop.
 
 use std::time::Duration;
 
-/// The shortest wait: as long as the poller sleeps when nothing is wrong.
+/// As long as the poller sleeps when there is no fault.
 const FLOOR: Duration = Duration::from_millis(200);
 
-/// The longest wait: how late the first event may be once the broker is back.
+/// How late the first event may be once the broker is back.
 const CEILING: Duration = Duration::from_secs(30);
 
-/// The wait after `failures` failures in a row. `random` is uniform over all its values.
+/// The wait after this many failures in a row. `random` is uniform over all `u32`.
 #[must_use]
 pub fn delay(failures: u32, random: u32) -> Duration {
     let cap = FLOOR

@@ -24,7 +24,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 pub use self::settings::{Sasl, SaslMechanism, Settings};
 use self::topic::Topic;
-use super::publisher::{Part, PublishError, Published, Publisher};
+use super::publisher::{BatchInPass, PublishError, Published, Publisher};
 use crate::model::PendingEvent;
 
 /// How long a produce request may take: the poller's lease must last longer.
@@ -68,14 +68,14 @@ impl Publisher for KafkaPublisher {
     fn publish<'a>(
         &'a self,
         events: &'a [PendingEvent],
-        part: Part,
+        batch: BatchInPass,
         lease_end: Instant,
     ) -> BoxFuture<'a, Published> {
         async move {
             let mut kept = self.topic.lock().await;
             // Taken out: a call that is dropped half-way leaves no connection behind.
             let usable = kept.take().filter(|topic| {
-                topic.age() < MAX_AGE && (part == Part::Next || !topic.had_fault())
+                topic.age() < MAX_AGE && (batch == BatchInPass::Later || !topic.had_fault())
             });
             let topic = match usable {
                 Some(topic) => Ok(topic),
@@ -87,7 +87,7 @@ impl Publisher for KafkaPublisher {
                     *kept = Some(topic);
                     published
                 }
-                Err(fault) => Published::failed(fault),
+                Err(fault) => Published::unreachable(fault),
             }
         }
         .boxed()
@@ -117,7 +117,7 @@ mod tests {
         );
         let until = Instant::now() + 3 * PRODUCE_TIMEOUT;
         let outcome = publisher
-            .publish(&[event(1, 1, 1)], Part::First, until)
+            .publish(&[event(1, 1, 1)], BatchInPass::First, until)
             .await;
         assert!(outcome.acknowledged.is_empty() && outcome.refused.is_empty());
         assert!(matches!(outcome.fault, Some(PublishError::Connect(_))));

@@ -1,12 +1,11 @@
-//! Which partition a key belongs to: the choice of Java's default partitioner
+//! The partition of a key, chosen as Java's default partitioner does
 //! (`org.apache.kafka.common.utils.Utils.murmur2`, `BuiltInPartitioner.partitionForKey`).
 //!
-//! Everything that keys by user id with the usual clients then meets in the same
-//! partition, so a consumer may join our events with others by partition number.
+//! Other producers that use the user id as the key then choose the same partition, so a
+//! consumer may join our events with theirs by partition number.
 
 use std::num::NonZeroUsize;
 
-/// The partition, below `partitions`, of the records with this `key`.
 #[must_use]
 pub fn partition(key: &[u8], partitions: NonZeroUsize) -> usize {
     (murmur2(key) & 0x7fff_ffff) as usize % partitions

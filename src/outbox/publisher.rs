@@ -1,8 +1,8 @@
-//! Where the poller hands events to the outside: the seam between outbox and Kafka.
+//! The seam between the outbox and Kafka, which tests replace.
 //!
-//! A call never fails as a whole. It says of each event whether it arrived, and tells two
-//! kinds of trouble apart, because they are treated differently: a record that the broker
-//! will never take is parked, an environment that does not work is waited for.
+//! A call never fails as a whole: it reports for each event whether Kafka has it. A record
+//! that Kafka refuses and a fault of the environment are kept apart, because the first is
+//! parked and the second is waited out.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,53 +11,53 @@ use tokio::time::Instant;
 
 use crate::model::PendingEvent;
 
-/// Takes events to whoever consumes them.
 pub trait Publisher: Send + Sync {
-    /// Publishes `events`, which are oldest first: in this order within a partition, the
-    /// partitions in parallel. Once an event is refused, later ones of its user are left out.
+    /// Publishes `events`, which are oldest first: in this order within a partition, all
+    /// partitions in parallel. After an event is refused, later ones of its user are left
+    /// out.
     ///
-    /// If the try goes on that the call before was part of, what failed there is left alone.
+    /// A partition that had a fault is left alone until the pass ends.
     ///
-    /// Starts nothing that could outlive `until`, when the poller's lease ends: what there
-    /// is no time for is left out, without a fault.
+    /// No request is sent that could outlive the lease. Events for which there is no time
+    /// are left out, without a fault.
     fn publish<'a>(
         &'a self,
         events: &'a [PendingEvent],
-        part: Part,
-        until: Instant,
+        batch: BatchInPass,
+        lease_end: Instant,
     ) -> BoxFuture<'a, Published>;
 }
 
-/// Which part of a try to publish a backlog a call is.
+/// Where a batch stands in its pass over the backlog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// What did not work before may work again.
+pub enum BatchInPass {
+    /// Partitions that had a fault in the last pass are tried again.
     First,
-    /// The batch after the one before.
-    Next,
+    Later,
 }
 
-/// What became of the events. One that is in neither list is still to be published; it may
-/// have arrived all the same, if there was a fault.
+/// What became of the events. An event in neither list is still to be published. If there
+/// was a fault, Kafka may have it all the same.
 #[derive(Debug, Default)]
 pub struct Published {
-    /// The ids of the rows that will never have to be published again.
+    /// The row ids of the events that Kafka has.
     pub acknowledged: Vec<i64>,
-    /// The rows whose record the broker will never take (too large, invalid), and why.
+    /// The row ids of the events whose record Kafka will never take (too large, invalid), and
+    /// the reason.
     pub refused: Vec<(i64, String)>,
-    /// Why the rest was not published, if the environment is to blame.
+    /// The first fault of the environment, if there was one.
     pub fault: Option<PublishError>,
-    /// Whether that is because nothing could be reached: other events would fare no better.
-    pub out_of_reach: bool,
+    /// Whether the whole cluster was unreachable, so that other events would fail too.
+    pub unreachable: bool,
 }
 
 impl Published {
-    /// Nothing was published, because of this.
+    /// The whole cluster is unreachable because of `fault`.
     #[must_use]
-    pub fn failed(fault: PublishError) -> Self {
+    pub fn unreachable(fault: PublishError) -> Self {
         Self {
             fault: Some(fault),
-            out_of_reach: true,
+            unreachable: true,
             ..Self::default()
         }
     }
@@ -70,20 +70,18 @@ impl Published {
     }
 }
 
-/// The environment does not let us publish now; later it may.
+/// A fault of the environment: Kafka cannot take records now, but later it may.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum PublishError {
-    /// There is no such topic, and we never make one: its partitions and retention are the
-    /// operator's choice.
+    /// We never create the topic: its partitions and retention are the operator's choice.
     #[error("the topic {0} does not exist, or its ACLs hide it from us")]
     TopicMissing(String),
-    /// No broker can be reached, or it does not let us in.
+    /// No broker answers, or the login was refused.
     #[error("cannot connect to Kafka: {0}")]
     Connect(Arc<rskafka::client::error::Error>),
-    /// The broker did not take the records, for a reason that is not theirs.
+    /// The broker did not take the records, for a reason that is not in the records.
     #[error("cannot publish to Kafka: {0}")]
     Produce(Arc<rskafka::client::error::Error>),
-    /// Nothing was heard for this long.
     #[error("Kafka did not answer within {0:?}")]
     Timeout(Duration),
 }

@@ -21,7 +21,7 @@ use auth_service::{
     model::PendingEvent,
     outbox::{
         Metrics, Outcome, Poller,
-        publisher::{Part, PublishError, Published, Publisher},
+        publisher::{BatchInPass, PublishError, Published, Publisher},
     },
     proto::RegisterRequest,
 };
@@ -65,7 +65,7 @@ impl Publisher for Fake {
     fn publish<'a>(
         &'a self,
         events: &'a [PendingEvent],
-        _: Part,
+        _: BatchInPass,
         _: Instant,
     ) -> BoxFuture<'a, Published> {
         self.batches.lock().unwrap().push(events.to_vec());
@@ -168,7 +168,7 @@ both! {
         let fake = Arc::new(Fake::default());
         let mut poller = poller(&service.database, &fake);
         for _ in 0..3 {
-            fake.next(|_| Published::failed(fault()));
+            fake.next(|_| Published::unreachable(fault()));
             poller.tick().await.unwrap_err();
             assert_eq!(service.database.count(EVENTS).await, 1);
             assert_eq!(service.database.count(PARKED).await, 0);
@@ -238,11 +238,11 @@ both! {
             fn publish<'a>(
                 &'a self,
                 events: &'a [PendingEvent],
-                part: Part,
+                batch: BatchInPass,
                 until: Instant,
             ) -> BoxFuture<'a, Published> {
                 async move {
-                    self.0.publish(events, part, until).await;
+                    self.0.publish(events, batch, until).await;
                     self.1.notify_one();
                     std::future::pending().await
                 }

@@ -1,16 +1,15 @@
 //! An event as a Kafka record: `CloudEvents` 1.0 in binary mode (Kafka Protocol Binding,
-//! section 3.2), so that routers and consumers read what happened without the payload.
+//! section 3.2), so that routers and consumers know the event's type without the payload.
 //!
-//! The record is made from the row alone, so every copy of an event is the same, byte for
-//! byte. That is why its timestamp is in whole milliseconds, Kafka's unit: rskafka rounds
-//! the distance to the first record of a batch, so finer ones would depend on the batch.
+//! The record depends on the row alone, so all copies of an event are the same, byte for
+//! byte. Its timestamp is therefore in whole milliseconds, Kafka's unit: rskafka rounds the
+//! distance to the first record of a request, so a finer one would depend on that record.
 
 use chrono::{DateTime, Utc};
 use rskafka::record::Record;
 
 use crate::model::{PendingEvent, Timestamp};
 
-/// The record of `event`.
 pub(super) fn record(event: &PendingEvent) -> Record {
     let user_id = event.user_id.to_string();
     let headers = [
@@ -20,7 +19,7 @@ pub(super) fn record(event: &PendingEvent) -> Record {
         ("ce_type", event.event_type.clone()),
         ("ce_time", event.occurred_at.to_string()),
         ("ce_subject", user_id.clone()),
-        // As text of one length it sorts like the number (CloudEvents "sequence" extension).
+        // Of fixed length, so that it sorts like the number (CloudEvents "sequence" extension).
         ("ce_sequence", format!("{:020}", event.user_version)),
         ("content-type", "application/protobuf".to_owned()),
     ];
@@ -35,14 +34,14 @@ pub(super) fn record(event: &PendingEvent) -> Record {
     }
 }
 
-/// At most how many bytes the record of `event` takes in a produce request. Counted, not
-/// measured: making every record twice was most of what the poller did.
+/// The maximum size in bytes of the event's record in a produce request. It is computed
+/// without making the record: making each record twice was most of the poller's work.
 pub(super) fn encoded_size(event: &PendingEvent) -> usize {
-    /// Its length, attributes, timestamp, offset and the lengths of key, value and headers.
+    /// Length, attributes, timestamp, offset, and the lengths of key, value and headers.
     const FIELDS: usize = 32;
     /// The lengths of nine headers' names and values.
     const HEADER_FIELDS: usize = 9 * 4;
-    /// The key, and the names and values of the headers, but for what is added below.
+    /// The key, and the names and values of the headers, except for those added below.
     const TEXT: usize = 267;
 
     let trace = event.traceparent.as_ref();
@@ -86,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn the_size_of_a_record_is_known_without_making_it() {
+    fn the_size_of_a_record_is_computed_without_making_it() {
         let plain = event(1, 7, i64::MAX);
         let traced = PendingEvent {
             traceparent: Some("00-aa-bb-01".to_owned()),
@@ -99,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_travels_in_its_own_header() {
+    fn a_trace_context_is_a_header_of_its_own() {
         let traced = PendingEvent {
             traceparent: Some("00-aa-bb-01".to_owned()),
             ..event(1, 7, 3)

@@ -7,7 +7,7 @@ use auth_service::{
     model::{Clock as _, PendingEvent, Timestamp},
     outbox::{
         Metrics, Outcome, Poller,
-        publisher::{Part, Published, Publisher},
+        publisher::{BatchInPass, Published, Publisher},
     },
 };
 use futures::future::{BoxFuture, FutureExt as _, ready};
@@ -91,7 +91,7 @@ impl Publisher for Nowhere {
     fn publish<'a>(
         &'a self,
         _: &'a [PendingEvent],
-        _: Part,
+        _: BatchInPass,
         _: Instant,
     ) -> BoxFuture<'a, Published> {
         ready(Published::default()).boxed()

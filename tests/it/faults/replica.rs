@@ -21,7 +21,7 @@ use auth_service::{
     outbox::{
         Metrics, Poller,
         kafka::KafkaPublisher,
-        publisher::{Part, Published, Publisher},
+        publisher::{BatchInPass, Published, Publisher},
     },
     telemetry,
 };
@@ -131,7 +131,7 @@ impl Publisher for Saboteur {
     fn publish<'a>(
         &'a self,
         events: &'a [PendingEvent],
-        part: Part,
+        batch: BatchInPass,
         until: Instant,
     ) -> BoxFuture<'a, Published> {
         Box::pin(async move {
@@ -141,7 +141,7 @@ impl Publisher for Saboteur {
                 Point::AfterDelete if call == 1 => self.strike(),
                 _ => {}
             }
-            let published = self.inner.publish(events, part, until).await;
+            let published = self.inner.publish(events, batch, until).await;
             if self.point == Point::BeforeDelete && call == 0 {
                 assert_eq!(published.acknowledged.len(), events.len(), "{published:?}");
                 self.strike();

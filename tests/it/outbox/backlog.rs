@@ -10,7 +10,7 @@ use auth_service::{
     model::{PendingEvent, UserId},
     outbox::{
         Metrics, Poller,
-        publisher::{Part, PublishError, Published, Publisher},
+        publisher::{BatchInPass, PublishError, Published, Publisher},
     },
 };
 use futures::{FutureExt as _, future::BoxFuture};
@@ -31,7 +31,7 @@ impl Publisher for HalfDead {
     fn publish<'a>(
         &'a self,
         events: &'a [PendingEvent],
-        _: Part,
+        _: BatchInPass,
         _: Instant,
     ) -> BoxFuture<'a, Published> {
         let reachable = events

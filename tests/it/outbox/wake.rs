@@ -27,7 +27,7 @@ both! {
             .execute("ALTER TABLE outbox_lease RENAME TO hidden")
             .await;
         let fake = Arc::new(Fake::default());
-        fake.next(|_| Published::failed(fault()));
+        fake.next(|_| Published::unreachable(fault()));
         let stop = CancellationToken::new();
         let mut poller = poller(&service.database, &fake);
         poller.tick().await.unwrap_err();

@@ -6,7 +6,7 @@ use auth_service::{
     outbox::{
         Metrics,
         kafka::{KafkaPublisher, PRODUCE_TIMEOUT, Settings},
-        publisher::{Part, Publisher as _},
+        publisher::{BatchInPass, Publisher as _},
     },
     proto::auth_service_client::AuthServiceClient,
 };
@@ -217,14 +217,16 @@ async fn nothing_is_sent_that_could_outlive_the_lease() {
     };
     let too_soon = Instant::now() + PRODUCE_TIMEOUT;
     let outcome = publisher
-        .publish(std::slice::from_ref(&pending), Part::First, too_soon)
+        .publish(std::slice::from_ref(&pending), BatchInPass::First, too_soon)
         .await;
     assert!(outcome.fault.is_none() && outcome.refused.is_empty());
     assert!(outcome.acknowledged.is_empty());
     assert_eq!(kafka.records().await, []);
 
     let in_time = Instant::now() + 20 * PRODUCE_TIMEOUT;
-    let outcome = publisher.publish(&[pending], Part::First, in_time).await;
+    let outcome = publisher
+        .publish(&[pending], BatchInPass::First, in_time)
+        .await;
     assert_eq!(outcome.acknowledged, [7]);
     assert_eq!(kafka.records().await.len(), 1);
 }

@@ -15,7 +15,7 @@ use auth_service::{
     model::{PendingEvent, UserId},
     outbox::{
         partition::partition,
-        publisher::{Part, PublishError, Published, Publisher},
+        publisher::{BatchInPass, PublishError, Published, Publisher},
     },
 };
 use futures::{FutureExt as _, future::BoxFuture};
@@ -126,7 +126,7 @@ impl Publisher for Line {
     fn publish<'a>(
         &'a self,
         events: &'a [PendingEvent],
-        _: Part,
+        _: BatchInPass,
         _: Instant,
     ) -> BoxFuture<'a, Published> {
         let (answer, answered) = oneshot::channel();

@@ -1,0 +1,98 @@
+//! Where a pass over the backlog stands. The module doc of [`crate::outbox`] says why.
+
+use super::publisher::{BatchInPass, PublishError, Published};
+
+/// A pass between two ticks.
+#[derive(Debug, Default)]
+pub(super) enum Pass {
+    /// The next batch begins with the oldest event.
+    #[default]
+    New,
+    /// The next batch begins after the resume position.
+    Resumed {
+        /// The resume position: the row id of the last event that was tried.
+        after: i64,
+        /// The first fault of the pass, with which it will end.
+        fault: PublishError,
+    },
+}
+
+impl Pass {
+    /// The row id after which the next batch begins. Row ids count from 1.
+    pub(super) fn resume_position(&self) -> i64 {
+        match self {
+            Self::New => 0,
+            Self::Resumed { after, .. } => *after,
+        }
+    }
+
+    pub(super) fn next_batch(&self) -> BatchInPass {
+        match self {
+            Self::New => BatchInPass::First,
+            Self::Resumed { .. } => BatchInPass::Later,
+        }
+    }
+
+    /// The pass after a batch was published. `last_of_full_batch` is the row id of its last
+    /// event, if it was a full batch. An error is the end of a pass that had a fault.
+    pub(super) fn advance(
+        self,
+        published: Published,
+        last_of_full_batch: Option<i64>,
+    ) -> Result<Self, PublishError> {
+        let earlier_fault = match self {
+            Self::New => None,
+            Self::Resumed { fault, .. } => Some(fault),
+        };
+        match (earlier_fault.or(published.fault), last_of_full_batch) {
+            (None, _) => Ok(Self::New),
+            (Some(fault), Some(after)) if !published.unreachable => {
+                Ok(Self::Resumed { after, fault })
+            }
+            (Some(fault), _) => Err(fault),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn fault(seconds: u64) -> PublishError {
+        PublishError::Timeout(Duration::from_secs(seconds))
+    }
+
+    fn with(fault: PublishError) -> Published {
+        Published {
+            fault: Some(fault),
+            ..Published::default()
+        }
+    }
+
+    #[test]
+    fn a_pass_with_a_fault_goes_on_to_the_end_of_the_backlog_and_ends_with_its_first_fault() {
+        let pass = Pass::New
+            .advance(with(fault(1)), Some(1_000))
+            .expect("more");
+        assert_eq!(pass.resume_position(), 1_000);
+        let pass = pass.advance(with(fault(2)), Some(2_000)).expect("more");
+        assert_eq!(pass.resume_position(), 2_000);
+        let end = pass.advance(Published::default(), None).unwrap_err();
+        assert_eq!(end.to_string(), fault(1).to_string());
+    }
+
+    #[test]
+    fn a_batch_without_a_fault_begins_a_new_pass() {
+        let pass = Pass::New.advance(Published::default(), Some(1_000));
+        assert_eq!(pass.expect("no fault").resume_position(), 0);
+    }
+
+    #[test]
+    fn a_pass_ends_at_once_when_the_cluster_is_unreachable() {
+        Pass::New
+            .advance(Published::unreachable(fault(1)), Some(1_000))
+            .unwrap_err();
+    }
+}

@@ -1,0 +1,171 @@
+//! The loop that publishes the outbox, tick by tick.
+
+use std::{mem, sync::Arc, time::Duration};
+
+use tokio::{sync::Notify, time::sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use super::{
+    Metrics,
+    faults::Faults,
+    lease::Lease,
+    pass::Pass,
+    publisher::{PublishError, Publisher},
+};
+use crate::{
+    db::{self, Db},
+    model::{Clock, PendingEvent, ReplicaId},
+};
+
+/// How many events a batch has: enough to fill produce requests to every partition.
+const BATCH_SIZE: usize = 1000;
+
+/// How long a tick may go on after the service began to stop. Kafka may never answer, and
+/// the lease must still be released.
+const STOP_GRACE_PERIOD: Duration = Duration::from_secs(5);
+
+/// Publishes the outbox.
+pub struct Poller {
+    db: Db,
+    publisher: Arc<dyn Publisher>,
+    clock: Arc<dyn Clock>,
+    commits: Arc<Notify>,
+    lease: Lease,
+    pass: Pass,
+    metrics: Metrics,
+}
+
+/// The result of a tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Another replica publishes.
+    Standby,
+    /// There was nothing to publish.
+    Idle,
+    /// Events were published, parked or skipped; there may be more.
+    Progress,
+}
+
+/// Why a tick failed. No event is lost by it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Database(#[from] db::Error),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+impl Poller {
+    /// `commits` is notified after each commit of events in this process.
+    #[must_use]
+    pub fn new(
+        db: Db,
+        publisher: Arc<dyn Publisher>,
+        clock: Arc<dyn Clock>,
+        commits: Arc<Notify>,
+        metrics: Metrics,
+    ) -> Self {
+        let replica = ReplicaId::new(clock.now());
+        Self {
+            lease: Lease::new(db.clone(), replica, metrics.lease_held.clone()),
+            db,
+            publisher,
+            clock,
+            commits,
+            pass: Pass::default(),
+            metrics,
+        }
+    }
+
+    /// Polls until `stop` is cancelled, then releases the lease.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut faults = Faults::default();
+        while !stop.is_cancelled() {
+            let tick = tokio::select! {
+                tick = self.tick() => tick,
+                // Events that Kafka has and the table still has are published again.
+                () = grace_period_after(&stop) => break,
+            };
+            let Some(wait) = faults.wait_after(&tick) else {
+                continue;
+            };
+            let is_idle = matches!(tick, Ok(Outcome::Idle));
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = sleep(wait) => {}
+                // Only then does a commit help. After a fault, many commits must not become
+                // many attempts.
+                () = self.commits.notified(), if is_idle => {}
+            }
+        }
+        self.lease.release().await;
+    }
+
+    /// Publishes one batch.
+    pub async fn tick(&mut self) -> Result<Outcome, Error> {
+        let pass = mem::take(&mut self.pass);
+        let Some(lease_end) = self.lease.hold().await? else {
+            return Ok(Outcome::Standby);
+        };
+        let after = pass.resume_position();
+        let mut events = self.db.pending_events(after, BATCH_SIZE).await?;
+        let last_of_full_batch = events.get(BATCH_SIZE - 1).map(|event| event.id);
+        self.keep_user_order(&mut events, &pass).await?;
+        if events.is_empty() && matches!(pass, Pass::New) {
+            return Ok(Outcome::Idle);
+        }
+        let batch = pass.next_batch();
+        let published = self.publisher.publish(&events, batch, lease_end).await;
+        self.delete(&published.acknowledged).await?;
+        self.park(&events, &published.refused).await?;
+        self.pass = pass.advance(published, last_of_full_batch)?;
+        Ok(Outcome::Progress)
+    }
+
+    /// Leaves out the events of users that still have a row up to the resume position. This is
+    /// asked after the batch was read: earlier events of its users are committed by then.
+    async fn keep_user_order(
+        &self,
+        events: &mut Vec<PendingEvent>,
+        pass: &Pass,
+    ) -> Result<(), db::Error> {
+        let (Some(last), Pass::Resumed { after, .. }) = (events.last(), pass) else {
+            return Ok(());
+        };
+        let waiting = self.db.users_waiting(*after, last.id).await?;
+        events.retain(|event| !waiting.contains(&event.user_id));
+        Ok(())
+    }
+
+    async fn delete(&self, acknowledged: &[i64]) -> Result<(), db::Error> {
+        if acknowledged.is_empty() {
+            return Ok(());
+        }
+        let count = u64::try_from(acknowledged.len()).unwrap_or(u64::MAX);
+        self.metrics.published.inc_by(count);
+        self.db.delete_events(acknowledged).await
+    }
+
+    async fn park(
+        &self,
+        events: &[PendingEvent],
+        refused: &[(i64, String)],
+    ) -> Result<(), db::Error> {
+        for (id, reason) in refused {
+            if let Some(event) = events.iter().find(|event| event.id == *id) {
+                error!(event_id = %event.event_id, event_type = event.event_type,
+                    user_id = %event.user_id, user_version = event.user_version, reason,
+                    "Kafka refuses an event: it is parked and holds up the later events of its \
+                     user; see `auth-service outbox list`");
+            }
+            self.db.park_event(*id, reason, self.clock.now()).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn grace_period_after(stop: &CancellationToken) {
+    stop.cancelled().await;
+    sleep(STOP_GRACE_PERIOD).await;
+}
