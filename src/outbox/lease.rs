@@ -56,7 +56,8 @@ impl Lease {
             self.held.set(still_held.into());
         })?;
         if held != self.end.is_some() {
-            info!(replica = %self.replica, held, "outbox lease changed hands");
+            let change = if held { "acquired" } else { "lost" };
+            info!(replica = %self.replica, held, "outbox lease {change}");
         }
         self.end = held.then(|| now + TTL);
         self.held.set(held.into());

@@ -99,7 +99,7 @@ both! {
         let variables = variables(&scene.database.url(), Some(&scene.kafka));
         let variables = borrowed(&variables);
         let mut replica = Process::start(folder.path(), &[], &variables);
-        replica.wait_for("outbox lease changed hands").await;
+        replica.wait_for("outbox lease acquired").await;
         replica.signal("KILL");
         assert_eq!(replica.killed_by().await, Some(SIGKILL));
         scene.write().await;

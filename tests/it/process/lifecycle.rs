@@ -161,7 +161,7 @@ both! {
             .register(register("ana@example.com"))
             .await
             .unwrap();
-        process.wait_for("outbox lease changed hands").await;
+        process.wait_for("outbox lease acquired").await;
         let held = database.dialect("expires_at > 0", "expires_at > now()");
         assert_eq!(
             database
