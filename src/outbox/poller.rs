@@ -133,7 +133,7 @@ impl Poller {
         let (Some(last), Pass::Resumed { after, .. }) = (events.last(), pass) else {
             return Ok(());
         };
-        let waiting = self.db.users_waiting(*after, last.id).await?;
+        let waiting = self.db.users_with_earlier_events(*after, last.id).await?;
         events.retain(|event| !waiting.contains(&event.user_id));
         Ok(())
     }

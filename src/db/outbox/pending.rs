@@ -42,7 +42,7 @@ impl Db {
     /// The oldest events after this row whose user has no parked one.
     ///
     /// A lower id may become visible later, because ids are drawn before the commit. A caller
-    /// that goes on after a row asks [`Db::users_waiting`], too.
+    /// that goes on after a row asks [`Db::users_with_earlier_events`], too.
     pub async fn pending_events(
         &self,
         after: i64,
@@ -76,7 +76,11 @@ impl Db {
     /// The users who have an event after this row, up to the row `last`, and also one up to
     /// this row. The statement joins the two: with a list of the users, it would go through the
     /// list for each row.
-    pub async fn users_waiting(&self, row: i64, last: i64) -> Result<HashSet<UserId>, Error> {
+    pub async fn users_with_earlier_events(
+        &self,
+        row: i64,
+        last: i64,
+    ) -> Result<HashSet<UserId>, Error> {
         let earlier = diesel::alias!(outbox_events as earlier);
         let (id, user_id) = (
             earlier.field(outbox_events::id),
