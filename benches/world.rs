@@ -265,7 +265,7 @@ async fn serve_variant(url: &str, ungrouped: bool) -> Result<()> {
     let listener = TcpListener::bind(config.grpc_addr).await?;
     eprintln!("\"grpc\":\"{}\"", listener.local_addr()?);
     let auth = Auth {
-        db: if ungrouped { db.ungrouped() } else { db },
+        db: if ungrouped { db.without_batches() } else { db },
         hasher: Hasher::start(&config.passwords, &mut Registry::default())?,
         password_policy: Policy::new(&config.passwords),
         throttle: config.auth.throttle,

@@ -1,18 +1,18 @@
-//! Everything the service keeps: accounts, sessions, unpublished events and counts of
-//! guesses, in Postgres or SQLite.
+//! Everything the service keeps: accounts, sessions, unpublished events and throttle counters,
+//! in Postgres or SQLite.
 //!
-//! [`Db`] is two pools behind one enum. A query is written once, with Diesel, and
-//! `with_conn!` expands it for each pool; types that differ between the databases are
-//! settled in `sql_types`. One method is one unit of work, named after the business
-//! act, and it writes its event in the same transaction. Races are settled by
-//! compare-and-set. Every unit has a time limit, and no connection is held across
-//! anything that is not SQL.
+//! [`Db`] is an enum of two pools. A query is written once, with Diesel, and `with_conn!`
+//! expands it for each pool; `sql_types` hides the types that differ between the databases. One
+//! method is one unit of work, named after the act, and it writes its events in the same
+//! transaction. Races are settled by compare-and-set. Every unit of work has a time limit, and
+//! no connection is held across anything that is not SQL.
 //!
-//! Rows are locked in one order, users before sessions: two acts cannot deadlock. (The sweep
-//! of long ended sessions has an order of its own. Should it meet the end of an account in
-//! the same rows, Postgres undoes one of the two, which is tried again.)
+//! # Lock order
 //!
-//! What [`throttle`] locks it locks in statements of its own.
+//! Every transaction locks rows of users before rows of sessions, so two acts cannot deadlock.
+//! There are two exceptions. Deleting long ended sessions locks them in another order: should
+//! it meet the deletion of an account in the same rows, Postgres rolls one of the two back, and
+//! it is tried again. `throttle` locks its rows in statements of their own.
 
 mod accounts;
 mod cleanup;
@@ -48,15 +48,15 @@ pub use self::{
     throttle::{Admission, Attempt, Count, Counted, Key, Settlement},
     users::{NewUser, Registration},
 };
-use self::{metrics::Metrics, schema::outbox_lease, sessions::group::Groups};
+use self::{metrics::Metrics, schema::outbox_lease, sessions::Batches};
 use crate::telemetry::SPANS;
 
 /// The database. Clones share one pool.
 #[derive(Clone)]
 pub struct Db {
     pools: Pools,
-    /// Refreshes that go together, on Postgres.
-    groups: Option<Groups>,
+    /// Batches of refreshes, on Postgres.
+    batches: Option<Batches>,
     /// The longest a unit of work may take, waiting for a connection included.
     timeout: Duration,
     metrics: Metrics,
@@ -70,8 +70,7 @@ enum Pools {
 
 type SqliteConn = SyncConnectionWrapper<SqliteConnection>;
 
-/// Runs one unit of work: the body, with `$conn` a connection of whichever pool there
-/// is, within the time limit.
+/// Runs one unit of work within the time limit: the body, with `$conn` a connection of the pool.
 macro_rules! with_conn {
     ($db:expr, $conn:ident => $body:expr) => {{
         let deadline = tokio::time::Instant::now() + $db.timeout;
@@ -102,7 +101,7 @@ macro_rules! with_conn {
             .await
             .unwrap_or(Err($crate::db::Error::Timeout));
             if done.is_err() {
-                // It may hang, be about to close, or lead to what was the primary.
+                // The connection may hang, be about to close, or lead to a former primary.
                 drop(diesel_async::pooled_connection::deadpool::Object::take(pooled));
             }
             done
@@ -112,8 +111,8 @@ macro_rules! with_conn {
 }
 use with_conn;
 
-/// The span of a unit of work, named after the method that holds `here`. Work of no call
-/// belongs to no trace.
+/// The span of a unit of work, named after the method that contains `here`. Work that belongs to
+/// no call has no span.
 fn span<F>(_here: F) -> Span {
     if Span::current().is_none() {
         return Span::none();
@@ -125,55 +124,47 @@ fn span<F>(_here: F) -> Span {
     info_span!(target: SPANS, "sql", otel.name = name(), otel.kind = "client")
 }
 
-/// Why a unit of work failed. Nothing of it is written then, with one exception: after a
-/// lost connection or a timeout a commit may have gone through.
+/// The failure of a unit of work. Nothing of it is written then, with one exception: after a
+/// lost connection or a time-out the commit may have succeeded.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No connection could be had.
     #[error("cannot connect to the database")]
     Connect(#[from] PoolError),
-    /// The database refused a statement or went away.
     #[error("the database failed")]
     Query(#[from] diesel::result::Error),
-    /// The time limit passed.
     #[error("the database did not answer in time")]
     Timeout,
-    /// A migration failed.
     #[error("cannot migrate the database")]
     Migrate(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The database was migrated by a newer version of this service.
     #[error(
         "the database has migration {version}, which this version does not know: run a newer one"
     )]
-    NewerSchema {
-        /// The newest unknown migration.
-        version: String,
-    },
+    NewerSchema { version: String },
 }
 
 impl Db {
-    /// Opens the pool; connections are made when they are needed. `timeout` bounds every
+    /// Creates the pool; connections are made when they are needed. `timeout` bounds every
     /// unit of work.
     #[must_use]
     pub fn new(settings: &Settings, timeout: Duration, registry: &mut Registry) -> Self {
         let metrics = Metrics::register(registry);
-        let (pools, groups) = match &settings.url {
+        let (pools, batches) = match &settings.url {
             Url::Postgres(postgres) => {
                 let pool = connect::postgres(postgres, settings.max_connections, timeout);
-                let groups = Groups::new(pool.clone(), timeout, metrics.clone());
-                (Pools::Postgres(pool), Some(groups))
+                let batches = Batches::new(pool.clone(), timeout, metrics.clone());
+                (Pools::Postgres(pool), Some(batches))
             }
             Url::Sqlite(path) => (Pools::Sqlite(connect::sqlite(path, timeout)), None),
         };
         Self {
             pools,
-            groups,
+            batches,
             timeout,
             metrics,
         }
     }
 
-    /// Counts the connections as they are now.
+    /// Sets the metrics of the connections to their present numbers.
     pub fn count_connections(&self) {
         let status = match &self.pools {
             Pools::Postgres(pool) => pool.status(),
@@ -183,15 +174,15 @@ impl Db {
         self.metrics.pool(busy, status.available, status.max_size);
     }
 
-    /// The same database with every refresh on its own: what grouping is measured against.
+    /// The same database without batches of refreshes, for the benches to compare with.
     #[must_use]
-    pub fn ungrouped(self) -> Self {
-        let groups = None;
-        Self { groups, ..self }
+    pub fn without_batches(self) -> Self {
+        let batches = None;
+        Self { batches, ..self }
     }
 
-    /// Asks the database for a sign of life: that it writes. One that only reads, such as a
-    /// standby, serves no call of ours.
+    /// Succeeds if the database can write. One that only reads, such as a standby, cannot serve
+    /// the service.
     pub async fn ping(&self) -> Result<(), Error> {
         with_conn!(self, conn => {
             diesel::update(outbox_lease::table)

@@ -1,14 +1,13 @@
 //! Sessions: one row each, for their whole life.
 
-pub(super) mod group;
 mod rotate;
 mod start;
 
 use diesel::{pg::Pg, prelude::*};
 use diesel_async::RunQueryDsl;
 
-pub(super) use self::start::NewSessionRow;
 pub use self::{rotate::Rotation, start::NewSession};
+pub(super) use self::{rotate::batch::Batches, start::NewSessionRow};
 use super::{Db, Error, schema::sessions, with_conn};
 use crate::model::{Session, SessionId, Timestamp, UserId};
 

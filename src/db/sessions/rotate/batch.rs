@@ -1,0 +1,173 @@
+//! Batches of refreshes, on Postgres.
+//!
+//! A statement for many rows costs the database hardly more than one for a single row, and the
+//! database is the part that does not scale out. Refreshes that arrive while others are in
+//! flight therefore share a statement:
+//!
+//! 1. There are [`SLOTS`] slots for statements in flight. A refresh that finds a free slot takes
+//!    it and runs the plain statement at once. There is no timer, so an idle service answers as
+//!    fast as without batches.
+//! 2. A refresh that finds no free slot is queued.
+//! 3. When the statement in a slot ends, or is still running after [`SLOT_TIMEOUT`], or its
+//!    caller is gone, the slot goes to a batch of up to [`MAX_BATCH`] queued refreshes. If none
+//!    is queued, the slot is free.
+//! 4. The statement of a batch skips rows that are locked. It never waits for a lock, and cannot
+//!    deadlock with the batch of another replica.
+//! 5. A batch answers only the refreshes that it rotated. The others run the plain statement:
+//!    the token was not the current one, the row was locked, the same token came twice, or the
+//!    statement failed because of one row. A refresh that gets no answer from its batch within
+//!    half of the time limit runs the plain statement, too.
+//!
+//! Batches do not change the answer to any refresh: only the plain statement refuses one.
+
+use std::{
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use diesel_async::{AsyncPgConnection, RunQueryDsl, pooled_connection::deadpool::Pool};
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    time::{Duration, Instant, timeout},
+};
+use tracing::warn;
+
+use super::{super::SessionRow, Rotation, statement::RotateMany};
+use crate::{
+    db::{Error, metrics::Metrics, with_conn},
+    model::Session,
+    telemetry::Causes,
+};
+
+/// With more slots the batches are too small to pay. With one the database idles while a reply
+/// travels.
+const SLOTS: usize = 2;
+
+/// Beyond this number the cost of a row hardly falls.
+const MAX_BATCH: usize = 64;
+
+/// A statement that waits for a row, or on a dead connection, must not hold up the queue.
+const SLOT_TIMEOUT: Duration = Duration::from_millis(100);
+
+#[derive(Clone)]
+pub(in crate::db) struct Batches {
+    pool: Pool<AsyncPgConnection>,
+    timeout: Duration,
+    metrics: Metrics,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    slots_taken: usize,
+    queue: Vec<Queued>,
+}
+
+struct Queued {
+    rotation: Rotation,
+    answer: oneshot::Sender<Session>,
+}
+
+pub(super) enum Entry {
+    /// Run the plain statement at once, in this slot.
+    InFlight(Slot),
+    /// Wait for the answer of a batch. Without one, run the plain statement.
+    Queued(oneshot::Receiver<Session>),
+}
+
+/// A slot that is taken. Dropping it hands it to the next batch.
+pub(super) struct Slot(Batches);
+
+impl Batches {
+    pub(in crate::db) fn new(
+        pool: Pool<AsyncPgConnection>,
+        timeout: Duration,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            pool,
+            timeout,
+            metrics,
+            state: Arc::default(),
+        }
+    }
+
+    pub(super) fn enter(&self, rotation: &Rotation) -> Entry {
+        let mut state = self.state();
+        if state.slots_taken < SLOTS {
+            state.slots_taken += 1;
+            return Entry::InFlight(Slot(self.clone()));
+        }
+        let (answer, answered) = oneshot::channel();
+        state.queue.push(Queued {
+            rotation: rotation.clone(),
+            answer,
+        });
+        Entry::Queued(answered)
+    }
+
+    /// Takes the next batch from the queue. If it is empty, the slot is free.
+    fn next(&self) -> Vec<Queued> {
+        let mut state = self.state();
+        // Callers that are gone.
+        state.queue.retain(|queued| !queued.answer.is_closed());
+        let count = state.queue.len().min(MAX_BATCH);
+        let batch: Vec<_> = state.queue.drain(..count).collect();
+        if batch.is_empty() {
+            state.slots_taken -= 1;
+        }
+        batch
+    }
+
+    async fn run(self, mut batch: Vec<Queued>) -> Result<(), Error> {
+        let deadline = Instant::now() + self.timeout;
+        let statement = RotateMany::new(batch.iter().map(|queued| &queued.rotation));
+        let pool = &self.pool;
+        let sessions: Vec<SessionRow> =
+            with_conn!(@ self, pool, deadline, conn => statement.load(conn).await?)?;
+        for session in sessions.into_iter().map(Session::from) {
+            // If several callers presented one token, the new token tells which of them won.
+            let won = |queued: &Queued| session.token_hash == queued.rotation.new_token_hash;
+            if let Some(at) = batch.iter().position(won) {
+                let _gone = batch.swap_remove(at).answer.send(session);
+            }
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot {
+    /// Keeps the slot until `statement` ends, at most for [`SLOT_TIMEOUT`].
+    pub(super) async fn hold_during<T>(self, statement: impl Future<Output = T>) -> T {
+        let mut statement = pin!(statement);
+        if let Ok(done) = timeout(SLOT_TIMEOUT, &mut statement).await {
+            return done;
+        }
+        drop(self);
+        statement.await
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let batch = self.0.next();
+        if batch.is_empty() {
+            return;
+        }
+        let slot = Self(self.0.clone());
+        // Without a runtime the process is ending.
+        if let Ok(runtime) = Handle::try_current() {
+            let statement = self.0.clone().run(batch);
+            runtime.spawn(async {
+                if let Err(error) = slot.hold_during(statement).await {
+                    warn!(error = %Causes(&error), "a batch of refreshes failed: each goes alone");
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The statements, as SQL: Diesel does not keep an UPDATE of its own prepared. Each one would be
+//! prepared, run and closed again: three round trips instead of one.
+
+use diesel::{
+    backend::Backend,
+    pg::Pg,
+    prelude::*,
+    query_builder::{AstPass, Query, QueryFragment, QueryId},
+    serialize::ToSql,
+    sql_types::{Array, Binary, HasSqlType},
+};
+
+use super::{
+    super::{Columns, SessionRow},
+    Rotation,
+};
+use crate::{db::sql_types::Moment, model::Timestamp};
+
+#[derive(QueryId)]
+pub(super) struct RotateOne {
+    rotation: Rotation,
+    columns: Columns,
+}
+
+impl RotateOne {
+    pub(super) fn new(rotation: &Rotation) -> Self {
+        Self {
+            rotation: rotation.clone(),
+            columns: SessionRow::columns(),
+        }
+    }
+}
+
+impl<DB> QueryFragment<DB> for RotateOne
+where
+    DB: Backend + HasSqlType<Moment>,
+    [u8; 32]: ToSql<Binary, DB>,
+    Timestamp: ToSql<Moment, DB>,
+    Columns: QueryFragment<DB>,
+{
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        let rotation = &self.rotation;
+        out.push_sql(
+            "UPDATE sessions SET generation = generation + 1, \
+             previous_token_hash = token_hash, token_hash = ",
+        );
+        out.push_bind_param::<Binary, _>(&rotation.new_token_hash)?;
+        out.push_sql(", sealed_successor = ");
+        out.push_bind_param::<Binary, _>(&rotation.sealed_successor)?;
+        out.push_sql(", rotated_at = ");
+        out.push_bind_param::<Moment, _>(&rotation.now)?;
+        out.push_sql(", expires_at = ");
+        out.push_bind_param::<Moment, _>(&rotation.expires_at)?;
+        out.push_sql(" WHERE handle_hash = ");
+        out.push_bind_param::<Binary, _>(&rotation.handle_hash)?;
+        out.push_sql(" AND token_hash = ");
+        out.push_bind_param::<Binary, _>(&rotation.token_hash)?;
+        out.push_sql(" AND revoked_at IS NULL AND expires_at > ");
+        out.push_bind_param::<Moment, _>(&rotation.now)?;
+        out.push_sql(" AND ends_at > ");
+        out.push_bind_param::<Moment, _>(&rotation.now)?;
+        out.push_sql(" RETURNING ");
+        self.columns.walk_ast(out)
+    }
+}
+
+impl Query for RotateOne {
+    type SqlType = diesel::dsl::SqlTypeOf<Columns>;
+}
+
+/// [`RotateOne`] for several tokens, each against its own row.
+///
+/// The rows are locked one by one through the index, however large the table: `LATERAL` leaves
+/// the planner no choice. The conditions are repeated in the UPDATE: for a row that changed
+/// after the statement began, Postgres checks them against the newest version.
+#[derive(QueryId)]
+pub(super) struct RotateMany {
+    handle_hashes: Vec<[u8; 32]>,
+    token_hashes: Vec<[u8; 32]>,
+    new_token_hashes: Vec<[u8; 32]>,
+    sealed_successors: Vec<[u8; 32]>,
+    now: Vec<Timestamp>,
+    expires_at: Vec<Timestamp>,
+    columns: Columns,
+}
+
+impl RotateMany {
+    pub(super) fn new<'a>(rotations: impl Iterator<Item = &'a Rotation> + Clone) -> Self {
+        Self {
+            handle_hashes: rotations.clone().map(|one| one.handle_hash).collect(),
+            token_hashes: rotations.clone().map(|one| one.token_hash).collect(),
+            new_token_hashes: rotations.clone().map(|one| one.new_token_hash).collect(),
+            sealed_successors: rotations.clone().map(|one| one.sealed_successor).collect(),
+            now: rotations.clone().map(|one| one.now).collect(),
+            expires_at: rotations.map(|one| one.expires_at).collect(),
+            columns: SessionRow::columns(),
+        }
+    }
+}
+
+impl QueryFragment<Pg> for RotateMany {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(
+            "UPDATE sessions SET previous_token_hash = sessions.token_hash, \
+             token_hash = given.new_token_hash, sealed_successor = given.sealed_successor, \
+             generation = sessions.generation + 1, rotated_at = given.now, \
+             expires_at = given.expires_at FROM unnest(",
+        );
+        out.push_bind_param::<Array<Binary>, _>(&self.handle_hashes)?;
+        for hashes in [
+            &self.token_hashes,
+            &self.new_token_hashes,
+            &self.sealed_successors,
+        ] {
+            out.push_sql(", ");
+            out.push_bind_param::<Array<Binary>, _>(hashes)?;
+        }
+        for times in [&self.now, &self.expires_at] {
+            out.push_sql(", ");
+            out.push_bind_param::<Array<Moment>, _>(times)?;
+        }
+        out.push_sql(
+            ") AS given (handle_hash, token_hash, new_token_hash, sealed_successor, now, expires_at), \
+             LATERAL (SELECT id FROM sessions WHERE handle_hash = given.handle_hash \
+             FOR NO KEY UPDATE SKIP LOCKED) AS free \
+             WHERE sessions.id = free.id AND sessions.token_hash = given.token_hash \
+             AND sessions.revoked_at IS NULL AND sessions.expires_at > given.now \
+             AND sessions.ends_at > given.now RETURNING ",
+        );
+        self.columns.walk_ast(out)
+    }
+}
+
+impl Query for RotateMany {
+    type SqlType = diesel::dsl::SqlTypeOf<Columns>;
+}
