@@ -1,13 +1,13 @@
 //! Passwords, from the wire to the stored hash.
 //!
-//! The types say what may be done: a [`Password`] is whatever a caller typed and can only
-//! be verified; a [`NewPassword`] passed the [`Policy`] and may be hashed; a [`Verified`]
-//! one matched a stored hash and may be hashed again at another cost. All of them wipe
-//! their memory and none can be printed.
+//! The types say what may be done. A [`Password`] is any text that a caller sent and can only
+//! be verified. A [`NewPassword`] passed the [`Policy`] and can be hashed. A [`Verified`]
+//! password matched a stored hash and can be hashed again at another cost. All of them wipe
+//! their memory, and none can be printed.
 //!
-//! The [`Hasher`] runs bcrypt on its own threads and refuses at once what it could not
-//! begin in time. An unknown user, and a password that no hash can match, take the same
-//! way through the queue and pay the same.
+//! The [`Hasher`] runs bcrypt on its own threads and refuses a hash at once if it could not
+//! begin in time. Unknown users, and passwords that no hash can match, take the same path
+//! through the queue and cost the same.
 
 mod blocklist;
 mod engine;
@@ -38,21 +38,21 @@ pub use self::{
     settings::Settings,
 };
 
-/// bcrypt reads no further: a longer password would be cut, so it never matches.
+/// bcrypt ignores all further bytes. A longer password never matches, instead of being cut.
 const MAX_BYTES: usize = 72;
 
-/// What a caller typed, in Unicode normalisation form C, so that the same text typed on
-/// another keyboard is the same password. Nothing else is promised: it may be empty.
+/// A password that a caller sent, in Unicode normalisation form C, so that the same text from
+/// another keyboard is the same password. It can be any text, also an empty one.
 pub struct Password(Zeroizing<String>);
 
 impl Password {
-    /// Takes any text; the policy for new passwords is [`Policy::check`].
+    /// Accepts any text; [`Policy::check`] has the rules for new passwords.
     #[must_use]
     pub fn new(raw: Zeroizing<String>) -> Self {
         if is_nfc(&raw) {
             return Self(raw);
         }
-        // Room for the worst case (UAX #15), since growing would leave a copy behind.
+        // Enough for the worst case (UAX #15), because growing would leave a copy behind.
         let mut normal = Zeroizing::new(String::with_capacity(3 * raw.len()));
         for c in raw.nfc() {
             normal.push(c);
@@ -60,7 +60,7 @@ impl Password {
         Self(normal)
     }
 
-    /// What bcrypt hashes; `None` if this can be nobody's password.
+    /// The key for bcrypt; `None` if no hash can match this password.
     fn key(&self) -> Option<Key> {
         let possible = !self.0.is_empty() && self.0.len() <= MAX_BYTES && !self.0.contains('\0');
         possible.then(|| Key::new(self.0.as_bytes()))
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn normalising_never_outgrows_the_room_it_reserved() {
+    fn normalising_never_outgrows_the_reserved_capacity() {
         // U+1D160 has the largest growth in UTF-8 under NFC: threefold.
         let raw = "\u{1d160}".repeat(24);
         let password = Password::of(&raw);

@@ -1,12 +1,13 @@
-//! The log: to stderr, as text or JSON, filtered by `LOG`. And beside it what else tells how
-//! the service is: `metrics`, `traces`, `audit`.
+//! The log, on stderr, as text or JSON, filtered by `LOG`. The modules below hold the other
+//! signals: metrics, traces and the audit log.
 //!
 //! A line that belongs to a call names its method, and its trace if there is one.
 //!
-//! Two rules hold whatever `LOG` says. Other crates never log below INFO: at DEBUG and TRACE
-//! they print header values, frames and SQL parameters, which hold tokens and e-mails. And
-//! rskafka not at all, since what it logs it also returns. A panic is logged like any other
-//! fault, but its message only when it is a constant: a formatted one may show a value.
+//! Some rules hold for every value of `LOG`. Other crates never log below INFO, because at
+//! DEBUG and TRACE they print header values, frames and SQL parameters, which contain tokens
+//! and e-mail addresses. rskafka never logs, because it also returns its errors. A panic is
+//! logged like other faults, but its message only if it is a constant, because a formatted
+//! message may contain a value.
 
 pub mod audit;
 pub mod metrics;
@@ -34,12 +35,12 @@ use tracing_subscriber::{
 pub use self::settings::{LogFormat, Settings};
 use self::traces::Traces;
 
-/// The target of spans that are for traces only.
+/// The target of spans that only appear in traces.
 pub(crate) const SPANS: &str = "trace";
-/// The target of spans that are for the log only.
+/// The target of spans that only appear in the log.
 pub(crate) const CALLS: &str = "call";
 
-/// Displays an error with its causes, on one line: `what: why: why that`.
+/// Displays an error with its causes on one line: `error: cause: cause of the cause`.
 pub struct Causes<'a>(pub &'a dyn Error);
 
 impl Display for Causes<'_> {
@@ -49,7 +50,7 @@ impl Display for Causes<'_> {
         let mut source = self.0.source();
         while let Some(cause) = source {
             let text = cause.to_string();
-            // Some crates already say the cause in the error.
+            // Some crates already include the cause in the error's text.
             if !last.ends_with(&text) {
                 write!(f, ": {text}")?;
             }
@@ -60,11 +61,10 @@ impl Display for Causes<'_> {
     }
 }
 
-/// What was started: close it at the end.
+/// The started telemetry, to be closed at the end.
 pub struct Telemetry(Option<Traces>);
 
 impl Telemetry {
-    /// Sends the last traces, if there is time.
     pub fn close(self) {
         if let Some(traces) = self.0 {
             traces.close();
@@ -72,19 +72,16 @@ impl Telemetry {
     }
 }
 
-/// Why the log did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// It runs already.
     #[error("cannot start the log")]
     Log(#[from] TryInitError),
-    /// Traces cannot be sent.
     #[error("cannot send traces")]
     Traces(#[from] ExporterBuildError),
 }
 
-/// Starts the log of this process, and sends its traces if they have somewhere to go, which
-/// needs a runtime to be entered.
+/// Starts the log of this process, and the export of traces if it is configured. The caller
+/// must have entered a runtime.
 pub fn init(settings: &Settings) -> Result<Telemetry, StartError> {
     let color = stderr().is_terminal();
     let traces = settings.traces.as_deref().map(Traces::to).transpose()?;
@@ -109,25 +106,24 @@ where
             .flatten_event(true)
             .with_span_list(false)
             .boxed(),
-        // Left alone, the layer also obeys NO_COLOR.
+        // Without `with_ansi` the layer also respects NO_COLOR.
         LogFormat::Text if color => layer.boxed(),
         LogFormat::Text => layer.with_ansi(false).boxed(),
     };
     tracing_subscriber::registry()
         .with(lines.with_filter(
-            filter_fn(is_of_every_log).or(settings.filter.clone().and(filter_fn(may_be_logged))),
+            filter_fn(is_always_logged).or(settings.filter.clone().and(filter_fn(may_be_logged))),
         ))
         .with(traces.map(Traces::layer))
 }
 
-/// The call that a line belongs to, and the audit log. Else a line, or what it belongs to,
-/// would be missing where `LOG` asks for little.
-fn is_of_every_log(metadata: &Metadata<'_>) -> bool {
+/// Audit lines, and the spans that give each line its call, do not depend on `LOG`.
+fn is_always_logged(metadata: &Metadata<'_>) -> bool {
     let is_call = metadata.is_span() && metadata.target() == CALLS;
     is_call || metadata.is_event() && metadata.target() == audit::TARGET
 }
 
-/// Only what this crate logs is known to be free of secrets at every level.
+/// Only the lines of this crate are known to be free of secrets at every level.
 fn may_be_logged(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();
     if target == SPANS {

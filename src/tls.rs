@@ -1,5 +1,5 @@
-//! TLS: rustls with the ring provider. Here, towards the database and Kafka; below, on the
-//! service's own port.
+//! TLS: rustls with the ring provider. This file has the clients for the database and Kafka;
+//! the modules below serve the gRPC port.
 
 pub mod certificate;
 pub mod reload;
@@ -22,7 +22,7 @@ pub fn client(roots: Arc<RootCertStore>) -> ClientConfig {
         .with_no_client_auth()
 }
 
-/// The authorities in a PEM file's content.
+/// The certificate authorities in the content of a PEM file.
 pub fn authorities(pem: &[u8]) -> Result<RootCertStore, &'static str> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
@@ -37,8 +37,8 @@ pub fn authorities(pem: &[u8]) -> Result<RootCertStore, &'static str> {
     Ok(roots)
 }
 
-/// A client that encrypts but does not know to whom: `sslmode=require` without a root
-/// certificate, as libpq means it.
+/// A client that encrypts but does not verify the server: libpq's `sslmode=require` without a
+/// root certificate.
 #[must_use]
 pub fn unverified_client() -> ClientConfig {
     builder()

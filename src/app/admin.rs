@@ -1,4 +1,4 @@
-//! The operators' port: is the process alive, does it serve, how is it?
+//! The admin port for operators: liveness, readiness and metrics.
 
 use std::{future::ready, io, sync::Arc};
 
@@ -14,7 +14,7 @@ use tokio::{net::TcpListener, sync::watch};
 use super::health::Readiness;
 use crate::db::Db;
 
-/// Answers `/livez`, `/readyz` and `/metrics`, and never ends.
+/// Serves `/livez`, `/readyz` and `/metrics`, without an end.
 pub(super) async fn serve(
     listener: TcpListener,
     readiness: watch::Receiver<Readiness>,
@@ -23,12 +23,12 @@ pub(super) async fn serve(
     let metrics = Arc::new(metrics);
     let routes = Router::new()
         .route("/livez", get(|| ready("alive\n")))
-        .route("/readyz", get(move || ready(told(*readiness.borrow()))))
+        .route("/readyz", get(move || ready(answer(*readiness.borrow()))))
         .route("/metrics", get(move || ready(metrics.show())));
     axum::serve(listener, routes).await
 }
 
-fn told(readiness: Readiness) -> (StatusCode, &'static str) {
+fn answer(readiness: Readiness) -> (StatusCode, &'static str) {
     match readiness {
         Readiness::Ready => (StatusCode::OK, "ready\n"),
         Readiness::NoDatabase => (
@@ -42,7 +42,6 @@ fn told(readiness: Readiness) -> (StatusCode, &'static str) {
     }
 }
 
-/// All that is counted and measured.
 pub(super) struct Metrics {
     registry: Registry,
     db: Db,

@@ -34,7 +34,7 @@ impl Auth {
         audit: Audit<'_>,
     ) -> Result<Checked<'p>, Error> {
         // Refuse before the first statement if the hash would be refused anyway.
-        self.hasher.check_room(call.deadline)?;
+        self.hasher.check_capacity(call.deadline)?;
         let attempt = guess(&self.throttle, email, call.client_address, self.clock.now());
         let (counted, credentials) = self.admit(&attempt, audit).await?;
         let user_id = credentials.as_ref().map(|found| found.user_id);

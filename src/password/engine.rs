@@ -1,9 +1,7 @@
 //! The hashing threads and the admission to them.
 //!
 //! There is one thread per core. They do not belong to the async runtime and have a lower
-//! priority: a flood of logins slows down logins and nothing else. A thread advances all its
-//! hashes by a few rounds. Then finished and abandoned hashes leave, and waiting ones join
-//! (see [`bcrypt_lanes`]).
+//! priority: a flood of logins slows down logins and nothing else.
 //!
 //! The queue is bounded by time, because callers care about time, not about length. A call
 //! that would wait too long is refused at once. A call that is dropped frees its place in
@@ -11,29 +9,26 @@
 //!
 //! A thread that panics stops the engine for all callers, see [`Engine::failed`].
 
+mod worker;
+
 use std::{
     io,
     num::NonZeroUsize,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use bcrypt_lanes::{Digest, Lanes, Work};
+use bcrypt_lanes::{Digest, Work};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     metrics::Metrics,
-    queue::{Job, Purpose, Queue},
-    reply::{Reply, RunningReply},
+    queue::{Purpose, Queue},
+    reply::Reply,
     round_times::RoundTimes,
 };
-use crate::stack;
-
-/// The rounds between two looks at the queue. They take a millisecond or two, so the cost of
-/// a look does not matter.
-const ROUNDS: u32 = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HashError {
@@ -161,7 +156,7 @@ struct State {
 
 impl Shared {
     /// Ignores poisoning: the queue is consistent between any two statements, and
-    /// [`StopOnPanic`] must be able to close it.
+    /// `StopOnPanic` must be able to close it.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -182,84 +177,6 @@ impl Shared {
         drop(state);
         self.changed.notify_all();
     }
-
-    /// The loop of a hashing thread.
-    fn work(&self, thread: usize) {
-        let _guard = StopOnPanic(self);
-        lower_priority();
-        let mut lanes = Lanes::default();
-        while let Some(jobs) = self.next(thread) {
-            if !jobs.is_empty() {
-                join(&mut lanes, jobs);
-                stack::wipe();
-            }
-            self.advance(thread, &mut lanes);
-            if lanes.count() == 0 {
-                stack::wipe();
-            }
-        }
-    }
-
-    /// The jobs that join the lanes now. Waits for a job if all lanes are free. `None` when
-    /// the engine was closed.
-    fn next(&self, thread: usize) -> Option<Vec<Job>> {
-        let mut state = self.lock();
-        while state.open {
-            let jobs = state.queue.take(thread);
-            if !state.queue.is_idle(thread) {
-                return Some(jobs);
-            }
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        None
-    }
-
-    fn advance(&self, thread: usize, lanes: &mut Lanes<RunningReply>) {
-        let (count, started) = (lanes.count(), Instant::now());
-        let rounds = lanes.advance(ROUNDS);
-        let took = started.elapsed();
-        let complete = lanes.complete();
-        lanes.retain(RunningReply::is_wanted);
-
-        let mut state = self.lock();
-        state.queue.learn(count, rounds, took);
-        state.queue.report(thread, lanes.rounds_left());
-        drop(state);
-        for (reply, digest) in complete {
-            reply.send(digest);
-        }
-    }
-}
-
-/// Never inlined, so that what it leaves on the stack can be wiped.
-#[inline(never)]
-fn join(lanes: &mut Lanes<RunningReply>, jobs: Vec<Job>) {
-    for Job { work, reply, .. } in jobs {
-        lanes.join(&work, reply.begin(work.cost));
-    }
-}
-
-/// Closes the engine when the thread that holds it panics.
-struct StopOnPanic<'a>(&'a Shared);
-
-impl Drop for StopOnPanic<'_> {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.close();
-            self.0.failed.cancel();
-        }
-    }
-}
-
-/// Sets a nice value half-way to the lowest priority, which leaves the thread about a tenth
-/// of the runtime's share of a contended core. Where this is forbidden, latency is worse and
-/// all else works.
-fn lower_priority() {
-    #[cfg(target_os = "linux")]
-    rustix::process::nice(10).ok();
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The stored form of a password: `$2b$12$`, 22 characters of salt, 31 of digest.
 //!
 //! The text is kept as it was read, because a cost upgrade compares-and-sets on it.
-//! `$2a$` and `$2y$` name the same function for passwords of up to 72 bytes, so imported
-//! hashes verify; `$2x$` names a broken one and is refused.
+//! `$2a$` and `$2y$` are the same function for passwords of up to 72 bytes, so imported hashes
+//! verify. `$2x$` is a broken variant and is refused.
 
 use std::{fmt, ops::RangeInclusive};
 
@@ -13,10 +13,9 @@ use base64::{
 use bcrypt::HashParts;
 use bcrypt_lanes::{Digest, Salt};
 
-/// The costs that the format and the algorithm know.
 pub(super) const COSTS: RangeInclusive<u32> = 4..=31;
 
-/// The `bcrypt` crate's own instance is of another version of `base64`.
+/// The instance in the `bcrypt` crate belongs to another version of `base64`.
 const BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::BCRYPT, NO_PAD);
 
 const DIGEST_AT: usize = "$2b$12$".len() + 22;
@@ -62,13 +61,12 @@ impl PasswordHash {
         }
     }
 
-    /// The text to store.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The binary logarithm of the rounds that it took.
+    /// The binary logarithm of the number of rounds.
     #[must_use]
     pub const fn cost(&self) -> u32 {
         self.cost
@@ -84,13 +82,13 @@ impl PasswordHash {
 }
 
 impl fmt::Debug for PasswordHash {
-    /// Version and cost: the rest is what an attacker needs to guess offline.
+    /// Shows version and cost. An attacker needs the rest to guess offline.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PasswordHash({}..)", &self.text[.."$2b$12$".len()])
     }
 }
 
-/// The text is not a bcrypt hash; it is not shown, since it may be a password.
+/// The text is not shown, because it may be a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a bcrypt hash")]
 pub struct MalformedHash;

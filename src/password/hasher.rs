@@ -1,4 +1,4 @@
-//! The hasher's public face: hash, verify, and whether a hash is out of date.
+//! Hashing and verifying passwords, on the threads of the engine.
 
 use std::{fmt, io};
 
@@ -16,20 +16,20 @@ use crate::telemetry::SPANS;
 
 /// Computes bcrypt on threads of its own, which end when it is dropped.
 ///
-/// Every call names its caller's `deadline`: if the expected wait for a lane goes beyond
-/// the configured bound, or if after a wait the hash would not be done in time, the answer
-/// is [`HashError::Overloaded`] at once. A call that was admitted does not watch the
-/// deadline itself: dropping the future gives its place, or its lane, to the next.
+/// Every call has a `deadline`. If the expected wait for a lane exceeds the configured
+/// maximum, or if the hash would not be done before the deadline after a wait, the answer is
+/// [`HashError::Overloaded`] at once. An admitted call does not watch its deadline: dropping
+/// the future frees its place in the queue or its lane.
 pub struct Hasher {
     engine: Engine,
     cost: u32,
-    /// What an unknown user's password is compared with. Nobody knows a password for it.
-    decoy: PasswordHash,
+    /// Compared with the password of an unknown user. It is random: no password matches it.
+    dummy: PasswordHash,
 }
 
 impl Hasher {
-    /// Proves the kernel on known answers, then starts the threads. Takes milliseconds at
-    /// any cost.
+    /// Tests the kernel with known answers, then starts the threads. Takes milliseconds,
+    /// independent of the cost.
     pub fn start(settings: &Settings, registry: &mut Registry) -> Result<Self, StartError> {
         let cost = settings.cost;
         if !COSTS.contains(&cost) {
@@ -38,15 +38,15 @@ impl Hasher {
         let round_times = self_test().ok_or(StartError::WrongAnswer)?;
         let metrics = Metrics::register(registry);
         let engine = Engine::start(settings.threads, settings.max_wait, round_times, metrics)?;
-        let decoy = PasswordHash::new(cost, random(), random());
+        let dummy = PasswordHash::new(cost, random(), random());
         Ok(Self {
             engine,
             cost,
-            decoy,
+            dummy,
         })
     }
 
-    /// Hashes a password to be set, with a new salt, at the configured cost.
+    /// Hashes a new password with a new salt at the configured cost.
     pub async fn hash(
         &self,
         password: &NewPassword,
@@ -56,8 +56,8 @@ impl Hasher {
             .await
     }
 
-    /// Hashes a password again that was just verified, for [`Hasher::needs_upgrade`]. That
-    /// can wait for another day: it is refused unless half of the lanes are free.
+    /// Hashes a verified password again, after [`Hasher::needs_upgrade`]. It is refused unless
+    /// half of the lanes are free, because it can be done at a later login.
     pub async fn rehash(
         &self,
         password: Verified<'_>,
@@ -67,12 +67,12 @@ impl Hasher {
             .await
     }
 
-    /// Whether the password is the one that was hashed: `None` if not, and `None` without a
-    /// hash, which stands for an unknown user.
+    /// Whether the password is the one that was hashed: `None` if it is not. Without a `hash`,
+    /// which stands for an unknown user, the answer is `None` too.
     ///
-    /// Costs the same whatever the answer: an unknown user's password is compared with a
-    /// decoy of the configured cost, and one that no hash can match (empty, too long, with
-    /// a NUL) is replaced by a stand-in.
+    /// All answers cost the same. The password of an unknown user is compared with a dummy
+    /// hash of the configured cost. For a password that no hash can match (empty, too long, or
+    /// with a NUL) an empty key is hashed.
     pub async fn verify<'p>(
         &self,
         password: &'p Password,
@@ -81,7 +81,7 @@ impl Hasher {
     ) -> Result<Option<Verified<'p>>, HashError> {
         let key = password.key();
         let possible = hash.is_some() && key.is_some();
-        let hash = hash.unwrap_or(&self.decoy);
+        let hash = hash.unwrap_or(&self.dummy);
         let key = key.unwrap_or_else(|| Key::new(b""));
         let work = Work {
             key,
@@ -99,21 +99,21 @@ impl Hasher {
         hash.cost() != self.cost
     }
 
-    /// The refusal that a hash would get now: saves what has to be done before one.
-    pub fn check_room(&self, deadline: Instant) -> Result<(), HashError> {
-        let room = self.engine.check(1 << self.cost, deadline);
-        if let Err(HashError::Overloaded { .. }) = room {
+    /// The refusal that a hash would get now. It saves the work that comes before a hash.
+    pub fn check_capacity(&self, deadline: Instant) -> Result<(), HashError> {
+        let capacity = self.engine.check(1 << self.cost, deadline);
+        if let Err(HashError::Overloaded { .. }) = capacity {
             self.metrics().wanted().refused();
         }
-        room
+        capacity
     }
 
     const fn metrics(&self) -> &Metrics {
         self.engine.metrics()
     }
 
-    /// Resolves when a hashing thread died. From then on every call is
-    /// [`HashError::Stopped`]: end the process.
+    /// Resolves when a hashing thread died. All calls are [`HashError::Stopped`] from then on,
+    /// so the process has to end.
     pub async fn failed(&self) {
         self.engine.failed().await;
     }
@@ -154,7 +154,7 @@ pub struct Verified<'p>(&'p Password);
 
 impl Verified<'_> {
     fn key(&self) -> Key {
-        self.0.key().expect("what cannot match is never verified")
+        self.0.key().expect("it matched a hash")
     }
 }
 
@@ -164,16 +164,12 @@ impl fmt::Debug for Verified<'_> {
     }
 }
 
-/// Why a [`Hasher`] did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// bcrypt knows no such cost.
     #[error("bcrypt has no cost {0}")]
     Cost(u32),
-    /// The kernel does not compute bcrypt on this machine.
     #[error("bcrypt computed a wrong answer to a published test vector")]
     WrongAnswer,
-    /// No thread.
     #[error("cannot start a password thread")]
     Thread(#[from] io::Error),
 }

@@ -1,10 +1,10 @@
-//! Which passwords may be set: NIST SP 800-63B's minimum of 8 characters, bcrypt's
-//! maximum of 72 bytes (longer is refused, never cut), not guessable, and not on the list of
-//! leaked ones if there is one.
+//! The rules for new passwords: NIST SP 800-63B's minimum of 8 characters, bcrypt's maximum of
+//! 72 bytes (a longer one is refused, never cut), not guessable, and not on the list of leaked
+//! passwords if one is configured.
 //!
-//! Guessing is judged by zxcvbn and not by rules on character classes, which forbid good
-//! passwords and allow `Password1!`. Login never asks the policy: it may have been
-//! stricter or laxer when the password was set.
+//! zxcvbn judges how guessable a password is. Rules on character classes would forbid good
+//! passwords and allow `Password1!`. Login does not use the policy, because it may have been
+//! different when the password was set.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -23,9 +23,9 @@ use crate::stack;
 
 const MIN_CHARS: usize = 8;
 
-/// How much of a password zxcvbn sees. It tries every reading of the symbols that stand
-/// for letters at every position: 72 bytes made for it take as long as a bcrypt hash, on
-/// the runtime's threads. Random text earns the best score with half as many characters.
+/// The characters that zxcvbn sees. It tries all letters that a symbol can stand for, at every
+/// position: 72 bytes made for that take as long as a bcrypt hash. Random text gets the best
+/// score with half as many characters.
 const JUDGED_CHARS: usize = 24;
 
 /// The rules for new passwords.
@@ -33,42 +33,42 @@ const JUDGED_CHARS: usize = 24;
 pub struct Policy {
     min_score: u8,
     blocklist: Option<Arc<Blocklist>>,
-    /// One password is judged at a time: made for it, one takes tens of milliseconds, and a
-    /// flood of them must not take every core from the calls that are cheap.
-    judge: Arc<Semaphore>,
+    /// One password is judged at a time. One that is made for it takes tens of milliseconds,
+    /// and a flood of them must not take all cores from cheap calls.
+    one_at_a_time: Arc<Semaphore>,
     max_wait: Duration,
 }
 
 impl Policy {
-    /// Refuses a password that zxcvbn scores below the minimum or that the list holds, and a
-    /// call that would wait too long to be judged.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
         Self {
             min_score: settings.min_score,
             blocklist: settings.blocklist.clone(),
-            judge: Arc::new(Semaphore::new(1)),
+            one_at_a_time: Arc::new(Semaphore::new(1)),
             max_wait: settings.max_wait,
         }
     }
 
-    /// The only way from a [`Password`] to one that can be set. `email` is the account's:
-    /// it is what an attacker tries first.
+    /// The only way from a [`Password`] to a new one. `email` is the account's address, which
+    /// attackers try first.
     pub async fn check(
         &self,
         password: Password,
         email: &str,
     ) -> Result<Result<NewPassword, Weakness>, PolicyError> {
-        let judge = timeout(self.max_wait, Arc::clone(&self.judge).acquire_owned()).await;
-        let judge = judge.map_err(|_| PolicyError::Overloaded {
-            retry_after: self.max_wait,
-        })?;
-        let judge = judge.expect("it is never closed");
+        let permit = Arc::clone(&self.one_at_a_time).acquire_owned();
+        let permit = timeout(self.max_wait, permit)
+            .await
+            .map_err(|_| PolicyError::Overloaded {
+                retry_after: self.max_wait,
+            })?
+            .expect("the semaphore is never closed");
         let (min_score, blocklist) = (self.min_score, self.blocklist.clone());
         let email = email.to_owned();
-        // Also if the caller goes away, the next one waits for the end of this.
+        // The task holds the permit: the next call waits for its end even if this caller leaves.
         let verdict = spawn_blocking(move || {
-            let verdict = Self::judge(min_score, blocklist.as_deref(), password, &email, judge);
+            let verdict = Self::judge(min_score, blocklist.as_deref(), password, &email, permit);
             stack::wipe();
             verdict
         });
@@ -82,11 +82,11 @@ impl Policy {
         blocklist: Option<&Blocklist>,
         password: Password,
         email: &str,
-        judge: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
     ) -> Result<Result<NewPassword, Weakness>, BlocklistError> {
         let verdict = Self::verdict(min_score, password, email);
-        // The disk is nobody's core.
-        drop(judge);
+        // Searching the list takes time of the disk, not of a core.
+        drop(permit);
         if let (Ok(new), Some(blocklist)) = (&verdict, blocklist)
             && blocklist.contains(&Sha1::digest(new.0.0.as_bytes()).into())?
         {
@@ -128,7 +128,6 @@ fn beginning(text: &str) -> &str {
 pub struct NewPassword(Password);
 
 impl NewPassword {
-    /// Whether this is the same password.
     #[must_use]
     pub fn is(&self, other: &Password) -> bool {
         self.0.0.as_bytes().ct_eq(other.0.as_bytes()).into()
@@ -145,36 +144,28 @@ impl fmt::Debug for NewPassword {
     }
 }
 
-/// Why a password may not be set. The text is for the user and never holds the password.
+/// Why a password cannot be set. The text is for the user and never contains the password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Weakness {
-    /// Fewer than 8 characters after normalisation.
+    /// After normalisation.
     #[error("must have at least {MIN_CHARS} characters")]
     TooShort,
-    /// More than 72 bytes of UTF-8 after normalisation.
+    /// After normalisation.
     #[error("must have at most {MAX_BYTES} bytes in UTF-8")]
     TooLong,
-    /// bcrypt ends a password at its first NUL.
+    /// bcrypt would end the password there.
     #[error("must not contain a NUL character")]
     Nul,
-    /// The score is below the configured minimum.
     #[error("is too easy to guess")]
     Guessable,
-    /// The list holds it.
     #[error("is on a list of leaked passwords")]
     Leaked,
 }
 
-/// Why a password was not judged.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
-    /// Too many others are waiting.
     #[error("no room to judge a password in time")]
-    Overloaded {
-        /// When it is worth another try.
-        retry_after: Duration,
-    },
-    /// The list cannot be searched.
+    Overloaded { retry_after: Duration },
     #[error(transparent)]
     Blocklist(#[from] BlocklistError),
 }
@@ -231,8 +222,8 @@ mod tests {
             "rosalind.elsie@example.com1",
         ] {
             assert_eq!(check(text), Err(Weakness::Guessable), "{text:?}");
-            let stranger = Policy::verdict(2, Password::of(text), "someone@example.org");
-            assert!(stranger.is_ok(), "{text:?}");
+            let other_account = Policy::verdict(2, Password::of(text), "someone@example.org");
+            assert!(other_account.is_ok(), "{text:?}");
         }
     }
 

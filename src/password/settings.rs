@@ -1,5 +1,3 @@
-//! How passwords are judged and hashed.
-
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use super::Blocklist;
@@ -9,7 +7,7 @@ use super::Blocklist;
 pub struct Settings {
     /// bcrypt's cost of new hashes: `2^cost` rounds, 4 to 31.
     pub cost: u32,
-    /// Threads that hash, best one per core.
+    /// Hashing threads; one per core is best.
     pub threads: NonZeroUsize,
     /// The longest a call waits for a free hash lane, or for its password to be judged.
     pub max_wait: Duration,

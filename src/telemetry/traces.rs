@@ -1,8 +1,8 @@
-//! Traces: spans of ours, sent by OTLP over gRPC.
+//! Traces: our spans, sent by OTLP over gRPC.
 //!
-//! Nothing of a call waits for the receiver. Spans go into a bounded queue, from which a
-//! thread of its own sends them in batches; what finds no room, or is refused, is dropped.
-//! A span has a name, times and a code, and no value that a caller sent.
+//! No call waits for the receiver. Spans go into a bounded queue, and a separate thread sends
+//! them in batches. Spans are dropped if the queue is full or the receiver refuses them. A
+//! span has a name, times and a code, and no value that a caller sent.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -30,15 +30,14 @@ use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 use super::{Causes, SPANS};
 use crate::model::Traceparent;
 
-/// How long the end of the process waits for the last spans: drain and this are over
+/// How long the end of the process waits for the last spans. Drain and this wait together end
 /// within the 15 s that a stop may take.
 const LAST_SPANS: Duration = Duration::from_millis(1500);
 
-/// Sends spans until it is closed.
 pub struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// Connects when there is something to send. Needs a runtime to be entered.
+    /// Connects when there are spans to send. The caller must have entered a runtime.
     pub fn to(endpoint: &str) -> Result<Self, ExporterBuildError> {
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_tonic()
@@ -59,7 +58,7 @@ impl Traces {
         Ok(Self(provider))
     }
 
-    /// What turns our spans, and no others, into those of the trace.
+    /// The layer that exports our spans, and no others.
     pub(super) fn layer<S>(&self) -> impl Layer<S> + use<S>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
@@ -76,7 +75,7 @@ impl Traces {
             }))
     }
 
-    /// Sends what is left, if there is time.
+    /// Sends the last spans, for at most [`LAST_SPANS`].
     pub fn close(self) {
         if let Err(error) = self.0.shutdown_with_timeout(LAST_SPANS) {
             warn!(error = %Causes(&error), "the last spans are lost");
@@ -84,7 +83,7 @@ impl Traces {
     }
 }
 
-/// `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` win.
+/// `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` override our attributes.
 fn resource() -> Resource {
     let ours = [
         KeyValue::new("service.name", "auth-service"),
@@ -96,7 +95,7 @@ fn resource() -> Resource {
         .build()
 }
 
-/// Says once that the receiver does not take our spans, and once that it does again.
+/// Logs once that the receiver refuses our spans, and once that it accepts them again.
 #[derive(Debug)]
 struct Reporting<E> {
     exporter: E,
@@ -126,16 +125,16 @@ impl<E: SpanExporter> SpanExporter for Reporting<E> {
     }
 }
 
-/// Makes the span go on with the trace of `traceparent`.
-pub(crate) fn go_on(span: &Span, traceparent: &Traceparent) {
+/// Makes the span a part of the trace of `traceparent`.
+pub(crate) fn set_parent(span: &Span, traceparent: &Traceparent) {
     if let Some(parent) = span_context(traceparent) {
         let parent = Context::new().with_remote_span_context(parent);
-        // Without traces there is nothing to go on with.
+        // Fails if traces are off.
         let _ = span.set_parent(parent);
     }
 }
 
-/// The `traceparent` for what the span causes, if there are traces.
+/// The `traceparent` for calls and events that the span causes, if traces are on.
 pub(crate) fn traceparent(span: &Span) -> Option<Traceparent> {
     let context = span.context();
     let span = context.span();

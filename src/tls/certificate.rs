@@ -1,6 +1,6 @@
-//! What we want to know of an X.509 certificate: its names, and until when it is valid.
+//! The names and the end of validity of an X.509 certificate.
 //!
-//! Only the subject alternative names count (RFC 9525): the common name is a text for people.
+//! Only the subject alternative names count (RFC 9525): the common name is for humans.
 
 use rustls::pki_types::CertificateDer;
 use x509_cert::{
@@ -10,16 +10,14 @@ use x509_cert::{
 
 use crate::model::Timestamp;
 
-/// A certificate, as far as it concerns us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// DNS names in lower case, and URIs as they are.
+    /// DNS names in lower case, and unchanged URIs.
     pub names: Vec<String>,
-    /// The last moment at which it is valid.
     pub not_after: Timestamp,
 }
 
-/// Reads a certificate. Whether it can be trusted is another question.
+/// Reads a certificate without verifying it.
 pub fn parse(certificate: &CertificateDer<'_>) -> Result<Certificate, der::Error> {
     let parsed = x509_cert::Certificate::from_der(certificate)?.tbs_certificate;
     let names = parsed.get::<SubjectAltName>()?;
@@ -43,7 +41,7 @@ fn name(name: GeneralName) -> Option<String> {
     }
 }
 
-/// A URI has a scheme, and no DNS name a colon: neither can be taken for the other.
+/// A URI has a colon after its scheme and a DNS name has none, so they cannot be confused.
 fn is_uri(name: &str) -> bool {
     name.contains(':')
 }

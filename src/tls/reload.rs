@@ -1,8 +1,8 @@
 //! New certificates without a restart.
 //!
-//! The files are read every few seconds, whatever changed them: an editor, `cp`, or the
-//! symbolic links of a Kubernetes secret. New connections use the new set; those that are
-//! open go on. A set that does not fit together changes nothing but the log.
+//! The files are read every few seconds, so it does not matter how they change: by an editor,
+//! by `cp`, or by the symbolic links of a Kubernetes secret. New connections use the new set;
+//! open connections continue. A set that does not fit together is only logged.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,17 +16,15 @@ use super::server::{Flaw, Identity, ServerFiles};
 
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Watches the files of one set.
 pub struct Reloader {
     files: ServerFiles,
-    /// What was last found, so that each state is told once.
+    /// The last result, so that each state is logged once.
     found: Result<[u8; 32], Flaw>,
     current: watch::Sender<Arc<ServerConfig>>,
     expiration: Gauge,
 }
 
 impl Reloader {
-    /// Starts from what was read from the files.
     #[must_use]
     pub fn new(files: ServerFiles, identity: &Identity, registry: &mut Registry) -> Self {
         let expiration = Gauge::default();
@@ -44,13 +42,12 @@ impl Reloader {
         }
     }
 
-    /// What a new connection is to use.
+    /// The configuration for new connections.
     #[must_use]
     pub fn current(&self) -> watch::Receiver<Arc<ServerConfig>> {
         self.current.subscribe()
     }
 
-    /// Watches until `stop`.
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         while stop.run_until_cancelled(sleep(INTERVAL)).await.is_some() {
             self = spawn_blocking(|| self.checked()).await?;

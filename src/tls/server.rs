@@ -1,9 +1,9 @@
-//! TLS on the service's own port: certificate, key and, for mTLS, the authorities of clients.
+//! TLS on the gRPC port: certificate, key and, for mTLS, the authorities of clients.
 //!
-//! The files are one set that fits together, or a [`Flaw`] that says which file to correct.
-//! HTTP/2 must be agreed on (ALPN `h2`). No session is resumed: clients keep a few long
-//! connections, and each handshake asks anew who the client is. A client may show no
-//! certificate; one that it shows must be valid.
+//! The files are one set that fits together, or a [`Flaw`] says which file to correct. HTTP/2
+//! must be negotiated (ALPN `h2`). Sessions are not resumed, because clients keep few, long
+//! connections and each handshake has to identify the client again. A client may present no
+//! certificate; a presented one must be valid.
 
 use std::{fs, path::PathBuf, sync::Arc};
 
@@ -18,30 +18,28 @@ use zeroize::Zeroizing;
 
 use super::{authorities, certificate, certificate::Certificate};
 
-/// The protocol that gRPC is spoken over (RFC 9113, 3.1).
+/// The ALPN identifier of HTTP/2 (RFC 9113, 3.1).
 pub const ALPN: &[u8] = b"h2";
 
-/// TLS on the service's own port.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The files. They are read again when they change.
+    /// They are read again when they change.
     pub files: ServerFiles,
-    /// What was in the files at the start.
+    /// The content of the files at the start.
     pub identity: Identity,
 }
 
-/// Where the set is.
+/// The paths of PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerFiles {
-    /// The server's certificate and those between it and its authority, PEM.
+    /// The server's certificate and the intermediate ones.
     pub certificate: PathBuf,
-    /// Its private key, PEM.
     pub key: PathBuf,
-    /// Who signs the certificates of clients, PEM; without it none is asked for.
+    /// The authorities for client certificates. `None`: clients are not asked for one.
     pub client_authorities: Option<PathBuf>,
 }
 
-/// What is wrong with one file of the set, without its path or content.
+/// An error in one file, without its path or content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Flaw {
     #[error("certificate: {0}")]
@@ -54,26 +52,23 @@ pub enum Flaw {
     ClientAuthorities(String),
 }
 
-/// The set as it was read.
+/// The content of the files.
 pub struct Content {
     certificate: Vec<u8>,
     key: Zeroizing<Vec<u8>>,
     client_authorities: Option<Vec<u8>>,
 }
 
-/// The set, ready for use.
+/// The parsed files.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// What handshakes are made with.
     pub config: Arc<ServerConfig>,
-    /// The server's certificate.
     pub certificate: Certificate,
-    /// Which content it was made from.
+    /// The fingerprint of the content.
     pub fingerprint: [u8; 32],
 }
 
 impl ServerFiles {
-    /// Reads the files.
     pub fn read(&self) -> Result<Content, Flaw> {
         let read = |path, flaw: fn(String) -> Flaw| {
             fs::read(path).map_err(|error| flaw(format!("cannot read the file ({})", error.kind())))
@@ -88,7 +83,7 @@ impl ServerFiles {
         })
     }
 
-    /// Whether everybody on this machine may read the key.
+    /// Whether all users of this machine can read the key.
     #[must_use]
     pub fn key_is_exposed(&self) -> bool {
         use std::os::unix::fs::PermissionsExt as _;
@@ -97,7 +92,7 @@ impl ServerFiles {
 }
 
 impl Content {
-    /// The same for the same content, and for no other.
+    /// Equal for equal content only.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
         let parts = [
@@ -109,7 +104,6 @@ impl Content {
         Sha256::digest(digests.concat()).into()
     }
 
-    /// Puts the parts together.
     pub fn parse(&self) -> Result<Identity, Flaw> {
         let chain =
             CertificateDer::pem_slice_iter(&self.certificate).collect::<Result<Vec<_>, _>>();
@@ -128,7 +122,7 @@ impl Content {
         };
         let mut config = builder
             .with_single_cert(chain, key)
-            .map_err(|error| misfit(&error))?;
+            .map_err(|error| not_usable(&error))?;
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -150,7 +144,7 @@ fn client_verifier(pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, Flaw> {
         .map_err(|_| Flaw::ClientAuthorities("cannot be used".into()))
 }
 
-fn misfit(error: &Error) -> Flaw {
+fn not_usable(error: &Error) -> Flaw {
     match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => Flaw::KeyMismatch,
         Error::InvalidCertificate(reason) => Flaw::Certificate(format!(

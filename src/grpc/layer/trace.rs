@@ -32,7 +32,7 @@ impl Spans {
             otel.kind = "server", otel.status_code = Empty,
             rpc.system = "grpc", rpc.grpc.status_code = Empty);
         if let Some(callers) = &callers {
-            traces::go_on(&rpc, callers);
+            traces::set_parent(&rpc, callers);
         }
         if let Some(traceparent) = traces::traceparent(&rpc).or(callers) {
             call.record("trace_id", display(traceparent.trace_id()));

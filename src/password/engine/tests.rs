@@ -1,6 +1,6 @@
 use std::iter::from_fn;
 
-use bcrypt_lanes::{Key, LANES};
+use bcrypt_lanes::{Key, LANES, Lanes};
 use futures::{StreamExt as _, stream::FuturesUnordered};
 
 use super::*;

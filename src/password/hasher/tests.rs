@@ -112,7 +112,7 @@ async fn what_cannot_match_pays_one_hash_and_is_wrong() {
         .hash(&new_password(&"x".repeat(72)), soon())
         .await
         .unwrap();
-    // The hash of the empty password, which no policy would have let pass.
+    // The hash of the empty password, which the policy refuses.
     let nothing = "$2a$06$DCq7YPn5Rq63x1Lad4cll.TV4S6ytwfsfvkgY8jIucDrjc8deX1s.";
     let nothing = PasswordHash::parse(nothing).unwrap();
     let mut expected = computed(&hasher);

@@ -1,5 +1,5 @@
-//! What the kernel says of this process, under the names that Prometheus' own clients use.
-//! Nothing where there is no `/proc`.
+//! Metrics of this process from the operating system, with the names that Prometheus' own
+//! clients use. They need `/proc`.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use prometheus_client::{
     metrics::{counter::ConstCounter, gauge::ConstGauge},
 };
 
-/// Asks the kernel at each scrape.
+/// Reads `/proc` at each scrape.
 #[derive(Debug)]
 pub(super) struct Process;
 
@@ -90,10 +90,10 @@ mod linux {
     impl Stat {
         pub(super) fn read() -> Option<Self> {
             let text = read_to_string("/proc/self/stat").ok()?;
-            // The second field, the program's name in parentheses, may hold anything.
+            // The second field, the program's name in parentheses, may contain any characters.
             let (_, rest) = text.rsplit_once(')')?;
             let fields: Vec<_> = rest.split_whitespace().collect();
-            // As the manual counts them: the first of these is the third.
+            // Numbered as in the manual: the first of these fields is the third.
             let field = |n: usize| fields.get(n - 3)?.parse::<f64>().ok();
             let ticks = as_f64(clock_ticks_per_second());
             Some(Self {
@@ -113,7 +113,7 @@ mod linux {
     }
 
     pub(super) fn open_fds() -> Option<f64> {
-        // Not the one that lists them.
+        // Without the descriptor that lists them.
         let count = read_dir("/proc/self/fd").ok()?.count().saturating_sub(1);
         Some(as_f64(count as u64))
     }
@@ -123,7 +123,7 @@ mod linux {
         limit.map_or(f64::INFINITY, as_f64)
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "none of them comes near 2^52")]
+    #[expect(clippy::cast_precision_loss, reason = "all values are far below 2^52")]
     const fn as_f64(n: u64) -> f64 {
         n as f64
     }
