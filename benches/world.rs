@@ -11,26 +11,21 @@ use std::{
 };
 
 use auth_service::{
-    app::SystemClock,
-    auth::{self, Auth, Issuer, SigningKey},
+    app::{App, SystemClock},
     config::{Args, Config},
     db::{Db, NewSession, NewUser, Registration},
-    grpc::{self, Handlers, Limits},
     model::{Act, Clock as _, Email, Event, Payload, UserId},
-    password::{Hasher, Policy},
     proto,
 };
 use prometheus_client::registry::Registry;
 use prost::Message as _;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
-    net::TcpListener,
     process::{Child, Command},
 };
 use tokio_postgres::NoTls;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use tonic_health::server::HealthReporter;
 
 use crate::{Result, footprint};
 
@@ -242,8 +237,8 @@ impl Service {
     }
 }
 
-/// Serves `AuthService` in this process, until it is killed, without groups of refreshes if
-/// `ungrouped`.
+/// Runs the service in this process until it is killed. `ungrouped` refreshes do not share
+/// statements.
 pub fn serve(url: &str, ungrouped: bool) -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     match runtime.block_on(serve_variant(url, ungrouped)) {
@@ -256,45 +251,11 @@ pub fn serve(url: &str, ungrouped: bool) -> ExitCode {
 }
 
 async fn serve_variant(url: &str, ungrouped: bool) -> Result<()> {
-    let config = config(url, &[])?;
-    let db = Db::new(
-        &config.database,
-        Duration::from_millis(2500),
-        &mut Registry::default(),
-    );
-    let listener = TcpListener::bind(config.grpc_addr).await?;
-    eprintln!("\"grpc\":\"{}\"", listener.local_addr()?);
-    let auth = Auth {
-        db: if ungrouped { db.without_batches() } else { db },
-        hasher: Hasher::start(&config.passwords, &mut Registry::default())?,
-        password_policy: Policy::new(&config.passwords),
-        throttle: config.auth.throttle,
-        issuer: Issuer::new(
-            SigningKey::new(config.auth.secrets.current),
-            Vec::new(),
-            config.auth.issuer,
-            config.auth.audience,
-            config.auth.lifetimes.access_token,
-        ),
-        lifetimes: config.auth.lifetimes,
-        clock: Arc::new(SystemClock),
-        outbox: Arc::default(),
-        metrics: auth::Metrics::register(&mut Registry::default()),
-    };
-    let handlers = Handlers {
-        auth: Arc::new(auth),
-        internal_callers: config.internal_callers,
-    };
-    let server = grpc::Server {
-        listener,
-        tls: None,
-        handlers,
-        health: HealthReporter::new(),
-        metrics: grpc::Metrics::register(&mut Registry::default()),
-        limits: Limits::new(config.request_timeout),
-    };
-    server.serve(CancellationToken::new()).await?;
-    Ok(())
+    let mut config = config(url, &[])?;
+    config.database.batch_refreshes = !ungrouped;
+    let app = App::build(config, Arc::new(SystemClock)).await?;
+    eprintln!("\"grpc\":\"{}\"", app.grpc_addr()?);
+    Ok(app.run(CancellationToken::new()).await?)
 }
 
 /// A port that nobody listens on.

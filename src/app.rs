@@ -31,11 +31,11 @@ use self::{
     health::{Monitor, Watchers},
 };
 use crate::{
-    auth::{self, Auth, Issuer, SigningKey},
+    auth::{self, Auth},
     config::Config,
     db::Db,
     grpc::{self, Handlers, InternalCallers, Limits},
-    model::Clock,
+    model::{Clock, ThrottleLimits},
     outbox::{self, Poller, kafka::KafkaPublisher},
     password::{Hasher, Policy},
     telemetry,
@@ -60,7 +60,9 @@ pub struct App {
     /// How long calls and connections may last.
     pub limits: Limits,
     db: Db,
+    hasher: Arc<Hasher>,
     auth: Arc<Auth>,
+    throttle: ThrottleLimits,
     internal_callers: InternalCallers,
     poller: Option<Poller>,
     tls: Option<Reloader>,
@@ -73,7 +75,7 @@ impl App {
     /// Checks the hasher, migrates the database and opens the ports. Kafka is not asked.
     pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let mut registry = telemetry::metrics::registry();
-        let hasher = Hasher::start(&config.passwords, &mut registry)?;
+        let hasher = Arc::new(Hasher::start(&config.passwords, &mut registry)?);
         let timeout = database_timeout(config.request_timeout);
         let db = Db::new(&config.database, timeout, &mut registry);
         db.migrate().await?;
@@ -94,23 +96,23 @@ impl App {
         };
         let tls = config.tls;
         let tls = tls.map(|tls| Reloader::new(tls.files, &tls.identity, &mut registry));
-        let auth = Arc::new(Auth {
+        let throttle = config.auth.throttle;
+        let parts = auth::Parts {
             db: db.clone(),
-            hasher,
-            password_policy: Policy::new(&config.passwords),
-            throttle: config.auth.throttle,
-            lifetimes: config.auth.lifetimes,
-            issuer: issuer(config.auth),
+            hasher: Arc::clone(&hasher),
+            policy: Policy::new(&config.passwords),
             clock: Arc::clone(&clock),
             outbox,
-            metrics: auth::Metrics::register(&mut registry),
-        });
+        };
+        let auth = Arc::new(Auth::new(config.auth, parts, &mut registry));
         Ok(Self {
             grpc_listener: listen("GRPC_ADDR", config.grpc_addr).await?,
             admin_listener: listen("ADMIN_ADDR", config.admin_addr).await?,
             limits: Limits::new(config.request_timeout),
             db,
+            hasher,
             auth,
+            throttle,
             internal_callers: config.internal_callers,
             poller,
             tls,
@@ -144,7 +146,7 @@ impl App {
             listener: self.grpc_listener,
             tls: self.tls.as_ref().map(Reloader::current),
             handlers: Handlers {
-                auth: Arc::clone(&self.auth),
+                auth: self.auth,
                 internal_callers: self.internal_callers,
             },
             health: health.reporter(),
@@ -171,7 +173,7 @@ impl App {
         ));
         tasks.spawn(housekeeping::run(
             self.db,
-            self.auth.throttle,
+            self.throttle,
             self.clock,
             stopping(),
         ));
@@ -182,11 +184,11 @@ impl App {
                 Ok(())
             });
         }
-        let (auth, stop_watching) = (self.auth, stopping());
+        let (hasher, stop_watching) = (self.hasher, stopping());
         tasks.spawn(async move {
             tokio::select! {
                 () = stop_watching.cancelled() => Ok(()),
-                () = auth.hasher.failed() => bail!("a password thread died"),
+                () = hasher.failed() => bail!("a password thread died"),
             }
         });
 
@@ -244,16 +246,4 @@ async fn listen(variable: &str, addr: SocketAddr) -> anyhow::Result<TcpListener>
     TcpListener::bind(addr)
         .await
         .with_context(|| format!("{variable}: cannot listen on {addr}"))
-}
-
-fn issuer(tokens: auth::Settings) -> Issuer {
-    let secrets = tokens.secrets;
-    let others = secrets.next.into_iter().chain(secrets.previous);
-    Issuer::new(
-        SigningKey::new(secrets.current),
-        others.map(SigningKey::new).collect(),
-        tokens.issuer,
-        tokens.audience,
-        tokens.lifetimes.access_token,
-    )
 }

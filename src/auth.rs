@@ -5,11 +5,10 @@
 //! the clock once per transaction, writes everything that belongs together in one
 //! transaction, and fails with an [`Error`] in the words of the contract.
 //!
-//! A session is one row for its whole life. A refresh token names the row by its handle and
-//! proves by its secret that its holder is up to date. Each [`Auth::refresh`] replaces the
-//! secret.
+//! A session is one row for its whole life. Its refresh token consists of a handle, which
+//! names the row, and a secret, which each [`Auth::refresh`] replaces.
 
-pub mod access_token;
+mod access_token;
 mod caller;
 mod change_password;
 mod credentials;
@@ -24,22 +23,25 @@ mod refresh;
 mod register;
 mod session;
 mod settings;
+mod signing_key;
 mod throttle;
 
 use std::sync::Arc;
 
+use prometheus_client::registry::Registry;
 use tokio::{sync::Notify, time::Instant};
 use tracing::debug;
 
+use self::metrics::Metrics;
 pub use self::{
-    access_token::{AccessToken, Issuer, SigningKey},
+    access_token::{AccessToken, Issuer},
     caller::Caller,
     error::{Error, Fault},
     login::{LoggedIn, Login},
-    metrics::Metrics,
     register::{Register, Registered},
     session::{StartedSession, TokenPair},
     settings::{Lifetimes, Settings, SigningSecrets},
+    signing_key::SigningKey,
 };
 use crate::{
     db::Db,
@@ -47,36 +49,35 @@ use crate::{
     password::{Hasher, Policy},
 };
 
-/// The identity core. All state is in the database: any number of replicas may run.
+/// All use cases. They keep no state in memory, so any number of replicas may run.
 pub struct Auth {
-    /// Where accounts and sessions are.
-    pub db: Db,
-    /// Where passwords are hashed.
-    pub hasher: Hasher,
-    /// What a new password must satisfy.
-    pub password_policy: Policy,
-    /// How much guessing is let through.
-    pub throttle: ThrottleLimits,
-    /// Who signs access tokens.
-    pub issuer: Issuer,
-    /// How long tokens and sessions live.
-    pub lifetimes: Lifetimes,
-    /// What time it is.
-    pub clock: Arc<dyn Clock>,
-    /// Wakes the outbox poller after a commit.
-    pub outbox: Arc<Notify>,
-    /// What is counted.
-    pub metrics: Metrics,
+    db: Db,
+    hasher: Arc<Hasher>,
+    policy: Policy,
+    issuer: Issuer,
+    lifetimes: Lifetimes,
+    throttle: ThrottleLimits,
+    clock: Arc<dyn Clock>,
+    outbox: Arc<Notify>,
+    metrics: Metrics,
 }
 
-/// What a use case knows of the call it serves.
+/// The parts of the service that the use cases call.
+pub struct Parts {
+    pub db: Db,
+    pub hasher: Arc<Hasher>,
+    pub policy: Policy,
+    pub clock: Arc<dyn Clock>,
+    /// Wakes the outbox poller of this process after a commit.
+    pub outbox: Arc<Notify>,
+}
+
+/// What a use case knows about the call that it serves.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// When the answer is of no use any more.
     pub deadline: Instant,
-    /// The caller's W3C trace context.
     pub traceparent: Option<Traceparent>,
-    /// Where it comes from, if somebody said so who is trusted.
+    /// `None` unless a trusted caller has sent it.
     pub client_address: Option<ClientAddress>,
 }
 
@@ -90,6 +91,34 @@ impl Call {
 }
 
 impl Auth {
+    #[must_use]
+    pub fn new(settings: Settings, parts: Parts, registry: &mut Registry) -> Self {
+        let Settings {
+            secrets,
+            issuer,
+            audience,
+            lifetimes,
+            throttle,
+        } = settings;
+        Self {
+            db: parts.db,
+            hasher: parts.hasher,
+            policy: parts.policy,
+            issuer: Issuer::new(secrets, issuer, audience, lifetimes.access_token),
+            lifetimes,
+            throttle,
+            clock: parts.clock,
+            outbox: parts.outbox,
+            metrics: Metrics::register(registry),
+        }
+    }
+
+    /// The issuer of access tokens, with its keys for `GetSigningKey`.
+    #[must_use]
+    pub const fn issuer(&self) -> &Issuer {
+        &self.issuer
+    }
+
     /// Logs a committed event and wakes the outbox poller.
     fn committed(&self, event: &Event) {
         debug!(event_id = %event.id, event_type = event.event_type(),

@@ -151,8 +151,9 @@ impl Db {
         let (pools, batches) = match &settings.url {
             Url::Postgres(postgres) => {
                 let pool = connect::postgres(postgres, settings.max_connections, timeout);
-                let batches = Batches::new(pool.clone(), timeout, metrics.clone());
-                (Pools::Postgres(pool), Some(batches))
+                let batches = (settings.batch_refreshes)
+                    .then(|| Batches::new(pool.clone(), timeout, metrics.clone()));
+                (Pools::Postgres(pool), batches)
             }
             Url::Sqlite(path) => (Pools::Sqlite(connect::sqlite(path, timeout)), None),
         };
@@ -172,13 +173,6 @@ impl Db {
         };
         let busy = status.size.saturating_sub(status.available);
         self.metrics.pool(busy, status.available, status.max_size);
-    }
-
-    /// The same database without batches of refreshes, for the benches to compare with.
-    #[must_use]
-    pub fn without_batches(self) -> Self {
-        let batches = None;
-        Self { batches, ..self }
     }
 
     /// Succeeds if the database can write. One that only reads, such as a standby, cannot serve

@@ -1,65 +1,33 @@
-//! Access tokens (RFC 9068) and the keys that sign them.
+//! Access tokens (RFC 9068): how they are signed and verified.
 //!
-//! The signing algorithm is HS256, so whoever verifies holds the same secret. A key's id
-//! is the RFC 7638 thumbprint of the secret: replicas with the same configuration agree
-//! on it without a word. Keys rotate in three steps: a next key is published before it
-//! signs, a previous one after it stopped.
+//! Gateways verify tokens without this service. [`Issuer::verify`] does the same for the calls
+//! of a signed-in user, and accepts only what this service issues.
 //!
-//! Gateways verify tokens by themselves; `Issuer::verify` does the same for the calls of
-//! a signed-in user. It accepts what this service issues and nothing else.
+//! `jsonwebtoken` encodes and decodes the JWS and compares the signature. Its own checks of
+//! the claims are off: it would read the time from the system instead of the [`Clock`], and
+//! accept a token in which a claim is missing.
+//!
+//! [`Clock`]: crate::model::Clock
 
 use std::time::Duration;
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
-use zeroize::Zeroizing;
 
-use super::hs256;
+use super::{SigningKey, SigningSecrets, hs256};
 use crate::model::{SessionId, Timestamp, TokenId, UserId};
 
-/// The header's `typ` (RFC 9068, 2.1).
+/// The header `typ` (RFC 9068, section 2.1).
 const TYPE: &str = "at+jwt";
 
-/// How far ahead the clock of the replica that issued a token may be. Without it, who has
-/// just logged in would be a stranger to the replica next door.
+/// How far the clock of the issuing replica may be ahead. Without a tolerance, a replica whose
+/// clock is behind would refuse a token that was issued a moment ago.
 const CLOCK_SKEW: Duration = Duration::from_mins(1);
 
-/// A key that signs or verifies.
-#[derive(Clone)]
-pub struct SigningKey {
-    id: String,
-    secret: SecretSlice<u8>,
-}
-
-impl SigningKey {
-    /// The key with this secret.
-    #[must_use]
-    pub fn new(secret: SecretSlice<u8>) -> Self {
-        // RFC 7638, 3.2: the required members of an `oct` key in lexicographic order.
-        let k = Zeroizing::new(BASE64URL.encode(secret.expose_secret()));
-        let jwk = Zeroizing::new(format!(r#"{{"k":"{}","kty":"oct"}}"#, *k));
-        let id = BASE64URL.encode(Sha256::digest(jwk.as_bytes()));
-        Self { id, secret }
-    }
-
-    /// The `kid`.
-    #[must_use]
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// The HMAC secret.
-    #[must_use]
-    pub const fn secret(&self) -> &SecretSlice<u8> {
-        &self.secret
-    }
-}
-
-/// Signs access tokens, and knows all keys that a valid one may be signed with.
+/// Signs access tokens and verifies them.
 pub struct Issuer {
+    /// The signing key first.
     keys: Vec<SigningKey>,
     encoding: EncodingKey,
     name: String,
@@ -67,11 +35,9 @@ pub struct Issuer {
     ttl: Duration,
 }
 
-/// A signed token.
 pub struct AccessToken {
-    /// The JWT.
     pub jwt: SecretString,
-    /// Its `exp`.
+    /// The `exp`.
     pub expires_at: Timestamp,
 }
 
@@ -86,7 +52,8 @@ struct Claims<'a> {
     exp: i64,
 }
 
-/// What a token is checked for; `nbf` is somebody else's who has our key.
+/// The claims that are checked. This service never writes `nbf`, but another issuer with the
+/// same key may.
 #[derive(Deserialize)]
 struct Presented {
     iss: String,
@@ -98,28 +65,20 @@ struct Presented {
     exp: i64,
 }
 
-/// Whom a valid token names.
+/// The user and the session of a valid token.
 pub(super) struct Bearer {
     pub(super) user_id: UserId,
     pub(super) session_id: SessionId,
 }
 
 impl Issuer {
-    /// Signs with `signing`; tokens of the `others` (next and previous keys) are valid too.
     /// `name` is the `iss`.
     #[must_use]
-    pub fn new(
-        signing: SigningKey,
-        others: Vec<SigningKey>,
-        name: String,
-        audience: String,
-        ttl: Duration,
-    ) -> Self {
+    pub fn new(secrets: SigningSecrets, name: String, audience: String, ttl: Duration) -> Self {
         hs256::install();
-        let encoding = EncodingKey::from_secret(signing.secret.expose_secret());
-        let keys = std::iter::once(signing).chain(others).collect();
+        let encoding = EncodingKey::from_secret(secrets.current.expose_secret());
         Self {
-            keys,
+            keys: secrets.into_keys().collect(),
             encoding,
             name,
             audience,
@@ -127,7 +86,6 @@ impl Issuer {
         }
     }
 
-    /// Issues a token for a session.
     pub fn issue(
         &self,
         user_id: UserId,
@@ -136,7 +94,7 @@ impl Issuer {
     ) -> Result<AccessToken, jsonwebtoken::errors::Error> {
         let header = Header {
             typ: Some(TYPE.to_owned()),
-            kid: Some(self.signing_key().id.clone()),
+            kid: Some(self.signing_key().id().to_owned()),
             ..Header::new(Algorithm::HS256)
         };
         // NumericDate has whole seconds (RFC 7519, section 2).
@@ -155,21 +113,21 @@ impl Issuer {
         Ok(AccessToken { jwt, expires_at })
     }
 
-    /// Reads a token; `None` unless it is one of ours and valid `now`. Whether its session
-    /// lives is another question.
+    /// `None` unless this service issued the token and it is valid `now`. Its session may have
+    /// ended.
     pub(super) fn verify(&self, token: &str, now: Timestamp) -> Option<Bearer> {
         let header = jsonwebtoken::decode_header(token).ok()?;
         let kid = header.kid.as_deref()?;
-        let key = self.keys.iter().find(|key| key.id == kid)?;
-        // We understand no extension, so none may be critical (RFC 7515, 4.1.11).
+        let key = self.keys.iter().find(|key| key.id() == kid)?;
+        // No extension is supported, so none may be critical (RFC 7515, section 4.1.11).
         if header.typ.as_deref() != Some(TYPE) || header.crit.is_some() {
             return None;
         }
-        let key = DecodingKey::from_secret(key.secret.expose_secret());
+        let key = DecodingKey::from_secret(key.secret().expose_secret());
         let token = jsonwebtoken::decode::<Presented>(token, &key, &signature_only()).ok()?;
         let claims = token.claims;
         let expected = claims.iss == self.name && claims.aud == self.audience;
-        if !expected || !claims.are_valid_at(now) {
+        if !expected || !claims.is_valid_at(now) {
             return None;
         }
         Some(Bearer {
@@ -178,13 +136,12 @@ impl Issuer {
         })
     }
 
-    /// The key that signs.
     #[must_use]
     pub fn signing_key(&self) -> &SigningKey {
         &self.keys[0]
     }
 
-    /// Every key that a valid token may be signed with, the signing key first.
+    /// The keys of all valid tokens, the signing key first.
     #[must_use]
     pub fn verification_keys(&self) -> &[SigningKey] {
         &self.keys
@@ -202,7 +159,6 @@ impl Issuer {
         &self.audience
     }
 
-    /// How long a token lives.
     #[must_use]
     pub const fn ttl(&self) -> Duration {
         self.ttl
@@ -210,15 +166,13 @@ impl Issuer {
 }
 
 impl Presented {
-    /// Not expired, and not from the future.
-    fn are_valid_at(&self, now: Timestamp) -> bool {
+    /// Whether the token has not expired and is not from the future.
+    fn is_valid_at(&self, now: Timestamp) -> bool {
         let latest = (now + CLOCK_SKEW).as_secs();
         now.as_secs() < self.exp && self.iat <= latest && self.nbf.is_none_or(|nbf| nbf <= latest)
     }
 }
 
-/// The claims are ours to check: `jsonwebtoken` would take their time from the system, and
-/// a claim that is missing for right.
 fn signature_only() -> Validation {
     let mut validation = Validation::new(Algorithm::HS256);
     validation.required_spec_claims.clear();

@@ -68,7 +68,7 @@ impl Auth {
         password: Password,
         email: &str,
     ) -> Result<NewPassword, Error> {
-        let checked = self.password_policy.check(password, email).await?;
+        let checked = self.policy.check(password, email).await?;
         checked.map_err(|weakness| Error::InvalidArgument {
             field,
             problem: weakness.to_string(),

@@ -1,7 +1,7 @@
-//! HMAC-SHA256 for `jsonwebtoken`, and nothing else.
+//! A provider of cryptography for `jsonwebtoken` that knows only HMAC-SHA256.
 //!
-//! The crate's own providers bring RSA and four curves along. With this one a token of
-//! any other algorithm cannot be signed or verified in this process at all.
+//! The crate's own providers include RSA and four curves. With this one, the process cannot
+//! sign or verify a token of another algorithm at all.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jsonwebtoken::{
@@ -18,9 +18,9 @@ static PROVIDER: CryptoProvider = CryptoProvider {
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Makes `jsonwebtoken` use this provider, once for the process.
+/// Makes `jsonwebtoken` use this provider in the whole process.
 pub fn install() {
-    // Another App in this process may have installed it already.
+    // An error means that an earlier call has installed it.
     let _ = PROVIDER.install_default();
 }
 

@@ -1,46 +1,52 @@
-//! What the use cases can be configured with.
-
 use std::time::Duration;
 
 use secrecy::SecretSlice;
 
+use super::SigningKey;
 use crate::model::ThrottleLimits;
 
 /// The settings of tokens, sessions and the login throttle.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The keys of access tokens.
     pub secrets: SigningSecrets,
     /// The claim `iss`.
     pub issuer: String,
     /// The claim `aud`.
     pub audience: String,
-    /// How long tokens and sessions last.
     pub lifetimes: Lifetimes,
-    /// The limits of the login throttle.
     pub throttle: ThrottleLimits,
 }
 
-/// The keys of access tokens, all different, each of at least 32 bytes.
+/// The secrets of the signing keys, all different, each of at least 32 bytes.
 #[derive(Clone, Debug)]
 pub struct SigningSecrets {
     /// Signs new tokens.
     pub current: SecretSlice<u8>,
-    /// Will sign next. It is published before, so that verifiers know it in time.
+    /// Will sign after the next change. It is published before that, so that verifiers know it
+    /// in time.
     pub next: Option<SecretSlice<u8>>,
-    /// No longer sign, but still verify.
+    /// Do not sign any more, but still verify.
     pub previous: Vec<SecretSlice<u8>>,
+}
+
+impl SigningSecrets {
+    /// The keys, the one that signs first.
+    pub fn into_keys(self) -> impl Iterator<Item = SigningKey> {
+        let secrets = [self.current].into_iter();
+        let secrets = secrets.chain(self.next).chain(self.previous);
+        secrets.map(SigningKey::new)
+    }
 }
 
 /// How long tokens and sessions last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetimes {
-    /// An access token: whole seconds.
+    /// Whole seconds.
     pub access_token: Duration,
-    /// A refresh token, and with it a session that is not refreshed.
+    /// A session ends if it is not refreshed for this long.
     pub refresh_token: Duration,
-    /// A session, however often it is refreshed.
+    /// A session ends after this time, even if it is refreshed.
     pub session: Duration,
-    /// How long the previous refresh token may be presented again; zero for never.
+    /// How long after a rotation the previous refresh token is accepted. Zero: never.
     pub retry_window: Duration,
 }

@@ -26,9 +26,7 @@ pub(super) fn jwks(secrets: SigningSecrets) -> anyhow::Result<()> {
     eprintln!(
         "These keys are secret: whoever has one can issue tokens. Keep the set as private as JWT_SECRET."
     );
-    let keys = [secrets.current].into_iter();
-    let keys = keys.chain(secrets.next).chain(secrets.previous);
-    let keys: Vec<_> = keys.map(|secret| jwk(&SigningKey::new(secret))).collect();
+    let keys: Vec<_> = secrets.into_keys().map(|key| jwk(&key)).collect();
     print(&format!(r#"{{"keys":[{}]}}"#, keys.join(",")))
 }
 

@@ -63,6 +63,7 @@ pub(super) fn read(
     Some(Settings {
         url,
         max_connections: max.unwrap_or(16),
+        batch_refreshes: true,
     })
 }
 

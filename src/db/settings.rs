@@ -10,6 +10,9 @@ pub struct Settings {
     pub url: Url,
     /// The most connections of this process (Postgres only).
     pub max_connections: usize,
+    /// Whether concurrent refreshes share one statement (Postgres only). No variable sets it: the
+    /// benches switch it off to measure the gain.
+    pub batch_refreshes: bool,
 }
 
 /// Where the database is.

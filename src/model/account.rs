@@ -1,14 +1,13 @@
-//! Accounts.
-
 use super::{Timestamp, UserId};
 
-/// An account as its user sees it.
+/// An account, as its user sees it.
 pub struct Account {
     pub user_id: UserId,
     /// The normalised address.
     pub email: String,
     pub created_at: Timestamp,
-    /// When the password was set: no two passwords of an account have the same.
+    /// When the password was set. It identifies the password: no two passwords of an account
+    /// have the same time.
     pub password_changed_at: Timestamp,
 }
 
@@ -17,6 +16,6 @@ pub struct Credentials {
     pub user_id: UserId,
     /// The bcrypt string.
     pub password_hash: String,
-    /// Which password of the account it is.
+    /// [`Account::password_changed_at`].
     pub password_changed_at: Timestamp,
 }

@@ -1,19 +1,17 @@
-//! Where a call comes from.
-
 use std::net::IpAddr;
 
-/// A caller's address, as far as it tells callers apart: IPv4, also in its mapped form, or
-/// the first 64 bits of IPv6, since one line has all addresses that begin so (RFC 6177).
+/// The network address of a caller, reduced to what identifies one customer line: an IPv4
+/// address (also in its mapped form), or the first 64 bits of an IPv6 address. One line owns
+/// all addresses with the same 64 bits (RFC 6177).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAddress {
-    /// An IPv4 address.
     V4([u8; 4]),
-    /// An IPv6 network.
+    /// The first 8 bytes.
     V6([u8; 8]),
 }
 
 impl ClientAddress {
-    /// Reads an IP address, without a port.
+    /// Reads an IP address without a port.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let address: IpAddr = text.parse().ok()?;
@@ -26,7 +24,7 @@ impl ClientAddress {
         })
     }
 
-    /// Its bytes: 4 or 8.
+    /// 4 or 8 bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8] {
         match self {

@@ -1,11 +1,9 @@
-//! What a user calls a session.
-
-/// A device name: 1 to 100 characters, none of them a control character.
+/// The name that a user gives a session: 1 to 100 characters, no control characters.
 #[derive(Clone, Debug)]
 pub struct DeviceName(String);
 
 impl DeviceName {
-    /// Checks a name; an empty one is none.
+    /// `None` for an empty name.
     pub fn parse(raw: String) -> Result<Option<Self>, &'static str> {
         if raw.chars().count() > 100 {
             return Err("must be at most 100 characters");
@@ -16,7 +14,6 @@ impl DeviceName {
         Ok((!raw.is_empty()).then_some(Self(raw)))
     }
 
-    /// The name as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

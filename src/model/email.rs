@@ -1,23 +1,21 @@
-//! E-mail addresses.
-
 use email_address::{EmailAddress, Options};
 use unicode_normalization::UnicodeNormalization as _;
 
-/// The longest address in bytes: what fits into an SMTP path (RFC 5321, 4.5.3.1.3).
+/// The longest address that fits into an SMTP path (RFC 5321, section 4.5.3.1.3).
 const MAX_BYTES: usize = 254;
 
 /// A normalised e-mail address: trimmed, NFC, lower case, the domain in ASCII (IDNA), at
-/// most 254 bytes. Two spellings that people take for the same address are equal.
+/// most 254 bytes. Two spellings of the same address are equal.
 ///
-/// It has no `Display` or `Debug`: an address is not for the log.
+/// It has no `Display` and no `Debug`: an address must not reach the log.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Email(String);
 
 impl Email {
-    /// Normalises and checks an address. The error says what is wrong, not the value.
+    /// Normalises and checks an address. The error never contains the value.
     pub fn parse(raw: &str) -> Result<Self, &'static str> {
         let trimmed = raw.trim();
-        // Normalising cannot make it much shorter, so junk is not worth the work.
+        // Normalising cannot shorten it much, so very long input is refused without the work.
         if trimmed.len() > 2 * MAX_BYTES {
             return Err("must be at most 254 bytes");
         }
@@ -37,7 +35,6 @@ impl Email {
         Ok(Self(address))
     }
 
-    /// The normalised text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

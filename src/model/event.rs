@@ -1,7 +1,7 @@
-//! What the platform is told about users: the payloads of `user_event.proto`.
+//! The events about users that go to Kafka: the payloads of `user_event.proto`.
 //!
-//! The act that causes an event drafts it, and the transaction of the act encodes it once,
-//! when it knows which version of the user the event is.
+//! A use case creates the event. The transaction of the act encodes it once, as soon as it
+//! knows the event's number among those of the user.
 
 use std::time::Duration;
 
@@ -11,54 +11,51 @@ use prost_types::Timestamp as ProtoTimestamp;
 use super::{Email, EventId, SessionId, Timestamp, Traceparent, UserId};
 use crate::proto::{self, user_event};
 
-/// What an act's events have in common.
+/// What all events of one act have in common.
 #[derive(Clone, Debug)]
 pub struct Act {
     pub now: Timestamp,
     pub traceparent: Option<Traceparent>,
 }
 
-/// An event that is not numbered yet.
+/// An event that has no `user_version` yet.
 pub struct Event {
-    /// The same in every copy of the event.
     pub id: EventId,
     pub user_id: UserId,
     pub act: Act,
     pub payload: Payload,
 }
 
-/// What happened to the user.
 pub enum Payload {
     UserCreated {
         email: Email,
     },
     PasswordChanged {
-        /// When the new one took effect.
         changed_at: Timestamp,
     },
-    /// A session was ended before its time.
+    /// A session ended before its time.
     SessionEnded {
         session_id: SessionId,
         reason: SessionEndReason,
-        /// When the last of its access tokens expires.
+        /// The time when the last access token of the session expires.
         access_tokens_expire_at: Timestamp,
     },
     UserDeleted,
 }
 
-/// Why a session was ended before its time.
+/// Why a session ended before its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionEndReason {
     Logout,
-    /// A rotated refresh token came back.
+    /// An old refresh token was presented.
     Reuse,
-    /// Its user ended it from another session.
+    /// The user ended it from another session, or started too many.
     EndedByUser,
-    /// Its user changed the password in another session.
+    /// The user changed the password in another session.
     PasswordChanged,
 }
 
-/// How an act ends sessions.
+/// What an act needs to end sessions and to create their events.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionEnd {
     pub reason: SessionEndReason,
@@ -87,7 +84,7 @@ impl Event {
         }
     }
 
-    /// The `UserEvent`, as Kafka will have it.
+    /// The `UserEvent`: the value of the Kafka record.
     #[must_use]
     pub fn encode(&self, user_version: i64) -> Vec<u8> {
         proto::UserEvent {
@@ -130,7 +127,7 @@ impl Payload {
 }
 
 impl SessionEndReason {
-    /// What the session's row says.
+    /// The word in the session's row.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -154,13 +151,13 @@ impl From<SessionEndReason> for proto::SessionEndReason {
 }
 
 impl SessionEnd {
-    /// The event that says that a session, refreshed last at `rotated_at`, was ended.
+    /// The payload for one session, which was refreshed last at `rotated_at`.
     #[must_use]
     pub fn of(self, session_id: SessionId, rotated_at: Timestamp, act: &Act) -> Payload {
         Payload::SessionEnded {
             session_id,
             reason: self.reason,
-            // Another replica, whose clock is ahead, may have issued the last access token.
+            // The last access token may come from a replica whose clock is ahead.
             access_tokens_expire_at: act.now.max(rotated_at) + self.access_token_ttl,
         }
     }
@@ -173,6 +170,117 @@ impl From<Timestamp> for ProtoTimestamp {
         Self {
             seconds: time.as_secs(),
             nanos,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_micros(1_764_024_172_000_001);
+
+    fn act(now: Timestamp) -> Act {
+        Act {
+            now,
+            traceparent: None,
+        }
+    }
+
+    fn encoded(payload: Payload, version: i64) -> (Event, proto::UserEvent) {
+        let event = Event::new(UserId::new(NOW), payload, &act(NOW));
+        let bytes = event.encode(version);
+        (event, proto::UserEvent::decode(&bytes[..]).unwrap())
+    }
+
+    #[test]
+    fn an_event_carries_its_ids_its_version_and_the_time_of_the_act() {
+        let (event, message) = encoded(Payload::UserDeleted, 7);
+        assert_eq!(message.event_id, event.id.to_string());
+        assert_eq!(message.user_id, event.user_id.to_string());
+        assert_eq!(message.user_version, 7);
+        let now = ProtoTimestamp {
+            seconds: 1_764_024_172,
+            nanos: 1000,
+        };
+        assert_eq!(message.occurred_at, Some(now));
+        let payload = user_event::Payload::UserDeleted(proto::UserDeleted {
+            deleted_at: Some(now),
+        });
+        assert!(message.payload == Some(payload));
+    }
+
+    #[test]
+    fn each_payload_is_encoded_with_its_type() {
+        let later = NOW + Duration::from_secs(1);
+        let session_id = SessionId::new(NOW);
+        let cases = [
+            (
+                "USER_CREATED",
+                Payload::UserCreated {
+                    email: Email::parse("ana@example.com").unwrap(),
+                },
+                user_event::Payload::UserCreated(proto::UserCreated {
+                    email: "ana@example.com".to_owned(),
+                    created_at: Some(NOW.into()),
+                }),
+            ),
+            (
+                "PASSWORD_CHANGED",
+                Payload::PasswordChanged { changed_at: later },
+                user_event::Payload::PasswordChanged(proto::PasswordChanged {
+                    changed_at: Some(later.into()),
+                }),
+            ),
+            (
+                "SESSION_ENDED",
+                Payload::SessionEnded {
+                    session_id,
+                    reason: SessionEndReason::Reuse,
+                    access_tokens_expire_at: later,
+                },
+                user_event::Payload::SessionEnded(proto::SessionEnded {
+                    session_id: session_id.to_string(),
+                    reason: proto::SessionEndReason::Reuse.into(),
+                    access_tokens_expire_at: Some(later.into()),
+                }),
+            ),
+        ];
+        for (event_type, payload, expected) in cases {
+            let (event, message) = encoded(payload, 1);
+            assert_eq!(event.event_type(), event_type);
+            assert!(message.payload == Some(expected), "{event_type}");
+        }
+    }
+
+    #[test]
+    fn a_time_before_1970_has_nanoseconds_from_zero_on() {
+        let time = ProtoTimestamp::from(Timestamp::from_micros(-1));
+        assert_eq!((time.seconds, time.nanos), (-1, 999_999_000));
+    }
+
+    proptest! {
+        #[test]
+        fn no_access_token_outlives_the_announced_expiry(
+            ended_at in 0..i64::MAX / 2,
+            rotated_at in 0..i64::MAX / 2,
+            ttl in 0_u64..1 << 40,
+        ) {
+            let (ended_at, rotated_at) =
+                (Timestamp::from_micros(ended_at), Timestamp::from_micros(rotated_at));
+            let end = SessionEnd {
+                reason: SessionEndReason::Logout,
+                access_token_ttl: Duration::from_micros(ttl),
+            };
+            let payload = end.of(SessionId::new(NOW), rotated_at, &act(ended_at));
+            let Payload::SessionEnded { access_tokens_expire_at, .. } = payload else {
+                panic!("another payload");
+            };
+            // The replica that rotated last may have a clock that is ahead.
+            prop_assert!(access_tokens_expire_at >= ended_at + end.access_token_ttl);
+            prop_assert!(access_tokens_expire_at >= rotated_at + end.access_token_ttl);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The ids of users, sessions, events, replicas and tokens: UUIDv7 (RFC 9562), so that rows lie in the
-//! order in which they were made and a primary key is also an index by age.
+//! The ids of users, sessions, events, replicas and access tokens: UUIDv7 (RFC 9562). Rows are
+//! stored in the order of their creation, so a primary key is also an index by age.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ macro_rules! id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// A new id for something that is made `now`.
+            /// A new id of something that is created `now`.
             #[must_use]
             pub fn new(now: Timestamp) -> Self {
                 Self(uuid_v7(now))
@@ -28,13 +28,12 @@ macro_rules! id {
                 id.map(Self)
             }
 
-            /// The id with these bytes, as the database keeps it.
             #[must_use]
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(Uuid::from_bytes(bytes))
             }
 
-            /// The bytes, most significant first.
+            /// Big-endian.
             #[must_use]
             pub const fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
@@ -42,7 +41,7 @@ macro_rules! id {
         }
 
         impl fmt::Display for $name {
-            /// Lower-case text with hyphens, as on the wire.
+            /// Lower-case text with hyphens.
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 self.0.hyphenated().fmt(f)
             }
@@ -51,23 +50,22 @@ macro_rules! id {
 }
 
 id! {
-    /// Names a user, for ever.
     UserId
 }
 id! {
-    /// Names a session: one login on one device. The `sid` of its access tokens.
+    /// The `sid` of the session's access tokens.
     SessionId
 }
 id! {
-    /// Names an event, the same in every copy of it.
+    /// The same in every copy of the event.
     EventId
 }
 id! {
-    /// Names a running process: who holds the outbox lease.
+    /// Identifies the process that holds the outbox lease.
     ReplicaId
 }
 id! {
-    /// Names an access token: its `jti`.
+    /// The `jti` of an access token.
     TokenId
 }
 

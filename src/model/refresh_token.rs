@@ -1,13 +1,13 @@
-//! Refresh tokens, and how one becomes the next.
+//! Refresh tokens and their successors.
 //!
-//! A token is `rcr_` and unpadded base64url of a handle (16 bytes, names the session for
-//! its whole life), a secret (32 bytes, new at every rotation) and a CRC-32 of both. The
-//! prefix and the checksum let secret scanners recognise a leaked token, and let junk be
-//! refused before the database is asked.
+//! A token is `rcr_` and the unpadded base64url of three parts: a handle (16 bytes, names the
+//! session for its whole life), a secret (32 bytes, new at each rotation), and a CRC-32 of
+//! both. Prefix and checksum let secret scanners recognise a leaked token, and let the
+//! service refuse malformed input without a query.
 //!
-//! The database keeps only SHA-256 of handle and secret, and the next secret *sealed*:
-//! XORed with an HMAC keyed by the old one. Whoever shows the old token again can be
-//! given the same successor, yet the row alone reveals no token.
+//! The database stores only the SHA-256 of handle and secret, and the next secret *sealed*:
+//! XORed with an HMAC whose key is the old secret. A client that presents the old token
+//! again gets the same successor, but the row alone reveals no token.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -25,7 +25,7 @@ const LENGTH: usize = HANDLE + SECRET + CHECKSUM;
 /// A well-formed refresh token.
 pub struct RefreshToken {
     handle: [u8; HANDLE],
-    /// Boxed: a value that moves leaves copies behind.
+    /// Boxed, because a value that is moved leaves copies in memory.
     secret: SecretBox<[u8; SECRET]>,
 }
 
@@ -51,7 +51,7 @@ impl RefreshToken {
         })
     }
 
-    /// Reads a token; `None` unless prefix, length, alphabet and checksum are right.
+    /// `None` unless prefix, length, alphabet and checksum are right.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut bytes = Zeroizing::new([0; LENGTH]);
@@ -93,7 +93,7 @@ impl RefreshToken {
         Sha256::digest(self.handle).into()
     }
 
-    /// SHA-256 of the secret: says whether the token is current.
+    /// SHA-256 of the secret: shows whether the token is current.
     #[must_use]
     pub fn secret_hash(&self) -> [u8; 32] {
         Sha256::digest(self.secret.expose_secret()).into()
@@ -105,7 +105,7 @@ impl RefreshToken {
         self.secret_hash().ct_eq(hash).into()
     }
 
-    /// `successor`'s secret, readable only with this token.
+    /// The secret of `successor`, readable only with this token.
     #[must_use]
     pub fn seal(&self, successor: &Self) -> [u8; SECRET] {
         let mut sealed = *successor.secret.expose_secret();
@@ -113,7 +113,7 @@ impl RefreshToken {
         sealed
     }
 
-    /// The token that was [sealed](Self::seal) with this one.
+    /// The token that was [sealed](Self::seal) with this one. `None` for a wrong length.
     #[must_use]
     pub fn unseal(&self, sealed: &[u8]) -> Option<Self> {
         let mut secret: Box<[u8; SECRET]> = Box::new(sealed.try_into().ok()?);

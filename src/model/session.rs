@@ -1,4 +1,4 @@
-//! Sessions, and what a presented refresh token means for its session.
+//! Sessions, and the meaning of a presented refresh token for its session.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use super::{RefreshToken, SessionId, Timestamp, UserId};
 /// must fit into the time of one call.
 pub const MAX_SESSIONS: i64 = 1000;
 
-/// The most sessions that are listed. One takes at most 500 bytes of a response of 64 KiB.
+/// The most sessions in one list. A session takes at most 500 bytes of a response of 64 KiB.
 pub const MAX_LISTED_SESSIONS: i64 = 100;
 
-/// The most old sessions that one login ends, so that it stays short for a user who has far too
-/// many.
+/// The most old sessions that one login ends. It keeps the login short for a user who has far
+/// too many sessions.
 pub const MAX_SESSIONS_ENDED_BY_LOGIN: i64 = 100;
 
 /// One login on one device.
@@ -21,54 +21,53 @@ pub struct Session {
     pub user_id: UserId,
     /// SHA-256 of the current token's secret.
     pub token_hash: Vec<u8>,
-    /// SHA-256 of the secret before.
+    /// SHA-256 of the previous token's secret.
     pub previous_token_hash: Option<Vec<u8>>,
-    /// The current secret, sealed with the one before.
+    /// The current secret, sealed with the previous token.
     pub sealed_successor: Option<Vec<u8>>,
-    /// When the token was exchanged last, or the start.
+    /// The last rotation, or the start.
     pub rotated_at: Timestamp,
     /// The sliding end.
     pub expires_at: Timestamp,
     /// The absolute end.
     pub ends_at: Timestamp,
-    /// When it was ended early.
     pub revoked_at: Option<Timestamp>,
 }
 
-/// A live session as its user sees it.
+/// A live session, as its user sees it.
 pub struct LiveSession {
     pub id: SessionId,
     pub device_name: Option<String>,
     pub created_at: Timestamp,
-    /// When the token was exchanged last, or the start.
+    /// The last rotation, or the start.
     pub rotated_at: Timestamp,
     /// The earlier of the sliding and the absolute end.
     pub expires_at: Timestamp,
 }
 
-/// What a refresh token that could not be exchanged is to the session that its handle names.
+/// The meaning of a refresh token that the database did not rotate.
 pub enum Presented {
-    /// The current one: this very call exchanged it, and only the database's answer was lost.
+    /// The same call has rotated it, but the database's answer was lost.
     Current,
-    /// The one before, within the retry window: a lost reply or a race. The successor stays.
+    /// The previous token within the retry window: after a lost reply or a race. The client
+    /// gets the successor that exists already.
     Previous {
-        /// The session's token; `None` if the row does not hold what this service writes.
+        /// The current token. `None` if the row is corrupt.
         successor: Option<RefreshToken>,
     },
-    /// An older one: somebody else has used it.
+    /// An older token: another party has used it.
     Reused,
     /// The session has ended.
     Ended,
 }
 
 impl Session {
-    /// Whether it has neither expired nor been ended.
     #[must_use]
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && now < self.expires_at && now < self.ends_at
     }
 
-    /// Judges a token with this session's handle, which was to be exchanged for `successor`.
+    /// Judges a token of this session that the call tried to replace by `successor`.
     #[must_use]
     pub fn judge(
         &self,
@@ -85,6 +84,7 @@ impl Session {
         }
         let previous = self.previous_token_hash.as_deref();
         let is_previous = previous.is_some_and(|hash| token.matches(hash));
+        // A clock that is behind the last rotation counts as no time at all.
         let is_in_time = !retry_window.is_zero() && now.since(self.rotated_at) <= retry_window;
         if !is_previous || !is_in_time {
             return Presented::Reused;
@@ -93,6 +93,166 @@ impl Session {
         let successor = sealed.and_then(|sealed| token.unseal(sealed));
         Presented::Previous {
             successor: successor.filter(|successor| successor.matches(&self.token_hash)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_micros(1_764_024_172_000_000);
+    const WINDOW: Duration = Duration::from_secs(30);
+    const MICROSECOND: Duration = Duration::from_micros(1);
+    const HOUR: Duration = Duration::from_hours(1);
+
+    /// A session that was rotated from `previous` to `current` at `NOW`.
+    struct Rotated {
+        session: Session,
+        previous: RefreshToken,
+        current: RefreshToken,
+    }
+
+    impl Rotated {
+        fn new() -> Self {
+            let previous = RefreshToken::generate().unwrap();
+            let current = previous.generate_successor().unwrap();
+            let session = Session {
+                id: SessionId::new(NOW),
+                user_id: UserId::new(NOW),
+                token_hash: current.secret_hash().to_vec(),
+                previous_token_hash: Some(previous.secret_hash().to_vec()),
+                sealed_successor: Some(previous.seal(&current).to_vec()),
+                rotated_at: NOW,
+                expires_at: NOW + HOUR,
+                ends_at: NOW + HOUR,
+                revoked_at: None,
+            };
+            Self {
+                session,
+                previous,
+                current,
+            }
+        }
+
+        fn judge(&self, token: &RefreshToken, now: Timestamp, retry_window: Duration) -> Presented {
+            let successor = token.generate_successor().unwrap();
+            self.session.judge(token, &successor, now, retry_window)
+        }
+
+        fn judge_previous(&self, now: Timestamp, retry_window: Duration) -> Presented {
+            self.judge(&self.previous, now, retry_window)
+        }
+
+        /// Whether the client gets the token that the session has.
+        fn is_retry(&self, presented: &Presented) -> bool {
+            let Presented::Previous {
+                successor: Some(successor),
+            } = presented
+            else {
+                return false;
+            };
+            successor.matches(&self.current.secret_hash())
+        }
+    }
+
+    #[test]
+    fn the_previous_token_is_a_retry_until_the_window_closes() {
+        let rotated = Rotated::new();
+        assert!(rotated.is_retry(&rotated.judge_previous(NOW, WINDOW)));
+        assert!(rotated.is_retry(&rotated.judge_previous(NOW + WINDOW, WINDOW)));
+        let late = rotated.judge_previous(NOW + WINDOW + MICROSECOND, WINDOW);
+        assert!(matches!(late, Presented::Reused));
+    }
+
+    #[test]
+    fn without_a_window_no_token_is_a_retry() {
+        let rotated = Rotated::new();
+        let presented = rotated.judge_previous(NOW, Duration::ZERO);
+        assert!(matches!(presented, Presented::Reused));
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_is_within_the_window() {
+        let rotated = Rotated::new();
+        assert!(rotated.is_retry(&rotated.judge_previous(NOW - HOUR, MICROSECOND)));
+    }
+
+    #[test]
+    fn an_older_token_is_reuse() {
+        let rotated = Rotated::new();
+        let older = rotated.current.generate_successor().unwrap();
+        let presented = rotated.judge(&older, NOW, WINDOW);
+        assert!(matches!(presented, Presented::Reused));
+    }
+
+    #[test]
+    fn a_session_that_was_never_rotated_has_no_previous_token() {
+        let mut rotated = Rotated::new();
+        rotated.session.previous_token_hash = None;
+        rotated.session.sealed_successor = None;
+        let presented = rotated.judge_previous(NOW, WINDOW);
+        assert!(matches!(presented, Presented::Reused));
+    }
+
+    #[test]
+    fn a_rotation_whose_answer_was_lost_is_found_again() {
+        let Rotated {
+            session,
+            previous,
+            current,
+        } = Rotated::new();
+        let presented = session.judge(&previous, &current, NOW, Duration::ZERO);
+        assert!(matches!(presented, Presented::Current));
+    }
+
+    #[test]
+    fn a_session_that_ended_stays_ended() {
+        let ends: [fn(&mut Session); 3] = [
+            |session| session.revoked_at = Some(NOW),
+            |session| session.expires_at = NOW,
+            |session| session.ends_at = NOW,
+        ];
+        for end in ends {
+            let mut rotated = Rotated::new();
+            end(&mut rotated.session);
+            let presented = rotated.judge_previous(NOW, WINDOW);
+            assert!(matches!(presented, Presented::Ended));
+        }
+    }
+
+    #[test]
+    fn a_session_lives_until_the_moment_of_its_end() {
+        let mut rotated = Rotated::new();
+        rotated.session.expires_at = NOW + MICROSECOND;
+        assert!(rotated.session.is_live(NOW));
+        assert!(!rotated.session.is_live(NOW + MICROSECOND));
+    }
+
+    #[test]
+    fn a_corrupt_sealed_successor_is_not_handed_out() {
+        for corrupt in [None, Some(vec![]), Some(vec![7; 32]), Some(vec![7; 33])] {
+            let mut rotated = Rotated::new();
+            rotated.session.sealed_successor = corrupt;
+            let presented = rotated.judge_previous(NOW, WINDOW);
+            assert!(matches!(presented, Presented::Previous { successor: None }));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn only_time_and_window_separate_a_retry_from_reuse(
+            elapsed in -100_000_000_i64..100_000_000,
+            window in 0_u64..100_000_000,
+        ) {
+            let rotated = Rotated::new();
+            let now = Timestamp::from_micros(NOW.as_micros() + elapsed);
+            let presented = rotated.judge_previous(now, Duration::from_micros(window));
+            let in_time = u64::try_from(elapsed).unwrap_or(0) <= window;
+            prop_assert_eq!(rotated.is_retry(&presented), window > 0 && in_time);
+            prop_assert_eq!(matches!(presented, Presented::Reused), window == 0 || !in_time);
         }
     }
 }

@@ -1,32 +1,29 @@
-//! How much guessing is let through.
-
 use std::time::Duration;
 
-/// How many attempts may fail, and how long the others wait.
+/// How many attempts may fail without a wait, and how long the wait is after that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ThrottleLimits {
-    /// Free failures of an account at one caller address, or without any.
+    /// Free failures of an account from one caller address, or without an address.
     pub free_per_pair: u32,
     /// Free failures of an account.
     pub free_per_account: u32,
-    /// Free failures of a caller address.
+    /// Free failures from a caller address.
     pub free_per_address: u32,
-    /// Free registrations of a caller address.
+    /// Free registrations from a caller address.
     pub registrations_per_address: u32,
-    /// Failures of an account that reach a hash in a day.
+    /// Failures of an account that reach a hash in one day.
     pub daily_per_account: u32,
-    /// The wait once the free failures are used up; it doubles with each further one.
+    /// The wait after the free failures. Each further failure doubles it.
     pub first_wait: Duration,
-    /// The longest wait.
     pub longest_wait: Duration,
-    /// How long it takes until one failure is forgotten.
+    /// The time in which one failure is forgotten.
     pub fade: Duration,
-    /// How long a pair is known after a login.
+    /// How long a pair of account and address is known after a login.
     pub known_for: Duration,
 }
 
 impl ThrottleLimits {
-    /// How long it takes until the most free failures of any kind are forgotten.
+    /// The time in which all free failures of any kind are forgotten.
     #[must_use]
     pub fn longest_fade(&self) -> Duration {
         let most = self

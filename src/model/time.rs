@@ -1,25 +1,23 @@
-//! The time, as an argument.
+//! Time, passed as an argument.
 //!
-//! A use case asks its [`Clock`] once and passes the answer down, so that tests move
-//! time by hand and one act has one time everywhere: in the row, the event and the reply.
+//! A use case reads its [`Clock`] once and passes the result down. One act therefore has the
+//! same time in the row, the event and the reply, and tests control the time.
 
 use std::{fmt, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-/// A point in time in whole microseconds since the Unix epoch: what both databases
-/// store, so that a time that was written and read back is the same.
+/// A point in time in whole microseconds since the Unix epoch. Both databases store exactly
+/// that, so a time that is written and read back is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// From microseconds since the Unix epoch.
     #[must_use]
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds since the Unix epoch.
     #[must_use]
     pub const fn as_micros(self) -> i64 {
         self.0
@@ -31,7 +29,7 @@ impl Timestamp {
         self.0.div_euclid(1_000_000)
     }
 
-    /// How long ago `earlier` was; zero if it lies ahead.
+    /// The time since `earlier`; zero if `earlier` is in the future.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
@@ -64,9 +62,8 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Says what time it is.
+/// A trait, because tests replace it.
 pub trait Clock: Send + Sync {
-    /// The time now.
     fn now(&self) -> Timestamp;
 }
 

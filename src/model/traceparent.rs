@@ -1,13 +1,11 @@
-//! The W3C trace context of a call, which travels on with the events that the call causes.
-
 use std::fmt;
 
-/// A valid `traceparent` of version 00 (W3C Trace Context, section 3.2).
+/// The trace context of a call, which its events carry on: a valid `traceparent` of version
+/// 00 (W3C Trace Context, section 3.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Traceparent(String);
 
 impl Traceparent {
-    /// Reads a header's value; `None` unless it is valid.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let parts: Vec<&str> = text.split('-').collect();
@@ -30,7 +28,7 @@ impl Traceparent {
         &self.0[3..35]
     }
 
-    /// The span that made the call, 16 hexadecimal digits.
+    /// The caller's span: 16 hexadecimal digits.
     #[must_use]
     pub fn parent_id(&self) -> &str {
         &self.0[36..52]
@@ -49,7 +47,7 @@ impl fmt::Display for Traceparent {
     }
 }
 
-/// An id that is all zeros is invalid.
+/// An id of zeros only is invalid.
 fn is_id(text: &str, length: usize) -> bool {
     is_hex(text, length) && text.bytes().any(|byte| byte != b'0')
 }

@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use auth_service::{
-    auth::{self, Auth, Call, Error, Issuer, Lifetimes, Register, SigningKey},
+    auth::{Auth, Call, Error, Parts, Register},
     model::{Email, Traceparent},
     outbox::{Metrics, Poller, publisher::Published},
-    password::{Hasher, Password, Policy, Settings},
+    password::{Hasher, Password, Policy},
 };
 use futures::FutureExt as _;
 use prometheus_client::registry::Registry;
@@ -72,7 +72,8 @@ both! {
     }
 
     async fn a_commit_and_nothing_else_wakes_the_poller(service: Service) {
-        let auth = auth(&service.database);
+        let outbox = Arc::new(Notify::new());
+        let auth = auth(&service.database, Arc::clone(&outbox));
         let mut call = Call {
             deadline: Instant::now() + Duration::from_mins(1),
             traceparent: None,
@@ -81,46 +82,26 @@ both! {
         auth.register(registration("ana@example.com"), &call)
             .await
             .unwrap_or_else(|e| panic!("{e}"));
-        assert!(auth.outbox.notified().now_or_never().is_some());
+        assert!(outbox.notified().now_or_never().is_some());
         call.traceparent =
             Traceparent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
         let again = auth.register(registration("ana@example.com"), &call).await;
         assert!(matches!(again, Err(Error::EmailTaken)));
-        assert!(auth.outbox.notified().now_or_never().is_none());
+        assert!(outbox.notified().now_or_never().is_none());
     }
 }
 
-fn auth(database: &TestDatabase) -> Auth {
+fn auth(database: &TestDatabase, outbox: Arc<Notify>) -> Auth {
     let config = config(database, &[]);
-    let passwords = Settings {
-        cost: 10,
-        threads: 1.try_into().unwrap(),
-        max_wait: Duration::from_mins(1),
-        min_score: 2,
-        blocklist: None,
-    };
-    Auth {
+    let registry = &mut Registry::default();
+    let parts = Parts {
         db: db(database),
-        hasher: Hasher::start(&passwords, &mut Registry::default()).unwrap(),
-        password_policy: Policy::new(&passwords),
-        issuer: Issuer::new(
-            SigningKey::new(config.auth.secrets.current),
-            vec![],
-            "iss".to_owned(),
-            "aud".to_owned(),
-            Duration::from_mins(1),
-        ),
-        lifetimes: Lifetimes {
-            access_token: Duration::from_mins(1),
-            refresh_token: Duration::from_mins(1),
-            session: Duration::from_mins(1),
-            retry_window: Duration::from_secs(30),
-        },
-        throttle: config.auth.throttle,
+        hasher: Arc::new(Hasher::start(&config.passwords, registry).unwrap()),
+        policy: Policy::new(&config.passwords),
         clock: Arc::new(ManualClock::new(START)),
-        outbox: Arc::new(Notify::new()),
-        metrics: auth::Metrics::register(&mut Registry::default()),
-    }
+        outbox,
+    };
+    Auth::new(config.auth, parts, registry)
 }
 
 fn registration(email: &str) -> Register {

@@ -7,7 +7,7 @@
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use auth_service::{
-    auth::{Issuer, SigningKey},
+    auth::{Issuer, SigningSecrets},
     model::{Clock as _, SessionId, Timestamp, UserId},
     proto::auth_service_client::AuthServiceClient,
 };
@@ -340,9 +340,13 @@ impl<'a> Play<'a> {
 
 /// A new access token, whatever time it is.
 fn access_token(session: &Session, now: Timestamp) -> String {
-    let key = SigningKey::new(JWT_SECRET.as_bytes().to_vec().into());
+    let secrets = SigningSecrets {
+        current: JWT_SECRET.as_bytes().to_vec().into(),
+        next: None,
+        previous: Vec::new(),
+    };
     let (name, audience) = ("realchat-auth".to_owned(), "realchat".to_owned());
-    let issuer = Issuer::new(key, Vec::new(), name, audience, RETRY_WINDOW);
+    let issuer = Issuer::new(secrets, name, audience, RETRY_WINDOW);
     let user_id = UserId::parse(&session.user_id).expect("an id");
     let session_id = SessionId::parse(&session.id).expect("an id");
     let token = issuer
