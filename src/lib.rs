@@ -36,7 +36,7 @@
 //! 3. [`auth::Auth::login`] counts the attempt, or refuses it after too many wrong ones, and
 //!    looks the account up, by one statement.
 //! 4. [`password::Hasher::verify`] queues for a lane, or refuses at once if the wait would
-//!    be too long. An unknown user takes the same way, against a decoy.
+//!    be too long. An unknown user takes the same way, against a dummy hash.
 //!    If the password is right, the attempt is no failure: the counts are cleared.
 //! 5. A hash of another cost than the configured one is replaced.
 //! 6. The session is drafted, with its refresh token and a signed access token: after the

@@ -38,7 +38,7 @@ pub use self::{
     settings::Settings,
 };
 
-/// bcrypt ignores all further bytes. A longer password never matches, instead of being cut.
+/// bcrypt ignores all further bytes. A longer password is never cut: it matches no hash.
 const MAX_BYTES: usize = 72;
 
 /// A password that a caller sent, in Unicode normalisation form C, so that the same text from

@@ -16,10 +16,10 @@ use crate::telemetry::SPANS;
 
 /// Computes bcrypt on threads of its own, which end when it is dropped.
 ///
-/// Every call has a `deadline`. If the expected wait for a lane exceeds the configured
-/// maximum, or if the hash would not be done before the deadline after a wait, the answer is
-/// [`HashError::Overloaded`] at once. An admitted call does not watch its deadline: dropping
-/// the future frees its place in the queue or its lane.
+/// Every call has a `deadline`. The answer is [`HashError::Overloaded`] at once if the expected
+/// wait for a lane exceeds the configured maximum, or if a hash that has to wait would not be
+/// done before its deadline. An admitted call does not watch its deadline: dropping the future
+/// frees its place in the queue or its lane.
 pub struct Hasher {
     engine: Engine,
     cost: u32,

@@ -25,7 +25,7 @@ pub(super) struct Job {
     pub(super) reply: Reply,
 }
 
-/// What a hash is for.
+/// The reason for a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// A caller waits for it.

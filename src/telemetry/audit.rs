@@ -30,7 +30,7 @@ macro_rules! words {
 }
 
 words! {
-    /// What happened or was attempted.
+    /// An act that was done or attempted.
     pub enum Event {
         Register = "register",
         Login = "login",
