@@ -1,5 +1,8 @@
-//! Clients that want to harm the service, and people who look for secrets.
+//! Clients that try to harm the service, and a search for secrets that it leaves behind.
 
 mod connections;
-mod hostile;
+mod exhaustion;
+mod http2;
+mod malformed;
 mod plaintext;
+mod target;

@@ -1,6 +1,7 @@
-//! Connections: how they end, and what many calls on one of them may do to each other.
+//! How connections end, and how many calls on one connection affect each other.
 //!
-//! The calls are of `GetSigningKey`, which no busy disk or core can make fail.
+//! The calls are of `GetSigningKey`: it needs no database and no hash, so a busy machine cannot
+//! make it fail.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -13,7 +14,7 @@ use crate::harness::{
     cancelled_call, connect, end_of_call,
 };
 
-/// Streams that a client may have open at once.
+/// The server's limit of open streams on a connection.
 const MAX_STREAMS: u32 = 256;
 const METHOD: &str = "GetSigningKey";
 /// A message without fields, behind gRPC's prefix.
@@ -23,7 +24,7 @@ async fn start(change: impl FnOnce(&mut Limits)) -> Service {
     let database = TestDatabase::create(Backend::Sqlite).await;
     let database = database.expect("SQLite is always there");
     let clock = Arc::new(ManualClock::new(START));
-    // A call waits for its caller, who waits for the connection's age.
+    // A call stays open until its client, which waits for the GOAWAY, has sent the rest.
     let options = ["--request-timeout", "10m"];
     let app = build(&database, Arc::clone(&clock), &options).await;
     let mut app = app.expect("the service starts");
@@ -31,13 +32,13 @@ async fn start(change: impl FnOnce(&mut Limits)) -> Service {
     Service::run(app, database, clock).await
 }
 
-async fn somebody_new_is_served(addr: SocketAddr) {
+async fn assert_new_connection_served(addr: SocketAddr) {
     let call = [call_but_its_end(1, METHOD, &BODY), end_of_call(1, &BODY)];
     let mut frames = Frames::open(addr, &call.concat()).await;
     answered(&mut frames, vec![1]).await;
 }
 
-/// Reads on until the calls on these streams are answered, which must all have worked.
+/// Reads until the calls on these streams are answered, all of them without an error.
 async fn answered(frames: &mut Frames, mut streams: Vec<u32>) {
     while !streams.is_empty() {
         let frame = frames.next().await.expect("an answer before the end");
@@ -62,11 +63,11 @@ async fn an_old_connection_is_asked_to_go_and_its_running_call_finishes() {
         }
     };
     assert_eq!(reason, h2::Reason::NO_ERROR);
-    somebody_new_is_served(service.addr).await;
+    assert_new_connection_served(service.addr).await;
     let sent = frames.write(&end_of_call(1, &BODY)).await;
     sent.expect("it still reads");
     answered(&mut frames, vec![1]).await;
-    // Nothing runs any more, so it is closed.
+    // No call runs, so the server closes the connection.
     while frames.next().await.is_some() {}
 }
 
@@ -77,17 +78,17 @@ async fn a_stream_without_an_end_is_cut_some_time_later() {
         limits.goaway_grace_period = Duration::from_millis(300);
     })
     .await;
-    let mut told = 0;
+    let mut messages = 0;
     let until_cut = async {
-        // On a slow machine the connection may be cut before the stream has begun.
-        while told == 0 {
+        // On a slow machine the connection may end before the stream has begun.
+        while messages == 0 {
             let mut client = HealthClient::new(connect(service.addr).await);
             let Ok(watch) = client.watch(HealthCheckRequest::default()).await else {
                 continue;
             };
             let mut health = watch.into_inner();
             while health.message().await.is_ok_and(|status| status.is_some()) {
-                told += 1;
+                messages += 1;
             }
         }
     };
@@ -96,7 +97,7 @@ async fn a_stream_without_an_end_is_cut_some_time_later() {
         .expect("it is cut");
 }
 
-/// A gateway cancels all the calls of a client that went away.
+/// A gateway does this when a client of its own has gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_of_cancelled_calls_leaves_the_others_alone() {
     let service = start(|_| {}).await;

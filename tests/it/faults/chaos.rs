@@ -1,7 +1,7 @@
 //! kill -9 and SIGSTOP, again and again, while clients work.
 
 use super::{crash_points::end_lease, customers::Customers, fleet::Fleet, guarantee, rounds};
-use crate::harness::{Backend, Chance, Kafka, TestDatabase, both};
+use crate::harness::{Backend, Kafka, Random, TestDatabase, both};
 
 both! {
     async fn what_was_acknowledged_survives_replicas_that_are_killed(database: TestDatabase) {
@@ -11,7 +11,7 @@ both! {
             Backend::Sqlite => 1,
             Backend::Postgres => 3,
         };
-        let mut random = Chance::new();
+        let mut random = Random::new();
         let mut fleet = Fleet::start(&database, Some(&kafka), size).await;
         let customers = Customers::start(6, &fleet.balancer, &mut random);
         let mut kills = 0;
@@ -44,7 +44,7 @@ async fn what_was_acknowledged_survives_replicas_that_stand_still() {
     let Some(kafka) = Kafka::new().await else {
         return;
     };
-    let mut random = Chance::new();
+    let mut random = Random::new();
     let fleet = Fleet::start(&database, Some(&kafka), 3).await;
     let customers = Customers::start(6, &fleet.balancer, &mut random);
     for _ in 0..rounds(4) {

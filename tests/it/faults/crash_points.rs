@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     customers::Account,
-    fleet::{Fleet, borrowed, variables},
+    fleet::Fleet,
     guarantee,
     replica::{self, Point},
 };
@@ -95,10 +95,7 @@ both! {
             scene.database.execute(&format!("DELETE FROM {table}")).await;
         }
         scene.accounts.clear();
-        let folder = tempfile::tempdir().unwrap();
-        let variables = variables(&scene.database.url(), Some(&scene.kafka));
-        let variables = borrowed(&variables);
-        let mut replica = Process::start(folder.path(), &[], &variables);
+        let mut replica = Process::serve(&scene.database, &scene.kafka.variables());
         replica.wait_for("outbox lease acquired").await;
         replica.signal("KILL");
         assert_eq!(replica.killed_by().await, Some(SIGKILL));

@@ -10,7 +10,7 @@ use tonic::{Response, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
 use super::fleet::Balancer;
-use crate::harness::{Chance, login, logout, reason, refresh, register};
+use crate::harness::{Random, login, logout, reason, refresh, register};
 
 /// Between a call that failed and its repetition.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -37,12 +37,12 @@ pub struct Customers {
 
 impl Customers {
     /// Lets so many work until they are stopped.
-    pub fn start(count: u64, balancer: &Arc<Balancer>, random: &mut Chance) -> Self {
+    pub fn start(count: u64, balancer: &Arc<Balancer>, random: &mut Random) -> Self {
         let stop = CancellationToken::new();
         let mut working = JoinSet::new();
         for _ in 0..count {
-            let chance = random.bits();
-            working.spawn(work(Arc::clone(balancer), stop.clone(), chance));
+            let random = random.bits();
+            working.spawn(work(Arc::clone(balancer), stop.clone(), random));
         }
         Self { stop, working }
     }

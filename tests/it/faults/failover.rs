@@ -3,7 +3,7 @@
 //! no service can help it.
 
 use super::{customers::Customers, fleet::Fleet, guarantee};
-use crate::harness::{Chance, Kafka, PostgresServer, TestDatabase};
+use crate::harness::{Kafka, PostgresServer, Random, TestDatabase};
 
 /// Two replicas at work while `fault` befalls the primary.
 async fn fail_over(fault: impl AsyncFnOnce(&mut PostgresServer)) {
@@ -19,7 +19,7 @@ async fn fail_over(fault: impl AsyncFnOnce(&mut PostgresServer)) {
         &primary.addr(),
         &format!("{},{}", primary.addr(), standby.addr()),
     ) + "target_session_attrs=read-write";
-    let mut random = Chance::new();
+    let mut random = Random::new();
     let fleet = Fleet::start_at(&url, Some(&kafka), 2, u32::MAX).await;
     let customers = Customers::start(4, &fleet.balancer, &mut random);
     fleet.balancer.progress(60).await;

@@ -1,6 +1,7 @@
 //! Replicas as processes, and the way to whichever of them there are.
 
 use std::{
+    env,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -9,19 +10,17 @@ use std::{
 };
 
 use auth_service::proto::auth_service_client::AuthServiceClient;
-use tempfile::TempDir;
 use tokio::{sync::watch, time::timeout};
 use tonic::transport::{Channel, Endpoint};
 
-use crate::harness::{INTERNAL_TOKEN, JWT_SECRET, Kafka, Process, TestDatabase};
+use crate::harness::{GATEWAY, Kafka, Process, TestDatabase, settings};
 
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Replicas over one database and one topic.
 pub struct Fleet {
-    folder: TempDir,
-    variables: Vec<(&'static str, String)>,
+    variables: Vec<(String, String)>,
     replicas: Vec<Process>,
     /// How clients reach them.
     pub balancer: Arc<Balancer>,
@@ -41,7 +40,6 @@ impl Fleet {
         tries: u32,
     ) -> Self {
         let mut fleet = Self {
-            folder: tempfile::tempdir().expect("a temporary folder"),
             variables: variables(database_url, kafka),
             replicas: Vec::new(),
             balancer: Arc::new(Balancer::new(tries)),
@@ -85,36 +83,24 @@ impl Fleet {
     }
 
     fn spawn(&self) -> Process {
-        Process::start(self.folder.path(), &[], &borrowed(&self.variables))
+        let variables: Vec<_> = self
+            .variables
+            .iter()
+            .map(|(name, value)| (&**name, &**value))
+            .collect();
+        Process::start(&env::temp_dir(), &[], &variables)
     }
 }
 
-/// The environment of a replica.
-pub fn variables(database_url: &str, kafka: Option<&Kafka>) -> Vec<(&'static str, String)> {
-    let mut variables: Vec<_> = [
-        ("DATABASE_URL", database_url),
-        ("GRPC_ADDR", "127.0.0.1:0"),
-        ("ADMIN_ADDR", "127.0.0.1:0"),
-        ("JWT_SECRET", JWT_SECRET),
-        ("INTERNAL_TOKENS", &format!("gateway:{INTERNAL_TOKEN}")),
-        ("BCRYPT_COST", "10"),
-        ("PASSWORD_MAX_WAIT", "9s"),
-        ("LOG_FORMAT", "json"),
-    ]
-    .map(|(name, value)| (name, value.to_owned()))
-    .into();
+/// The variables of a replica.
+fn variables(database_url: &str, kafka: Option<&Kafka>) -> Vec<(String, String)> {
+    let mut more = GATEWAY.to_vec();
     if let Some(kafka) = kafka {
-        variables.push(("KAFKA_BROKERS", kafka.brokers.clone()));
-        variables.push(("KAFKA_TOPIC", kafka.topic.clone()));
+        more.extend(kafka.variables());
     }
-    variables
-}
-
-/// As [`Process::start`] takes them.
-pub fn borrowed<'a>(variables: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {
-    variables
-        .iter()
-        .map(|(name, value)| (*name, &**value))
+    settings(database_url, &more)
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect()
 }
 

@@ -2,7 +2,7 @@
 //! happens to be.
 
 use super::{customers::Customers, fleet::Fleet, guarantee, rounds};
-use crate::harness::{Backend, Chance, Kafka, Proxy, TestDatabase};
+use crate::harness::{Backend, Kafka, Proxy, Random, TestDatabase};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_survives_a_network_that_breaks_and_heals() {
@@ -13,7 +13,7 @@ async fn what_was_acknowledged_survives_a_network_that_breaks_and_heals() {
         return;
     };
     let proxy = Proxy::start(&database).await;
-    let mut random = Chance::new();
+    let mut random = Random::new();
     let fleet = Fleet::start_at(&proxy.url, Some(&kafka), 2, u32::MAX).await;
     let customers = Customers::start(6, &fleet.balancer, &mut random);
     for round in 0..rounds(20) {

@@ -13,8 +13,8 @@ use tonic::{Code, Request, Status, transport::Channel};
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::harness::{
-    Backend, BareConnection, Proxy, Service, TestDatabase, both, login, logout, reason, refresh,
-    refused, register, retry_after, told,
+    Backend, BareConnection, Proxy, Service, TestDatabase, both, error_line, login, logout, reason,
+    refresh, refused, register, retry_after,
 };
 
 /// A database that hangs is given up after half of the request timeout.
@@ -61,7 +61,7 @@ async fn all_refused(service: &Service, token: &str) -> [Status; 4] {
 
 fn assert_is_an_outage(status: &Status) {
     insta::allow_duplicates! {
-        insta::assert_snapshot!(told(status), @"Internal INTERNAL: internal error");
+        insta::assert_snapshot!(error_line(status), @"Internal INTERNAL: internal error");
     }
     assert_eq!(retry_after(status), Some(Duration::from_secs(1)));
 }
@@ -70,8 +70,8 @@ async fn assert_not_serving(service: &Service) {
     service.wait_for_health(ServingStatus::NotServing).await;
     let own = service.health(SERVICE_NAME).await.expect("health answers");
     assert_eq!(own, ServingStatus::NotServing);
-    let told = "not ready: the database does not answer\n";
-    assert_eq!(service.probe("/readyz").await, (503, told.to_owned()));
+    let expected = "not ready: the database does not answer\n";
+    assert_eq!(service.probe("/readyz").await, (503, expected.to_owned()));
     assert_eq!(service.probe("/livez").await.0, 200);
 }
 
@@ -195,7 +195,7 @@ both! {
         service.database.execute("UPDATE users SET password_hash = 'n33dle'").await;
         let status = refused(service.client().login(login("ana@example.com")).await);
         insta::allow_duplicates! {
-            insta::assert_snapshot!(told(&status), @"Internal INTERNAL: internal error");
+            insta::assert_snapshot!(error_line(&status), @"Internal INTERNAL: internal error");
         }
         assert_eq!(retry_after(&status), None);
         assert!(!String::from_utf8_lossy(status.details()).contains("n33dle"));

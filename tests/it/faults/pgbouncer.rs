@@ -2,7 +2,7 @@
 //! there is one that knows prepared statements (1.21 or newer; Debian's is 1.18).
 
 use super::{customers::Customers, fleet::Fleet, guarantee};
-use crate::harness::{Backend, Chance, Kafka, PgBouncer, TestDatabase};
+use crate::harness::{Backend, Kafka, PgBouncer, Random, TestDatabase};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_works_through_pgbouncer_and_survives_its_death() {
@@ -19,7 +19,7 @@ async fn works_and_survives(mode: &str) {
         return;
     };
     let mut bouncer = PgBouncer::start(&database, 40, mode).await;
-    let mut random = Chance::new();
+    let mut random = Random::new();
     let url = bouncer.url(&database);
     let fleet = Fleet::start_at(&url, Some(&kafka), 2, u32::MAX).await;
     let customers = Customers::start(4, &fleet.balancer, &mut random);

@@ -32,8 +32,7 @@ use tempfile::TempDir;
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::fleet::{borrowed, variables};
-use crate::harness::{Kafka, Process, TestDatabase};
+use crate::harness::{Kafka, Process, TestDatabase, settings};
 
 /// Where it strikes itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,10 +60,13 @@ pub fn start(
     signal: &str,
 ) -> Process {
     let name = POINTS.iter().find(|(_, known)| *known == point);
-    let mut variables = variables(&database.url(), Some(kafka));
-    variables.push(("REPLICA_POINT", name.expect("all are named").0.to_owned()));
-    variables.push(("REPLICA_SIGNAL", signal.to_owned()));
-    let variables = borrowed(&variables);
+    let own = [
+        ("REPLICA_POINT", name.expect("all are named").0),
+        ("REPLICA_SIGNAL", signal),
+    ];
+    let more = [&kafka.variables()[..], &own].concat();
+    let url = database.url();
+    let variables = settings(&url, &more);
     Process::start_test(folder.path(), "faults::replica::process", &variables)
 }
 

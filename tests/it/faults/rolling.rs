@@ -2,7 +2,7 @@
 //! and then give up.
 
 use super::{customers::Customers, fleet::Fleet, guarantee, rounds};
-use crate::harness::{Backend, Chance, Kafka, TestDatabase};
+use crate::harness::{Backend, Kafka, Random, TestDatabase};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_fails_no_call_of_a_client_that_retries_once() {
@@ -12,7 +12,7 @@ async fn a_rolling_restart_fails_no_call_of_a_client_that_retries_once() {
     let Some(kafka) = Kafka::new().await else {
         return;
     };
-    let mut random = Chance::new();
+    let mut random = Random::new();
     let mut fleet = Fleet::start_at(&database.url(), Some(&kafka), 3, 2).await;
     let customers = Customers::start(6, &fleet.balancer, &mut random);
     for _ in 0..rounds(2) {

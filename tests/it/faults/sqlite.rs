@@ -2,17 +2,13 @@
 
 use diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
 
-use super::{
-    customers::Customers,
-    fleet::{Fleet, borrowed, variables},
-    guarantee,
-};
-use crate::harness::{Backend, Chance, Process, TestDatabase};
+use super::{customers::Customers, fleet::Fleet, guarantee};
+use crate::harness::{Backend, Process, Random, TestDatabase, settings};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_processes_on_one_file_wait_for_each_other() {
     let database = TestDatabase::create(Backend::Sqlite).await.unwrap();
-    let mut random = Chance::new();
+    let mut random = Random::new();
     let fleet = Fleet::start(&database, None, 2).await;
     let customers = Customers::start(8, &fleet.balancer, &mut random);
     fleet.balancer.progress(400).await;
@@ -43,9 +39,7 @@ async fn held(statements: &str) -> (TestDatabase, SqliteConnection) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_on_a_file_that_another_writes_says_so_and_waits_its_turn() {
     let (database, mut holder) = held("BEGIN IMMEDIATE").await;
-    let folder = tempfile::tempdir().unwrap();
-    let variables = variables(&database.url(), None);
-    let process = Process::start(folder.path(), &[], &borrowed(&variables));
+    let process = Process::serve(&database, &[]);
     let said = process.wait_for("\"not serving\"").await;
     assert!(
         said.contains("database is locked") || said.contains("did not answer in time"),
@@ -61,10 +55,10 @@ async fn a_start_on_a_file_that_another_has_to_itself_fails_and_says_why() {
                      UPDATE outbox_lease SET id = id; COMMIT";
     let (database, holder) = held(exclusive).await;
     let folder = tempfile::tempdir().unwrap();
-    let variables = variables(&database.url(), None);
-    let output = Process::run(folder.path(), &[], &borrowed(&variables)).await;
-    assert_eq!(output.status.code(), Some(1));
-    let log = String::from_utf8(output.stderr).unwrap();
+    let url = database.url();
+    let output = Process::run(folder.path(), &[], &settings(&url, &[])).await;
+    assert_eq!(output.code, Some(1));
+    let log = output.stderr;
     assert!(log.contains("database is locked"), "{log}");
     drop(holder);
 }

@@ -1,10 +1,7 @@
 //! Two versions side by side, as a rolling upgrade has them.
 
-use super::{
-    customers::Account,
-    fleet::{Fleet, borrowed, variables},
-};
-use crate::harness::{Process, TestDatabase, both};
+use super::{customers::Account, fleet::Fleet};
+use crate::harness::{Process, TestDatabase, both, settings};
 
 const NEWER: &str = "29990101000000";
 
@@ -34,10 +31,10 @@ both! {
 
         // One of the old version must not start any more: who knows what it would miss.
         let folder = tempfile::tempdir().unwrap();
-        let variables = variables(&database.url(), None);
-        let output = Process::run(folder.path(), &[], &borrowed(&variables)).await;
-        assert_eq!(output.status.code(), Some(1));
-        let log = String::from_utf8(output.stderr).unwrap();
+        let url = database.url();
+        let output = Process::run(folder.path(), &[], &settings(&url, &[])).await;
+        assert_eq!(output.code, Some(1));
+        let log = output.stderr;
         let said = format!("the database has migration {NEWER}, which this version does not know");
         assert!(log.contains(&said), "{log}");
     }

@@ -71,6 +71,14 @@ impl Kafka {
         Some(kafka)
     }
 
+    /// The variables of a service that publishes here.
+    pub fn variables(&self) -> [(&str, &str); 2] {
+        [
+            ("KAFKA_BROKERS", &self.brokers),
+            ("KAFKA_TOPIC", &self.topic),
+        ]
+    }
+
     /// Makes the topic, with one replica.
     pub async fn create_topic(&self) {
         self.create_topic_with(1).await;

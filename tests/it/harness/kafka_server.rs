@@ -14,7 +14,7 @@ use std::{
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
-use super::{Kafka, skip};
+use super::{Kafka, process::send_signal, skip};
 
 const JVM_FLAGS: [&str; 2] = ["-XX:-UsePerfData", "-XX:TieredStopAtLevel=1"];
 /// For a JVM on a machine that is busy with other tests.
@@ -302,10 +302,7 @@ impl Cluster {
 
     fn signal(&self, id: usize, name: &str) {
         let child = self.brokers[id - 1].running.as_ref().expect("it runs");
-        let sent = Command::new("kill")
-            .args([&format!("-{name}"), &child.id().to_string()])
-            .status();
-        assert!(sent.expect("kill runs").success());
+        assert!(send_signal(child.id(), name));
     }
 
     fn properties(&self, id: usize) -> PathBuf {

@@ -16,7 +16,8 @@ use tokio::{
 
 use super::{
     TestDatabase,
-    postgres_server::{as_postgres, free_port, give_to_postgres, send},
+    postgres_server::{as_postgres, free_port, give_to_postgres},
+    process::send_signal,
 };
 
 /// A PgBouncer, killed when it is dropped.
@@ -91,7 +92,7 @@ impl PgBouncer {
     /// Kills it, and with it every connection.
     pub async fn kill(&mut self) {
         let mut child = self.running.take().expect("it runs");
-        send("KILL", child.id().expect("it runs"));
+        send_signal(child.id().expect("it runs"), "KILL");
         child.wait().await.expect("it was ours");
     }
 

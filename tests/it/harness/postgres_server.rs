@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_postgres::NoTls;
 
-use super::skip;
+use super::{process::send_signal, skip};
 
 /// A server, killed when it is dropped.
 pub struct PostgresServer {
@@ -125,14 +125,14 @@ impl PostgresServer {
     /// Ends it as a power cut would.
     pub async fn kill(&mut self) {
         for pid in self.processes() {
-            send("KILL", pid);
+            send_signal(pid, "KILL");
         }
         self.end("KILL").await;
     }
 
     async fn end(&mut self, name: &str) {
         let mut child = self.running.take().expect("it runs");
-        send(name, child.id().expect("it runs"));
+        send_signal(child.id().expect("it runs"), name);
         let ended = timeout(Duration::from_mins(1), child.wait()).await;
         ended.expect("Postgres ends").expect("it was ours");
     }
@@ -140,9 +140,9 @@ impl PostgresServer {
     /// Stops all its processes where they are. Connections stay open, new ones are accepted
     /// by the kernel, and nothing answers.
     pub fn freeze(&self) {
-        self.processes()
-            .into_iter()
-            .for_each(|pid| send("STOP", pid));
+        for pid in self.processes() {
+            send_signal(pid, "STOP");
+        }
     }
 
     /// Stops the processes behind the service's connections that are open now, and no other.
@@ -150,15 +150,15 @@ impl PostgresServer {
         let sql = "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity \
                    WHERE application_name = 'auth-service'";
         for pid in self.ask(sql).await.split(' ') {
-            send("STOP", pid.parse().expect("a number"));
+            send_signal(pid.parse().expect("a number"), "STOP");
         }
     }
 
     /// Lets them go on.
     pub fn thaw(&self) {
-        self.processes()
-            .into_iter()
-            .for_each(|pid| send("CONT", pid));
+        for pid in self.processes() {
+            send_signal(pid, "CONT");
+        }
     }
 
     /// A standby that has all that was committed here, and without which no commit here is
@@ -256,9 +256,9 @@ impl PostgresServer {
 
 impl Drop for PostgresServer {
     fn drop(&mut self) {
-        self.processes()
-            .into_iter()
-            .for_each(|pid| send("KILL", pid));
+        for pid in self.processes() {
+            send_signal(pid, "KILL");
+        }
     }
 }
 
@@ -306,13 +306,4 @@ pub(super) fn free_port() -> u16 {
             return port;
         }
     }
-}
-
-pub(super) fn send(name: &str, pid: u32) {
-    let status = std::process::Command::new("kill")
-        .args([&format!("-{name}"), &pid.to_string()])
-        .stderr(Stdio::null())
-        .status();
-    // A child may have ended meanwhile.
-    let _ = status.expect("kill runs");
 }

@@ -1,22 +1,32 @@
-//! The service as a process of its own, for what only a process has: arguments, signals,
-//! exit codes, a log.
+//! The service as a process of its own, for tests of arguments, signals, exit codes and the log.
 
 use std::{
     net::SocketAddr,
     os::unix::process::ExitStatusExt as _,
     path::Path,
-    process::{ExitStatus, Output, Stdio},
+    process::{ExitStatus, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use auth_service::proto::auth_service_client::AuthServiceClient;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
     time::{sleep, timeout},
 };
+use tonic::transport::Channel;
 
-use super::{JWT_SECRET, TestDatabase};
+use super::{TestDatabase, connect, settings};
+
+/// A command of `auth-service` that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// `None` if a signal ended it.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
 
 /// A running `auth-service`, killed when it is dropped.
 pub struct Process {
@@ -25,13 +35,13 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts it in `folder` with nothing but these variables in its environment.
+    /// Starts it in `folder` with only these variables in its environment.
     pub fn start(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let service = Path::new(env!("CARGO_BIN_EXE_auth-service"));
         Self::spawn(command(service, folder, arguments, variables))
     }
 
-    /// Starts one test of this very binary, as a process that a test can spoil from within.
+    /// Starts one test of this test binary as a process. Its code can use parts of the service.
     pub fn start_test(folder: &Path, test: &str, variables: &[(&str, &str)]) -> Self {
         let tests = std::env::current_exe().expect("a path");
         let arguments = ["--exact", test, "--nocapture"];
@@ -57,43 +67,34 @@ impl Process {
         Self { child, log }
     }
 
-    /// Starts it on a database, on free ports, with these further variables (they win over
-    /// the harness's own).
-    pub fn serve(database: &TestDatabase, variables: &[(&str, &str)]) -> Self {
+    /// Starts it on a database with the [`settings`] of all tests, and `more`, which win.
+    pub fn serve(database: &TestDatabase, more: &[(&str, &str)]) -> Self {
         let url = database.url();
-        let defaults = [
-            ("DATABASE_URL", url.as_str()),
-            ("GRPC_ADDR", "127.0.0.1:0"),
-            ("ADMIN_ADDR", "127.0.0.1:0"),
-            ("JWT_SECRET", JWT_SECRET),
-            ("BCRYPT_COST", "10"),
-        ];
-        let variables = [&defaults, variables].concat();
-        Self::start(&std::env::temp_dir(), &[], &variables)
+        Self::start(&std::env::temp_dir(), &[], &settings(&url, more))
     }
 
-    /// The same without the capabilities that root has: it is as powerless as any user.
+    /// Like `serve`, but without the capabilities of root.
     pub fn serve_without_capabilities(database: &TestDatabase) -> Self {
         let mut command = without_capabilities(env!("CARGO_BIN_EXE_auth-service").as_ref());
         let url = database.url();
-        command
-            .envs([("DATABASE_URL", url.as_str()), ("JWT_SECRET", JWT_SECRET)])
-            .envs(["GRPC_ADDR", "ADMIN_ADDR"].map(|name| (name, "127.0.0.1:0")))
-            .envs([("LOG_FORMAT", "json")])
-            .stdin(Stdio::null());
+        let more = [("LOG_FORMAT", "json")];
+        command.envs(settings(&url, &more)).stdin(Stdio::null());
         Self::spawn(command)
     }
 
-    /// Runs it to its end, within a minute.
-    pub async fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    /// Runs it until it ends, at most a minute.
+    pub async fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
         let service = Path::new(env!("CARGO_BIN_EXE_auth-service"));
         let output = command(service, folder, arguments, variables)
             .kill_on_drop(true)
             .output();
-        timeout(Duration::from_mins(1), output)
-            .await
-            .expect("it ends")
-            .expect("the binary runs")
+        let output = timeout(Duration::from_mins(1), output).await;
+        let output = output.expect("it ends").expect("the binary runs");
+        Ended {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).expect("UTF-8"),
+            stderr: String::from_utf8(output.stderr).expect("UTF-8"),
+        }
     }
 
     /// Waits until a line of the log contains `text`, and returns that line.
@@ -112,16 +113,12 @@ impl Process {
         line
     }
 
-    /// Where it serves gRPC, once it does.
+    /// The gRPC address, as soon as the log has it.
     pub async fn grpc_addr(&self) -> SocketAddr {
-        self.addr("grpc").await
-    }
-
-    async fn addr(&self, field: &str) -> SocketAddr {
         let line = self.wait_for("\"listening\"").await;
         let (_, rest) = line
-            .split_once(&format!("\"{field}\":\""))
-            .expect("the log says where");
+            .split_once("\"grpc\":\"")
+            .expect("the log has the address");
         rest.split_once('"')
             .expect("JSON")
             .0
@@ -129,31 +126,31 @@ impl Process {
             .expect("an address")
     }
 
-    /// Its log so far.
+    /// A client on a new connection.
+    pub async fn client(&self) -> AuthServiceClient<Channel> {
+        AuthServiceClient::new(connect(self.grpc_addr().await).await)
+    }
+
+    /// The lines of the log until now.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
 
     /// Sends a signal by its name, such as TERM.
     pub fn signal(&self, name: &str) {
-        let pid = self.pid().to_string();
-        let sent = std::process::Command::new("kill")
-            .args([&format!("-{name}"), &pid])
-            .status();
-        assert!(sent.expect("kill runs").success());
+        assert!(send_signal(self.pid(), name));
     }
 
-    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id().expect("it runs")
     }
 
-    /// Waits for its end; the exit code.
+    /// Waits until the process ends. `None` if a signal ended it.
     pub async fn exit_code(&mut self) -> Option<i32> {
         self.ended().await.code()
     }
 
-    /// Waits for its end; the signal that ended it.
+    /// Waits until the process ends; the number of the signal that ended it.
     pub async fn killed_by(&mut self) -> Option<i32> {
         self.ended().await.signal()
     }
@@ -164,7 +161,16 @@ impl Process {
     }
 }
 
-/// A command without any capability, as only root has.
+/// Sends a signal by its name. `false` if there is no such process.
+pub fn send_signal(pid: u32, name: &str) -> bool {
+    let status = std::process::Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .stderr(Stdio::null())
+        .status();
+    status.expect("kill runs").success()
+}
+
+/// A command without the capabilities that root has.
 pub fn without_capabilities(program: &Path) -> Command {
     let root = rustix::process::geteuid().is_root();
     let mut command = Command::new(if root { "setpriv".as_ref() } else { program });

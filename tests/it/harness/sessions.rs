@@ -10,7 +10,7 @@ use tonic::{
     transport::Channel,
 };
 
-use super::{PASSWORD, Service, login, logout, refresh, register};
+use super::{Service, login, logout, refresh, register};
 
 /// A client that shows an access token.
 pub type Account = AccountServiceClient<InterceptedService<Channel, Bearer>>;
@@ -216,26 +216,4 @@ pub fn malformed_tokens(session: &Session) -> Vec<(&'static str, String)> {
         ("much junk", format!("rcr_{}", "A".repeat(20_000))),
         ("an access token", session.tokens.access_token.clone()),
     ]
-}
-
-/// A change from the tests' password to another.
-pub fn change_password(new: &str) -> proto::ChangePasswordRequest {
-    proto::ChangePasswordRequest {
-        current_password: PASSWORD.to_owned(),
-        new_password: new.to_owned(),
-    }
-}
-
-/// A session's id in its request.
-pub fn end_session(id: &str) -> proto::EndSessionRequest {
-    proto::EndSessionRequest {
-        session_id: id.to_owned(),
-    }
-}
-
-/// The end of an account with this password.
-pub fn delete_account(password: &str) -> proto::DeleteAccountRequest {
-    proto::DeleteAccountRequest {
-        current_password: password.to_owned(),
-    }
 }

@@ -9,8 +9,8 @@ use serde_json::Value;
 use tonic::Request;
 
 use crate::harness::{
-    INTERNAL_TOKEN, PASSWORD, Process, TestDatabase, both, connect, login, logout, refresh,
-    refused, register,
+    GATEWAY, INTERNAL_TOKEN, PASSWORD, Process, TestDatabase, both, connect, login, logout,
+    refresh, refused, register,
 };
 
 const NEW_PASSWORD: &str = "another lake tulip harbour";
@@ -27,11 +27,9 @@ const FIELDS: [&str; 6] = [
 
 both! {
     async fn each_event_is_one_line_whatever_log_says(database: TestDatabase) {
-        let tokens = format!("gateway:{INTERNAL_TOKEN}");
         let process = Process::serve(&database, &[
             ("LOG", "auth_service=info"),
-            ("LOG_FORMAT", "json"),
-            ("INTERNAL_TOKENS", &tokens),
+            GATEWAY[0],
             ("REFRESH_RETRY_WINDOW", "0s"),
             ("THROTTLE_FREE_PER_PAIR", "2"),
             ("THROTTLE_FIRST_WAIT", "15m"),

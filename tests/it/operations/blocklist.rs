@@ -7,7 +7,9 @@ use sha1::{Digest as _, Sha1};
 use tempfile::TempDir;
 use tonic::Code;
 
-use crate::harness::{Process, Service, TestDatabase, both, reason, refused, register, violation};
+use crate::harness::{
+    Process, Service, TestDatabase, both, reason, refused, register, settings, violation,
+};
 
 /// Good by any other measure.
 const LEAKED: &str = "sch\u{f6}ne gr\u{fc}\u{df}e vK3";
@@ -87,14 +89,13 @@ async fn a_list_that_is_none_is_refused_at_the_start() {
     ] {
         fs::write(&path, content).unwrap();
         let file = path.to_str().unwrap();
-        let variables = [
-            ("DATABASE_URL", "sqlite://never-made.db"),
-            ("JWT_SECRET", "a-secret-of-the-tests-32-bytes-long"),
-            ("PASSWORD_BLOCKLIST_FILE", file),
-        ];
+        let list = [("PASSWORD_BLOCKLIST_FILE", file)];
+        let variables = settings("sqlite://never-made.db", &list);
         let output = Process::run(&env::temp_dir(), &[], &variables).await;
-        assert_eq!(output.status.code(), Some(64));
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(stderr, format!("PASSWORD_BLOCKLIST_FILE: {problem}\n"));
+        assert_eq!(output.code, Some(64));
+        assert_eq!(
+            output.stderr,
+            format!("PASSWORD_BLOCKLIST_FILE: {problem}\n")
+        );
     }
 }

@@ -132,7 +132,6 @@ fn the_runbook_has_a_section_for_each_alert_and_no_other() {
 async fn the_manifests_set_variables_that_exist() {
     let folder = tempfile::tempdir().unwrap();
     let help = Process::run(folder.path(), &["--help"], &[]).await.stdout;
-    let help = String::from_utf8(help).unwrap();
     let mut set = 0;
     for line in read("deploy/kubernetes/auth-service.env").lines() {
         let Some((name, _)) = line.split_once('=').filter(|_| !line.starts_with('#')) else {

@@ -25,14 +25,13 @@ both! {
             return;
         };
         let receiver = Receiver::start().await;
-        let mut process = Process::serve(&database, &[
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint),
-            // So that all spans come at the end.
+        let otel = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint.as_str()),
+            // All spans come at the end.
             ("OTEL_BSP_SCHEDULE_DELAY", "600000"),
-            ("KAFKA_BROKERS", &kafka.brokers),
-            ("KAFKA_TOPIC", &kafka.topic),
-            ("LOG_FORMAT", "json"),
-        ]);
+        ];
+        let variables = [&otel[..], &kafka.variables()].concat();
+        let mut process = Process::serve(&database, &variables);
         let traceparent = format!("00-{TRACE}-{PARENT}-01");
         let ana = sign_up(process.grpc_addr().await, Some(&traceparent)).await;
         let record = kafka.wait_for(1).await.remove(0);
@@ -87,7 +86,7 @@ both! {
     }
 
     async fn without_a_receiver_the_log_still_has_the_trace_of_the_caller(database: TestDatabase) {
-        let mut process = Process::serve(&database, &[("LOG_FORMAT", "json")]);
+        let mut process = Process::serve(&database, &[]);
         let traceparent = format!("00-{TRACE}-{PARENT}-00");
         sign_up(process.grpc_addr().await, Some(&traceparent)).await;
         let written = database.text("SELECT traceparent FROM outbox_events").await;
@@ -107,9 +106,8 @@ both! {
             let mut process = Process::serve(&database, &[
                 ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
                 ("OTEL_BSP_SCHEDULE_DELAY", "10"),
-                ("LOG_FORMAT", "json"),
             ]);
-            let mut client = AuthServiceClient::new(connect(process.grpc_addr().await).await);
+            let mut client = process.client().await;
             for user in 0..5 {
                 let email = format!("ana{n}{user}@example.com");
                 client.register(register(&email)).await.unwrap();

@@ -25,7 +25,7 @@ use self::{
     broker::Fate,
     world::{Numbers, World},
 };
-use crate::harness::{Backend, Chance, Published, TestDatabase, soak};
+use crate::harness::{Backend, Published, Random, TestDatabase, soak};
 
 /// One thing that happens. What is not possible at that moment does not happen.
 #[derive(Clone, Debug)]
@@ -109,7 +109,7 @@ fn check(backend: Backend, cases: u32) {
         max_shrink_time: 60_000,
         ..Config::default()
     };
-    let random = TestRng::from_seed(RngAlgorithm::ChaCha, &Chance::new().bytes(32));
+    let random = TestRng::from_seed(RngAlgorithm::ChaCha, &Random::new().bytes(32));
     let mut runner = TestRunner::new_with_rng(config, random);
     let numbers = RefCell::new(Numbers::default());
     let result = runner.run(&vec(step(), 20..100), |steps| {

@@ -1,20 +1,16 @@
 //! Records that Kafka refuses, and the command that looks after them.
 
-use std::{env, process::Output, sync::Arc};
+use std::{env, sync::Arc};
 
 use auth_service::outbox::{Outcome, publisher::Published};
 
 use super::{EVENTS, Fake, PARKED, created, db, ended, log_out, poller, sign_up};
-use crate::harness::{Process, START, Service, TestDatabase, both};
+use crate::harness::{Ended, Process, START, Service, TestDatabase, both};
 
-async fn outbox_command(database: &TestDatabase, arguments: &[&str]) -> Output {
+async fn outbox_command(database: &TestDatabase, arguments: &[&str]) -> Ended {
     let url = database.url();
     let arguments = [&["outbox"], arguments].concat();
     Process::run(&env::temp_dir(), &arguments, &[("DATABASE_URL", &url)]).await
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
 }
 
 both! {
@@ -57,14 +53,14 @@ both! {
         assert_eq!(list.status.code(), Some(0));
         let parked_at = START.to_string();
         assert_eq!(
-            stdout(&list),
+            list.stdout,
             format!("{event_id}\t{user_id}\tUSER_CREATED\t{parked_at}\tMessageTooLarge\t1\n")
         );
         let requeue = outbox_command(&service.database, &["requeue", &event_id]).await;
         assert_eq!(requeue.status.code(), Some(0));
-        assert_eq!(stdout(&requeue), format!("{event_id} requeued\n"));
+        assert_eq!(requeue.stdout, format!("{event_id} requeued\n"));
         assert_eq!(
-            stdout(&outbox_command(&service.database, &["list"]).await),
+            outbox_command(&service.database, &["list"]).await.stdout,
             ""
         );
         assert_eq!(poller.tick().await.unwrap(), Outcome::Progress);
@@ -88,7 +84,7 @@ both! {
         assert_eq!(service.database.count(PARKED).await, 2);
         let requeue = outbox_command(&service.database, &["requeue", "--all"]).await;
         assert_eq!(requeue.status.code(), Some(0));
-        assert_eq!(stdout(&requeue).lines().count(), 2);
+        assert_eq!(requeue.stdout.lines().count(), 2);
         assert_eq!(service.database.count(PARKED).await, 0);
         poller.tick().await.unwrap();
         assert_eq!(service.database.count(EVENTS).await, 0);
@@ -107,7 +103,7 @@ both! {
         let event_id = fake.batches()[0][0].event_id.to_string();
         let discard = outbox_command(&service.database, &["discard", &event_id]).await;
         assert_eq!(discard.status.code(), Some(0));
-        assert_eq!(stdout(&discard), format!("{event_id} discarded\n"));
+        assert_eq!(discard.stdout, format!("{event_id} discarded\n"));
         poller.tick().await.unwrap();
         assert_eq!(fake.offered(), [ended(2)]);
         assert_eq!(service.database.count(EVENTS).await, 0);
@@ -120,8 +116,8 @@ both! {
             .to_string();
         for action in ["requeue", "discard"] {
             let output = outbox_command(&service.database, &[action, &event_id]).await;
-            assert_eq!(output.status.code(), Some(1), "{action}");
-            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.code, Some(1), "{action}");
+            let stderr = output.stderr;
             assert!(
                 stderr.contains(&format!("{event_id} is not a parked event")),
                 "{stderr}"

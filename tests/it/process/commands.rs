@@ -1,6 +1,6 @@
 //! The commands beside `serve`, each as a process of its own.
 
-use std::{fs, net::SocketAddr, path::Path, process::Output};
+use std::{fs, net::SocketAddr, path::Path};
 
 use auth_service::proto::{GetSigningKeyRequest, auth_service_client::AuthServiceClient};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
@@ -13,12 +13,12 @@ use tokio::{
 use tonic::Request;
 
 use crate::harness::{
-    Authority, INTERNAL_TOKEN, JWT_SECRET, Kafka, Process, Service, TestDatabase, both,
+    Authority, Ended, INTERNAL_TOKEN, JWT_SECRET, Kafka, Process, Service, TestDatabase, both,
 };
 
 const NEXT_SECRET: &str = "the-next-secret-of-the-tests-is-32-bytes";
 
-async fn run(folder: &Path, command: &str, variables: &[(&str, &str)]) -> Output {
+async fn run(folder: &Path, command: &str, variables: &[(&str, &str)]) -> Ended {
     let arguments: Vec<_> = command.split(' ').collect();
     Process::run(folder, &arguments, variables).await
 }
@@ -35,12 +35,8 @@ async fn check(database: &TestDatabase, variables: &[(&str, &str)]) -> (Option<i
     )
     .await;
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-    assert!(!text(&output.stderr).contains("panicked"));
-    (output.status.code(), text(&output.stdout))
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
+    assert!(!output.stderr.contains("panicked"));
+    (output.code, output.stdout)
 }
 
 fn assert_says(stdout: &str, lines: &[&str]) {
@@ -91,19 +87,19 @@ both! {
 
     async fn a_healthcheck_passes_while_the_service_is_ready(service: Service) {
         let output = healthcheck(service.admin_addr).await;
-        assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "ready\n".to_owned()));
+        assert_eq!((output.code, output.stdout), (Some(0), "ready\n".to_owned()));
         let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let output = healthcheck(nobody).await;
-        assert_eq!(output.status.code(), Some(1));
-        assert!(text(&output.stderr).starts_with("no answer from ADMIN_ADDR"));
+        assert_eq!(output.code, Some(1));
+        assert!(output.stderr.starts_with("no answer from ADMIN_ADDR"));
     }
 
     async fn a_jwk_set_has_the_keys_that_the_service_hands_out(database: TestDatabase) {
         let folder = TempDir::new().unwrap();
         let secrets = [("JWT_SECRET", JWT_SECRET), ("JWT_NEXT_SECRET", NEXT_SECRET)];
         let output = run(folder.path(), "keys jwks", &secrets).await;
-        assert!(text(&output.stderr).contains("secret"));
-        let set: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(output.stderr.contains("secret"));
+        let set: Value = serde_json::from_str(&output.stdout).unwrap();
 
         let service = Service::start(database, &["--jwt-next-secret", NEXT_SECRET]).await;
         let mut request = Request::new(GetSigningKeyRequest {});
@@ -122,7 +118,7 @@ both! {
     }
 }
 
-async fn healthcheck(addr: SocketAddr) -> Output {
+async fn healthcheck(addr: SocketAddr) -> Ended {
     let addr = addr.to_string();
     run(
         &std::env::temp_dir(),
@@ -144,17 +140,17 @@ async fn a_healthcheck_fails_and_says_why_while_the_service_is_not_ready() {
         stream.write_all(answer).await.unwrap();
     });
     let output = healthcheck(addr).await;
-    assert_eq!(output.status.code(), Some(1));
-    assert_eq!(text(&output.stderr), "not ready\n");
+    assert_eq!(output.code, Some(1));
+    assert_eq!(output.stderr, "not ready\n");
 }
 
 #[tokio::test]
 async fn check_config_of_the_embedded_default_makes_nothing() {
     let folder = TempDir::new().unwrap();
     let output = run(folder.path(), "check-config", &[]).await;
-    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.code, Some(0));
     assert_says(
-        &text(&output.stdout),
+        &output.stdout,
         &[
             "would make data/auth.db",
             "JWT_SECRET: would be generated",
@@ -173,8 +169,8 @@ async fn check_config_reports_every_problem_and_ends_with_64() {
         ("TLS_KEY_FILE", "x"),
     ];
     let output = run(folder.path(), "check-config", &variables).await;
-    assert_eq!(output.status.code(), Some(64));
-    let stderr = text(&output.stderr);
+    assert_eq!(output.code, Some(64));
+    let stderr = output.stderr;
     assert_eq!(stderr.lines().count(), 3, "{stderr}");
     assert!(output.stdout.is_empty());
 }
@@ -187,15 +183,15 @@ async fn check_config_tries_certificates_and_warns_of_what_may_be_a_mistake() {
         .write(folder.path());
     let tls = [("TLS_CERT_FILE", "cert.pem"), ("TLS_KEY_FILE", "key.pem")];
     let output = run(folder.path(), "check-config", &tls).await;
-    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.code, Some(0));
     let expected = [
         "TLS, the certificate of auth.internal",
         "WARNING TLS_KEY_FILE: ",
     ];
-    assert_says(&text(&output.stdout), &expected);
+    assert_says(&output.stdout, &expected);
     let open = [("GRPC_ADDR", "0.0.0.0:0")];
     let output = run(folder.path(), "check-config", &open).await;
-    assert_says(&text(&output.stdout), &["WARNING GRPC_ADDR: "]);
+    assert_says(&output.stdout, &["WARNING GRPC_ADDR: "]);
 }
 
 #[tokio::test]
@@ -205,9 +201,9 @@ async fn a_disk_that_cannot_be_written_is_found() {
         ("JWT_SECRET", JWT_SECRET),
     ];
     let output = run(&std::env::temp_dir(), "check-config", &variables).await;
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.code, Some(1));
     assert_says(
-        &text(&output.stdout),
+        &output.stdout,
         &["FAILED  DATABASE_URL: cannot write to its folder"],
     );
 }
@@ -222,8 +218,8 @@ async fn looking_for_events_makes_no_database() {
     ] {
         for command in ["outbox list", "outbox requeue --all"] {
             let output = run(folder.path(), command, variables).await;
-            assert_eq!(output.status.code(), Some(64));
-            let stderr = text(&output.stderr);
+            assert_eq!(output.code, Some(64));
+            let stderr = output.stderr;
             assert!(
                 stderr.starts_with(&format!("DATABASE_URL: {what}")),
                 "{stderr}"
@@ -236,12 +232,12 @@ async fn looking_for_events_makes_no_database() {
 #[tokio::test]
 async fn a_generated_key_is_another_each_time_and_fits_jwt_secret() {
     let folder = TempDir::new().unwrap();
-    let generate = async || text(&run(folder.path(), "keys generate", &[]).await.stdout);
+    let generate = async || run(folder.path(), "keys generate", &[]).await.stdout;
     let (one, two) = (generate().await, generate().await);
     assert_ne!(one, two);
     for key in [one, two] {
         let output = run(folder.path(), "keys jwks", &[("JWT_SECRET", key.trim())]).await;
-        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert_eq!(output.code, Some(0), "{}", output.stderr);
     }
 }
 
@@ -249,8 +245,8 @@ async fn a_generated_key_is_another_each_time_and_fits_jwt_secret() {
 async fn a_jwk_set_of_nothing_is_refused_and_makes_nothing() {
     let folder = TempDir::new().unwrap();
     let output = run(folder.path(), "keys jwks", &[]).await;
-    assert_eq!(output.status.code(), Some(64));
-    assert!(text(&output.stderr).starts_with("JWT_SECRET: is not set") && output.stdout.is_empty());
+    assert_eq!(output.code, Some(64));
+    assert!(output.stderr.starts_with("JWT_SECRET: is not set") && output.stdout.is_empty());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
@@ -272,12 +268,12 @@ async fn help_and_completions_know_all_commands_and_have_no_colours() {
         "completions fish",
     ] {
         let output = run(folder.path(), command, &[]).await;
-        assert_eq!(output.status.code(), Some(0), "{command}");
-        let text = text(&output.stdout);
+        assert_eq!(output.code, Some(0), "{command}");
+        let text = output.stdout;
         assert_says(&text, &commands);
         assert!(!text.contains('\u{1b}'), "{command}");
     }
-    let bash = text(&run(folder.path(), "completions bash", &[]).await.stdout);
+    let bash = run(folder.path(), "completions bash", &[]).await.stdout;
     let states = bash
         .lines()
         .filter_map(|line| line.trim().strip_prefix("cmd=\""));
@@ -290,8 +286,8 @@ async fn help_and_completions_know_all_commands_and_have_no_colours() {
             "{state} completes nothing"
         );
     }
-    let help = text(&run(folder.path(), "--help", &[]).await.stdout);
+    let help = run(folder.path(), "--help", &[]).await.stdout;
     assert_says(&help, &["Exit codes:", "  64  wrong usage"]);
-    let short = text(&run(folder.path(), "outbox list --help", &[]).await.stdout);
+    let short = run(folder.path(), "outbox list --help", &[]).await.stdout;
     assert!(short.contains("DATABASE_URL") && !short.contains("BCRYPT_COST"));
 }

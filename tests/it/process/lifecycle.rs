@@ -7,7 +7,6 @@ use std::{
     os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
     path::Path,
     pin::Pin,
-    process::Output,
     time::Duration,
 };
 
@@ -27,8 +26,8 @@ use tonic_health::pb::{
 use tonic_prost::ProstCodec;
 
 use crate::harness::{
-    Backend, JWT_SECRET, Kafka, Process, TestDatabase, both, connect, login, refresh, refused,
-    register, without_capabilities,
+    Backend, FREE_PORTS, JWT_SECRET, Kafka, Process, TestDatabase, both, connect, login, refresh,
+    refused, register, without_capabilities,
 };
 
 /// Some seconds for one hash: a call that is still running when the signal comes.
@@ -37,7 +36,6 @@ const SLOW: [(&str, &str); 3] = [
     ("REQUEST_TIMEOUT", "60s"),
     ("PASSWORD_MAX_WAIT", "50s"),
 ];
-const FREE_PORTS: [(&str, &str); 2] = [("GRPC_ADDR", "127.0.0.1:0"), ("ADMIN_ADDR", "127.0.0.1:0")];
 
 /// Every variable of the contract's table.
 const VARIABLES: [&str; 37] = [
@@ -82,16 +80,8 @@ const VARIABLES: [&str; 37] = [
 
 type Client = AuthServiceClient<Channel>;
 
-async fn client(process: &Process) -> Client {
-    AuthServiceClient::new(connect(process.grpc_addr().await).await)
-}
-
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).expect("it exists").permissions().mode() & 0o777
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 async fn signing_key(client: &mut Client, token: &str) -> SigningKey {
@@ -146,16 +136,9 @@ both! {
         let Some(kafka) = Kafka::new().await else {
             return;
         };
-        let variables = [
-            &SLOW[..],
-            &[
-                ("KAFKA_BROKERS", kafka.brokers.as_str()),
-                ("KAFKA_TOPIC", &kafka.topic),
-            ],
-        ]
-        .concat();
+        let variables = [&SLOW[..], &kafka.variables()].concat();
         let mut process = Process::serve(&database, &variables);
-        let client = client(&process).await;
+        let client = process.client().await;
         client
             .clone()
             .register(register("ana@example.com"))
@@ -207,7 +190,7 @@ both! {
 
     async fn a_second_signal_ends_the_process_at_once(database: TestDatabase) {
         let mut process = Process::serve(&database, &SLOW);
-        let client = client(&process).await;
+        let client = process.client().await;
         client
             .clone()
             .register(register("ana@example.com"))
@@ -232,7 +215,7 @@ both! {
         let folder = tempfile::tempdir().unwrap();
         let url = database.url();
         let output = Process::run(folder.path(), &["migrate"], &[("DATABASE_URL", &url)]).await;
-        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert_eq!(output.code, Some(0), "{}", output.stderr);
         for table in ["users", "sessions", "outbox_events"] {
             assert_eq!(
                 database
@@ -367,7 +350,7 @@ async fn a_broker_that_hangs_does_not_hold_up_the_exit() {
     let hangs = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let broker = hangs.local_addr().unwrap().to_string();
     let mut process = Process::serve(&database, &[("KAFKA_BROKERS", &broker)]);
-    let mut client = client(&process).await;
+    let mut client = process.client().await;
     client.register(register("ana@example.com")).await.unwrap();
     let _asked = hangs.accept().await.unwrap();
     process.signal("TERM");
@@ -385,7 +368,7 @@ async fn in_an_empty_folder_the_service_makes_what_it_needs_and_works() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let mut process = Process::start(folder.path(), &[], &FREE_PORTS);
-    let mut first = client(&process).await;
+    let mut first = process.client().await;
     assert_eq!(mode(&data), 0o700);
     let secret_files = ["jwt-secret", "internal-token"].map(|name| data.join(name));
     for file in fs::read_dir(&data).unwrap() {
@@ -421,7 +404,7 @@ async fn in_an_empty_folder_the_service_makes_what_it_needs_and_works() {
     assert_eq!(process.exit_code().await, Some(0));
 
     let process = Process::start(folder.path(), &[], &FREE_PORTS);
-    let mut second = client(&process).await;
+    let mut second = process.client().await;
     assert_eq!(
         secret_files.map(|file| fs::read_to_string(file).unwrap()),
         secrets
@@ -458,9 +441,9 @@ async fn every_problem_of_the_configuration_is_one_line_and_nothing_is_started()
         ],
     )
     .await;
-    assert_eq!(output.status.code(), Some(64));
+    assert_eq!(output.code, Some(64));
     assert!(output.stdout.is_empty());
-    let text = stderr(&output);
+    let text = &output.stderr;
     let mut names = Vec::new();
     for line in text.lines() {
         let (name, what) = line.split_once(": ").expect("NAME: what");
@@ -496,8 +479,8 @@ async fn every_problem_of_the_configuration_is_one_line_and_nothing_is_started()
 async fn a_missing_secret_is_a_problem_and_no_file_is_made() {
     let folder = tempfile::tempdir().unwrap();
     let output = Process::run(folder.path(), &[], &[("DATABASE_URL", "sqlite://auth.db")]).await;
-    assert_eq!(output.status.code(), Some(64));
-    let text = stderr(&output);
+    assert_eq!(output.code, Some(64));
+    let text = &output.stderr;
     assert!(
         text.starts_with("JWT_SECRET: ") && text.lines().count() == 1,
         "{text}"
@@ -515,7 +498,7 @@ async fn wrong_usage_ends_with_64_and_starts_nothing() {
         &["outbox", "discard", "x"],
     ] {
         let output = Process::run(folder.path(), arguments, &FREE_PORTS).await;
-        assert_eq!(output.status.code(), Some(64), "{arguments:?}");
+        assert_eq!(output.code, Some(64), "{arguments:?}");
         assert!(output.stdout.is_empty() && !output.stderr.is_empty());
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -528,8 +511,8 @@ async fn help_names_every_variable_and_shows_no_value() {
         ("KAFKA_SASL_PASSWORD", "hunter2"),
     ];
     let output = Process::run(Path::new("/"), &["--help"], &secret).await;
-    assert_eq!(output.status.code(), Some(0));
-    let help = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.code, Some(0));
+    let help = output.stdout;
     for name in VARIABLES
         .into_iter()
         .chain(["LOG_FORMAT", "OTEL_EXPORTER_OTLP_ENDPOINT"])
@@ -558,8 +541,8 @@ async fn an_unreachable_postgres_ends_the_start_with_one_line_without_its_passwo
     .concat();
     for arguments in [&[][..], &["migrate"], &["outbox", "list"]] {
         let output = Process::run(Path::new("/"), arguments, &variables).await;
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-        let text = stderr(&output);
+        assert_eq!(output.code, Some(1), "{arguments:?}");
+        let text = &output.stderr;
         let errors: Vec<_> = text.lines().filter(|line| line.contains("ERROR")).collect();
         assert_eq!(errors.len(), 1, "{text}");
         assert!(

@@ -25,7 +25,7 @@ use tonic::{
 
 use crate::harness::{
     Authority, Backend, INTERNAL_TOKEN, OnBackend, Pem, Process, Service, TestDatabase, both,
-    login, reason, refused, register,
+    config, login, reason, refused, register,
 };
 
 const NAMES: &str = "gateway.internal, spiffe://realchat/media";

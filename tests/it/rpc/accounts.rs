@@ -8,22 +8,12 @@ mod sessions;
 mod statements;
 
 use auth_service::proto;
-use tonic::{Code, Status};
+use tonic::Status;
 
-use crate::harness::{Account, change_password, delete_account, end_session, reason, refused};
+use crate::harness::{Account, change_password, delete_account, end_session, refused};
 
 /// A password that is not the tests' own.
 const NEW_PASSWORD: &str = "quiet meadow brass lantern";
-
-fn assert_invalid_token(status: &Status) {
-    let expected = (Code::Unauthenticated, "INVALID_TOKEN".to_owned());
-    assert_eq!(reason(status), expected);
-}
-
-fn assert_wrong_password(status: &Status) {
-    let expected = (Code::Unauthenticated, "INVALID_CREDENTIALS".to_owned());
-    assert_eq!(reason(status), expected);
-}
 
 /// What each of the six calls answers to a caller whom none of them serves.
 async fn refusals(mut account: Account) -> Vec<Status> {

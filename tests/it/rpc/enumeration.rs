@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use crate::harness::{
-    Answer, Backend, Chance, PASSWORD, RawConnection, Service, TestDatabase, both, end_session,
+    Answer, Backend, PASSWORD, Random, RawConnection, Service, TestDatabase, both, end_session,
     framed, reason, register, soak,
 };
 
@@ -120,7 +120,7 @@ impl Samples {
         }
         accounts(service, MOST_BATCHES * rounds).await;
         let connection = RawConnection::open(service.addr).await;
-        let mut chance = Chance::new();
+        let mut random = Random::new();
         let mut samples = Self {
             times: Vec::new(),
             answers: BTreeSet::new(),
@@ -135,7 +135,7 @@ impl Samples {
                 break;
             }
             let mut order = kinds.clone();
-            chance.shuffle(&mut order);
+            random.shuffle(&mut order);
             for kind in order {
                 let started = Instant::now();
                 let answer = login(&connection, kind, n).await;
@@ -254,12 +254,12 @@ both! {
         let authorization = format!("Bearer {}", ana.tokens.access_token);
         let headers = [("authorization", authorization.as_str())];
         let connection = RawConnection::open(service.addr).await;
-        let (mut chance, mut answers) = (Chance::new(), BTreeSet::new());
+        let (mut random, mut answers) = (Random::new(), BTreeSet::new());
         let (mut foreign, mut unknown) = (Vec::new(), Vec::new());
         for _ in 0..soak(300, 5000) {
             let never = uuid::Uuid::now_v7().to_string();
             let mut order = [(&bob.id, &mut foreign), (&never, &mut unknown)];
-            chance.shuffle(&mut order);
+            random.shuffle(&mut order);
             for (id, times) in order {
                 let body = framed(&end_session(id).encode_to_vec());
                 let started = Instant::now();
@@ -357,10 +357,10 @@ fn erfc(x: f64) -> f64 {
 
 #[test]
 fn the_rank_test_sees_a_difference_and_only_a_difference() {
-    let mut chance = Chance::new();
+    let mut random = Random::new();
     let mut noise = |shift: f64| {
         let mut sample = || {
-            let bits = u32::try_from(chance.bits() >> 32).expect("32 bits");
+            let bits = u32::try_from(random.bits() >> 32).expect("32 bits");
             shift + f64::from(bits) / f64::from(u32::MAX)
         };
         (0..40).map(|_| sample()).collect::<Vec<_>>()

@@ -11,8 +11,8 @@ use tokio::{
 use tonic::{Code, Request, Status};
 
 use crate::harness::{
-    BareConnection, INTERNAL_TOKEN, Service, TestDatabase, both, login, logout, reason, refresh,
-    refused, register, retry_after, told,
+    BareConnection, INTERNAL_TOKEN, Service, TestDatabase, both, error_line, login, logout, reason,
+    refresh, refused, register, retry_after,
 };
 
 /// What a secret looks like that must not come back.
@@ -91,7 +91,7 @@ both! {
             refused(client.logout(logout("junk")).await),
             refused(client.get_signing_key(key_request(None)).await),
         ];
-        let table: Vec<_> = answers.iter().map(told).collect();
+        let table: Vec<_> = answers.iter().map(error_line).collect();
         insta::allow_duplicates! {
             insta::assert_snapshot!(table.join("\n"), @r"
             InvalidArgument INVALID_ARGUMENT: email: must be an e-mail address such as name@example.com
@@ -204,7 +204,7 @@ both! {
         for status in answers {
             insta::allow_duplicates! {
                 insta::assert_snapshot!(
-                    told(&status),
+                    error_line(&status),
                     @"ResourceExhausted OVERLOADED: too busy, try again later"
                 );
             }
@@ -246,7 +246,7 @@ both! {
         let status = refused(client.login(request).await);
         insta::allow_duplicates! {
             insta::assert_snapshot!(
-                told(&status),
+                error_line(&status),
                 @"DeadlineExceeded DEADLINE_EXCEEDED: the deadline passed"
             );
         }

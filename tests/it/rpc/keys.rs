@@ -2,7 +2,7 @@
 
 mod rotation;
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use auth_service::proto::{self, auth_service_client::AuthServiceClient};
 use base64::{
@@ -351,20 +351,7 @@ fn field<'a>(line: &'a Value, name: &str) -> &'a str {
 /// A process on this database, without internal tokens unless the variables name some,
 /// and a connection to it.
 async fn start_process(database: &TestDatabase, variables: &[(&str, &str)]) -> (Process, Channel) {
-    let url = database.url();
-    let mut all = vec![
-        ("DATABASE_URL", url.as_str()),
-        ("GRPC_ADDR", "127.0.0.1:0"),
-        ("ADMIN_ADDR", "127.0.0.1:0"),
-        ("JWT_SECRET", JWT_SECRET),
-        ("BCRYPT_COST", "10"),
-        ("PASSWORD_MAX_WAIT", "9s"),
-        ("LOG_FORMAT", "json"),
-    ];
-    all.extend(variables);
-    // It writes nothing there: only the embedded default does.
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let process = Process::start(folder, &[], &all);
+    let process = Process::serve(database, variables);
     let channel = connect(process.grpc_addr().await).await;
     (process, channel)
 }

@@ -23,7 +23,7 @@ use tokio::{runtime::Handle, sync::Barrier, task::JoinSet};
 use tonic::{Code, Status, transport::Channel};
 
 use crate::harness::{
-    Backend, Chance, JWT_SECRET, RawConnection, START, Service, Session, TestDatabase, both,
+    Backend, JWT_SECRET, Random, RawConnection, START, Service, Session, TestDatabase, both,
     connect, end_session, framed, hex_of, logout, reason, refresh, refused, register, soak,
 };
 
@@ -397,7 +397,7 @@ pub fn check<T: Debug>(
     strategy: &impl Strategy<Value = T>,
     test: impl AsyncFn(T) -> Outcome,
 ) {
-    let seed = Chance::new().bytes(32);
+    let seed = Random::new().bytes(32);
     let config = Config {
         cases,
         max_shrink_iters: 200,

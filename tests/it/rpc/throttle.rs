@@ -15,7 +15,7 @@ use tonic::{Code, Request, Status};
 
 use crate::harness::{
     INTERNAL_TOKEN, PASSWORD, Service, TestDatabase, both, change_password, config, delete_account,
-    login, reason, refused, register, retry_after, told, violation,
+    error_line, login, reason, refused, register, retry_after, violation,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ use Outcome::{In, Wait, Wrong};
 impl Outcome {
     fn of<T>(answer: Result<T, Status>) -> Self {
         let Err(status) = answer else { return In };
-        match &*told(&status) {
+        match &*error_line(&status) {
             "Unauthenticated INVALID_CREDENTIALS: wrong e-mail address or password" => Wrong,
             "ResourceExhausted TOO_MANY_ATTEMPTS: too many attempts, try again later" => {
                 Wait(retry_after(&status).expect("RetryInfo"))

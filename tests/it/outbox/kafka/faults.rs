@@ -8,7 +8,6 @@ use auth_service::{
         kafka::{KafkaPublisher, PRODUCE_TIMEOUT, Settings},
         publisher::{BatchInPass, Publisher as _},
     },
-    proto::auth_service_client::AuthServiceClient,
 };
 use prometheus_client::registry::Registry;
 use tokio::{
@@ -20,7 +19,7 @@ use tonic_health::pb::{
 };
 
 use super::{EVENTS, PARKED, clock, serve, sign_up};
-use crate::harness::{Kafka, Process, Service, TestDatabase, both, connect, register};
+use crate::harness::{Kafka, Process, Service, TestDatabase, both, register};
 
 both! {
     async fn without_brokers_events_wait_and_the_log_never_shows_an_email(database: TestDatabase) {
@@ -28,7 +27,7 @@ both! {
             return;
         };
         let process = Process::serve(&database, &[("LOG", "trace")]);
-        let mut client = AuthServiceClient::new(connect(process.grpc_addr().await).await);
+        let mut client = process.client().await;
         let response = client
             .register(register("ana.secret@example.com"))
             .await
@@ -55,12 +54,8 @@ both! {
         assert_eq!(database.count(EVENTS).await, 1);
         drop(process);
 
-        let brokers = [
-            ("KAFKA_BROKERS", kafka.brokers.as_str()),
-            ("KAFKA_TOPIC", &kafka.topic),
-            ("LOG", "trace"),
-        ];
-        let process = Process::serve(&database, &brokers);
+        let variables = [&kafka.variables()[..], &[("LOG", "trace")]].concat();
+        let process = Process::serve(&database, &variables);
         assert_eq!(kafka.wait_for(1).await[0].key, response.user_id);
         database.wait_for(EVENTS, 0).await;
         let shown = process
@@ -74,13 +69,10 @@ both! {
         let Some(kafka) = Kafka::without_topic().await else {
             return;
         };
-        let variables = [
-            ("KAFKA_BROKERS", kafka.brokers.as_str()),
-            ("KAFKA_TOPIC", &kafka.topic),
-            ("LOG", "info,auth_service::outbox=debug"),
-        ];
+        let log = [("LOG", "info,auth_service::outbox=debug")];
+        let variables = [&kafka.variables()[..], &log].concat();
         let process = Process::serve(&database, &variables);
-        let mut client = AuthServiceClient::new(connect(process.grpc_addr().await).await);
+        let mut client = process.client().await;
         client.register(register("ana@example.com")).await.unwrap();
         process.wait_for("still cannot publish events").await;
         client.register(register("ben@example.com")).await.unwrap();

@@ -2,10 +2,8 @@
 
 use std::env;
 
-use auth_service::proto::auth_service_client::AuthServiceClient;
-
 use super::{EVENTS, PARKED, serve, sign_up};
-use crate::harness::{Kafka, Process, TestDatabase, both, connect, register, skip};
+use crate::harness::{Kafka, Process, TestDatabase, both, register, skip};
 
 both! {
     async fn events_are_published_over_sasl_ssl_with_every_mechanism(database: TestDatabase) {
@@ -46,7 +44,7 @@ both! {
                 ("LOG", "trace"),
             ];
             let process = Process::serve(&database, &variables);
-            let mut client = AuthServiceClient::new(connect(process.grpc_addr().await).await);
+            let mut client = process.client().await;
             client
                 .register(register(&format!("{mechanism}@example.com")))
                 .await

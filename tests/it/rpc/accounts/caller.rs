@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use tonic::{Request, metadata::MetadataValue};
 
-use super::{assert_invalid_token, get_account, refusals};
+use super::{get_account, refusals};
 use crate::harness::{
-    INTERNAL_TOKEN, JWT_SECRET, START, Service, Session, TestDatabase, both, refused,
+    INTERNAL_TOKEN, JWT_SECRET, START, Service, Session, TestDatabase, assert_invalid_token, both,
+    refused,
 };
 
 const NEXT_SECRET: &str = "the-next-secret-of-the-tests-is-32-bytes";

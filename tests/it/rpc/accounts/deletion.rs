@@ -7,9 +7,10 @@ use auth_service::{
     proto::{RegisterRequest, user_event::Payload},
 };
 
-use super::{NEW_PASSWORD, assert_invalid_token, assert_wrong_password, kinds, refusals};
+use super::{NEW_PASSWORD, kinds, refusals};
 use crate::harness::{
-    PASSWORD, Service, both, change_password, delete_account, login, refused, register, violation,
+    PASSWORD, Service, assert_invalid_token, assert_wrong_password, both, change_password,
+    delete_account, login, refused, register, violation,
 };
 
 const LOGOUT: &str = "SESSION_END_REASON_LOGOUT";

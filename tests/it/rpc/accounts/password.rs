@@ -7,11 +7,10 @@ use auth_service::{
     proto::{self, user_event::Payload},
 };
 
-use super::{
-    NEW_PASSWORD, assert_invalid_token, assert_wrong_password, get_account, kinds, list_sessions,
-};
+use super::{NEW_PASSWORD, get_account, kinds, list_sessions};
 use crate::harness::{
-    PASSWORD, START, Service, TestDatabase, both, change_password, login, refused, violation,
+    PASSWORD, START, Service, TestDatabase, assert_invalid_token, assert_wrong_password, both,
+    change_password, change_password_from, login, refused, violation,
 };
 
 const CHANGED: &str = "SESSION_END_REASON_PASSWORD_CHANGED";
@@ -20,13 +19,6 @@ fn with_password(email: &str, password: &str) -> proto::LoginRequest {
     proto::LoginRequest {
         password: password.to_owned(),
         ..login(email)
-    }
-}
-
-fn change(current: &str, new: &str) -> proto::ChangePasswordRequest {
-    proto::ChangePasswordRequest {
-        current_password: current.to_owned(),
-        new_password: new.to_owned(),
     }
 }
 
@@ -84,7 +76,7 @@ both! {
         let mut account = service.account(&ana);
         let too_long = PASSWORD.repeat(3);
         for wrong in ["wrong", &PASSWORD.to_uppercase(), &too_long, "nul\0nul", " "] {
-            let status = refused(account.change_password(change(wrong, NEW_PASSWORD)).await);
+            let status = refused(account.change_password(change_password_from(wrong, NEW_PASSWORD)).await);
             assert_wrong_password(&status);
         }
         assert!(everything(&service.database).await == before);
@@ -103,10 +95,10 @@ both! {
             ("rosalind.elsie1", "is too easy to guess"),
             (PASSWORD, "must differ from the current password"),
         ] {
-            let status = refused(account.change_password(change(PASSWORD, new)).await);
+            let status = refused(account.change_password(change_password_from(PASSWORD, new)).await);
             assert_eq!(violation(&status), ("new_password".to_owned(), problem.to_owned()));
         }
-        let status = refused(account.change_password(change("", NEW_PASSWORD)).await);
+        let status = refused(account.change_password(change_password_from("", NEW_PASSWORD)).await);
         let expected = ("current_password".to_owned(), "must not be empty".to_owned());
         assert_eq!(violation(&status), expected);
         assert!(everything(&service.database).await == before);
@@ -118,9 +110,9 @@ both! {
         let (composed, decomposed) =
             ("sch\u{f6}ne gr\u{fc}\u{df}e vK3", "scho\u{308}ne gru\u{308}\u{df}e vK3");
         account.change_password(change_password(composed)).await.unwrap();
-        let status = refused(account.change_password(change(composed, decomposed)).await);
+        let status = refused(account.change_password(change_password_from(composed, decomposed)).await);
         assert_eq!(violation(&status).0, "new_password");
-        account.change_password(change(decomposed, NEW_PASSWORD)).await.expect("it is right");
+        account.change_password(change_password_from(decomposed, NEW_PASSWORD)).await.expect("it is right");
     }
 
     async fn each_change_is_later_than_the_one_before(service: Service) {
@@ -128,7 +120,7 @@ both! {
         let mut account = service.account(&ana);
         account.change_password(change_password(NEW_PASSWORD)).await.unwrap();
         service.clock.set(START - Duration::from_secs(5));
-        account.change_password(change(NEW_PASSWORD, PASSWORD)).await.unwrap();
+        account.change_password(change_password_from(NEW_PASSWORD, PASSWORD)).await.unwrap();
         let account = get_account(service.account(&ana)).await.unwrap();
         let later = START + Duration::from_micros(2);
         assert_eq!(account.password_changed_at, Some(later.into()));

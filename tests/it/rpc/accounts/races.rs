@@ -8,13 +8,11 @@ use tokio::{sync::Barrier, task::JoinSet};
 use tokio_postgres::{Client, NoTls};
 use tonic::{Code, Status};
 
-use super::{
-    NEW_PASSWORD, assert_invalid_token, assert_wrong_password, end_others, get_account,
-    list_sessions,
-};
+use super::{NEW_PASSWORD, end_others, get_account, list_sessions};
 use crate::harness::{
-    Backend, PASSWORD, Service, Session, TestDatabase, both, change_password, delete_account,
-    end_session, login, logout, reason, refresh, refused, soak,
+    Backend, PASSWORD, Service, Session, TestDatabase, assert_invalid_token, assert_wrong_password,
+    both, change_password, delete_account, end_session, login, logout, reason, refresh, refused,
+    soak,
 };
 
 const WAITING: &str = "SELECT count(*) FROM pg_stat_activity \

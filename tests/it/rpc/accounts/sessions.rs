@@ -8,9 +8,10 @@ use auth_service::{
 };
 use prost::Message as _;
 
-use super::{assert_invalid_token, end_others, get_account, kinds, list_sessions};
+use super::{end_others, get_account, kinds, list_sessions};
 use crate::harness::{
-    START, Service, Session, TestDatabase, both, end_session, login, refused, violation,
+    START, Service, Session, TestDatabase, assert_invalid_token, both, end_session, login, refused,
+    violation,
 };
 
 const HOUR: Duration = Duration::from_hours(1);

@@ -1,0 +1,149 @@
+//! Thousands of connections, and no file descriptor left.
+
+use std::{fs, net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use h2::{Ping, client::SendRequest};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
+use tokio::{
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+
+use super::target::{Driver, LIMIT, OtherClient, Target};
+use crate::harness::skip;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_idle_connections_do_not_harm_other_clients() {
+    const BOUND: usize = 4096;
+    const SILENT: usize = 500;
+    // This process needs one descriptor for each connection; the other end is in the target.
+    if !allow_descriptors(BOUND + 1000) {
+        return skip("fewer than 5096 file descriptors for a process");
+    }
+    let target = Target::on_sqlite().await;
+    let (addr, mut other) = (target.addr, OtherClient::register(target.addr).await);
+    other.assert_served(addr, "before").await;
+    let before = target.memory("VmRSS:");
+
+    // Some never send the HTTP/2 preface. The server closes them after its preface time-out;
+    // how many of them are left by then depends on the speed of the machine.
+    let mut silent = Vec::new();
+    for _ in 0..SILENT {
+        silent.push(TcpStream::connect(addr).await.expect("it accepts"));
+    }
+    // Below the connection limit none is refused. The other client has one or two connections.
+    let mut idle = Vec::new();
+    for n in 0..BOUND - SILENT - 10 {
+        let connection = open_idle(addr).await;
+        idle.push(connection.unwrap_or_else(|| panic!("connection {n} is refused")));
+    }
+    other.assert_served(addr, "while thousands idle").await;
+    let grown = target.memory("VmRSS:").saturating_sub(before);
+    eprintln!("{} idle connections: {grown} KiB more", idle.len());
+    assert!(grown < 256 * 1024, "{grown} KiB more");
+
+    // Connections above the limit are refused at once, and the other client keeps its own.
+    let mut refused = 0;
+    for _ in 0..BOUND {
+        match open_idle(addr).await {
+            Some(connection) => idle.push(connection),
+            None => refused += 1,
+        }
+        if refused == 20 {
+            break;
+        }
+    }
+    assert_eq!(refused, 20, "{} connections at once", idle.len());
+    for _ in 0..5 {
+        other.refreshes("at the connection limit").await;
+    }
+    target.process.wait_for("too many connections").await;
+
+    drop((silent, idle));
+    let accepted = async {
+        while open_idle(addr).await.is_none() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(LIMIT, accepted)
+        .await
+        .expect("closed connections do not count");
+    other.assert_served(addr, "after").await;
+    target.assert_unharmed();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_file_descriptors_it_waits_and_recovers() {
+    let target = Target::on_sqlite().await;
+    let (addr, mut other) = (target.addr, OtherClient::register(target.addr).await);
+    let id = i32::try_from(target.process.pid()).expect("a process id");
+    let pid = Pid::from_raw(id);
+    // As many as it has open, and a few more.
+    let open = fs::read_dir(format!("/proc/{id}/fd"));
+    let Ok(open) = open.map(Iterator::count) else {
+        return skip("no look at the descriptors of a process that is not dumpable: not root");
+    };
+    let limit = getrlimit(Resource::Nofile);
+    let few = Rlimit {
+        current: Some(open as u64 + 3),
+        maximum: limit.maximum,
+    };
+    if prlimit(pid, Resource::Nofile, few).is_err() {
+        return skip("no right to limit a process that is not dumpable: not root");
+    }
+    let mut waiting = Vec::new();
+    for _ in 0..20 {
+        waiting.push(TcpStream::connect(addr).await.expect("the kernel accepts"));
+    }
+    let failures = || {
+        let log = target.process.log().into_iter();
+        log.filter(|line| line.contains("cannot accept")).count()
+    };
+    // The service sleeps between two failures: a thread gives up its core by itself. In a busy
+    // loop a thread does so only when its output blocks.
+    let (slept, failed) = (target.voluntary_switches(), failures());
+    while failures() < failed + 40 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let failed = failures() - failed;
+    let slept = target.voluntary_switches() - slept;
+    eprintln!("{failed} failures, in which threads slept {slept} times");
+    assert!(
+        2 * slept >= failed,
+        "it spins: slept {slept} times in {failed} failures"
+    );
+    // Clients that are connected are served.
+    other.refreshes("without descriptors").await;
+
+    prlimit(pid, Resource::Nofile, limit).expect("the old limit");
+    other
+        .assert_served(addr, "when there are descriptors again")
+        .await;
+    drop(waiting);
+    target.assert_unharmed();
+}
+
+/// An idle connection, which only answers pings. `None` if the server refused it.
+async fn open_idle(addr: SocketAddr) -> Option<(SendRequest<Bytes>, Driver)> {
+    let stream = TcpStream::connect(addr).await.expect("the kernel accepts");
+    let (requests, mut connection) = h2::client::handshake(stream).await.ok()?;
+    let mut pings = connection.ping_pong().expect("taken once");
+    let driver = Driver(tokio::spawn(connection));
+    let answer = timeout(LIMIT, pings.ping(Ping::opaque())).await;
+    answer
+        .expect("an answer")
+        .is_ok()
+        .then_some((requests, driver))
+}
+
+/// Raises the limit of this process. `false` if the system allows fewer.
+fn allow_descriptors(count: usize) -> bool {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    setrlimit(Resource::Nofile, most).is_ok()
+        && limit.maximum.is_none_or(|most| most >= count as u64)
+}

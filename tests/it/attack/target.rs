@@ -1,0 +1,143 @@
+//! The process that the tests attack, and a client that must be served meanwhile.
+
+use std::{fs, net::SocketAddr, time::Duration};
+
+use auth_service::proto::{self, auth_service_client::AuthServiceClient};
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+use tonic::{Status, transport::Channel};
+use tonic_types::StatusExt as _;
+
+use crate::harness::{Backend, GATEWAY, Process, TestDatabase, connect, login, refresh, register};
+
+/// For an answer, on a machine that is busy with other tests.
+pub const LIMIT: Duration = Duration::from_mins(1);
+
+/// The attacked service.
+pub struct Target {
+    pub process: Process,
+    pub addr: SocketAddr,
+    _database: TestDatabase,
+}
+
+impl Target {
+    pub async fn start(database: TestDatabase) -> Self {
+        let variables = [&GATEWAY[..], &[("LOG", "debug")]].concat();
+        let process = Process::serve(&database, &variables);
+        let addr = process.grpc_addr().await;
+        Self {
+            process,
+            addr,
+            _database: database,
+        }
+    }
+
+    pub async fn on_sqlite() -> Self {
+        let database = TestDatabase::create(Backend::Sqlite).await;
+        Self::start(database.expect("SQLite is always there")).await
+    }
+
+    /// A number of `/proc/<pid>/status`, in KiB.
+    pub fn memory(&self, what: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.pid()));
+        let status = status.expect("it runs");
+        let line = status.lines().find(|line| line.starts_with(what));
+        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        number.expect("a number").parse().expect("a number")
+    }
+
+    /// How many times its threads went to sleep because they had nothing to do.
+    pub fn voluntary_switches(&self) -> usize {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.process.pid()));
+        let switches = threads.expect("it runs").map(|thread| {
+            let status = thread.expect("a thread").path().join("status");
+            let status = fs::read_to_string(status).unwrap_or_default();
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            line.map_or(0, |number| number.trim().parse().expect("a number"))
+        });
+        switches.sum()
+    }
+
+    /// No panic and no error is in the log.
+    pub fn assert_unharmed(&self) {
+        let log = self.process.log();
+        let harm = log
+            .iter()
+            .filter(|line| line.contains("panicked") || line.contains("\"ERROR\""));
+        let harm: Vec<_> = harm.collect();
+        assert!(harm.is_empty(), "{harm:#?}");
+    }
+}
+
+/// A client that does no harm. Its connection is open before the attack begins.
+pub struct OtherClient {
+    client: AuthServiceClient<Channel>,
+    token: String,
+}
+
+impl OtherClient {
+    pub async fn register(addr: SocketAddr) -> Self {
+        let mut client = AuthServiceClient::new(connect(addr).await);
+        let request = proto::RegisterRequest {
+            start_session: true,
+            ..register("other@example.com")
+        };
+        let answer = client.register(request).await.expect("registers");
+        let tokens = answer.into_inner().tokens.expect("tokens");
+        Self {
+            client,
+            token: tokens.refresh_token,
+        }
+    }
+
+    /// Refreshes on the old connection, and logs in on a new one.
+    pub async fn assert_served(&mut self, addr: SocketAddr, meanwhile: &str) {
+        let served = async {
+            for _ in 0..5 {
+                self.refreshes(meanwhile).await;
+            }
+            let client = AuthServiceClient::new(connect(addr).await);
+            let answer =
+                until_answered(async || client.clone().login(login("other@example.com")).await);
+            answer
+                .await
+                .unwrap_or_else(|status| panic!("{meanwhile}: {status}"));
+        };
+        let served = timeout(LIMIT, served).await;
+        assert!(served.is_ok(), "{meanwhile}: no other client is served");
+    }
+
+    pub async fn refreshes(&mut self, meanwhile: &str) {
+        let answer =
+            until_answered(async || self.client.clone().refresh(refresh(&self.token)).await);
+        let answer = answer.await;
+        let tokens = answer.unwrap_or_else(|status| panic!("{meanwhile}: {status}"));
+        self.token = tokens.into_inner().tokens.expect("tokens").refresh_token;
+    }
+}
+
+/// Tries again while the answer asks for it: on a busy machine the database or the password
+/// hasher may miss its deadline.
+async fn until_answered<T>(call: impl AsyncFn() -> Result<T, Status>) -> Result<T, Status> {
+    loop {
+        match call().await {
+            Err(status) if status.get_details_retry_info().is_some() => {
+                sleep(Duration::from_millis(50)).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// Drives a connection until it is dropped.
+pub struct Driver(pub JoinHandle<Result<(), h2::Error>>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
