@@ -75,13 +75,13 @@ pub use self::{
     random::{Random, check_cases, soak},
     raw::{Answer, RawConnection, framed},
     requests::{
-        PASSWORD, change_password, change_password_from, delete_account, end_session, login,
-        logout, refresh, register,
+        PASSWORD, bearer, change_password, change_password_from, delete_account, end_session,
+        login, logout, refresh, register, signing_keys, with_bearer,
     },
-    rows::{bytes_of, hex_of},
-    service::{START, Service, build, config, connect},
-    sessions::{Account, Session, TokenParts, account, crc32, malformed_tokens},
-    settings::{FREE_PORTS, GATEWAY, INTERNAL_TOKEN, JWT_SECRET, NO_THROTTLE, settings},
+    rows::{EVENTS, PARKED, bytes_of, hex_of},
+    service::{START, Service, build, config, connect, db},
+    sessions::{Account, Session, TokenParts, account, crc32, insert_sessions, malformed_tokens},
+    settings::{FREE_PORTS, GATEWAY, INTERNAL_TOKEN, JWT_SECRET, NO_THROTTLE, VARIABLES, settings},
     wire::Statements,
 };
 

@@ -1,6 +1,8 @@
 //! The service as a process: its start, its end, its commands and its ports.
 
 mod commands;
-mod lifecycle;
+mod isolation;
 mod server;
+mod start;
+mod stop;
 mod tls;

@@ -3,6 +3,7 @@
 mod accounts;
 mod enumeration;
 mod errors;
+mod forged_tokens;
 mod keys;
 mod login;
 mod logout;

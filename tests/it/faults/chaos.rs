@@ -1,6 +1,6 @@
 //! kill -9 and SIGSTOP, again and again, while clients work.
 
-use super::{crash_points::end_lease, customers::Customers, fleet::Fleet, guarantee, rounds};
+use super::{customers::Customers, fleet::Fleet, guarantee, rounds};
 use crate::harness::{Backend, Kafka, Random, TestDatabase, both};
 
 both! {
@@ -22,7 +22,7 @@ both! {
             kills += 1 + u32::from(early);
             // A dead replica holds the lease for 15 s. Without that wait more is published
             // between the kills, sometimes by two replicas at once.
-            end_lease(&database).await;
+            database.end_lease().await;
         }
         let mut accounts = customers.stop().await;
         guarantee::assert_kept(&mut accounts, &fleet.balancer).await;
@@ -53,7 +53,7 @@ async fn what_was_acknowledged_survives_replicas_that_stand_still() {
         replica.signal("STOP");
         // Some clients wait for it in vain meanwhile, and ask another one.
         fleet.balancer.progress(12).await;
-        end_lease(&database).await;
+        database.end_lease().await;
         replica.signal("CONT");
     }
     let mut accounts = customers.stop().await;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
+
+use tempfile::TempDir;
 
 use super::{
     customers::Account,
@@ -11,7 +12,7 @@ use super::{
     guarantee,
     replica::{self, Point},
 };
-use crate::harness::{Backend, Kafka, Process, TestDatabase, both};
+use crate::harness::{EVENTS, Kafka, Process, TestDatabase, both};
 
 const SIGKILL: i32 = 9;
 
@@ -54,31 +55,20 @@ impl Scene {
 
     /// How many records and rows there are.
     async fn counts(&self) -> (usize, i64) {
-        let rows = "SELECT count(*) FROM outbox_events";
         (
             self.kafka.records().await.len(),
-            self.database.count(rows).await,
+            self.database.count(EVENTS).await,
         )
     }
 
     /// Another replica takes over at once, as if the lease had ended. Returns how many
     /// records were duplicates.
     async fn recover(&mut self) -> usize {
-        end_lease(&self.database).await;
+        self.database.end_lease().await;
         let fleet = Fleet::start(&self.database, Some(&self.kafka), 1).await;
         guarantee::assert_kept(&mut self.accounts, &fleet.balancer).await;
         guarantee::assert_published(&self.database, &self.kafka, &self.accounts).await
     }
-}
-
-/// Ends the lease, as if its time had passed.
-pub async fn end_lease(database: &TestDatabase) {
-    let long_ago = match database.backend() {
-        Backend::Sqlite => "0",
-        Backend::Postgres => "to_timestamp(0)",
-    };
-    let sql = format!("UPDATE outbox_lease SET expires_at = {long_ago}");
-    database.execute(&sql).await;
 }
 
 /// Runs a replica that kills itself at `point`.

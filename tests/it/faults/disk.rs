@@ -12,7 +12,9 @@ use tempfile::TempDir;
 use tonic::Code;
 use tonic_health::pb::health_check_response::ServingStatus;
 
-use crate::harness::{PostgresServer, Service, TestDatabase, login, reason, register, skip};
+use crate::harness::{
+    EVENTS, PostgresServer, Service, TestDatabase, login, reason, register, skip,
+};
 
 /// A small file system of its own, unmounted when it is dropped.
 struct Disk(PathBuf);
@@ -98,10 +100,7 @@ async fn fill_up(service: &Service, disk: &Disk) {
         .expect("there is room");
     let accounts = service.database.count("SELECT count(*) FROM users").await;
     assert_eq!(accounts, i64::try_from(acknowledged.len()).unwrap() + 1);
-    let events = service
-        .database
-        .count("SELECT count(*) FROM outbox_events")
-        .await;
+    let events = service.database.count(EVENTS).await;
     assert_eq!(events, accounts);
 }
 

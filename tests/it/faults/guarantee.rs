@@ -8,7 +8,7 @@ use std::{
 use tokio::time::{sleep, timeout};
 
 use super::{customers::Account, fleet::Balancer};
-use crate::harness::{Backend, Copy, Kafka, Published, TestDatabase};
+use crate::harness::{Backend, Copy, EVENTS, Kafka, Published, TestDatabase};
 
 /// Every acknowledged account can log in, and every client's last token still works.
 pub async fn assert_kept(accounts: &mut [Account], balancer: &Balancer) {
@@ -56,7 +56,7 @@ pub async fn assert_published(
 /// Waits until the outbox is empty.
 pub async fn drained(database: &TestDatabase) {
     let empty = async {
-        while database.count("SELECT count(*) FROM outbox_events").await > 0 {
+        while database.count(EVENTS).await > 0 {
             sleep(Duration::from_millis(100)).await;
         }
     };

@@ -13,8 +13,8 @@ use tonic::{Code, Request, Status, transport::Channel};
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::harness::{
-    Backend, BareConnection, Proxy, Service, TestDatabase, both, error_line, login, logout, reason,
-    refresh, refused, register, retry_after,
+    Backend, BareConnection, EVENTS, Proxy, Service, TestDatabase, both, error_line, login, logout,
+    reason, refresh, refused, register, retry_after,
 };
 
 /// A database that hangs is given up after half of the request timeout.
@@ -187,7 +187,7 @@ both! {
         }
         database.execute("ALTER TABLE hidden RENAME TO outbox_events").await;
         client.register(request).await.expect("nothing is in the way");
-        assert_eq!(database.count("SELECT count(*) FROM outbox_events").await, 1);
+        assert_eq!(database.count(EVENTS).await, 1);
     }
 
     async fn a_malformed_row_is_an_internal_error_that_no_retry_mends(service: Service) {

@@ -2,25 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use auth_service::{
-    db::Db,
-    model::{Clock as _, PendingEvent, Timestamp},
-    outbox::{
-        Metrics, Outcome, Poller,
-        publisher::{BatchInPass, Published, Publisher},
-    },
-};
-use futures::future::{BoxFuture, FutureExt as _, ready};
-use prometheus_client::registry::Registry;
-use tokio::{sync::Notify, time::Instant};
+use auth_service::outbox::Outcome;
 
 use super::{
-    crash_points::{Scene, end_lease, stopped},
+    crash_points::{Scene, stopped},
     fleet::Fleet,
     guarantee,
     replica::{self, Point},
 };
-use crate::harness::{ManualClock, START, TestDatabase, both, config};
+use crate::harness::{START, TestDatabase, both, db};
+use crate::outbox::{Fake, poller_at};
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -58,42 +49,19 @@ both! {
     }
 
     async fn a_clock_that_is_an_hour_off_changes_nothing_about_the_lease(database: TestDatabase) {
-        let config = config(&database, &[]);
-        let db = Db::new(&config.database, Duration::from_secs(3), &mut Registry::default());
+        let db = db(&database, Duration::from_secs(3));
         db.migrate().await.unwrap();
         for other_time in [START + HOUR, START - HOUR] {
-            let [mut here, mut there] = [START, other_time].map(|now| poller(&db, now));
+            let poller = |now| poller_at(db.clone(), Arc::new(Fake::default()), now);
+            let [mut here, mut there] = [START, other_time].map(poller);
             assert_eq!(here.tick().await.unwrap(), Outcome::Idle);
             assert_eq!(there.tick().await.unwrap(), Outcome::Standby);
             assert_eq!(there.tick().await.unwrap(), Outcome::Standby);
-            end_lease(&database).await;
+            database.end_lease().await;
             assert_eq!(there.tick().await.unwrap(), Outcome::Idle);
-            let mut late = poller(&db, START);
+            let mut late = poller(START);
             assert_eq!(late.tick().await.unwrap(), Outcome::Standby);
-            end_lease(&database).await;
+            database.end_lease().await;
         }
-    }
-}
-
-/// A poller on a machine where it is `now`.
-fn poller(db: &Db, now: Timestamp) -> Poller {
-    let clock = Arc::new(ManualClock::new(now));
-    assert_eq!(clock.now(), now);
-    let wake = Arc::new(Notify::new());
-    let metrics = Metrics::register(&mut Registry::default());
-    Poller::new(db.clone(), Arc::new(Nowhere), clock, wake, metrics)
-}
-
-/// There is nothing to publish.
-struct Nowhere;
-
-impl Publisher for Nowhere {
-    fn publish<'a>(
-        &'a self,
-        _: &'a [PendingEvent],
-        _: BatchInPass,
-        _: Instant,
-    ) -> BoxFuture<'a, Published> {
-        ready(Published::default()).boxed()
     }
 }

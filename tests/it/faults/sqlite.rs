@@ -3,7 +3,7 @@
 use diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
 
 use super::{customers::Customers, fleet::Fleet, guarantee};
-use crate::harness::{Backend, Process, Random, TestDatabase, settings};
+use crate::harness::{Backend, EVENTS, Process, Random, TestDatabase, settings};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_processes_on_one_file_wait_for_each_other() {
@@ -17,7 +17,7 @@ async fn two_processes_on_one_file_wait_for_each_other() {
     let (answered, failed) = fleet.balancer.counts();
     assert_eq!(failed, 0, "of {answered}");
     let logouts: u32 = accounts.iter().map(|account| account.logouts).sum();
-    let events = database.count("SELECT count(*) FROM outbox_events").await;
+    let events = database.count(EVENTS).await;
     assert_eq!(
         events,
         i64::try_from(accounts.len()).unwrap() + i64::from(logouts)

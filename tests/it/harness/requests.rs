@@ -1,6 +1,7 @@
 //! Requests as most tests send them.
 
-use auth_service::proto;
+use auth_service::proto::{self, auth_service_client::AuthServiceClient};
+use tonic::{Request, Status, transport::Channel};
 
 /// The password of all accounts, unless a test gives another. The policy accepts it.
 pub const PASSWORD: &str = "correct horse battery staple";
@@ -56,4 +57,33 @@ pub fn delete_account(password: &str) -> proto::DeleteAccountRequest {
     proto::DeleteAccountRequest {
         current_password: password.to_owned(),
     }
+}
+
+/// The value of the header `authorization` for this token.
+pub fn bearer(token: &str) -> String {
+    format!("Bearer {token}")
+}
+
+/// A message with an internal token or an access token.
+pub fn with_bearer<T>(message: T, token: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    let value = bearer(token).parse().expect("ASCII");
+    request.metadata_mut().insert("authorization", value);
+    request
+}
+
+/// Calls `GetSigningKey` with this header `authorization`.
+pub async fn signing_keys(
+    channel: Channel,
+    authorization: Option<&str>,
+) -> Result<proto::GetSigningKeyResponse, Status> {
+    let mut request = Request::new(proto::GetSigningKeyRequest {});
+    if let Some(value) = authorization {
+        let metadata = request.metadata_mut();
+        metadata.insert("authorization", value.parse().expect("ASCII"));
+    }
+    let answer = AuthServiceClient::new(channel)
+        .get_signing_key(request)
+        .await?;
+    Ok(answer.into_inner())
 }

@@ -8,6 +8,11 @@ use prost::Message as _;
 
 use super::{Backend, TestDatabase};
 
+/// All events in the outbox.
+pub const EVENTS: &str = "SELECT count(*) FROM outbox_events";
+/// The parked events in the outbox.
+pub const PARKED: &str = "SELECT count(*) FROM outbox_events WHERE parked_at IS NOT NULL";
+
 impl TestDatabase {
     /// A column of bytes or ids, selected as lower-case hex without hyphens.
     pub fn hex(&self, column: &str) -> String {
@@ -58,6 +63,13 @@ impl TestDatabase {
         let mut rows: Vec<_> = rows.into_iter().flatten().collect();
         rows.sort();
         rows
+    }
+
+    /// Ends the lease of the outbox, as if its time had passed.
+    pub async fn end_lease(&self) {
+        let past = self.dialect("1", "now() - interval '1 second'");
+        let sql = format!("UPDATE outbox_lease SET expires_at = {past}");
+        self.execute(&sql).await;
     }
 
     /// The events in the outbox, decoded, oldest first.

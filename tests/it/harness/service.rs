@@ -5,9 +5,11 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use auth_service::{
     app::App,
     config::{Args, Config},
+    db::Db,
     model::Timestamp,
     proto::auth_service_client::AuthServiceClient,
 };
+use prometheus_client::registry::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -20,15 +22,13 @@ use super::{
 /// Where the manual clock starts: 2026-11-24T12:00:00Z.
 pub const START: Timestamp = Timestamp::from_micros(1_795_521_600_000_000);
 
-/// The service in this process, stopped when it is dropped.
+/// The service inside this process. It stops when it is dropped.
 pub struct Service {
-    /// Its database.
     pub database: TestDatabase,
-    /// Its clock, which stands still until the test moves it.
     pub clock: Arc<ManualClock>,
-    /// Where gRPC is served.
+    /// Of gRPC.
     pub addr: SocketAddr,
-    /// Where the probes are answered.
+    /// Of probes and metrics.
     pub admin_addr: SocketAddr,
     channel: Option<Channel>,
     stop: CancellationToken,
@@ -36,14 +36,13 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts the service on a database, with further command line options (they win over
-    /// the harness's own).
+    /// Starts the service with further command line options. They replace those of the harness.
     pub async fn start(database: TestDatabase, options: &[&str]) -> Self {
         let clock = Arc::new(ManualClock::new(START));
         Self::start_at(database, clock, options).await
     }
 
-    /// The same, with a clock that another replica may share.
+    /// Like `start`, with a clock that another replica may share.
     pub async fn start_at(
         database: TestDatabase,
         clock: Arc<ManualClock>,
@@ -53,14 +52,14 @@ impl Service {
         Self::run(app.expect("the service starts"), database, clock).await
     }
 
-    /// The same, but how to connect is the test's affair.
+    /// Like `start`, for a test that connects by itself.
     pub async fn start_unconnected(database: TestDatabase, options: &[&str]) -> Self {
         let clock = Arc::new(ManualClock::new(START));
         let app = build(&database, Arc::clone(&clock), options).await;
         Self::spawn(app.expect("the service starts"), database, clock)
     }
 
-    /// Runs an app that was built on this database and clock.
+    /// Runs an app that [`build`] made with this database and clock.
     pub async fn run(app: App, database: TestDatabase, clock: Arc<ManualClock>) -> Self {
         let mut service = Self::spawn(app, database, clock);
         service.channel = Some(connect(service.addr).await);
@@ -82,17 +81,17 @@ impl Service {
         }
     }
 
-    /// A client on the service's one test connection.
+    /// A client on the connection of this service, which all clients share.
     pub fn client(&self) -> AuthServiceClient<Channel> {
         AuthServiceClient::new(self.channel())
     }
 
-    /// The connection, for other services' clients.
+    /// That connection, for clients of other gRPC services.
     pub fn channel(&self) -> Channel {
         self.channel.clone().expect("it was connected")
     }
 
-    /// Stops the service in order and returns how it ended, and its database.
+    /// Stops the service in order. Returns its result and its database.
     pub async fn stop(mut self) -> (anyhow::Result<()>, TestDatabase) {
         self.stop.cancel();
         let ended = (&mut self.running)
@@ -115,7 +114,7 @@ impl Drop for Service {
     }
 }
 
-/// Builds an app as [`Service::start`] does.
+/// Builds the app of [`Service::start`].
 pub async fn build(
     database: &TestDatabase,
     clock: Arc<ManualClock>,
@@ -124,7 +123,7 @@ pub async fn build(
     App::build(config(database, options), clock).await
 }
 
-/// The configuration of [`Service::start`].
+/// The configuration of [`Service::start`]: [`settings`], [`GATEWAY`] and [`NO_THROTTLE`].
 pub fn config(database: &TestDatabase, options: &[&str]) -> Config {
     let url = database.url();
     let more = [&GATEWAY[..], &NO_THROTTLE].concat();
@@ -146,7 +145,6 @@ pub fn config(database: &TestDatabase, options: &[&str]) -> Config {
     })
 }
 
-/// A connection to a server on this machine.
 pub async fn connect(addr: SocketAddr) -> Channel {
     Channel::from_shared(format!("http://{addr}"))
         .expect("a valid address")
@@ -154,4 +152,10 @@ pub async fn connect(addr: SocketAddr) -> Channel {
         .connect()
         .await
         .expect("the server accepts")
+}
+
+/// The storage layer of the service on this database.
+pub fn db(database: &TestDatabase, timeout: Duration) -> Db {
+    let config = config(database, &[]);
+    Db::new(&config.database, timeout, &mut Registry::default())
 }

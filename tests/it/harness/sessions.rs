@@ -1,8 +1,12 @@
-//! Sessions as a client has them, and refresh tokens as the design describes them, read
-//! and made without the service's own code.
+//! Sessions and refresh tokens. The format of a token is written here a second time, so that the
+//! tests do not check the code of the service with itself.
 
-use auth_service::proto::{self, account_service_client::AccountServiceClient};
+use auth_service::{
+    model::Timestamp,
+    proto::{self, account_service_client::AccountServiceClient},
+};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
+use sha2::{Digest as _, Sha256};
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
@@ -10,18 +14,16 @@ use tonic::{
     transport::Channel,
 };
 
-use super::{Service, login, logout, refresh, register};
+use super::{START, Service, TestDatabase, bearer, login, logout, refresh, register};
 
-/// A client that shows an access token.
+/// A client that sends an access token.
 pub type Account = AccountServiceClient<InterceptedService<Channel, Bearer>>;
 
-/// A client on this connection that shows an access token.
 pub fn account(channel: Channel, access_token: &str) -> Account {
-    let bearer = format!("Bearer {access_token}");
-    AccountServiceClient::with_interceptor(channel, Bearer(bearer.parse().expect("a header")))
+    let bearer = bearer(access_token).parse().expect("a header");
+    AccountServiceClient::with_interceptor(channel, Bearer(bearer))
 }
 
-/// Shows an access token.
 #[derive(Clone)]
 pub struct Bearer(MetadataValue<Ascii>);
 
@@ -34,13 +36,10 @@ impl Interceptor for Bearer {
     }
 }
 
-/// A session that a test started.
 pub struct Session {
-    /// Its id.
     pub id: String,
-    /// Whose it is.
     pub user_id: String,
-    /// Its first tokens.
+    /// The first tokens of the session.
     pub tokens: proto::TokenPair,
 }
 
@@ -59,7 +58,7 @@ impl Service {
         }
     }
 
-    /// Starts another session.
+    /// Starts another session of an account.
     pub async fn sign_in(&self, email: &str) -> Session {
         let answer = self.client().login(login(email)).await.unwrap();
         let answer = answer.into_inner();
@@ -70,44 +69,40 @@ impl Service {
         }
     }
 
-    /// Exchanges a refresh token.
     pub async fn refresh(&self, token: &str) -> Result<proto::TokenPair, Status> {
         let answer = self.client().refresh(refresh(token)).await?;
         Ok(answer.into_inner().tokens.expect("a refresh has tokens"))
     }
 
-    /// A client that shows no access token.
+    /// A client without an access token.
     pub fn anybody(&self) -> AccountServiceClient<Channel> {
         AccountServiceClient::new(self.channel())
     }
 
-    /// A client for a signed-in user.
     pub fn account(&self, session: &Session) -> Account {
         self.account_with(&session.tokens.access_token)
     }
 
-    /// A client with this access token.
     pub fn account_with(&self, access_token: &str) -> Account {
         account(self.channel(), access_token)
     }
 
-    /// Logs out with a refresh token.
     pub async fn log_out(&self, token: &str) -> Result<(), Status> {
         self.client().logout(logout(token)).await.map(|_| ())
     }
 }
 
-/// What a refresh token is made of.
+/// The parts of a refresh token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenParts {
-    /// Names the session.
+    /// 16 bytes that name the session.
     pub handle: Vec<u8>,
-    /// Changes with every rotation.
+    /// 32 bytes that change with every rotation.
     pub secret: Vec<u8>,
 }
 
 impl TokenParts {
-    /// Takes a token apart, and insists that it is as the design says.
+    /// Takes a token apart. Fails if its format is not the documented one.
     pub fn of(text: &str) -> Self {
         let encoded = text.strip_prefix("rcr_").expect("the prefix");
         let bytes = BASE64URL.decode(encoded).expect("unpadded base64url");
@@ -121,16 +116,29 @@ impl TokenParts {
         }
     }
 
-    /// The token's text, with a right checksum whatever the parts are.
-    pub fn text(&self) -> String {
+    pub fn random() -> Self {
+        let mut bytes = [0; 48];
+        getrandom::fill(&mut bytes).expect("randomness");
+        Self {
+            handle: bytes[..16].to_vec(),
+            secret: bytes[16..].to_vec(),
+        }
+    }
+
+    /// The parts and their checksum, before they are encoded.
+    pub fn bytes(&self) -> Vec<u8> {
         let body = [&*self.handle, &*self.secret].concat();
         let checksum = crc32(&body).to_be_bytes();
-        let encoded = BASE64URL.encode([&*body, &checksum].concat());
-        format!("rcr_{encoded}")
+        [&*body, &checksum].concat()
+    }
+
+    /// The token, with a correct checksum.
+    pub fn text(&self) -> String {
+        format!("rcr_{}", BASE64URL.encode(self.bytes()))
     }
 }
 
-/// CRC-32/ISO-HDLC, bit by bit as its definition goes.
+/// CRC-32/ISO-HDLC, bit by bit like its definition.
 pub fn crc32(bytes: &[u8]) -> u32 {
     let mut crc = u32::MAX;
     for byte in bytes {
@@ -143,7 +151,7 @@ pub fn crc32(bytes: &[u8]) -> u32 {
     !crc
 }
 
-/// What is no refresh token, most of it made from one that is, and what is wrong with it.
+/// Texts that are no refresh tokens, with what is wrong. Most are made from a real token.
 pub fn malformed_tokens(session: &Session) -> Vec<(&'static str, String)> {
     let token = &session.tokens.refresh_token;
     let (prefix, encoded) = token.split_at(4);
@@ -216,4 +224,27 @@ pub fn malformed_tokens(session: &Session) -> Vec<(&'static str, String)> {
         ("much junk", format!("rcr_{}", "A".repeat(20_000))),
         ("an access token", session.tokens.access_token.clone()),
     ]
+}
+
+/// Inserts sessions of the only user, by their id and first token. That costs no hash.
+pub async fn insert_sessions(
+    database: &TestDatabase,
+    sessions: impl IntoIterator<Item = (&str, &TokenParts)>,
+    expires_at: Timestamp,
+    ends_at: Timestamp,
+) {
+    let [start, expires, ends] = [START, expires_at, ends_at].map(|time| database.time(time));
+    let hash = |bytes: &[u8]| database.bytes(&Sha256::digest(bytes));
+    let mut sql = String::new();
+    for (id, token) in sessions {
+        let id = database.id(id);
+        let (handle, secret) = (hash(&token.handle), hash(&token.secret));
+        let insert = format!(
+            "INSERT INTO sessions (id, user_id, handle_hash, token_hash, generation, created_at, \
+             rotated_at, expires_at, ends_at) SELECT {id}, id, {handle}, {secret}, 1, {start}, \
+             {start}, {expires}, {ends} FROM users;"
+        );
+        sql.push_str(&insert);
+    }
+    database.execute(&sql).await;
 }

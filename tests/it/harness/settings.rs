@@ -42,3 +42,47 @@ pub fn settings<'a>(database_url: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(
 pub fn option(variable: &str) -> String {
     format!("--{}", variable.to_lowercase().replace('_', "-"))
 }
+
+/// All variables of the service.
+///
+/// This is the single place in the tests that lists them. Replace it by the declarations of
+/// `auth_service::config` as soon as that module offers them.
+pub const VARIABLES: [&str; 37] = [
+    "GRPC_ADDR",
+    "ADMIN_ADDR",
+    "DATABASE_URL",
+    "DATABASE_MAX_CONNECTIONS",
+    "JWT_SECRET",
+    "JWT_SECRET_FILE",
+    "JWT_NEXT_SECRET",
+    "JWT_NEXT_SECRET_FILE",
+    "JWT_PREVIOUS_SECRETS",
+    "JWT_PREVIOUS_SECRETS_FILE",
+    "JWT_ISSUER",
+    "JWT_AUDIENCE",
+    "ACCESS_TOKEN_TTL",
+    "REFRESH_TOKEN_TTL",
+    "SESSION_MAX_AGE",
+    "REFRESH_RETRY_WINDOW",
+    "REQUEST_TIMEOUT",
+    "BCRYPT_COST",
+    "PASSWORD_THREADS",
+    "PASSWORD_MAX_WAIT",
+    "PASSWORD_MIN_SCORE",
+    "PASSWORD_BLOCKLIST_FILE",
+    "INTERNAL_TOKENS",
+    "INTERNAL_TOKENS_FILE",
+    "TLS_CERT_FILE",
+    "TLS_KEY_FILE",
+    "TLS_CLIENT_CA_FILE",
+    "INTERNAL_CLIENT_NAMES",
+    "KAFKA_BROKERS",
+    "KAFKA_TOPIC",
+    "KAFKA_SECURITY_PROTOCOL",
+    "KAFKA_SASL_MECHANISM",
+    "KAFKA_SASL_USERNAME",
+    "KAFKA_SASL_PASSWORD",
+    "KAFKA_SASL_PASSWORD_FILE",
+    "KAFKA_SSL_CA_FILE",
+    "LOG",
+];

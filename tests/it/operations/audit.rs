@@ -6,11 +6,10 @@ use auth_service::proto::{
     account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
 };
 use serde_json::Value;
-use tonic::Request;
 
 use crate::harness::{
     GATEWAY, INTERNAL_TOKEN, PASSWORD, Process, TestDatabase, both, connect, login, logout,
-    refresh, refused, register,
+    refresh, refused, register, with_bearer,
 };
 
 const NEW_PASSWORD: &str = "another lake tulip harbour";
@@ -56,9 +55,7 @@ both! {
         let second_token = second.tokens.unwrap().refresh_token;
         client.logout(logout(&second_token)).await.unwrap();
         client.logout(logout(&second_token)).await.unwrap();
-        let mut keys = Request::new(GetSigningKeyRequest {});
-        let bearer = format!("Bearer {INTERNAL_TOKEN}");
-        keys.metadata_mut().insert("authorization", bearer.parse().unwrap());
+        let keys = with_bearer(GetSigningKeyRequest {}, INTERNAL_TOKEN);
         client.get_signing_key(keys).await.unwrap();
         refused(client.get_signing_key(GetSigningKeyRequest {}).await);
 
@@ -71,16 +68,16 @@ both! {
         let mut account = AccountServiceClient::new(channel);
         let token = ana.tokens.unwrap().access_token;
         let end = EndSessionRequest { session_id: others[0].clone() };
-        account.end_session(signed(end.clone(), &token)).await.unwrap();
-        account.end_session(signed(end, &token)).await.unwrap();
-        account.end_other_sessions(signed(EndOtherSessionsRequest {}, &token)).await.unwrap();
-        let change = |current: &str| signed(ChangePasswordRequest {
+        account.end_session(with_bearer(end.clone(), &token)).await.unwrap();
+        account.end_session(with_bearer(end, &token)).await.unwrap();
+        account.end_other_sessions(with_bearer(EndOtherSessionsRequest {}, &token)).await.unwrap();
+        let change = |current: &str| with_bearer(ChangePasswordRequest {
             current_password: current.to_owned(),
             new_password: NEW_PASSWORD.to_owned(),
         }, &token);
         refused(account.change_password(change("a wrong horse battery staple")).await);
         account.change_password(change(PASSWORD)).await.unwrap();
-        let delete = |current: &str| signed(DeleteAccountRequest {
+        let delete = |current: &str| with_bearer(DeleteAccountRequest {
             current_password: current.to_owned(),
         }, &token);
         refused(account.delete_account(delete(PASSWORD)).await);
@@ -126,15 +123,6 @@ both! {
             assert!(!log.contains(secret), "{secret}");
         }
     }
-}
-
-fn signed<T>(message: T, token: &str) -> Request<T> {
-    let mut request = Request::new(message);
-    let bearer = format!("Bearer {token}");
-    request
-        .metadata_mut()
-        .insert("authorization", bearer.parse().unwrap());
-    request
 }
 
 /// The fields of the audit lines. They have no others.

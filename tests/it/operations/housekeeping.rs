@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use auth_service::{app::housekeeping::delete_ended_sessions, db::Db, model::Timestamp};
-use prometheus_client::registry::Registry;
+use auth_service::{app::housekeeping::delete_ended_sessions, model::Timestamp};
 use tonic::Code;
 use uuid::Uuid;
 
-use crate::harness::{START, Service, TestDatabase, both, config, reason, refused};
+use crate::harness::{START, Service, TestDatabase, both, db, reason, refused};
 
 const HOUR: Duration = Duration::from_hours(1);
 const MICROSECOND: Duration = Duration::from_micros(1);
@@ -15,15 +14,6 @@ const MICROSECOND: Duration = Duration::from_micros(1);
 const RETENTION: Duration = Duration::from_hours(24);
 
 /// A second pool on the service's database, as another replica has.
-fn db(database: &TestDatabase) -> Db {
-    let config = config(database, &[]);
-    Db::new(
-        &config.database,
-        Duration::from_secs(5),
-        &mut Registry::default(),
-    )
-}
-
 /// A session's row.
 struct Row {
     sliding_end: Timestamp,
@@ -129,12 +119,12 @@ both! {
         kept.extend(insert(database, &[Row::live()]).await);
         kept.push(first.id);
 
-        assert_eq!(delete_ended_sessions(&db(database), now).await.unwrap(), 3);
+        assert_eq!(delete_ended_sessions(&db(database, Duration::from_secs(5)), now).await.unwrap(), 3);
         assert_eq!(remaining(database).await, sorted(kept));
-        assert_eq!(delete_ended_sessions(&db(database), now).await.unwrap(), 0);
+        assert_eq!(delete_ended_sessions(&db(database, Duration::from_secs(5)), now).await.unwrap(), 0);
     }
 
-    async fn all_batches_are_read(service: Service) {
+    async fn all_batches_are_deleted_in_one_run(service: Service) {
         let first = service.sign_up("ana@example.com").await;
         let database = &service.database;
         // Three batches and a half, every third row alive.
@@ -150,12 +140,12 @@ both! {
         let mut kept: Vec<_> = ids.into_iter().step_by(3).collect();
         kept.push(first.id);
 
-        assert_eq!(delete_ended_sessions(&db(database), START).await.unwrap(), 1160);
+        assert_eq!(delete_ended_sessions(&db(database, Duration::from_secs(5)), START).await.unwrap(), 1160);
         assert_eq!(remaining(database).await, sorted(kept));
     }
 
-    async fn an_empty_table_is_swept_too(service: Service) {
-        assert_eq!(delete_ended_sessions(&db(&service.database), START).await.unwrap(), 0);
+    async fn nothing_is_deleted_from_an_empty_table(service: Service) {
+        assert_eq!(delete_ended_sessions(&db(&service.database, Duration::from_secs(5)), START).await.unwrap(), 0);
     }
 
     async fn a_deleted_session_is_an_unknown_one(service: Service) {
@@ -168,7 +158,7 @@ both! {
         service.clock.set(START + RETENTION - HOUR);
         let other = service.refresh(&other.tokens.refresh_token).await.unwrap();
         service.clock.set(START + RETENTION + HOUR);
-        assert_eq!(delete_ended_sessions(&db(database), START + RETENTION + HOUR).await.unwrap(), 1);
+        assert_eq!(delete_ended_sessions(&db(database, Duration::from_secs(5)), START + RETENTION + HOUR).await.unwrap(), 1);
 
         let status = refused(service.refresh(&session.tokens.refresh_token).await);
         assert_eq!(reason(&status), (Code::Unauthenticated, "INVALID_TOKEN".to_owned()));

@@ -7,17 +7,15 @@ mod scrape;
 use std::time::Duration;
 
 use auth_service::{
-    db::Db,
     model::Clock as _,
     proto::{GetSigningKeyRequest, RegisterRequest},
 };
-use prometheus_client::registry::Registry;
 use tonic::{Code, Request, client::Grpc, codegen::http::uri::PathAndQuery};
 use tonic_prost::ProstCodec;
 
 use self::scrape::Scrape;
 use crate::harness::{
-    INTERNAL_TOKEN, Kafka, PASSWORD, Service, TestDatabase, both, config, login, logout, refresh,
+    INTERNAL_TOKEN, Kafka, PASSWORD, Service, TestDatabase, both, db, login, logout, refresh,
     refused, register,
 };
 
@@ -214,7 +212,7 @@ both! {
     }
 
     async fn a_long_backlog_is_measured_by_its_ends(database: TestDatabase) {
-        let db = Db::new(&config(&database, &[]).database, Duration::from_secs(10), &mut Registry::default());
+        let db = db(&database, Duration::from_secs(10));
         db.migrate().await.unwrap();
         assert_eq!(db.backlog().await.unwrap().pending, 0);
         for (count, expected) in [(9_999, 9_999), (1, 10_000), (500, 10_500)] {

@@ -9,11 +9,10 @@ use auth_service::proto::{
 };
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tonic::Request;
 
 use self::receiver::{Receiver, Span};
 use crate::harness::{
-    INTERNAL_TOKEN, Kafka, PASSWORD, Process, TestDatabase, both, connect, register,
+    INTERNAL_TOKEN, Kafka, PASSWORD, Process, TestDatabase, both, connect, register, with_bearer,
 };
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -122,15 +121,14 @@ both! {
 
 async fn sign_up(addr: SocketAddr, traceparent: Option<&str>) -> RegisterResponse {
     let mut client = AuthServiceClient::new(connect(addr).await);
-    let mut request = Request::new(RegisterRequest {
+    let message = RegisterRequest {
         start_session: true,
         ..register("ana.secret@example.com")
-    });
+    };
+    let mut request = with_bearer(message, INTERNAL_TOKEN);
     if let Some(traceparent) = traceparent {
         let metadata = request.metadata_mut();
         metadata.insert("traceparent", traceparent.parse().unwrap());
-        let bearer = format!("Bearer {INTERNAL_TOKEN}");
-        metadata.insert("authorization", bearer.parse().unwrap());
     }
     client.register(request).await.unwrap().into_inner()
 }

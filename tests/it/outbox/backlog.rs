@@ -6,18 +6,17 @@ use std::{
 };
 
 use auth_service::{
-    db::Db,
     model::{PendingEvent, UserId},
     outbox::{
-        Metrics, Poller,
+        Poller,
         publisher::{BatchInPass, PublishError, Published, Publisher},
     },
 };
 use futures::{FutureExt as _, future::BoxFuture};
-use prometheus_client::registry::Registry;
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
-use crate::harness::{Backend, ManualClock, START, Service, TestDatabase, both, config, register};
+use super::{open, poller_at};
+use crate::harness::{Backend, EVENTS, START, Service, TestDatabase, both, register};
 
 /// Half of a cluster: it does not take the events of one user.
 struct HalfDead {
@@ -79,7 +78,7 @@ both! {
         let pass = poll_to_the_fault(&mut poller).await;
         assert_eq!(pass, 20, "each event is tried once before the pause");
         assert_eq!(half_dead.taken.lock().unwrap().len(), 1);
-        assert_eq!(service.database.count("SELECT count(*) FROM outbox_events").await, BACKLOG);
+        assert_eq!(service.database.count(EVENTS).await, BACKLOG);
         // The next try begins with the oldest again.
         half_dead.seen.lock().unwrap().clear();
         poller.tick().await.unwrap();
@@ -121,17 +120,8 @@ fn half_dead(service: &Service, unreachable: UserId) -> (Poller, Arc<HalfDead>) 
         taken: Mutex::default(),
         seen: Mutex::default(),
     });
-    let poller = Poller::new(
-        Db::new(
-            &config(&service.database, &[]).database,
-            Duration::from_secs(10),
-            &mut Registry::default(),
-        ),
-        Arc::clone(&half_dead) as Arc<dyn Publisher>,
-        Arc::new(ManualClock::new(START)),
-        Arc::new(Notify::new()),
-        Metrics::register(&mut Registry::default()),
-    );
+    let publisher = Arc::clone(&half_dead) as Arc<dyn Publisher>;
+    let poller = poller_at(open(&service.database), publisher, START);
     (poller, half_dead)
 }
 

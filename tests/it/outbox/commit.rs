@@ -6,10 +6,10 @@ use auth_service::{outbox::Outcome, proto::RegisterRequest};
 use tokio_postgres::NoTls;
 use tonic::Code;
 
-use super::{EVENTS, Fake, insert_events, log_out, poller, sign_up};
+use super::{Fake, insert_events, log_out, poller, sign_up};
 use crate::harness::{
-    Backend, ManualClock, START, Service, TestDatabase, both, build, logout, reason, refused,
-    register,
+    Backend, EVENTS, ManualClock, START, Service, TestDatabase, both, build, logout, reason,
+    refused, register,
 };
 
 /// Makes the database refuse inserts into a table.

@@ -18,12 +18,10 @@ use tonic::Request;
 
 use self::partition::java_partition;
 use crate::harness::{
-    Kafka, ManualClock, Record, Service, TestDatabase, both, login, logout, refresh, refused,
-    register,
+    EVENTS, Kafka, ManualClock, Record, Service, TestDatabase, both, login, logout, refresh,
+    refused, register,
 };
 
-const EVENTS: &str = "SELECT count(*) FROM outbox_events";
-const PARKED: &str = "SELECT count(*) FROM outbox_events WHERE parked_at IS NOT NULL";
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 /// A clock that stands still near the broker's own time, which judges timestamps.

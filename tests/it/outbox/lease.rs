@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use auth_service::outbox::{Metrics, Outcome, Poller, publisher::Publisher};
+use auth_service::outbox::{Metrics, Outcome, Poller};
 use futures::future::join_all;
 use prometheus_client::registry::Registry;
 use tokio::{
@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Fake, db, end_lease, poller, sign_up};
+use super::{Fake, open, poller, poller_at, sign_up};
 use crate::harness::{ManualClock, START, Service, both};
 
 both! {
@@ -51,7 +51,7 @@ both! {
         );
         first.tick().await.unwrap();
         assert_eq!(second.tick().await.unwrap(), Outcome::Standby);
-        end_lease(&service.database).await;
+        service.database.end_lease().await;
         assert_eq!(second.tick().await.unwrap(), Outcome::Idle);
         // The first one, once stopped, does not take it away from the second.
         let stopped = CancellationToken::new();
@@ -66,13 +66,8 @@ both! {
         let mut first = poller(&service.database, &fake);
         first.tick().await.unwrap();
         let hundred_years = Duration::from_hours(24 * 365 * 100);
-        let mut ahead = Poller::new(
-            db(&service.database),
-            Arc::clone(&fake) as Arc<dyn Publisher>,
-            Arc::new(ManualClock::new(START + hundred_years)),
-            Arc::new(Notify::new()),
-            Metrics::register(&mut Registry::default()),
-        );
+        let later = START + hundred_years;
+        let mut ahead = poller_at(open(&service.database), fake, later);
         assert_eq!(ahead.tick().await.unwrap(), Outcome::Standby);
         let now = service
             .database
@@ -115,7 +110,7 @@ both! {
     async fn a_lease_that_ran_out_shows_though_the_database_does_not_answer(service: Service) {
         let (fake, metrics) = (Arc::new(Fake::default()), Metrics::register(&mut Registry::default()));
         let mut poller = Poller::new(
-            db(&service.database),
+            open(&service.database),
             fake,
             Arc::new(ManualClock::new(START)),
             Arc::new(Notify::new()),

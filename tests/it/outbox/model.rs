@@ -1,40 +1,32 @@
-//! The guarantee about events, against a world that does its worst.
+//! The guarantee about events, while everything fails that can fail.
 //!
 //! The real [`Db`](auth_service::db::Db) and real [`Poller`](auth_service::outbox::Poller)s
-//! run on a real database. Only the broker is played: it stores and acknowledges what a
-//! random script says. Writers commit late, roll back and crash; pollers run at the same
-//! time, because leases are lost at any step, and die at any step; calls to the broker end
-//! ambiguously, and what a dead call sent may arrive when everybody has forgotten it.
-//! Whatever happened, [`Published::check`] must hold: its text is the guarantee's.
+//! run on a real database. Only the broker is simulated: a random script says what it stores
+//! and acknowledges. Writers commit late, roll back and crash. Pollers lose their lease and die
+//! at any step, so several run at the same time. Calls to the broker end without a clear result,
+//! and records of a dead call may arrive much later. In all cases [`Published::check`] must
+//! hold, which quotes the guarantee.
 //!
-//! A failure prints its seed, and the shortest script that leads to it.
+//! A failure prints its seed and the shortest script that leads to it.
 
 mod broker;
+mod numbers;
 mod world;
 
-use std::cell::RefCell;
+use proptest::{collection::vec, prelude::*, test_runner::TestCaseError};
+use tokio::sync::Mutex;
 
-use proptest::{
-    collection::vec,
-    prelude::*,
-    test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner},
-};
-use tokio::runtime::Runtime;
+use self::{broker::Fate, numbers::Numbers, world::World};
+use crate::harness::{Backend, Published, TestDatabase, check_cases, soak};
 
-use self::{
-    broker::Fate,
-    world::{Numbers, World},
-};
-use crate::harness::{Backend, Published, Random, TestDatabase, soak};
-
-/// One thing that happens. What is not possible at that moment does not happen.
+/// One step of the script. A step that is not possible at that moment is skipped.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Somebody registers, or an account's session is ended.
+    /// A user registers, or a session of the user ends.
     Write { user: usize, end: End },
-    /// A transaction that was about to end ends.
+    /// A late transaction ends.
     Settle(usize),
-    /// A poller starts a tick, which gets as far as its call to the broker, if any.
+    /// A poller starts a tick, which runs until its call to the broker, or to its end.
     Tick(usize),
     /// A poller sends the next few records of a partition.
     Send {
@@ -45,11 +37,11 @@ enum Step {
     },
     /// The broker's answers reach the poller, which finishes its tick.
     Answer(usize),
-    /// A poller dies, after it has taken a few more steps from the answers on.
+    /// A poller dies, up to a few steps after the broker's answers.
     Crash { poller: usize, steps: usize },
-    /// The lease ends, however sure its holder is that it does not.
+    /// The lease ends, although its holder does not expect it.
     LoseLease,
-    /// What a call sent long ago arrives now.
+    /// Records that a call sent long ago arrive now.
     Arrive(usize),
     /// The operator requeues all that is parked.
     Requeue,
@@ -60,7 +52,7 @@ enum Step {
 enum End {
     Commit,
     RollBack,
-    /// On Postgres: when it is told to; on SQLite, which has one writer, at once.
+    /// On Postgres at a later step; on SQLite, which has one writer, at once.
     CommitLate,
     RollBackLate,
     CrashLate,
@@ -102,27 +94,16 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn check(backend: Backend, cases: u32) {
-    let runtime = Runtime::new().expect("a runtime");
-    let config = Config {
-        cases: soak(cases, 50 * cases),
-        failure_persistence: None,
-        max_shrink_time: 60_000,
-        ..Config::default()
-    };
-    let random = TestRng::from_seed(RngAlgorithm::ChaCha, &Random::new().bytes(32));
-    let mut runner = TestRunner::new_with_rng(config, random);
-    let numbers = RefCell::new(Numbers::default());
-    let result = runner.run(&vec(step(), 20..100), |steps| {
-        let Some(database) = runtime.block_on(TestDatabase::create(backend)) else {
-            return Ok(()); // said aloud
+    let numbers = Mutex::new(Numbers::default());
+    let cases = soak(cases, 50 * cases);
+    check_cases(cases, &vec(step(), 20..100), async |steps| {
+        let Some(database) = TestDatabase::create(backend).await else {
+            return Ok(());
         };
-        runtime
-            .block_on(play(database, &steps, &mut numbers.borrow_mut()))
-            .map_err(TestCaseError::fail)
+        let mut numbers = numbers.lock().await;
+        let played = play(database, &steps, &mut numbers).await;
+        played.map_err(TestCaseError::fail)
     });
-    if let Err(failed) = result {
-        panic!("{failed}");
-    }
     let numbers = numbers.into_inner();
     eprintln!("{backend:?}: {numbers:?}");
     numbers.assert_that_much_happened(backend);
@@ -137,16 +118,16 @@ async fn play(database: TestDatabase, steps: &[Step], numbers: &mut Numbers) -> 
     let published = Published(world.broker.copies());
     let duplicates = published.check(&world.database.versions().await, &[])?;
     world.check_answers().await?;
-    numbers.add(&world, published.0.len(), duplicates);
+    numbers.add(&world.numbers, published.0.len(), duplicates);
     Ok(())
 }
 
-#[test]
-fn the_guarantee_holds_whatever_happens_on_sqlite() {
+#[tokio::test(flavor = "multi_thread")]
+async fn the_guarantee_holds_whatever_happens_on_sqlite() {
     check(Backend::Sqlite, 60);
 }
 
-#[test]
-fn the_guarantee_holds_whatever_happens_on_postgres() {
+#[tokio::test(flavor = "multi_thread")]
+async fn the_guarantee_holds_whatever_happens_on_postgres() {
     check(Backend::Postgres, 25);
 }

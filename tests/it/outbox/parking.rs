@@ -4,8 +4,8 @@ use std::{env, sync::Arc};
 
 use auth_service::outbox::{Outcome, publisher::Published};
 
-use super::{EVENTS, Fake, PARKED, created, db, ended, log_out, poller, sign_up};
-use crate::harness::{Ended, Process, START, Service, TestDatabase, both};
+use super::{Fake, created, ended, log_out, open, poller, sign_up};
+use crate::harness::{EVENTS, Ended, PARKED, Process, START, Service, TestDatabase, both};
 
 async fn outbox_command(database: &TestDatabase, arguments: &[&str]) -> Ended {
     let url = database.url();
@@ -50,14 +50,14 @@ both! {
         let event_id = fake.batches()[0][0].event_id.to_string();
 
         let list = outbox_command(&service.database, &["list"]).await;
-        assert_eq!(list.status.code(), Some(0));
+        assert_eq!(list.code, Some(0));
         let parked_at = START.to_string();
         assert_eq!(
             list.stdout,
             format!("{event_id}\t{user_id}\tUSER_CREATED\t{parked_at}\tMessageTooLarge\t1\n")
         );
         let requeue = outbox_command(&service.database, &["requeue", &event_id]).await;
-        assert_eq!(requeue.status.code(), Some(0));
+        assert_eq!(requeue.code, Some(0));
         assert_eq!(requeue.stdout, format!("{event_id} requeued\n"));
         assert_eq!(
             outbox_command(&service.database, &["list"]).await.stdout,
@@ -83,7 +83,7 @@ both! {
         poller.tick().await.unwrap();
         assert_eq!(service.database.count(PARKED).await, 2);
         let requeue = outbox_command(&service.database, &["requeue", "--all"]).await;
-        assert_eq!(requeue.status.code(), Some(0));
+        assert_eq!(requeue.code, Some(0));
         assert_eq!(requeue.stdout.lines().count(), 2);
         assert_eq!(service.database.count(PARKED).await, 0);
         poller.tick().await.unwrap();
@@ -102,7 +102,7 @@ both! {
         log_out(&service, &token).await;
         let event_id = fake.batches()[0][0].event_id.to_string();
         let discard = outbox_command(&service.database, &["discard", &event_id]).await;
-        assert_eq!(discard.status.code(), Some(0));
+        assert_eq!(discard.code, Some(0));
         assert_eq!(discard.stdout, format!("{event_id} discarded\n"));
         poller.tick().await.unwrap();
         assert_eq!(fake.offered(), [ended(2)]);
@@ -111,7 +111,7 @@ both! {
 
     async fn an_event_that_is_not_parked_can_be_neither_requeued_nor_discarded(service: Service) {
         sign_up(&service, "ana@example.com").await;
-        let event_id = db(&service.database).pending_events(0, 1).await.unwrap()[0]
+        let event_id = open(&service.database).pending_events(0, 1).await.unwrap()[0]
             .event_id
             .to_string();
         for action in ["requeue", "discard"] {

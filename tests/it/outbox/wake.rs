@@ -16,8 +16,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{EVENTS, Fake, db, fault, poller, sign_up};
-use crate::harness::{ManualClock, PASSWORD, START, Service, TestDatabase, both, config};
+use super::{Fake, fault, open, poller, sign_up};
+use crate::harness::{EVENTS, ManualClock, PASSWORD, START, Service, TestDatabase, both, config};
 
 both! {
     async fn a_running_poller_goes_on_after_faults_of_publisher_and_database(service: Service) {
@@ -48,7 +48,7 @@ both! {
         let clock = Arc::new(ManualClock::new(START));
         let metrics = Metrics::register(&mut Registry::default());
         let poller = Poller::new(
-            db(&service.database),
+            open(&service.database),
             fake,
             clock,
             Arc::clone(&wake),
@@ -95,7 +95,7 @@ fn auth(database: &TestDatabase, outbox: Arc<Notify>) -> Auth {
     let config = config(database, &[]);
     let registry = &mut Registry::default();
     let parts = Parts {
-        db: db(database),
+        db: open(database),
         hasher: Arc::new(Hasher::start(&config.passwords, registry).unwrap()),
         policy: Policy::new(&config.passwords),
         clock: Arc::new(ManualClock::new(START)),

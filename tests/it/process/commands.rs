@@ -2,7 +2,6 @@
 
 use std::{fs, net::SocketAddr, path::Path};
 
-use auth_service::proto::{GetSigningKeyRequest, auth_service_client::AuthServiceClient};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -10,10 +9,10 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
 };
-use tonic::Request;
 
 use crate::harness::{
-    Authority, Ended, INTERNAL_TOKEN, JWT_SECRET, Kafka, Process, Service, TestDatabase, both,
+    Authority, Ended, INTERNAL_TOKEN, JWT_SECRET, Kafka, Process, Service, TestDatabase, bearer,
+    both, signing_keys,
 };
 
 const NEXT_SECRET: &str = "the-next-secret-of-the-tests-is-32-bytes";
@@ -56,7 +55,7 @@ both! {
         }
         let url = database.url();
         let migrated = run(&std::env::temp_dir(), "migrate", &[("DATABASE_URL", &url)]).await;
-        assert_eq!(migrated.status.code(), Some(0));
+        assert_eq!(migrated.code, Some(0));
         let (code, stdout) = check(&database, &[]).await;
         assert_eq!(code, Some(0), "{stdout}");
         assert_says(&stdout, &["ok      DATABASE_URL: answers, is up to date"]);
@@ -102,11 +101,8 @@ both! {
         let set: Value = serde_json::from_str(&output.stdout).unwrap();
 
         let service = Service::start(database, &["--jwt-next-secret", NEXT_SECRET]).await;
-        let mut request = Request::new(GetSigningKeyRequest {});
-        let value = format!("Bearer {INTERNAL_TOKEN}").parse().unwrap();
-        request.metadata_mut().insert("authorization", value);
-        let keys = AuthServiceClient::new(service.channel()).get_signing_key(request).await;
-        let keys = keys.unwrap().into_inner().verification_keys;
+        let keys = signing_keys(service.channel(), Some(&bearer(INTERNAL_TOKEN))).await;
+        let keys = keys.unwrap().verification_keys;
         let expected: Vec<_> = keys
             .iter()
             .map(|key| serde_json::json!({

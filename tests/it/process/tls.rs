@@ -3,10 +3,7 @@
 
 use std::{fs, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use auth_service::{
-    proto::{self, auth_service_client::AuthServiceClient},
-    tls,
-};
+use auth_service::{proto::auth_service_client::AuthServiceClient, tls};
 use rustls::{
     ClientConfig,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
@@ -19,13 +16,13 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 use tonic::{
-    Code, Request, Status,
+    Code, Request,
     transport::{Certificate, Channel, ClientTlsConfig, Identity},
 };
 
 use crate::harness::{
-    Authority, Backend, INTERNAL_TOKEN, OnBackend, Pem, Process, Service, TestDatabase, both,
-    config, login, reason, refused, register,
+    Authority, Backend, INTERNAL_TOKEN, OnBackend, Pem, Process, Service, TestDatabase, bearer,
+    both, login, reason, refused, register, signing_keys,
 };
 
 const NAMES: &str = "gateway.internal, spiffe://realchat/media";
@@ -132,21 +129,6 @@ fn client_config_with(servers: &Authority, identity: &Pem) -> ClientConfig {
         .unwrap()
 }
 
-async fn keys(
-    channel: Channel,
-    token: Option<&str>,
-) -> Result<proto::GetSigningKeyResponse, Status> {
-    let mut request = Request::new(proto::GetSigningKeyRequest {});
-    if let Some(token) = token {
-        let value = format!("Bearer {token}").parse().unwrap();
-        request.metadata_mut().insert("authorization", value);
-    }
-    let answer = AuthServiceClient::new(channel)
-        .get_signing_key(request)
-        .await?;
-    Ok(answer.into_inner())
-}
-
 both! {
     async fn calls_are_answered_over_tls(secured: Secured) {
         let mut client = AuthServiceClient::new(secured.connect(None).await.unwrap());
@@ -163,7 +145,7 @@ both! {
         ] {
             let identity = secured.pki.clients.sign(names);
             let channel = secured.connect(Some(&identity)).await.unwrap();
-            assert!(keys(channel, None).await.is_ok(), "{names:?}");
+            assert!(signing_keys(channel, None).await.is_ok(), "{names:?}");
         }
     }
 
@@ -179,9 +161,9 @@ both! {
         ] {
             let identity = secured.pki.clients.sign(names);
             let channel = secured.connect(Some(&identity)).await.unwrap();
-            let denied = refused(keys(channel.clone(), None).await);
+            let denied = refused(signing_keys(channel.clone(), None).await);
             assert_eq!(reason(&denied), (Code::PermissionDenied, "PERMISSION_DENIED".to_owned()));
-            assert!(keys(channel, Some(INTERNAL_TOKEN)).await.is_ok(), "{names:?}");
+            assert!(signing_keys(channel, Some(&bearer(INTERNAL_TOKEN))).await.is_ok(), "{names:?}");
         }
     }
 
@@ -199,8 +181,8 @@ both! {
 
     async fn without_a_certificate_the_token_counts(secured: Secured) {
         let channel = secured.connect(None).await.unwrap();
-        assert_eq!(refused(keys(channel.clone(), None).await).code(), Code::PermissionDenied);
-        assert!(keys(channel, Some(INTERNAL_TOKEN)).await.is_ok());
+        assert_eq!(refused(signing_keys(channel.clone(), None).await).code(), Code::PermissionDenied);
+        assert!(signing_keys(channel, Some(&bearer(INTERNAL_TOKEN))).await.is_ok());
     }
 
     async fn a_certificate_of_another_authority_is_refused_in_the_handshake(secured: Secured) {
@@ -290,7 +272,7 @@ both! {
         let addr = secured.service.addr;
         let identity = clients.sign(&["gateway.internal"]);
         let after = until_connected(addr, &other, Some(&identity)).await;
-        assert!(keys(after, None).await.is_ok());
+        assert!(signing_keys(after, None).await.is_ok());
         assert_expires(&secured.service, "4102444800").await;
         assert!(secured.connect(None).await.is_err(), "the old certificate is gone");
         let mut client = AuthServiceClient::new(before);

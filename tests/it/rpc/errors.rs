@@ -11,21 +11,12 @@ use tokio::{
 use tonic::{Code, Request, Status};
 
 use crate::harness::{
-    BareConnection, INTERNAL_TOKEN, Service, TestDatabase, both, error_line, login, logout, reason,
-    refresh, refused, register, retry_after,
+    BareConnection, INTERNAL_TOKEN, Service, TestDatabase, bearer, both, error_line, login, logout,
+    reason, refresh, refused, register, retry_after, signing_keys, with_bearer,
 };
 
 /// What a secret looks like that must not come back.
 const NEEDLE: &str = "n33dle-in-a-haystack";
-
-fn key_request(authorization: Option<&str>) -> Request<proto::GetSigningKeyRequest> {
-    let mut request = Request::new(proto::GetSigningKeyRequest {});
-    if let Some(value) = authorization {
-        let value = value.parse().expect("ASCII");
-        request.metadata_mut().insert("authorization", value);
-    }
-    request
-}
 
 fn contains(haystack: &[u8], needle: &str) -> bool {
     haystack
@@ -89,7 +80,7 @@ both! {
             refused(client.refresh(refresh("junk")).await),
             refused(client.logout(logout("")).await),
             refused(client.logout(logout("junk")).await),
-            refused(client.get_signing_key(key_request(None)).await),
+            refused(client.get_signing_key(proto::GetSigningKeyRequest {}).await),
         ];
         let table: Vec<_> = answers.iter().map(error_line).collect();
         insta::allow_duplicates! {
@@ -141,23 +132,22 @@ both! {
         assert_no_echo(&refused(client.login(login(NEEDLE)).await));
         assert_no_echo(&refused(client.refresh(refresh(NEEDLE)).await));
         assert_no_echo(&refused(client.logout(logout(NEEDLE)).await));
-        let request = key_request(Some(&format!("Bearer {NEEDLE}")));
+        let request = with_bearer(proto::GetSigningKeyRequest {}, NEEDLE);
         assert_no_echo(&refused(client.get_signing_key(request).await));
     }
 
     async fn the_signing_key_is_for_authorised_internal_services_only(service: Service) {
-        let mut client = service.client();
         let almost = format!("Bearer {}", INTERNAL_TOKEN.to_uppercase());
         let basic = format!("Basic {INTERNAL_TOKEN}");
         for authorization in [
             None, Some(""), Some("Bearer "), Some(INTERNAL_TOKEN), Some(&almost), Some(&basic),
         ] {
-            let status = refused(client.get_signing_key(key_request(authorization)).await);
+            let status = refused(signing_keys(service.channel(), authorization).await);
             let expected = (Code::PermissionDenied, "PERMISSION_DENIED".to_owned());
             assert_eq!(reason(&status), expected, "{authorization:?}");
         }
-        let right = format!("Bearer {INTERNAL_TOKEN}");
-        client.get_signing_key(key_request(Some(&right))).await.expect("the right token");
+        let right = bearer(INTERNAL_TOKEN);
+        signing_keys(service.channel(), Some(&right)).await.expect("the right token");
     }
 
     async fn a_busy_hasher_refuses_logins_and_nothing_else(database: TestDatabase) {

@@ -2,7 +2,7 @@
 
 mod rotation;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use auth_service::proto::{self, auth_service_client::AuthServiceClient};
 use base64::{
@@ -12,11 +12,11 @@ use base64::{
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tonic::{Code, Request, Status, transport::Channel};
+use tonic::{Code, Status, transport::Channel};
 
 use crate::harness::{
-    INTERNAL_TOKEN, JWT_SECRET, Process, START, Service, TestDatabase, both, connect, login,
-    reason, refused, register,
+    INTERNAL_TOKEN, JWT_SECRET, Process, START, Service, TestDatabase, bearer, both, connect,
+    login, reason, refused, register, signing_keys,
 };
 
 const NEXT_SECRET: &str = "the-next-secret-of-the-tests-is-32-bytes";
@@ -68,26 +68,9 @@ fn thumbprint(secret: &[u8]) -> String {
     BASE64URL.encode(Sha256::digest(format!(r#"{{"k":"{k}","kty":"oct"}}"#)))
 }
 
-/// Asks for the keys with this `authorization`.
-async fn keys_with(
-    channel: Channel,
-    authorization: Option<&str>,
-) -> Result<proto::GetSigningKeyResponse, Status> {
-    let mut request = Request::new(proto::GetSigningKeyRequest {});
-    if let Some(value) = authorization {
-        let metadata = request.metadata_mut();
-        metadata.insert("authorization", value.parse().expect("ASCII"));
-    }
-    let answer = AuthServiceClient::new(channel)
-        .get_signing_key(request)
-        .await?;
-    Ok(answer.into_inner())
-}
-
 /// What the gateway is given.
 async fn keys_of(service: &Service) -> proto::GetSigningKeyResponse {
-    let authorization = format!("Bearer {INTERNAL_TOKEN}");
-    let answer = keys_with(service.channel(), Some(&authorization)).await;
+    let answer = signing_keys(service.channel(), Some(&bearer(INTERNAL_TOKEN))).await;
     answer.expect("the gateway may have the keys")
 }
 
@@ -243,7 +226,7 @@ both! {
     async fn the_scheme_of_an_internal_token_may_have_any_case(service: Service) {
         for scheme in ["Bearer", "bearer", "BEARER", "bEaReR"] {
             let authorization = format!("{scheme} {INTERNAL_TOKEN}");
-            let keys = keys_with(service.channel(), Some(&authorization)).await;
+            let keys = signing_keys(service.channel(), Some(&authorization)).await;
             assert!(keys.is_ok(), "{scheme}");
         }
     }
@@ -267,9 +250,9 @@ both! {
             format!("Bearer {}", tokens.access_token),
             format!("Bearer {}", tokens.refresh_token),
         ];
-        assert_denied(keys_with(service.channel(), None).await);
+        assert_denied(signing_keys(service.channel(), None).await);
         for authorization in denied {
-            assert_denied(keys_with(service.channel(), Some(&authorization)).await);
+            assert_denied(signing_keys(service.channel(), Some(&authorization)).await);
         }
     }
 
@@ -278,19 +261,17 @@ both! {
         let internal_tokens = format!("gateway:{one},media-service:{two}");
         let service = Service::start(database, &["--internal-tokens", &internal_tokens]).await;
         for token in [one, two] {
-            let authorization = format!("Bearer {token}");
-            assert!(keys_with(service.channel(), Some(&authorization)).await.is_ok());
+            assert!(signing_keys(service.channel(), Some(&bearer(&token))).await.is_ok());
         }
-        let authorization = format!("Bearer {INTERNAL_TOKEN}");
-        assert_denied(keys_with(service.channel(), Some(&authorization)).await);
+        assert_denied(signing_keys(service.channel(), Some(&bearer(INTERNAL_TOKEN))).await);
     }
 
     async fn without_internal_tokens_nobody_gets_the_keys(database: TestDatabase) {
         let (process, channel) = start_process(&database, &[]).await;
-        for authorization in ["Bearer ", "Bearer local", &format!("Bearer {INTERNAL_TOKEN}")] {
-            assert_denied(keys_with(channel.clone(), Some(authorization)).await);
+        for authorization in ["Bearer ", "Bearer local", &bearer(INTERNAL_TOKEN)] {
+            assert_denied(signing_keys(channel.clone(), Some(authorization)).await);
         }
-        assert_denied(keys_with(channel, None).await);
+        assert_denied(signing_keys(channel, None).await);
         process.wait_for("unknown_caller").await;
     }
 
@@ -305,14 +286,12 @@ both! {
         let access_token = session.tokens.unwrap().access_token;
 
         for token in [INTERNAL_TOKEN, media_token, INTERNAL_TOKEN] {
-            let authorization = format!("Bearer {token}");
-            keys_with(channel.clone(), Some(&authorization)).await.unwrap();
+            signing_keys(channel.clone(), Some(&bearer(token))).await.unwrap();
         }
         for token in [wrong_token, &access_token] {
-            let authorization = format!("Bearer {token}");
-            assert_denied(keys_with(channel.clone(), Some(&authorization)).await);
+            assert_denied(signing_keys(channel.clone(), Some(&bearer(token))).await);
         }
-        assert_denied(keys_with(channel, None).await);
+        assert_denied(signing_keys(channel, None).await);
 
         // The log is written in order: what follows the calls comes after their lines.
         process.signal("TERM");

@@ -14,11 +14,10 @@ use futures::{
     future::{join, join_all},
     poll,
 };
-use prometheus_client::registry::Registry;
 use tokio::time::timeout;
 use tokio_postgres::{Client, NoTls};
 
-use crate::harness::{Backend, START, TestDatabase, config, hex_of};
+use crate::harness::{Backend, START, TestDatabase, db, hex_of};
 
 /// How many statements may be in flight.
 const TURNS: u8 = 2;
@@ -50,7 +49,7 @@ fn rotation(number: u8) -> Rotation {
 /// The service's own side of a database with one user and their sessions.
 async fn world() -> Option<(TestDatabase, Db)> {
     let database = TestDatabase::create(Backend::Postgres).await?;
-    let db = replica(&database);
+    let db = db(&database, TIMEOUT);
     db.migrate().await.unwrap();
     let (handle, token) = (hex_of(&hash(1, 0)[..31]), hex_of(&hash(2, 0)[..31]));
     let last = SESSIONS - 1;
@@ -64,14 +63,6 @@ async fn world() -> Option<(TestDatabase, Db)> {
     );
     database.execute(&sql).await;
     Some((database, db))
-}
-
-fn replica(database: &TestDatabase) -> Db {
-    Db::new(
-        &config(database, &[]).database,
-        TIMEOUT,
-        &mut Registry::default(),
-    )
 }
 
 /// Somebody who holds the rows of sessions until the release.
@@ -329,7 +320,7 @@ async fn replicas_that_rotate_the_same_sessions_in_opposite_orders_do_not_deadlo
     let patient = "DO $$ BEGIN EXECUTE format(
         'ALTER DATABASE %I SET deadlock_timeout = ''1min''', current_database()); END $$";
     database.execute(patient).await;
-    let (db, other) = (replica(&database), replica(&database));
+    let (db, other) = (db(&database, TIMEOUT), db(&database, TIMEOUT));
     for round in 0..20_u8 {
         let rotations: Vec<_> = (0..60)
             .map(|number| {

@@ -10,12 +10,12 @@ use tonic::Code;
 use uuid::Uuid;
 
 use crate::harness::{
-    START, Service, TestDatabase, both, login, reason, refresh, refused, register, violation,
+    EVENTS, START, Service, TestDatabase, both, login, reason, refresh, refused, register,
+    violation,
 };
 
 const COUNT_USERS: &str = "SELECT count(*) FROM users";
 const COUNT_SESSIONS: &str = "SELECT count(*) FROM sessions";
-const COUNT_EVENTS: &str = "SELECT count(*) FROM outbox_events";
 
 fn at_start_plus(seconds: i64) -> Timestamp {
     let seconds = START.as_secs() + seconds;
@@ -132,7 +132,7 @@ both! {
             assert_eq!(reason(&status), (Code::AlreadyExists, "EMAIL_TAKEN".to_owned()));
         }
         assert_eq!(service.database.count(COUNT_USERS).await, 1);
-        assert_eq!(service.database.count(COUNT_EVENTS).await, 1);
+        assert_eq!(service.database.count(EVENTS).await, 1);
     }
 
     async fn what_is_no_address_is_refused(service: Service) {
@@ -232,7 +232,7 @@ both! {
         for loser in answers.iter().filter_map(|answer| answer.as_ref().err()) {
             assert_eq!(reason(loser), (Code::AlreadyExists, "EMAIL_TAKEN".to_owned()));
         }
-        for count in [COUNT_USERS, COUNT_SESSIONS, COUNT_EVENTS] {
+        for count in [COUNT_USERS, COUNT_SESSIONS, EVENTS] {
             assert_eq!(service.database.count(count).await, 1, "{count}");
         }
         let answer = service.client().login(login("ana@example.com")).await.unwrap();

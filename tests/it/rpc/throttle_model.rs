@@ -9,13 +9,9 @@ use auth_service::{
     db::{Admission, Attempt, Count, Counted, Db, Key, Settlement},
     model::{ThrottleLimits, Timestamp},
 };
-use prometheus_client::registry::Registry;
 use proptest::prelude::*;
 
-use crate::{
-    harness::{ManualClock, START, TestDatabase, both, build, config, soak},
-    rpc::session_model::check,
-};
+use crate::harness::{ManualClock, START, TestDatabase, both, build, check_cases, db, soak};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -263,10 +259,10 @@ both! {
     async fn the_counts_are_those_of_the_model(database: TestDatabase) {
         let clock = std::sync::Arc::new(ManualClock::new(START));
         build(&database, clock, &[]).await.expect("migrates");
-        let db = Db::new(&config(&database, &[]).database, Duration::from_secs(10), &mut Registry::default());
+        let db = db(&database, Duration::from_secs(10));
         let case = std::cell::Cell::new(0);
         let steps = prop::collection::vec(step(), 1..60);
-        check(soak(40, 2000), &steps, async |steps| {
+        check_cases(soak(40, 2000), &steps, async |steps| {
             case.set(case.get() + 1);
             let mut play = Play {
                 db: &db,

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use auth_service::proto::{self, auth_service_client::AuthServiceClient};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use prost::Message as _;
-use tonic::{Code, Request, Status, transport::Channel};
+use tonic::{Code, Status, transport::Channel};
 
 use crate::harness::{
-    Needles, RawConnection, change_password_from, connect, delete_account, end_session, framed,
-    refresh,
+    self, INTERNAL_TOKEN, Needles, RawConnection, change_password_from, connect, delete_account,
+    end_session, framed, refresh, with_bearer,
 };
 
 const LOGIN: &str = "/realchat.auth.v1.AuthService/Login";
@@ -246,9 +246,7 @@ pub async fn mistype(traffic: &mut Traffic, addr: SocketAddr) {
     );
     // A refresh token in place of the internal token, and a broken refresh token.
     let token = traffic.refresh_tokens[0].clone();
-    let mut request = Request::new(proto::GetSigningKeyRequest {});
-    let bearer = format!("Bearer {token}").parse().expect("a header");
-    request.metadata_mut().insert("authorization", bearer);
+    let request = with_bearer(proto::GetSigningKeyRequest {}, &token);
     expect(
         client.get_signing_key(request).await,
         Code::PermissionDenied,
@@ -262,11 +260,7 @@ pub async fn mistype(traffic: &mut Traffic, addr: SocketAddr) {
         Code::Unauthenticated,
     );
     // The right internal token.
-    let mut request = Request::new(proto::GetSigningKeyRequest {});
-    let bearer = format!("Bearer {INTERNAL_TOKEN}")
-        .parse()
-        .expect("a header");
-    request.metadata_mut().insert("authorization", bearer);
+    let request = with_bearer(proto::GetSigningKeyRequest {}, INTERNAL_TOKEN);
     client
         .get_signing_key(request)
         .await

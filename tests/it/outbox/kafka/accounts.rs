@@ -7,10 +7,10 @@ use auth_service::{
     proto::{SessionEndReason, UserEvent, user_event::Payload},
 };
 
-use super::{EVENTS, clock, decode, java_partition, serve};
+use super::{clock, decode, java_partition, serve};
 use crate::harness::{
-    Kafka, Record, Service, TestDatabase, both, change_password, delete_account, end_session,
-    register,
+    EVENTS, Kafka, Record, Service, TestDatabase, both, change_password, delete_account,
+    end_session, register,
 };
 
 const NEW_PASSWORD: &str = "quiet meadow brass lantern";

@@ -18,8 +18,8 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use super::{EVENTS, PARKED, clock, serve, sign_up};
-use crate::harness::{Kafka, Process, Service, TestDatabase, both, register};
+use super::{clock, serve, sign_up};
+use crate::harness::{EVENTS, Kafka, PARKED, Process, Service, TestDatabase, both, register};
 
 both! {
     async fn without_brokers_events_wait_and_the_log_never_shows_an_email(database: TestDatabase) {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use auth_service::proto::user_event::Payload;
 use futures::future::join_all;
 
-use super::{EVENTS, decode, java_partition, serve};
-use crate::harness::{Backend, Kafka, TestDatabase, register};
+use super::{decode, java_partition, serve};
+use crate::harness::{Backend, EVENTS, Kafka, TestDatabase, register};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_registrations_give_a_thousand_accounts_and_events_on_postgres() {

@@ -2,8 +2,8 @@
 
 use std::env;
 
-use super::{EVENTS, PARKED, serve, sign_up};
-use crate::harness::{Kafka, Process, TestDatabase, both, register, skip};
+use super::{serve, sign_up};
+use crate::harness::{EVENTS, Kafka, PARKED, Process, TestDatabase, both, register, skip};
 
 both! {
     async fn events_are_published_over_sasl_ssl_with_every_mechanism(database: TestDatabase) {

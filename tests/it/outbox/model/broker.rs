@@ -1,8 +1,8 @@
-//! The broker of the model, and a poller's line to it.
+//! The broker of the model, and the connection of a poller to it.
 //!
-//! A call keeps the promise of [`Publisher::publish`], and nothing else: in order within a
-//! partition, the next records only after the ones before were acknowledged, none of a user
-//! behind a refused one. It ignores until when the lease lasts.
+//! A call keeps the contract of [`Publisher::publish`] and no more: it sends in order within a
+//! partition, sends the next records only after the earlier ones were acknowledged, and sends
+//! none of a user after a refused one. It ignores the end of the lease.
 
 use std::{
     collections::HashSet,
@@ -27,20 +27,20 @@ use tokio::{
 use super::PARTITIONS;
 use crate::harness::Copy as Stored;
 
-/// What becomes of records that are sent.
+/// What happens to records that are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// They are stored, and the poller hears of it.
+    /// They are stored, and the answer arrives.
     Acknowledged,
-    /// The same, but the client sent them twice (a throttled reply).
+    /// The client sends them twice (after a throttled reply), and the answer arrives.
     StoredTwice,
-    /// They are stored, and the poller does not hear of it.
+    /// They are stored, and the answer is lost.
     ReplyLost,
     /// They are lost.
     NeverArrives,
-    /// The poller gives up, and then they are stored (a broker that was frozen).
+    /// They are stored after the poller has given up (a frozen broker).
     ArrivesLater,
-    /// The first one is refused.
+    /// The broker refuses the first one.
     Refused,
 }
 
@@ -60,7 +60,7 @@ impl Broker {
         self.0.lock().unwrap().stored.clone()
     }
 
-    /// Stores one of the sendings that are still on the way. Says whether there was one.
+    /// Stores records of one call that are still on the way. `false` if there are none.
     pub fn arrive(&self, which: usize) -> bool {
         let mut topic = self.0.lock().unwrap();
         if topic.on_the_way.is_empty() {
@@ -111,11 +111,11 @@ fn stored(event: &PendingEvent) -> Stored {
     }
 }
 
-/// Makes a poller's calls visible to the script.
+/// The publisher of a poller. The script sees its calls and answers them.
 pub struct Line(mpsc::UnboundedSender<Call>);
 
 impl Line {
-    /// A line, and where its calls come out.
+    /// The second value receives the calls.
     pub fn new() -> (Self, mpsc::UnboundedReceiver<Call>) {
         let (sender, calls) = mpsc::unbounded_channel();
         (Self(sender), calls)
@@ -131,27 +131,27 @@ impl Publisher for Line {
     ) -> BoxFuture<'a, Published> {
         let (answer, answered) = oneshot::channel();
         let call = Call::new(events, answer);
-        self.0.send(call).expect("the world listens");
+        self.0.send(call).expect("the script receives calls");
         async move { answered.await.expect("a call is answered or dropped") }.boxed()
     }
 }
 
 /// A call to [`Publisher::publish`] that has not returned yet.
 pub struct Call {
-    lanes: [Lane; PARTITIONS],
+    queues: [Queue; PARTITIONS],
     answer: oneshot::Sender<Published>,
 }
 
 #[derive(Default)]
-struct Lane {
+struct Queue {
     waiting: Vec<PendingEvent>,
     blocked: HashSet<UserId>,
     failed: bool,
     published: Published,
 }
 
-impl Lane {
-    /// The lane without what must not be sent, if there is more to send.
+impl Queue {
+    /// Drops the records that must not be sent. `None` if there is nothing more to send.
     fn ready(&mut self) -> Option<&mut Self> {
         let blocked = &self.blocked;
         self.waiting
@@ -162,48 +162,49 @@ impl Lane {
 
 impl Call {
     fn new(events: &[PendingEvent], answer: oneshot::Sender<Published>) -> Self {
-        let mut lanes: [Lane; PARTITIONS] = Default::default();
+        let mut queues: [Queue; PARTITIONS] = Default::default();
         for event in events {
-            lanes[partition_of(event)].waiting.push(event.clone());
+            queues[partition_of(event)].waiting.push(event.clone());
         }
-        Self { lanes, answer }
+        Self { queues, answer }
     }
 
-    /// Sends the next records of one of the partitions that have any. Says whether there
-    /// were any.
+    /// Sends the next records of one of the partitions that have any. `false` if none has.
     pub fn send(&mut self, broker: &Broker, which: usize, records: usize, fate: Fate) -> bool {
-        let mut ready: Vec<&mut Lane> = self.lanes.iter_mut().filter_map(Lane::ready).collect();
+        let mut ready: Vec<&mut Queue> = self.queues.iter_mut().filter_map(Queue::ready).collect();
         let Some(which) = which.checked_rem(ready.len()) else {
             return false;
         };
-        let lane = &mut *ready[which];
+        let queue = &mut *ready[which];
         let count = if fate == Fate::Refused { 1 } else { records };
-        let events: Vec<_> = lane
+        let events: Vec<_> = queue
             .waiting
-            .drain(..count.min(lane.waiting.len()))
+            .drain(..count.min(queue.waiting.len()))
             .collect();
         broker.send(&events, fate);
         match fate {
             Fate::Acknowledged | Fate::StoredTwice => {
-                lane.published
+                queue
+                    .published
                     .acknowledged
                     .extend(events.iter().map(|event| event.id));
             }
             Fate::Refused => {
-                lane.blocked.insert(events[0].user_id);
-                lane.published
+                queue.blocked.insert(events[0].user_id);
+                queue
+                    .published
                     .refused
                     .push((events[0].id, "too large".to_owned()));
             }
             Fate::ReplyLost | Fate::NeverArrives | Fate::ArrivesLater => {
-                lane.failed = true;
-                lane.published.fault = Some(PublishError::Timeout(Duration::from_secs(5)));
+                queue.failed = true;
+                queue.published.fault = Some(PublishError::Timeout(Duration::from_secs(5)));
             }
         }
         true
     }
 
-    /// Sends all that is left, and it is acknowledged.
+    /// Sends all that is left. The broker acknowledges it.
     pub fn send_all(&mut self, broker: &Broker) {
         while self.send(broker, 0, 1, Fate::Acknowledged) {}
     }
@@ -211,8 +212,8 @@ impl Call {
     /// The call returns.
     pub fn answer(self) {
         let mut published = Published::default();
-        for lane in self.lanes {
-            published.merge(lane.published);
+        for queue in self.queues {
+            published.merge(queue.published);
         }
         self.answer.send(published).ok(); // the poller may be dead
     }

@@ -6,6 +6,7 @@ use auth_service::{
     model::{Clock as _, Timestamp},
     proto::{self, user_event::Payload},
 };
+
 use prost::Message as _;
 
 use super::{end_others, get_account, kinds, list_sessions};

@@ -3,6 +3,8 @@
 //!
 //! These gateways never ask for an unknown `kid`: the procedure alone must be enough.
 
+use std::sync::Arc;
+
 use auth_service::model::{Clock as _, Timestamp};
 
 use super::*;

@@ -1,0 +1,174 @@
+//! Refresh tokens with changed bits, and tokens made from a copy of the database.
+
+use std::time::Duration;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::{Digest as _, Sha256};
+
+use crate::harness::{
+    RawConnection, START, Service, TestDatabase, TokenParts, assert_invalid_token, both, bytes_of,
+    framed, insert_sessions, reason, refresh, refused, register, soak,
+};
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// The id of a session and its columns of bytes.
+async fn dump(database: &TestDatabase, id: &str) -> Vec<Vec<u8>> {
+    let columns = [
+        "id",
+        "handle_hash",
+        "token_hash",
+        "previous_token_hash",
+        "sealed_successor",
+    ];
+    let mut values = Vec::new();
+    for column in columns {
+        let (hex, id) = (database.hex(column), database.id(id));
+        let sql = format!("SELECT {hex} FROM sessions WHERE id = {id}");
+        values.push(bytes_of(&database.text(&sql).await.expect("not NULL")));
+    }
+    values
+}
+
+/// The bytes that seal a successor by XOR.
+fn seal_pad(secret: &[u8; 32]) -> [u8; 32] {
+    let mac = Hmac::<Sha256>::new_from_slice(secret).expect("any key length");
+    mac.chain_update(b"refresh successor")
+        .finalize()
+        .into_bytes()
+        .into()
+}
+
+fn xor(a: [u8; 32], b: [u8; 32]) -> [u8; 32] {
+    std::array::from_fn(|n| a[n] ^ b[n])
+}
+
+fn to_16(bytes: &[u8]) -> [u8; 16] {
+    bytes.try_into().expect("16 bytes")
+}
+
+fn to_32(bytes: &[u8]) -> [u8; 32] {
+    bytes.try_into().expect("32 bytes")
+}
+
+/// The reason why a refresh with these bytes, which need not be UTF-8, is refused.
+async fn refresh_bytes(raw: &RawConnection, token: &[u8]) -> String {
+    // Field 1, length-delimited. A token is shorter than 128 bytes.
+    let length = u8::try_from(token.len()).expect("short");
+    let message = [&[0x0a, length], token].concat();
+    let path = "/realchat.auth.v1.AuthService/Refresh";
+    let answer = raw.call(path, &[], framed(&message)).await;
+    let answer = answer.expect("an answer");
+    let status = answer.status().expect("a status");
+    reason(&status).1
+}
+
+both! {
+    async fn no_flipped_bit_passes(service: Service) {
+        service.client().register(register("ana@example.com")).await.unwrap();
+        let token = TokenParts::random();
+        let id = uuid::Uuid::now_v7().simple().to_string();
+        insert_sessions(&service.database, [(id.as_str(), &token)], START + DAY, START + DAY).await;
+        let raw = RawConnection::open(service.addr).await;
+        let text = token.text();
+
+        // A flipped bit in the text, at every position. Some texts are not UTF-8 then.
+        for bit in 0..text.len() * 8 {
+            let mut flipped = text.clone().into_bytes();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let utf8 = std::str::from_utf8(&flipped).is_ok();
+            let reason = refresh_bytes(&raw, &flipped).await;
+            let expected = if utf8 { "INVALID_TOKEN" } else { "INVALID_ARGUMENT" };
+            assert_eq!(reason, expected, "bit {bit}");
+        }
+        // A flipped bit in the decoded bytes, checksum included.
+        for bit in 0..52 * 8 {
+            let mut bytes = token.bytes();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let flipped = format!("rcr_{}", BASE64URL.encode(bytes));
+            assert_eq!(refresh_bytes(&raw, flipped.as_bytes()).await, "INVALID_TOKEN", "bit {bit}");
+        }
+        // A flipped bit in the handle, with a correct checksum: no session has that handle.
+        for bit in 0..16 * 8 {
+            let mut flipped = token.clone();
+            flipped.handle[bit / 8] ^= 1 << (bit % 8);
+            let flipped = flipped.text();
+            assert_eq!(refresh_bytes(&raw, flipped.as_bytes()).await, "INVALID_TOKEN", "bit {bit}");
+        }
+        // None of these counts as reuse.
+        let ended = "SELECT count(*) FROM sessions WHERE revoked_at IS NOT NULL";
+        assert_eq!(service.database.count(ended).await, 0);
+        service.client().refresh(refresh(&text)).await.expect("the session lives");
+
+        // A flipped bit in the secret, with a correct checksum: that is reuse by contract.
+        let sessions: Vec<_> = (0..32 * 8)
+            .map(|_| (uuid::Uuid::now_v7().simple().to_string(), TokenParts::random()))
+            .collect();
+        let rows = sessions.iter().map(|(id, token)| (id.as_str(), token));
+        insert_sessions(&service.database, rows, START + DAY, START + DAY).await;
+        for (bit, (_, token)) in sessions.iter().enumerate() {
+            let mut flipped = token.clone();
+            flipped.secret[bit / 8] ^= 1 << (bit % 8);
+            for text in [flipped.text(), token.text()] {
+                assert_eq!(refresh_bytes(&raw, text.as_bytes()).await, "INVALID_TOKEN", "bit {bit}");
+            }
+        }
+        assert_eq!(service.database.count(ended).await, 256);
+    }
+
+    async fn a_dump_of_the_database_gives_no_token(service: Service) {
+        service.client().register(register("ana@example.com")).await.unwrap();
+        let first = TokenParts::random();
+        let id = uuid::Uuid::now_v7().simple().to_string();
+        insert_sessions(&service.database, [(id.as_str(), &first)], START + DAY, START + DAY).await;
+        let mut tokens = vec![first];
+        for _ in 0..3 {
+            let current = tokens.last().expect("the first").text();
+            let answer = service.client().refresh(refresh(&current)).await.unwrap().into_inner();
+            tokens.push(TokenParts::of(&answer.tokens.expect("tokens").refresh_token));
+        }
+        let session = dump(&service.database, &id).await;
+        assert_eq!(session.len(), 5, "the id and four columns of 32 bytes");
+
+        // Candidates for a secret: the columns and every XOR of them, each also hashed, and as
+        // the key of the HMAC that seals a successor.
+        let mut secrets = Vec::new();
+        for some in 1..1_u32 << 4 {
+            let columns = session[1..].iter().enumerate();
+            let chosen = columns.filter(|(n, _)| some >> n & 1 == 1).map(|(_, column)| column);
+            let xor = chosen.fold([0; 32], |sum, column| xor(sum, to_32(column)));
+            secrets.extend([xor, Sha256::digest(xor).into(), seal_pad(&xor)]);
+        }
+        for n in 0..secrets.len() {
+            for column in &session[1..] {
+                secrets.push(xor(secrets[n], to_32(column)));
+            }
+        }
+        let mut handles: Vec<[u8; 16]> = vec![to_16(&session[0])];
+        for column in &session[1..] {
+            handles.extend([to_16(&column[..16]), to_16(&column[16..])]);
+        }
+        for token in &tokens {
+            assert!(!handles.contains(&to_16(&token.handle)), "the handle can be read");
+            assert!(!secrets.contains(&to_32(&token.secret)), "a secret can be read");
+        }
+        // The search works: it finds the last secret with the help of the one before.
+        let [.., before, last] = &tokens[..] else { unreachable!() };
+        let pad = seal_pad(&to_32(&before.secret));
+        assert!(session[1..].iter().any(|column| xor(pad, to_32(column)).as_slice() == last.secret));
+
+        let mut tried = 0;
+        let mut client = service.client();
+        for handle in handles {
+            for secret in secrets.iter().take(soak(60, usize::MAX)) {
+                let forged = TokenParts { handle: handle.to_vec(), secret: secret.to_vec() }.text();
+                assert_invalid_token(&refused(client.refresh(refresh(&forged)).await));
+                tried += 1;
+            }
+        }
+        eprintln!("{} secrets and {tried} tokens tried", secrets.len());
+        // None of these attempts ended the session.
+        client.refresh(refresh(&last.text())).await.expect("the session lives");
+    }
+}
