@@ -76,6 +76,8 @@ pub mod app;
 pub mod auth;
 pub mod config;
 pub mod db;
+#[cfg(test)]
+mod floors;
 pub mod grpc;
 pub mod model;
 pub mod outbox;
