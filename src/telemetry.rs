@@ -182,10 +182,10 @@ mod tests {
         let inner = io::Error::other("no route");
         let outer = io::Error::other(io::Error::other(inner));
         assert_eq!(Causes(&outer).to_string(), "no route");
-        let fault = crate::db::Error::Migrate("broken".into());
+        let cause = ExporterBuildError::InvalidConfiguration("no scheme".to_owned());
         assert_eq!(
-            Causes(&fault).to_string(),
-            "cannot migrate the database: broken"
+            Causes(&StartError::from(cause)).to_string(),
+            "cannot send traces: invalid exporter configuration: no scheme"
         );
     }
 
