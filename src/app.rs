@@ -1,25 +1,23 @@
-//! Wiring and lifecycle: from a [`Config`] to a running service, and its orderly end.
+//! Builds the service from a [`Config`], runs it, and ends it in order.
 //!
-//! Everything that runs is a task of one set. Whichever ends before it was told to takes
-//! the process down: half a service is worse than one that is restarted. On `stop` health
-//! says NOT_SERVING, no new call is accepted, those that run are finished, the outbox lease
-//! is given up.
+//! All parts run as named tasks of one set. On `stop`, health says NOT_SERVING, no new call
+//! is accepted, running calls finish, and the outbox lease is released.
 
 mod admin;
 mod backlog;
 mod health;
 pub mod housekeeping;
 mod system_clock;
+mod tasks;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, bail};
-use futures::TryFutureExt as _;
+use anyhow::{Context as _, anyhow, bail};
+use futures::{FutureExt as _, TryFutureExt as _};
 use prometheus_client::registry::Registry;
 use tokio::{
     net::TcpListener,
     sync::Notify,
-    task::JoinSet,
     time::{Instant, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -28,7 +26,8 @@ use tracing::{info, warn};
 pub use self::system_clock::SystemClock;
 use self::{
     admin::Metrics,
-    health::{Monitor, Watchers},
+    health::{Monitor, WatchStreams},
+    tasks::Tasks,
 };
 use crate::{
     auth::{self, Auth},
@@ -42,22 +41,19 @@ use crate::{
     tls::reload::Reloader,
 };
 
-/// How long calls may take to end after `stop`: the longest that leaves the process time
-/// to exit within 15 s.
+/// How long running calls may take after `stop`, so that the process exits within 15 s.
 const DRAIN: Duration = Duration::from_secs(13);
 
-/// How long health says NOT_SERVING to whoever asks on an open connection, while there is
-/// anything to wait for.
+/// How long open health streams stay after NOT_SERVING, if calls still run.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A unit of database work takes milliseconds. After this long something is broken.
+/// A unit of database work takes milliseconds. If it takes this long, something is broken.
 const DATABASE_TIMEOUT: Duration = Duration::from_millis(2500);
 
 /// The service, listening but not serving yet.
 pub struct App {
     grpc_listener: TcpListener,
     admin_listener: TcpListener,
-    /// How long calls and connections may last.
     pub limits: Limits,
     db: Db,
     hasher: Arc<Hasher>,
@@ -81,21 +77,20 @@ impl App {
         db.migrate().await?;
         let outbox = Arc::new(Notify::new());
         let outbox_metrics = outbox::Metrics::register(&mut registry);
-        let poller = match config.kafka {
-            Some(kafka) => Some(Poller::new(
+        let poller = config.kafka.map(|kafka| {
+            let publisher = KafkaPublisher::new(kafka, outbox_metrics.produce.clone());
+            Poller::new(
                 db.clone(),
-                Arc::new(KafkaPublisher::new(kafka, outbox_metrics.produce.clone())),
+                Arc::new(publisher),
                 Arc::clone(&clock),
                 Arc::clone(&outbox),
                 outbox_metrics.clone(),
-            )),
-            None => {
-                warn!("KAFKA_BROKERS is not set: events are kept in the outbox");
-                None
-            }
-        };
-        let tls = config.tls;
-        let tls = tls.map(|tls| Reloader::new(tls.files, &tls.identity, &mut registry));
+            )
+        });
+        if poller.is_none() {
+            warn!("KAFKA_BROKERS is not set: events are kept in the outbox");
+        }
+        let tls = (config.tls).map(|tls| Reloader::new(tls.files, &tls.identity, &mut registry));
         let throttle = config.auth.throttle;
         let parts = auth::Parts {
             db: db.clone(),
@@ -122,26 +117,44 @@ impl App {
         })
     }
 
-    /// Where gRPC is served.
     pub fn grpc_addr(&self) -> std::io::Result<SocketAddr> {
         self.grpc_listener.local_addr()
     }
 
-    /// Where the probes are answered.
     pub fn admin_addr(&self) -> std::io::Result<SocketAddr> {
         self.admin_listener.local_addr()
     }
 
-    /// Serves until `stop` is cancelled, then drains. An error if a part of the service
-    /// ended by itself.
-    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+    /// Serves until `stop` is cancelled, then drains. Fails if a part of the service ended by
+    /// itself.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         info!(grpc = %self.grpc_addr()?, admin = %self.admin_addr()?, "listening");
         let health = Monitor::new(self.db.clone()).await;
-        let watchers = health.watchers();
-        let winding_down = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        let stopping = || winding_down.clone();
+        let watch_streams = health.watch_streams();
+        let mut tasks = Tasks::default();
+        let mut admin = self.start(health, &mut tasks);
+        let failure = tokio::select! {
+            () = stop.cancelled() => None,
+            failure = tasks.failed() => Some(failure),
+            ended = &mut admin => Some(anyhow!("the admin server ended: {ended:?}")),
+        };
+        info!("stopping");
+        tasks.stop();
+        let drained = drain(&mut tasks, watch_streams).await;
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        info!("stopped");
+        drained
+    }
 
+    /// Starts the tasks, and the admin server, which is none of them: it answers until the
+    /// process ends, so that operators can watch the drain.
+    fn start(
+        mut self,
+        health: Monitor,
+        tasks: &mut Tasks,
+    ) -> AbortOnDropHandle<std::io::Result<()>> {
         let server = grpc::Server {
             listener: self.grpc_listener,
             tls: self.tls.as_ref().map(Reloader::current),
@@ -154,90 +167,52 @@ impl App {
             limits: self.limits,
         };
         let metrics = Metrics::new(self.registry, self.db.clone());
-        tasks.spawn(server.serve(stopping()).map_err(Into::into));
+        let admin = admin::serve(self.admin_listener, health.readiness(), metrics);
+        tasks.spawn("gRPC server", |stop| server.serve(stop).map_err(Into::into));
+        tasks.spawn("health", |stop| health.run(stop));
         if let Some(tls) = self.tls {
-            tasks.spawn(tls.run(stopping()));
+            tasks.spawn("certificates", |stop| tls.run(stop));
         }
-        // To the very end: operators watch the drain too.
-        let mut admin = AbortOnDropHandle::new(tokio::spawn(admin::serve(
-            self.admin_listener,
-            health.readiness(),
-            metrics,
-        )));
-        tasks.spawn(health.run(stopping()));
-        tasks.spawn(backlog::run(
-            self.db.clone(),
-            Arc::clone(&self.clock),
-            self.outbox_metrics,
-            stopping(),
-        ));
-        tasks.spawn(housekeeping::run(
-            self.db,
-            self.throttle,
-            self.clock,
-            stopping(),
-        ));
         if let Some(poller) = self.poller {
-            let stop = stopping();
-            tasks.spawn(async move {
-                poller.run(stop).await;
-                Ok(())
-            });
+            tasks.spawn("outbox", |stop| poller.run(stop).map(Ok));
         }
-        let (hasher, stop_watching) = (self.hasher, stopping());
-        tasks.spawn(async move {
-            tokio::select! {
-                () = stop_watching.cancelled() => Ok(()),
-                () = hasher.failed() => bail!("a password thread died"),
-            }
+        let (db, clock) = (self.db.clone(), Arc::clone(&self.clock));
+        tasks.spawn("backlog", |stop| {
+            backlog::run(db, clock, self.outbox_metrics, stop)
         });
-
-        let early = tokio::select! {
-            () = stop.cancelled() => None,
-            ended = tasks.join_next() => ended,
-            ended = &mut admin => Some(ended.map(|ended| ended.map_err(Into::into))),
-        };
-        info!("stopping");
-        winding_down.cancel();
-        let drained = drain(&mut tasks, watchers).await;
-        match early {
-            Some(ended) => {
-                ended.context("a task panicked")??;
-                bail!("a task ended before its time")
-            }
-            None => {
-                info!("stopped");
-                drained
-            }
-        }
+        tasks.spawn("housekeeping", |stop| {
+            housekeeping::run(self.db, self.throttle, self.clock, stop)
+        });
+        tasks.spawn("password threads", |stop| watch(self.hasher, stop));
+        AbortOnDropHandle::new(tokio::spawn(admin))
     }
 }
 
-/// Waits for the tasks to end, but not for ever: a client may hold a stream open.
-async fn drain(tasks: &mut JoinSet<anyhow::Result<()>>, watchers: Watchers) -> anyhow::Result<()> {
+/// Waits for the tasks to end, for at most [`DRAIN`]: a client may hold a stream open.
+async fn drain(tasks: &mut Tasks, watch_streams: WatchStreams) -> anyhow::Result<()> {
     let started = Instant::now();
-    let mut result = Ok(());
-    let all = async {
-        while let Some(ended) = tasks.join_next().await {
-            result = result.and(ended.context("a task panicked").flatten());
-        }
-        result
-    };
-    tokio::pin!(all);
-    if let Ok(result) = timeout_at(started + LINGER, &mut all).await {
-        return result;
+    let mut ended = pin!(tasks.ended());
+    if let Ok(ended) = timeout_at(started + LINGER, &mut ended).await {
+        return ended;
     }
-    watchers.dismiss().await;
-    match timeout_at(started + DRAIN, all).await {
-        Ok(result) => result,
-        Err(_) => {
+    watch_streams.close().await;
+    timeout_at(started + DRAIN, ended)
+        .await
+        .unwrap_or_else(|_| {
             warn!("stopped before all calls had ended");
             Ok(())
-        }
+        })
+}
+
+/// Fails if a password thread ends before `stop`.
+async fn watch(hasher: Arc<Hasher>, stop: CancellationToken) -> anyhow::Result<()> {
+    match stop.run_until_cancelled(hasher.failed()).await {
+        Some(()) => bail!("a password thread died"),
+        None => Ok(()),
     }
 }
 
-/// A database that hangs must leave the call time to say so.
+/// A call must have time left to report that the database hangs.
 fn database_timeout(request_timeout: Duration) -> Duration {
     DATABASE_TIMEOUT.min(request_timeout / 2)
 }

@@ -91,7 +91,6 @@ pub mod grpc;
 pub mod model;
 pub mod outbox;
 pub mod password;
-pub mod stack;
 pub mod telemetry;
 pub mod tls;
 

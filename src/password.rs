@@ -22,6 +22,7 @@ mod reply;
 mod round_times;
 mod self_test;
 mod settings;
+pub mod stack;
 
 use std::fmt;
 

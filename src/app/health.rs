@@ -1,5 +1,5 @@
-//! Whether the service serves: while its database answers. Kafka does not count, since no
-//! call waits for it.
+//! The service is healthy while its database answers. Kafka does not count, because no call
+//! waits for it.
 
 use std::time::Duration;
 
@@ -14,25 +14,21 @@ use crate::{
     telemetry::Causes,
 };
 
-/// How often the database is asked. With the time limit of one question, which is the
-/// database's own, an outage is told within five seconds.
+/// How often the database is asked. Together with the time limit of one query, an outage
+/// shows within five seconds.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// The names that clients ask for: the process as a whole, and its services.
+/// The names that health checks use: the whole process, and each service.
 const NAMES: [&str; 3] = ["", SERVICE_NAME, ACCOUNT_SERVICE_NAME];
 
-/// Whether the service serves, and if not, why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Readiness {
-    /// It does.
     Ready,
-    /// The database does not answer.
     NoDatabase,
-    /// It was told to stop.
     Stopping,
 }
 
-/// Watches the database and tells `grpc.health.v1` and `/readyz`.
+/// Asks the database regularly, and reports to `grpc.health.v1` and `/readyz`.
 pub(super) struct Monitor {
     db: Db,
     reporter: HealthReporter,
@@ -40,7 +36,7 @@ pub(super) struct Monitor {
 }
 
 impl Monitor {
-    /// Asks once, so that the first caller gets a true answer.
+    /// Asks the database once, so that the first health check gets a true answer.
     pub(super) async fn new(db: Db) -> Self {
         let monitor = Self {
             db,
@@ -56,27 +52,26 @@ impl Monitor {
         self.reporter.clone()
     }
 
-    /// Who watches, to be sent home.
-    pub(super) fn watchers(&self) -> Watchers {
-        Watchers(self.reporter.clone())
+    /// Handle that closes all health-watch streams on shutdown.
+    pub(super) fn watch_streams(&self) -> WatchStreams {
+        WatchStreams(self.reporter.clone())
     }
 
-    /// Whether the service serves.
     pub(super) fn readiness(&self) -> watch::Receiver<Readiness> {
         self.readiness.subscribe()
     }
 
-    /// Watches until `stop`; then the service does not serve any more.
+    /// Checks until `stop`, and then reports that the service stops.
     pub(super) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         while stop.run_until_cancelled(sleep(INTERVAL)).await.is_some() {
             let before = *self.readiness.borrow();
             self.check(Some(before)).await;
         }
-        self.tell(Readiness::Stopping).await;
+        self.report(Readiness::Stopping).await;
         Ok(())
     }
 
-    /// Asks, and tells and logs what is new.
+    /// Asks the database; reports and logs a change.
     async fn check(&self, before: Option<Readiness>) {
         let fault = self.db.ping().await.err();
         let fault = fault.map(|error| Causes(&error).to_string());
@@ -90,11 +85,11 @@ impl Monitor {
                 Some(fault) => warn!(fault, "not serving"),
                 None => info!("serving"),
             }
-            self.tell(readiness).await;
+            self.report(readiness).await;
         }
     }
 
-    async fn tell(&self, readiness: Readiness) {
+    async fn report(&self, readiness: Readiness) {
         self.readiness.send_replace(readiness);
         let status = if readiness == Readiness::Ready {
             ServingStatus::Serving
@@ -107,13 +102,13 @@ impl Monitor {
     }
 }
 
-/// The clients that watch the health of the service. Their streams have no end of their
-/// own, and would hold up the drain.
-pub(super) struct Watchers(HealthReporter);
+/// The streams of clients that watch the health of the service. They do not end by
+/// themselves and would hold up the drain.
+pub(super) struct WatchStreams(HealthReporter);
 
-impl Watchers {
-    /// Ends the streams; the watchers have been told before why.
-    pub(super) async fn dismiss(mut self) {
+impl WatchStreams {
+    /// Ends the streams. Their clients have received NOT_SERVING before.
+    pub(super) async fn close(mut self) {
         for name in NAMES {
             self.0.clear_service_status(name).await;
         }

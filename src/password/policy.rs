@@ -18,8 +18,8 @@ use tokio::{
 };
 use zxcvbn::zxcvbn;
 
+use super::stack;
 use super::{Blocklist, BlocklistError, MAX_BYTES, Password, Settings};
-use crate::stack;
 
 const MIN_CHARS: usize = 8;
 

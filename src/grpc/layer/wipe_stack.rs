@@ -1,5 +1,5 @@
 //! Wipes the stack after every step of a call: handlers work on passwords and tokens there
-//! (`crate::stack`).
+//! (`password::stack`).
 
 use std::{
     pin::Pin,
@@ -8,7 +8,7 @@ use std::{
 
 use tower::{Layer, Service};
 
-use crate::stack;
+use crate::password::stack;
 
 #[derive(Clone, Copy)]
 pub struct WipeStackLayer;

@@ -6,10 +6,7 @@ use std::{sync::PoisonError, thread, time::Instant};
 use bcrypt_lanes::Lanes;
 
 use super::Shared;
-use crate::{
-    password::{queue::Job, reply::RunningReply},
-    stack,
-};
+use crate::password::{queue::Job, reply::RunningReply, stack};
 
 /// The rounds between two looks at the queue. They take a millisecond or two, so the cost of
 /// a look does not matter.
