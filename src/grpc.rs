@@ -7,7 +7,9 @@
 //! To add an RPC, edit the `.proto` of its service, the service's file here (the handler, and
 //! the conversion of its messages below it), its use case in `auth/` (with a line in
 //! `auth.rs` for a new file) and what it stores in `db/`. `convert` reads the fields that
-//! several services share. Metrics, traces and reflection read the embedded descriptors.
+//! several services share. Metrics, traces and reflection read the embedded descriptors. A new
+//! service also needs its file in `build.rs`, a line in `server::routes` and its name here and
+//! in `app/health.rs`.
 
 mod account_service;
 mod auth_service;

@@ -11,7 +11,7 @@ mod deadline;
 mod methods;
 mod observe;
 mod trace;
-pub(super) mod unreadable;
+mod unreadable;
 mod wipe_stack;
 
 pub(super) use self::{
@@ -19,5 +19,6 @@ pub(super) use self::{
     deadline::{Deadline, DeadlineLayer},
     methods::Methods,
     observe::ObserveLayer,
-    wipe_stack::WipeStackLayer,
+    unreadable::explain,
+    wipe_stack::Wiping,
 };

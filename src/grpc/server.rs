@@ -30,13 +30,13 @@ use tonic_health::{
     pb::health_server::HealthServer,
     server::{HealthReporter, HealthService},
 };
-use tower::util::{MapRequestLayer, MapResponseLayer};
+use tower::util::{MapFutureLayer, MapRequestLayer, MapResponseLayer};
 
 pub use self::accept::Tls;
 pub(super) use self::transport::Peer;
 use super::{
     DESCRIPTORS, Handlers, MAX_MESSAGE_BYTES, Metrics, VALID_DESCRIPTORS,
-    layer::{BodyBudget, DeadlineLayer, Methods, ObserveLayer, WipeStackLayer, unreadable},
+    layer::{BodyBudget, DeadlineLayer, Methods, ObserveLayer, Wiping, explain},
 };
 use crate::proto::{
     account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer,
@@ -99,9 +99,9 @@ impl Server {
         http2(limits.connection_age)
             .layer(ObserveLayer::new(Methods::decode(), self.metrics))
             .layer(DeadlineLayer::new(limits.call))
-            .layer(WipeStackLayer)
+            .layer(MapFutureLayer::new(Wiping::new))
             .layer(MapRequestLayer::new(move |request| budget.meter(request)))
-            .layer(MapResponseLayer::new(unreadable::explain))
+            .layer(MapResponseLayer::new(explain))
             .add_routes(routes(self.handlers, self.health))
             .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
             .await

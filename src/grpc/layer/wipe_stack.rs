@@ -6,40 +6,16 @@ use std::{
     task::{Context, Poll},
 };
 
-use tower::{Layer, Service};
-
 use crate::password::stack;
-
-#[derive(Clone, Copy)]
-pub struct WipeStackLayer;
-
-impl<S> Layer<S> for WipeStackLayer {
-    type Service = WipeStack<S>;
-
-    fn layer(&self, inner: S) -> WipeStack<S> {
-        WipeStack(inner)
-    }
-}
-
-#[derive(Clone)]
-pub struct WipeStack<S>(S);
-
-impl<S: Service<R>, R> Service<R> for WipeStack<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = Wiping<S::Future>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(context)
-    }
-
-    fn call(&mut self, request: R) -> Wiping<S::Future> {
-        Wiping(Box::pin(self.0.call(request)))
-    }
-}
 
 /// A future that wipes the stack after every poll, on the thread that polled it.
 pub struct Wiping<F>(Pin<Box<F>>);
+
+impl<F> Wiping<F> {
+    pub fn new(future: F) -> Self {
+        Self(Box::pin(future))
+    }
+}
 
 impl<F: Future> Future for Wiping<F> {
     type Output = F::Output;

@@ -82,7 +82,7 @@ impl Connection {
         step
     }
 
-    /// Writing waits without an end after the preface. Reading, which never stops, has one.
+    /// After the preface, the end applies to reads only.
     fn until_preface_end<T>(
         &mut self,
         context: &mut Context<'_>,
