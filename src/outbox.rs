@@ -31,13 +31,14 @@
 //! # Order per user
 //!
 //! No event is sent while an earlier event of its user is unpublished:
-//! - A user's events have one partition, and rising row ids: each act locks the user's row.
+//! - A user's events go to one partition. Their row ids rise, because each act locks the
+//!   user's row.
 //! - A partition queue sends the next request after the last one was acknowledged. At a fault
 //!   it stops, and the partition is closed until the pass ends.
 //! - After the resume position, a batch leaves out users who still have a row up to it. The
 //!   database is asked for them, because a transaction with a lower row id may have been
 //!   committed since that position was read.
-//! - Behind a refused event, the later ones of its user are left out.
+//! - After a refused event, the later ones of its user are left out.
 //!
 //! # Faults
 //!
@@ -47,7 +48,8 @@
 //!   partitions go on.
 //! - **The whole cluster** is unreachable (no broker answers, the login is refused, the topic
 //!   does not exist): the pass ends at once, as all other events would fail too.
-//! - After any fault the next pass opens a new connection, with all partitions.
+//! - After any of these the next pass opens a new connection, with all partitions. A
+//!   connection is also replaced when it is three minutes old.
 //!
 //! **Slow start.** On a new connection, the first request of each queue is one record, the
 //! next at most two, four, .., until a batch was acknowledged without a fault. A broker may

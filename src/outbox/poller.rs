@@ -94,8 +94,8 @@ impl Poller {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = sleep(wait) => {}
-                // Only then does a commit help. After a fault, many commits must not become
-                // many attempts.
+                // Not after a fault: a commit does not end it, and many commits must not
+                // become many attempts.
                 () = self.commits.notified(), if is_idle => {}
             }
         }
@@ -123,8 +123,9 @@ impl Poller {
         Ok(Outcome::Progress)
     }
 
-    /// Leaves out the events of users that still have a row up to the resume position. This is
-    /// asked after the batch was read: earlier events of its users are committed by then.
+    /// Leaves out the events of users that still have a row up to the resume position. The
+    /// database is asked after the batch was read, because every earlier event of a user in
+    /// the batch is committed by then.
     async fn keep_user_order(
         &self,
         events: &mut Vec<PendingEvent>,
@@ -133,8 +134,8 @@ impl Poller {
         let (Some(last), Pass::Resumed { after, .. }) = (events.last(), pass) else {
             return Ok(());
         };
-        let waiting = self.db.users_with_earlier_events(*after, last.id).await?;
-        events.retain(|event| !waiting.contains(&event.user_id));
+        let users = self.db.users_with_earlier_events(*after, last.id).await?;
+        events.retain(|event| !users.contains(&event.user_id));
         Ok(())
     }
 

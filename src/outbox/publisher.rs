@@ -76,7 +76,7 @@ pub enum PublishError {
     /// We never create the topic: its partitions and retention are the operator's choice.
     #[error("the topic {0} does not exist, or its ACLs hide it from us")]
     TopicMissing(String),
-    /// No broker answers, or the login was refused.
+    /// No broker answers, a partition has no leader, or the login was refused.
     #[error("cannot connect to Kafka: {0}")]
     Connect(Arc<rskafka::client::error::Error>),
     /// The broker did not take the records, for a reason that is not in the records.
