@@ -33,7 +33,7 @@ fn no_import_points_up_or_sideways() {
         let Some(part) = module.first() else { continue };
         let own_floor = floor(part).unwrap_or_else(|| panic!("{part} has no floor: see FLOORS"));
         for used in parts_used(&words, module.len()) {
-            let is_below = floor(&used).is_none_or(|floor| floor > own_floor);
+            let is_below = floor(used).is_none_or(|floor| floor > own_floor);
             if used != *part && !is_below {
                 against.push(format!("{}: {used}", module.join("::")));
             }
@@ -68,9 +68,12 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).expect("a folder");
     let paths = entries.map(|entry| entry.expect("an entry").path());
     paths
-        .flat_map(|path| match path.is_dir() {
-            true => sources(&path),
-            false => vec![path],
+        .flat_map(|path| {
+            if path.is_dir() {
+                sources(&path)
+            } else {
+                vec![path]
+            }
         })
         .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
         // A package of its own, and this file.

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use anyhow::{Context as _, anyhow};
-use tokio::task::{Id, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Default)]
@@ -53,9 +53,7 @@ impl Tasks {
 
     async fn next(&mut self) -> Option<(&'static str, anyhow::Result<()>)> {
         let ended = self.running.join_next_with_id().await?;
-        let id = ended
-            .as_ref()
-            .map_or_else(|panic| panic.id(), |(id, _)| *id);
+        let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let name = self.names.remove(&id).unwrap_or("unknown");
         let result = match ended {
             Ok((_, result)) => result.with_context(|| format!("the task `{name}` failed")),
