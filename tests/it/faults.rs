@@ -1,12 +1,11 @@
-//! What the service promises, while what it stands on is killed, stopped, frozen, cut,
-//! filled up and replaced.
+//! The promises of the service, while its database, Kafka, network, disk or processes fail.
 //!
-//! Each test breaks something while clients work ([`customers`]), and then asks the same
-//! questions ([`guarantee`]). The longer forms run when `TEST_SOAK` is set.
+//! Each test breaks something while clients work ([`clients`]), then checks the same promises
+//! ([`guarantee`]). The longer forms run when `TEST_SOAK` is set.
 
 mod chaos;
+mod clients;
 mod crash_points;
-mod customers;
 mod database;
 mod disk;
 mod failover;
@@ -24,7 +23,7 @@ mod upgrade;
 
 use crate::harness::soak;
 
-/// How often something is done: so often, or ten times that in a soak.
+/// The number of repetitions: ten times more when `TEST_SOAK` is set.
 fn rounds(short: u32) -> u32 {
     soak(short, 10 * short)
 }

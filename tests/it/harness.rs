@@ -10,7 +10,7 @@
 //! | expects an error | [`refused`], then [`reason`], [`error_line`], [`violation`], [`retry_after`] or [`assert_invalid_token`] |
 //! | changes or breaks a refresh token | [`TokenParts`], [`malformed_tokens`] |
 //! | reads rows or events | [`TestDatabase`]: `count`, `text`, `dump`, `events`; `hex`, `id`, `bytes`, `time` and `dialect` hide the differences between the databases |
-//! | counts the SQL statements of a call | [`Statements`], filled by [`Proxy::listening`] |
+//! | counts the SQL statements of a call | [`Statements`], filled by [`Proxy::recording`] |
 //! | is about the command line, signals, exit codes, files or the log | [`Process`]; [`settings`] has the variables, each written once |
 //! | publishes to Kafka | [`Kafka`]: a topic of its own on the shared broker |
 //! | breaks Kafka | [`Cluster`]: two brokers of its own |
@@ -56,8 +56,8 @@ use std::io::Write as _;
 
 pub use self::{
     answers::{
-        assert_invalid_token, assert_wrong_password, error_line, reason, refused, retry_after,
-        violation,
+        assert_invalid_token, assert_outage, assert_wrong_password, error_line, reason, refused,
+        retry_after, violation,
     },
     bare::BareConnection,
     clock::ManualClock,

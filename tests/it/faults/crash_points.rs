@@ -1,4 +1,4 @@
-//! kill -9 at exactly the points that matter to an event.
+//! Replicas that are killed (kill -9) at the points that matter to an event.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 use tempfile::TempDir;
 
 use super::{
-    customers::Account,
+    clients::Account,
     fleet::Fleet,
     guarantee,
     replica::{self, Point},
@@ -16,33 +16,30 @@ use crate::harness::{EVENTS, Kafka, Process, TestDatabase, both};
 
 const SIGKILL: i32 = 9;
 
-/// Accounts with two events each, written by a replica that has no Kafka.
-pub struct Scene {
-    /// Where everything is written.
+/// Accounts with two events each. A replica without Kafka wrote them.
+pub struct Setup {
     pub database: TestDatabase,
-    /// Where it goes.
     pub kafka: Kafka,
-    /// What the clients were told.
     pub accounts: Vec<Account>,
     writer: Fleet,
 }
 
-impl Scene {
-    /// `None`, said aloud, without Kafka.
-    pub async fn set(database: TestDatabase) -> Option<Self> {
+impl Setup {
+    /// `None` without Kafka; then the test was skipped.
+    pub async fn create(database: TestDatabase) -> Option<Self> {
         let kafka = Kafka::new().await?;
         let writer = Fleet::start(&database, None, 1).await;
-        let mut scene = Self {
+        let mut setup = Self {
             database,
             kafka,
             accounts: Vec::new(),
             writer,
         };
-        scene.write().await;
-        Some(scene)
+        setup.write().await;
+        Some(setup)
     }
 
-    /// Four more accounts, eight more events.
+    /// Adds four accounts and eight events.
     async fn write(&mut self) {
         for _ in 0..4 {
             let balancer = &self.writer.balancer;
@@ -53,7 +50,7 @@ impl Scene {
         }
     }
 
-    /// How many records and rows there are.
+    /// The numbers of records on the topic and of rows in the outbox.
     async fn counts(&self) -> (usize, i64) {
         (
             self.kafka.records().await.len(),
@@ -61,8 +58,8 @@ impl Scene {
         )
     }
 
-    /// Another replica takes over at once, as if the lease had ended. Returns how many
-    /// records were duplicates.
+    /// Another replica takes over at once, without the wait for the lease. Returns the number of
+    /// duplicates.
     async fn recover(&mut self) -> usize {
         self.database.end_lease().await;
         let fleet = Fleet::start(&self.database, Some(&self.kafka), 1).await;
@@ -72,58 +69,58 @@ impl Scene {
 }
 
 /// Runs a replica that kills itself at `point`.
-fn crash(scene: &Scene, point: Point) -> (TempDir, Process) {
+fn crash(setup: &Setup, point: Point) -> (TempDir, Process) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let replica = replica::start(&folder, &scene.database, &scene.kafka, point, "KILL");
+    let replica = replica::start(&folder, &setup.database, &setup.kafka, point, "KILL");
     (folder, replica)
 }
 
 both! {
     async fn a_replica_killed_with_the_lease_in_hand_is_replaced(database: TestDatabase) {
-        let Some(mut scene) = Scene::set(database).await else { return };
+        let Some(mut setup) = Setup::create(database).await else { return };
         for table in ["outbox_events", "sessions", "users"] {
-            scene.database.execute(&format!("DELETE FROM {table}")).await;
+            setup.database.execute(&format!("DELETE FROM {table}")).await;
         }
-        scene.accounts.clear();
-        let mut replica = Process::serve(&scene.database, &scene.kafka.variables());
+        setup.accounts.clear();
+        let mut replica = Process::serve(&setup.database, &setup.kafka.variables());
         replica.wait_for("outbox lease acquired").await;
         replica.signal("KILL");
         assert_eq!(replica.killed_by().await, Some(SIGKILL));
-        scene.write().await;
-        assert_eq!(scene.counts().await, (0, 8));
-        assert_eq!(scene.recover().await, 0);
+        setup.write().await;
+        assert_eq!(setup.counts().await, (0, 8));
+        assert_eq!(setup.recover().await, 0);
     }
 
     async fn a_replica_killed_before_a_produce_loses_nothing(database: TestDatabase) {
-        let Some(mut scene) = Scene::set(database).await else { return };
-        let (_folder, mut replica) = crash(&scene, Point::BeforeProduce);
+        let Some(mut setup) = Setup::create(database).await else { return };
+        let (_folder, mut replica) = crash(&setup, Point::BeforeProduce);
         assert_eq!(replica.killed_by().await, Some(SIGKILL));
-        assert_eq!(scene.counts().await, (0, 8));
-        assert_eq!(scene.recover().await, 0);
+        assert_eq!(setup.counts().await, (0, 8));
+        assert_eq!(setup.recover().await, 0);
     }
 
     async fn a_replica_killed_before_the_delete_causes_duplicates_only(database: TestDatabase) {
-        let Some(mut scene) = Scene::set(database).await else { return };
-        let (_folder, mut replica) = crash(&scene, Point::BeforeDelete);
+        let Some(mut setup) = Setup::create(database).await else { return };
+        let (_folder, mut replica) = crash(&setup, Point::BeforeDelete);
         assert_eq!(replica.killed_by().await, Some(SIGKILL));
-        assert_eq!(scene.counts().await, (8, 8));
-        assert_eq!(scene.recover().await, 8);
+        assert_eq!(setup.counts().await, (8, 8));
+        assert_eq!(setup.recover().await, 8);
     }
 
     async fn a_replica_killed_after_the_delete_causes_none(database: TestDatabase) {
-        let Some(mut scene) = Scene::set(database).await else { return };
-        let (_folder, mut replica) = crash(&scene, Point::AfterDelete);
-        guarantee::drained(&scene.database).await;
-        assert_eq!(scene.counts().await, (8, 0));
-        let account = Account::open(&scene.writer.balancer).await;
-        scene.accounts.push(account);
+        let Some(mut setup) = Setup::create(database).await else { return };
+        let (_folder, mut replica) = crash(&setup, Point::AfterDelete);
+        guarantee::drained(&setup.database).await;
+        assert_eq!(setup.counts().await, (8, 0));
+        let account = Account::open(&setup.writer.balancer).await;
+        setup.accounts.push(account);
         assert_eq!(replica.killed_by().await, Some(SIGKILL));
-        assert_eq!(scene.counts().await, (8, 1));
-        assert_eq!(scene.recover().await, 0);
+        assert_eq!(setup.counts().await, (8, 1));
+        assert_eq!(setup.recover().await, 0);
     }
 }
 
-/// Waits until a process is stopped, not ended.
+/// Waits until a process is stopped by a signal.
 pub async fn stopped(replica: &Process) {
     let stat = format!("/proc/{}/stat", replica.pid());
     let stopped = async {

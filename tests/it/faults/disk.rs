@@ -1,4 +1,4 @@
-//! A disk with no room left, below either database.
+//! A full disk below either database.
 
 use std::{
     fs::{self, File},
@@ -16,11 +16,12 @@ use crate::harness::{
     EVENTS, PostgresServer, Service, TestDatabase, login, reason, register, skip,
 };
 
-/// A small file system of its own, unmounted when it is dropped.
+/// A small file system. It is unmounted when it is dropped.
 struct Disk(PathBuf);
 
 impl Disk {
-    /// Mounts it; its owner stays who it was. `None`, said aloud, unless we are root.
+    /// Mounts it for the owner of the folder. `None` unless this user is root; then the test was
+    /// skipped.
     fn mount(folder: &Path, size: &str) -> Option<Self> {
         let owner = fs::metadata(folder).expect("a folder");
         let options = format!(
@@ -43,7 +44,7 @@ impl Disk {
         self.0.join("filler")
     }
 
-    /// Leaves no room.
+    /// Fills the disk to its last byte.
     fn fill(&self) {
         let mut filler = File::create(self.filler()).expect("some room");
         for size in [65_536, 4096, 1] {
@@ -54,7 +55,7 @@ impl Disk {
         }
     }
 
-    /// Makes room again.
+    /// Frees the space again.
     fn clear(&self) {
         fs::remove_file(self.filler()).expect("it is there");
     }
@@ -66,8 +67,8 @@ impl Drop for Disk {
     }
 }
 
-/// Registers until there is no room, makes room, and looks for everybody. What health says
-/// meanwhile is not told: a small write, as Refresh has it, may still find room.
+/// Registers until the disk is full, frees it, and checks that all registered users can log in.
+/// The health is not checked while the disk is full, because a small write may still succeed.
 async fn fill_up(service: &Service, disk: &Disk) {
     let mut acknowledged = Vec::new();
     let refused = loop {
@@ -119,7 +120,7 @@ async fn a_full_disk_below_postgres_is_an_outage_that_heals() {
     let database = TestDatabase::create_at(&server.url(), "TABLESPACE small").await;
     let service = Service::start(database, &[]).await;
     fill_up(&service, &disk).await;
-    // In this order: what is mounted cannot be removed.
+    // The order matters: a mounted folder cannot be deleted.
     drop((service, disk, server));
 }
 

@@ -1,4 +1,4 @@
-//! Replicas as processes, and the way to whichever of them there are.
+//! Replicas as processes, and a load balancer in front of them.
 
 use std::{
     env,
@@ -15,24 +15,23 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::harness::{GATEWAY, Kafka, Process, TestDatabase, settings};
 
-/// How long a client waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// A client waits this long for an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Replicas over one database and one topic.
+/// Replicas with the same database and topic.
 pub struct Fleet {
     variables: Vec<(String, String)>,
     replicas: Vec<Process>,
-    /// How clients reach them.
     pub balancer: Arc<Balancer>,
 }
 
 impl Fleet {
-    /// Starts so many at once, for clients that insist.
+    /// Starts `size` replicas for clients that never give up.
     pub async fn start(database: &TestDatabase, kafka: Option<&Kafka>, size: usize) -> Self {
         Self::start_at(&database.url(), kafka, size, u32::MAX).await
     }
 
-    /// The same with another way to the database, and for clients that try so often.
+    /// With another path to the database, and for clients that try a call `tries` times.
     pub async fn start_at(
         database_url: &str,
         kafka: Option<&Kafka>,
@@ -53,8 +52,8 @@ impl Fleet {
         fleet
     }
 
-    /// Kills one with SIGKILL and starts it again, as an orchestrator would. With
-    /// `early`, it is killed a second time while it starts.
+    /// Kills a replica with SIGKILL and starts it again, like an orchestrator. With `early` it is
+    /// killed once more while it starts.
     pub async fn kill(&mut self, index: usize, early: bool) {
         self.replicas[index].signal("KILL");
         self.replicas[index].killed_by().await;
@@ -68,7 +67,7 @@ impl Fleet {
         self.balancer.replace(index, route);
     }
 
-    /// Ends one in order and starts it again. Clients learn of it by what fails.
+    /// Stops a replica in order and starts it again. Clients notice it only by failed calls.
     pub async fn restart(&mut self, index: usize) {
         self.replicas[index].signal("TERM");
         assert_eq!(self.replicas[index].exit_code().await, Some(0));
@@ -77,7 +76,6 @@ impl Fleet {
         self.balancer.replace(index, route);
     }
 
-    /// One of them.
     pub fn replica(&self, index: usize) -> &Process {
         &self.replicas[index]
     }
@@ -92,7 +90,6 @@ impl Fleet {
     }
 }
 
-/// The variables of a replica.
 fn variables(database_url: &str, kafka: Option<&Kafka>) -> Vec<(String, String)> {
     let mut more = GATEWAY.to_vec();
     if let Some(kafka) = kafka {
@@ -108,13 +105,13 @@ async fn route(replica: &Process) -> Channel {
     let addr = replica.grpc_addr().await;
     Endpoint::from_shared(format!("http://{addr}"))
         .expect("an address")
-        .timeout(PATIENCE)
+        .timeout(ANSWER_TIMEOUT)
         .connect_lazy()
 }
 
-/// Sends each call to the next replica, whether it lives or not.
+/// Sends each call to the next replica, even if that one is down.
 pub struct Balancer {
-    /// How often a client makes a call at most.
+    /// The most times that a client tries a call.
     pub tries: u32,
     routes: Mutex<Vec<Channel>>,
     turn: AtomicUsize,
@@ -141,7 +138,8 @@ impl Balancer {
         self.routes.lock().unwrap()[index] = route;
     }
 
-    /// A client of the next replica, and which one that is; not `avoid` if there is another.
+    /// A client of the next replica, and the index of that replica. It is not `avoid` if there is
+    /// another one.
     pub fn client(&self, avoid: Option<usize>) -> (usize, AuthServiceClient<Channel>) {
         let routes = self.routes.lock().unwrap();
         let mut index = self.turn.fetch_add(1, Ordering::Relaxed) % routes.len();
@@ -151,7 +149,7 @@ impl Balancer {
         (index, AuthServiceClient::new(routes[index].clone()))
     }
 
-    /// Counts a call that was answered or that failed.
+    /// Counts an answered or a failed call.
     pub fn count(&self, answered: bool) {
         let counter = if answered {
             &self.answered
@@ -161,18 +159,18 @@ impl Balancer {
         counter.send_modify(|count| *count += 1);
     }
 
-    /// How many calls were answered, and how many failed.
+    /// The numbers of answered and of failed calls.
     pub fn counts(&self) -> (u64, u64) {
         (*self.answered.borrow(), *self.failed.borrow())
     }
 
-    /// Waits until so many more calls were answered: time as the clients feel it.
+    /// Waits until this many more calls were answered.
     pub async fn progress(&self, calls: u64) {
         more(&self.answered, calls).await;
     }
 
-    /// Waits until so many more calls have failed.
-    pub async fn trouble(&self, calls: u64) {
+    /// Waits until this many more calls have failed.
+    pub async fn failures(&self, calls: u64) {
         more(&self.failed, calls).await;
     }
 }

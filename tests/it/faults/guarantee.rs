@@ -1,4 +1,4 @@
-//! What must be true when the dust has settled.
+//! What must be true after the faults.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,10 +7,32 @@ use std::{
 
 use tokio::time::{sleep, timeout};
 
-use super::{customers::Account, fleet::Balancer};
-use crate::harness::{Backend, Copy, EVENTS, Kafka, Published, TestDatabase};
+use super::{
+    clients::{Account, Clients},
+    fleet::{Balancer, Fleet},
+};
+use crate::harness::{Copy, EVENTS, Kafka, Published, TestDatabase};
 
-/// Every acknowledged account can log in, and every client's last token still works.
+/// Stops the clients and checks both promises: to them, and about events. Prints how much
+/// happened.
+pub async fn assert_holds(
+    clients: Clients,
+    fleet: &Fleet,
+    database: &TestDatabase,
+    kafka: &Kafka,
+) -> Vec<Account> {
+    let mut accounts = clients.stop().await;
+    assert_kept(&mut accounts, &fleet.balancer).await;
+    let duplicates = assert_published(database, kafka, &accounts).await;
+    let (answered, failed) = fleet.balancer.counts();
+    eprintln!(
+        "{} accounts, {answered} calls answered, {failed} failed, {duplicates} duplicates",
+        accounts.len()
+    );
+    accounts
+}
+
+/// Every acknowledged account can log in, and the last token of every client works.
 pub async fn assert_kept(accounts: &mut [Account], balancer: &Balancer) {
     for account in accounts {
         account.refresh(balancer).await;
@@ -18,8 +40,8 @@ pub async fn assert_kept(accounts: &mut [Account], balancer: &Balancer) {
     }
 }
 
-/// Waits until everything is published, and holds it against the guarantee for events.
-/// Returns how many records were duplicates.
+/// Waits until the outbox is empty, and checks the guarantee for events. Returns the number of
+/// duplicates.
 pub async fn assert_published(
     database: &TestDatabase,
     kafka: &Kafka,
@@ -42,7 +64,7 @@ pub async fn assert_published(
                 .len()
         };
         assert_eq!(of_type("USER_CREATED"), 1, "{}", account.email);
-        // More would be sessions that ended for another reason, such as reuse.
+        // A higher number would mean sessions that ended for another reason, such as reuse.
         assert_eq!(
             of_type("SESSION_ENDED"),
             account.logouts as usize,
@@ -65,12 +87,9 @@ pub async fn drained(database: &TestDatabase) {
         .expect("the outbox drains");
 }
 
-/// The ids and event versions of all accounts by address.
+/// The id and the event version of each account, by e-mail address.
 async fn users(database: &TestDatabase) -> BTreeMap<String, (String, i64)> {
-    let id = match database.backend() {
-        Backend::Sqlite => "lower(hex(id))",
-        Backend::Postgres => "replace(id::text, '-', '')",
-    };
+    let id = database.hex("id");
     let sql = format!("SELECT email || ' ' || {id} || ' ' || event_version FROM users");
     let rows = database.texts(&sql).await;
     rows.into_iter()

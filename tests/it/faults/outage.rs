@@ -1,5 +1,5 @@
-//! The database goes away, hangs or misbehaves: the answer is a constant text in time,
-//! health tells, and all heals by itself.
+//! A database that is lost, hangs or misbehaves: calls are answered in time with a constant text,
+//! the health shows it, and the service recovers by itself.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use tonic::{Code, Request, Status, transport::Channel};
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::harness::{
-    Backend, BareConnection, EVENTS, Proxy, Service, TestDatabase, both, error_line, login, logout,
-    reason, refresh, refused, register, retry_after,
+    Backend, BareConnection, EVENTS, Proxy, Service, TestDatabase, assert_outage, both, error_line,
+    login, logout, reason, refresh, refused, register, retry_after,
 };
 
-/// A database that hangs is given up after half of the request timeout.
+/// The service gives up a query after half of the request time-out.
 const OPTIONS: [&str; 4] = ["--request-timeout", "4s", "--password-max-wait", "3s"];
 
 /// A service behind a proxy to Postgres, and a refresh token of `ana@example.com`.
@@ -27,18 +27,12 @@ async fn behind_a_proxy() -> Option<(Service, Proxy, String)> {
     let mut options = OPTIONS.to_vec();
     options.extend(["--database-url", &proxy.url]);
     let service = Service::start(database, &options).await;
-    let token = register_ana(service.client()).await;
+    let token = service
+        .sign_up("ana@example.com")
+        .await
+        .tokens
+        .refresh_token;
     Some((service, proxy, token))
-}
-
-async fn register_ana(mut client: AuthServiceClient<Channel>) -> String {
-    let request = proto::RegisterRequest {
-        start_session: true,
-        ..register("ana@example.com")
-    };
-    let answer = client.register(request).await.expect("registered");
-    let tokens = answer.into_inner().tokens.expect("a session was wanted");
-    tokens.refresh_token
 }
 
 /// The answers of all calls that need the database.
@@ -59,13 +53,6 @@ async fn all_refused(service: &Service, token: &str) -> [Status; 4] {
     ]
 }
 
-fn assert_is_an_outage(status: &Status) {
-    insta::allow_duplicates! {
-        insta::assert_snapshot!(error_line(status), @"Internal INTERNAL: internal error");
-    }
-    assert_eq!(retry_after(status), Some(Duration::from_secs(1)));
-}
-
 async fn assert_not_serving(service: &Service) {
     service.wait_for_health(ServingStatus::NotServing).await;
     let own = service.health(SERVICE_NAME).await.expect("health answers");
@@ -75,7 +62,7 @@ async fn assert_not_serving(service: &Service) {
     assert_eq!(service.probe("/livez").await.0, 200);
 }
 
-/// The service serves again, and what failed in between left nothing behind.
+/// The service works again, and the failed calls changed nothing.
 async fn assert_healed(service: &Service, token: &str) {
     service.wait_for_health(ServingStatus::Serving).await;
     assert_eq!(service.probe("/readyz").await.0, 200);
@@ -95,36 +82,32 @@ async fn assert_healed(service: &Service, token: &str) {
     assert_eq!(service.database.count(users).await, 2);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_database_is_an_internal_error_until_it_is_back() {
+/// Checks the answers and the health while the network is broken, and after it is whole again.
+async fn is_an_outage_that_heals(fault: impl Fn(&Proxy)) {
     let Some((service, proxy, token)) = behind_a_proxy().await else {
         return;
     };
-    proxy.cut();
+    fault(&proxy);
     for status in all_refused(&service, &token).await {
-        assert_is_an_outage(&status);
+        assert_outage(&status);
     }
     assert_not_serving(&service).await;
     proxy.heal();
     assert_healed(&service, &token).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_database_is_an_internal_error_until_it_is_back() {
+    is_an_outage_that_heals(Proxy::cut).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_hangs_is_an_internal_error_within_the_deadline() {
-    let Some((service, proxy, token)) = behind_a_proxy().await else {
-        return;
-    };
-    proxy.freeze();
-    for status in all_refused(&service, &token).await {
-        assert_is_an_outage(&status);
-    }
-    assert_not_serving(&service).await;
-    proxy.heal();
-    assert_healed(&service, &token).await;
+    is_an_outage_that_heals(Proxy::freeze).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deadline_shorter_than_our_patience_with_the_database_is_kept() {
+async fn a_deadline_shorter_than_the_time_limit_of_the_database_is_kept() {
     let Some((service, proxy, _)) = behind_a_proxy().await else {
         return;
     };
@@ -148,22 +131,26 @@ async fn a_locked_sqlite_file_is_an_internal_error_until_it_is_free() {
         return;
     };
     let service = Service::start(database, &OPTIONS).await;
-    let token = register_ana(service.client()).await;
+    let token = service
+        .sign_up("ana@example.com")
+        .await
+        .tokens
+        .refresh_token;
 
     let file = service.database.sqlite_file().expect("SQLite");
     let mut other = SqliteConnection::establish(file.to_str().expect("UTF-8")).expect("opens");
     other.batch_execute("BEGIN IMMEDIATE").expect("locks");
     let status = refused(service.client().refresh(refresh(&token)).await);
-    assert_is_an_outage(&status);
+    assert_outage(&status);
     let status = refused(service.client().register(register("ben@example.com")).await);
-    assert_is_an_outage(&status);
+    assert_outage(&status);
     other.batch_execute("ROLLBACK").expect("unlocks");
     assert_healed(&service, &token).await;
 }
 
 both! {
     async fn a_missing_table_is_an_internal_error_that_says_no_more(service: Service) {
-        let token = register_ana(service.client()).await;
+        let token = service.sign_up("ana@example.com").await.tokens.refresh_token;
         let (client, database) = (service.client(), &service.database);
         database.execute("ALTER TABLE sessions RENAME TO hidden").await;
         for status in [
@@ -171,7 +158,7 @@ both! {
             refused(client.clone().refresh(refresh(&token)).await),
             refused(client.clone().logout(logout(&token)).await),
         ] {
-            assert_is_an_outage(&status);
+            assert_outage(&status);
         }
         database.execute("ALTER TABLE hidden RENAME TO sessions").await;
         assert_healed(&service, &token).await;
@@ -181,7 +168,7 @@ both! {
         let (mut client, database) = (service.client(), &service.database);
         database.execute("ALTER TABLE outbox_events RENAME TO hidden").await;
         let request = proto::RegisterRequest { start_session: true, ..register("ana@example.com") };
-        assert_is_an_outage(&refused(client.register(request.clone()).await));
+        assert_outage(&refused(client.register(request.clone()).await));
         for table in ["users", "sessions"] {
             assert_eq!(database.count(&format!("SELECT count(*) FROM {table}")).await, 0);
         }
@@ -191,7 +178,7 @@ both! {
     }
 
     async fn a_malformed_row_is_an_internal_error_that_no_retry_mends(service: Service) {
-        register_ana(service.client()).await;
+        service.sign_up("ana@example.com").await;
         service.database.execute("UPDATE users SET password_hash = 'n33dle'").await;
         let status = refused(service.client().login(login("ana@example.com")).await);
         insta::allow_duplicates! {

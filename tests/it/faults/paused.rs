@@ -1,11 +1,11 @@
-//! A replica that stands still longer than its lease, and one whose clock is wrong.
+//! A replica that is stopped for longer than its lease, and one with a wrong clock.
 
 use std::{sync::Arc, time::Duration};
 
 use auth_service::outbox::Outcome;
 
 use super::{
-    crash_points::{Scene, stopped},
+    crash_points::{Setup, stopped},
     fleet::Fleet,
     guarantee,
     replica::{self, Point},
@@ -15,24 +15,24 @@ use crate::outbox::{Fake, poller_at};
 
 const HOUR: Duration = Duration::from_hours(1);
 
-/// A replica stops at `point` until its lease has ended, another has published everything,
-/// and later events of the same users too. Returns how many records were duplicates.
+/// A replica stops at `point` until its lease has ended and another one has published everything,
+/// later events of the same users included. Returns the number of duplicates.
 async fn pause(database: TestDatabase, point: Point) -> Option<usize> {
-    let mut scene = Scene::set(database).await?;
+    let mut setup = Setup::create(database).await?;
     let folder = tempfile::tempdir().unwrap();
-    let paused = replica::start(&folder, &scene.database, &scene.kafka, point, "STOP");
+    let paused = replica::start(&folder, &setup.database, &setup.kafka, point, "STOP");
     stopped(&paused).await;
-    let other = Fleet::start(&scene.database, Some(&scene.kafka), 1).await;
-    guarantee::drained(&scene.database).await;
-    for account in &mut scene.accounts {
+    let other = Fleet::start(&setup.database, Some(&setup.kafka), 1).await;
+    guarantee::drained(&setup.database).await;
+    for account in &mut setup.accounts {
         account.log_out(&other.balancer).await;
         account.log_in(&other.balancer).await;
     }
-    guarantee::drained(&scene.database).await;
+    guarantee::drained(&setup.database).await;
     paused.signal("CONT");
     paused.wait_for("\"held\":false").await;
-    guarantee::assert_kept(&mut scene.accounts, &other.balancer).await;
-    Some(guarantee::assert_published(&scene.database, &scene.kafka, &scene.accounts).await)
+    guarantee::assert_kept(&mut setup.accounts, &other.balancer).await;
+    Some(guarantee::assert_published(&setup.database, &setup.kafka, &setup.accounts).await)
 }
 
 both! {

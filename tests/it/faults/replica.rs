@@ -1,6 +1,5 @@
-//! A replica that kills or stops itself at an exact point of publishing. It is a test of
-//! this binary that another test starts as a process, so that the product has no such
-//! points.
+//! A replica that kills or stops itself at an exact point of publishing. It is a test of this
+//! binary, which other tests start as a process, so the service itself has no such points.
 
 use std::{
     env,
@@ -34,14 +33,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::harness::{Kafka, Process, TestDatabase, settings};
 
-/// Where it strikes itself.
+/// The point at which it sends itself a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
-    /// It has the lease and has read the events; nothing is sent.
+    /// It has the lease and has read the events. Nothing is sent.
     BeforeProduce,
-    /// Kafka has them; the rows are still there.
+    /// Kafka has the events. Their rows still exist.
     BeforeDelete,
-    /// The rows are gone; the next events have been read.
+    /// The rows are deleted, and the next events are read.
     AfterDelete,
 }
 
@@ -83,7 +82,7 @@ async fn process() {
     telemetry::init(&config.log).expect("a log");
     let kafka = config.kafka.take().expect("brokers");
     let metrics = Metrics::register(&mut Registry::default());
-    let saboteur = Saboteur {
+    let publisher = StoppingPublisher {
         inner: KafkaPublisher::new(kafka, metrics.produce.clone()),
         point: POINTS
             .iter()
@@ -102,34 +101,34 @@ async fn process() {
         &mut Registry::default(),
     );
     let clock = Arc::new(SystemClock);
-    // It migrates.
+    // This also migrates.
     let app = App::build(config, Arc::clone(&clock) as _)
         .await
         .expect("an app");
     let wake = Arc::new(Notify::new());
-    let poller = Poller::new(db, Arc::new(saboteur), clock, wake, metrics);
+    let poller = Poller::new(db, Arc::new(publisher), clock, wake, metrics);
     let stop = CancellationToken::new();
     let (served, ()) = tokio::join!(app.run(stop.clone()), poller.run(stop));
     served.expect("it serves");
 }
 
-/// Publishes to Kafka, and strikes this process at a point.
-struct Saboteur {
+/// Publishes to Kafka, and sends a signal to this process at a point.
+struct StoppingPublisher {
     inner: KafkaPublisher,
     point: Point,
     signal: Signal,
     calls: AtomicU32,
 }
 
-impl Saboteur {
-    /// A stop reaches the process as a whole: this thread would go on for a moment.
-    fn strike(&self) {
+impl StoppingPublisher {
+    /// SIGSTOP stops the threads one after the other; the sleep keeps this one from going on.
+    fn send_signal(&self) {
         kill_process(getpid(), self.signal).expect("we may signal ourselves");
         thread::sleep(Duration::from_secs(2));
     }
 }
 
-impl Publisher for Saboteur {
+impl Publisher for StoppingPublisher {
     fn publish<'a>(
         &'a self,
         events: &'a [PendingEvent],
@@ -139,14 +138,14 @@ impl Publisher for Saboteur {
         Box::pin(async move {
             let call = self.calls.fetch_add(1, Ordering::Relaxed);
             match self.point {
-                Point::BeforeProduce if call == 0 => self.strike(),
-                Point::AfterDelete if call == 1 => self.strike(),
+                Point::BeforeProduce if call == 0 => self.send_signal(),
+                Point::AfterDelete if call == 1 => self.send_signal(),
                 _ => {}
             }
             let published = self.inner.publish(events, batch, until).await;
             if self.point == Point::BeforeDelete && call == 0 {
                 assert_eq!(published.acknowledged.len(), events.len(), "{published:?}");
-                self.strike();
+                self.send_signal();
             }
             published
         })

@@ -1,8 +1,8 @@
-//! Two processes on one SQLite file. (kill -9 in the middle of writes is in `chaos`.)
+//! Two processes on one SQLite file. (`chaos` kills a process in the middle of writes.)
 
 use diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
 
-use super::{customers::Customers, fleet::Fleet, guarantee};
+use super::{clients::Clients, fleet::Fleet, guarantee};
 use crate::harness::{Backend, EVENTS, Process, Random, TestDatabase, settings};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -10,9 +10,9 @@ async fn two_processes_on_one_file_wait_for_each_other() {
     let database = TestDatabase::create(Backend::Sqlite).await.unwrap();
     let mut random = Random::new();
     let fleet = Fleet::start(&database, None, 2).await;
-    let customers = Customers::start(8, &fleet.balancer, &mut random);
+    let clients = Clients::start(8, &fleet.balancer, &mut random);
     fleet.balancer.progress(400).await;
-    let mut accounts = customers.stop().await;
+    let mut accounts = clients.stop().await;
     guarantee::assert_kept(&mut accounts, &fleet.balancer).await;
     let (answered, failed) = fleet.balancer.counts();
     assert_eq!(failed, 0, "of {answered}");
@@ -24,10 +24,10 @@ async fn two_processes_on_one_file_wait_for_each_other() {
     );
 }
 
-/// A file with our tables, held by a connection of the test's own after these statements.
+/// A file with our tables, held by a connection of the test after these statements.
 async fn held(statements: &str) -> (TestDatabase, SqliteConnection) {
     let database = TestDatabase::create(Backend::Sqlite).await.unwrap();
-    // It dies on its own time, and the lock is waited for.
+    // The replica ends a moment after the drop, so the statements below wait for its lock.
     drop(Fleet::start(&database, None, 1).await);
     let file = database.sqlite_file().unwrap();
     let mut holder = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
@@ -37,7 +37,7 @@ async fn held(statements: &str) -> (TestDatabase, SqliteConnection) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_on_a_file_that_another_writes_says_so_and_waits_its_turn() {
+async fn a_start_on_a_file_that_another_process_writes_says_so_and_waits() {
     let (database, mut holder) = held("BEGIN IMMEDIATE").await;
     let process = Process::serve(&database, &[]);
     let said = process.wait_for("\"not serving\"").await;
@@ -50,7 +50,7 @@ async fn a_start_on_a_file_that_another_writes_says_so_and_waits_its_turn() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_on_a_file_that_another_has_to_itself_fails_and_says_why() {
+async fn a_start_on_a_file_that_another_process_has_locked_fails_and_says_why() {
     let exclusive = "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; \
                      UPDATE outbox_lease SET id = id; COMMIT";
     let (database, holder) = held(exclusive).await;

@@ -1,6 +1,6 @@
-//! Two versions side by side, as a rolling upgrade has them.
+//! Two versions run side by side, as in a rolling upgrade.
 
-use super::{customers::Account, fleet::Fleet};
+use super::{clients::Account, fleet::Fleet};
 use crate::harness::{Process, TestDatabase, both, settings};
 
 const NEWER: &str = "29990101000000";
@@ -9,12 +9,12 @@ both! {
     async fn a_running_replica_goes_on_when_a_newer_one_has_migrated(database: TestDatabase) {
         let fleet = Fleet::start(&database, None, 1).await;
         let balancer = &fleet.balancer;
-        // With statements that its connections have prepared.
+        // The replica uses statements that its connections have prepared.
         let mut account = Account::open(balancer).await;
         account.refresh(balancer).await;
         account.log_out(balancer).await;
         account.log_in(balancer).await;
-        // As documented, a migration only adds.
+        // A migration only adds, as documented.
         let sql = format!(
             "ALTER TABLE users ADD COLUMN nickname text;
              ALTER TABLE sessions ADD COLUMN colour text;
@@ -29,7 +29,7 @@ both! {
         Account::open(balancer).await.refresh(balancer).await;
         assert_eq!(balancer.counts().1, 0);
 
-        // One of the old version must not start any more: who knows what it would miss.
+        // The old version must not start any more: it does not know what the migration changed.
         let folder = tempfile::tempdir().unwrap();
         let url = database.url();
         let output = Process::run(folder.path(), &[], &settings(&url, &[])).await;

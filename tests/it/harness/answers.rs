@@ -35,6 +35,12 @@ pub fn assert_invalid_token(status: &Status) {
     );
 }
 
+/// The answer while the database fails.
+pub fn assert_outage(status: &Status) {
+    assert_eq!(error_line(status), "Internal INTERNAL: internal error");
+    assert_eq!(retry_after(status), Some(Duration::from_secs(1)));
+}
+
 pub fn assert_wrong_password(status: &Status) {
     let expected = (Code::Unauthenticated, "INVALID_CREDENTIALS".to_owned());
     assert_eq!(reason(status), expected);

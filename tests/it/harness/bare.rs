@@ -1,5 +1,5 @@
-//! One connection without what tonic's `Channel` adds: it never reconnects, and it leaves
-//! it to the server to watch a call's deadline.
+//! A client on one connection, without what tonic's `Channel` adds: it never reconnects, and only
+//! the server watches the deadline of a call.
 
 use std::{
     net::SocketAddr,
@@ -14,12 +14,10 @@ use tokio::net::TcpStream;
 use tonic::body::Body;
 use tower::Service;
 
-/// An HTTP/2 connection.
 #[derive(Clone)]
 pub struct BareConnection(http2::SendRequest<Body>);
 
 impl BareConnection {
-    /// Connects, once.
     pub async fn open(addr: SocketAddr) -> Self {
         let stream = TcpStream::connect(addr).await.expect("the server accepts");
         let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
@@ -29,7 +27,6 @@ impl BareConnection {
         Self(sender)
     }
 
-    /// A client on this connection.
     pub fn client(&self) -> AuthServiceClient<Self> {
         AuthServiceClient::with_origin(self.clone(), http::Uri::from_static("http://localhost"))
     }

@@ -1,4 +1,4 @@
-//! A database of its own for each test.
+//! Each test has its own database.
 
 use std::{
     env,
@@ -16,16 +16,15 @@ use tokio_postgres::NoTls;
 
 use super::skip;
 
-/// Which database a test runs on.
+/// The kind of database that a test runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// A file.
     Sqlite,
     /// The server of `TEST_DATABASE_URL`.
     Postgres,
 }
 
-/// An empty database, gone when its last clone is dropped.
+/// An empty database. It is deleted with its last clone.
 #[derive(Clone)]
 pub struct TestDatabase(Arc<Inner>);
 
@@ -40,7 +39,7 @@ enum Inner {
 }
 
 impl TestDatabase {
-    /// Makes one; `None`, said aloud, if there is no such server.
+    /// `None` if there is no Postgres; then the test was skipped.
     pub async fn create(backend: Backend) -> Option<Self> {
         let inner = match backend {
             Backend::Sqlite => Inner::Sqlite(Folder::Ours(
@@ -57,8 +56,8 @@ impl TestDatabase {
         Some(Self(Arc::new(inner)))
     }
 
-    /// Makes one on a server that the test may break, with further clauses of
-    /// `CREATE DATABASE`. It goes with the server.
+    /// For a server that the test may break. `clauses` are added to `CREATE DATABASE`. The
+    /// database is not deleted before the server is.
     pub async fn create_at(server_url: &str, clauses: &str) -> Self {
         Self(Arc::new(create_on(server_url, clauses, false).await))
     }
@@ -82,7 +81,6 @@ impl TestDatabase {
         }))
     }
 
-    /// Which kind it is.
     pub fn backend(&self) -> Backend {
         match *self.0 {
             Inner::Sqlite(_) => Backend::Sqlite,
@@ -98,7 +96,6 @@ impl TestDatabase {
         }
     }
 
-    /// Runs statements.
     pub async fn execute(&self, sql: &str) {
         match &*self.0 {
             Inner::Sqlite(folder) => {
@@ -132,7 +129,7 @@ impl TestDatabase {
         assert!(in_time, "{sql} is not {number}");
     }
 
-    /// One of two pieces of SQL, whichever this database understands.
+    /// The one of two pieces of SQL that this database understands.
     pub fn dialect<'a>(&self, sqlite: &'a str, postgres: &'a str) -> &'a str {
         match self.backend() {
             Backend::Sqlite => sqlite,
@@ -140,12 +137,12 @@ impl TestDatabase {
         }
     }
 
-    /// The one text, or NULL, that a query returns (cast it to TEXT). No row is `None` too.
+    /// The text that a query returns (cast it to TEXT). `None` for NULL and for no row.
     pub async fn text(&self, sql: &str) -> Option<String> {
         self.texts(sql).await.into_iter().next().flatten()
     }
 
-    /// The one column of texts that a query returns.
+    /// The column of texts that a query returns.
     pub async fn texts(&self, sql: &str) -> Vec<Option<String>> {
         match &*self.0 {
             Inner::Sqlite(folder) => {
@@ -175,7 +172,7 @@ impl TestDatabase {
         }
     }
 
-    /// SQLite's file, to look at its bytes.
+    /// The file of SQLite.
     pub fn sqlite_file(&self) -> Option<PathBuf> {
         match &*self.0 {
             Inner::Sqlite(folder) => Some(file(folder)),
@@ -209,7 +206,7 @@ impl Drop for Inner {
         } = self
         {
             let (server, name) = (server.clone(), name.clone());
-            // Not on the test's own runtime, which may be ending.
+            // The runtime of the test may have ended.
             std::thread::spawn(move || {
                 let runtime = tokio::runtime::Runtime::new().expect("a runtime");
                 let sql = format!("DROP DATABASE {name} WITH (FORCE)");

@@ -1,4 +1,4 @@
-//! HTTP/2 by hand: what goes out in one write, and every frame that comes back.
+//! HTTP/2 frame by frame: the bytes of each write, and every frame that comes back.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -10,10 +10,10 @@ use tokio::{
 
 use super::INTERNAL_TOKEN;
 
-/// What a client says first, with empty SETTINGS.
+/// The first bytes of a client, with empty SETTINGS.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// The kind of a frame that carries a part of a body.
+/// The kind of a frame with a part of a body.
 pub const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
@@ -27,29 +27,26 @@ const ACK: u8 = 1;
 /// The error code CANCEL.
 const CANCEL: [u8; 4] = 8_u32.to_be_bytes();
 
-/// A connection. It answers pings, and nothing else.
+/// A connection that answers pings by itself, and nothing else.
 pub struct Frames(TcpStream);
 
-/// What came back.
 #[derive(Debug)]
 pub struct Frame {
-    /// Such as [`DATA`].
     pub kind: u8,
-    /// Which stream it is about; 0 is the connection.
+    /// 0 is the connection.
     pub stream: u32,
     flags: u8,
-    /// What follows its header.
     pub payload: Vec<u8>,
 }
 
 impl Frame {
-    /// The error code, if it is a GOAWAY.
+    /// The error code of a GOAWAY.
     pub fn goaway(&self) -> Option<h2::Reason> {
         let code = (self.kind == GOAWAY).then(|| self.payload[4..8].try_into().expect("four"));
         code.map(|code| u32::from_be_bytes(code).into())
     }
 
-    /// Whether nothing more comes on its stream.
+    /// Whether this is the last frame of its stream.
     pub fn ends_stream(&self) -> bool {
         [DATA, HEADERS].contains(&self.kind) && self.flags & END_STREAM != 0
     }
@@ -60,7 +57,7 @@ impl Frame {
 }
 
 impl Frames {
-    /// Connects, and sends the preface with what follows it.
+    /// Connects, and sends the preface and `then`.
     pub async fn open(addr: SocketAddr, then: &[u8]) -> Self {
         let stream = TcpStream::connect(addr).await.expect("it accepts");
         let mut frames = Self(stream);
@@ -69,12 +66,12 @@ impl Frames {
         frames
     }
 
-    /// Sends this in one write, so that it arrives at once.
+    /// One write, so that all bytes arrive at once.
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all(bytes).await
     }
 
-    /// The next frame; `None` once the connection is closed.
+    /// `None` once the connection is closed.
     pub async fn next(&mut self) -> Option<Frame> {
         let next = timeout(Duration::from_mins(1), self.read()).await;
         next.expect("a frame, or the end").ok()
@@ -98,8 +95,8 @@ impl Frames {
         })
     }
 
-    /// Waits until the server has taken all that was sent: its answer to a ping. Else why it
-    /// ended the connection.
+    /// Waits until the server has read all that was sent, which its answer to a ping shows. The
+    /// error is the reason why the server closed the connection.
     pub async fn settle(&mut self) -> Result<(), h2::Reason> {
         self.write(&frame(PING, 0, 0, b"are you?")).await.ok();
         loop {
@@ -114,19 +111,18 @@ impl Frames {
     }
 }
 
-/// A frame.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A call of `AuthService`, by the internal caller, but for the last byte of its body.
+/// A call of `AuthService` by the internal caller, without the last byte of its body.
 pub fn call_but_its_end(stream: u32, method: &str, body: &[u8]) -> Vec<u8> {
     let most = frame(DATA, 0, stream, &body[..body.len() - 1]);
     [call_headers(stream, method), most].concat()
 }
 
-/// That byte.
+/// The last byte of that body.
 pub fn end_of_call(stream: u32, body: &[u8]) -> Vec<u8> {
     frame(DATA, END_STREAM, stream, &body[body.len() - 1..])
 }
@@ -140,7 +136,7 @@ pub fn cancelled_call(stream: u32, method: &str) -> Vec<u8> {
 fn call_headers(stream: u32, method: &str) -> Vec<u8> {
     let path = format!("/realchat.auth.v1.AuthService/{method}");
     let bearer = format!("Bearer {INTERNAL_TOKEN}");
-    // POST and http, which HPACK knows by number.
+    // POST and http are entries of HPACK's static table.
     let mut block = vec![0x83, 0x86];
     for (name, value) in [
         (":path", path.as_str()),

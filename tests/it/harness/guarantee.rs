@@ -1,21 +1,20 @@
-//! What is guaranteed about published events, as assertions.
+//! The guarantee about published events, as assertions.
 
 use std::collections::BTreeMap;
 
 use super::{Record, TestDatabase};
 
-/// One record on the topic.
+/// A record on the topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Copy {
-    /// The partition that it lies in.
     pub partition: i32,
-    /// Whom it is about, as text.
+    /// The id of the user.
     pub user: String,
-    /// The user's version.
+    /// The version of the user.
     pub version: i64,
     /// `ce_id`.
     pub event_id: String,
-    /// All else that a consumer sees, the time included.
+    /// All else that a consumer sees, including the time.
     pub content: Vec<u8>,
 }
 
@@ -36,7 +35,7 @@ impl From<Record> for Copy {
     }
 }
 
-/// All records on the topic, those of one partition in their order.
+/// All records on the topic. Those of one partition are in their order.
 #[derive(Debug)]
 pub struct Published(pub Vec<Copy>);
 
@@ -46,8 +45,8 @@ impl Published {
     /// byte-identical with the same `ce_id`; nothing is published for a rolled-back
     /// registration". Returns how many records were duplicates.
     ///
-    /// `committed` are the users of the database with their version. An event of
-    /// `discarded` (user, version) must not be there.
+    /// `committed` are the users of the database with their version. The events in `discarded`
+    /// (user, version) must not be published.
     pub fn check(
         &self,
         committed: &BTreeMap<String, i64>,
@@ -95,7 +94,7 @@ impl Published {
 impl TestDatabase {
     /// All users with the version of their last event.
     pub async fn versions(&self) -> BTreeMap<String, i64> {
-        let id = self.dialect("lower(hex(id))", "replace(CAST(id AS text), '-', '')");
+        let id = self.hex("id");
         let sql = format!("SELECT {id} || ' ' || event_version FROM users");
         let rows = self.texts(&sql).await.into_iter().flatten();
         rows.map(|row| {

@@ -1,4 +1,4 @@
-//! The real Kafka: a topic of its own for each test, and what was published on it.
+//! The shared Kafka of the test run. Each test has its own topic.
 
 use std::{collections::BTreeMap, env, time::Duration};
 
@@ -20,23 +20,17 @@ pub struct Kafka {
 /// A record as a consumer sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Where it lies.
     pub partition: i32,
-    /// Its place there.
     pub offset: i64,
-    /// The key as text.
     pub key: String,
-    /// Its time in microseconds since 1970.
+    /// Microseconds since 1970.
     pub timestamp: i64,
-    /// The value.
     pub value: Vec<u8>,
-    /// The headers as text.
     pub headers: BTreeMap<String, String>,
 }
 
 impl Kafka {
-    /// The broker and a topic that does not exist yet. `None`, said aloud, if there is no
-    /// broker.
+    /// A topic that does not exist yet. `None` if there is no broker; then the test was skipped.
     pub async fn without_topic() -> Option<Self> {
         let Ok(brokers) = env::var("TEST_KAFKA_BROKERS") else {
             skip("no Kafka: TEST_KAFKA_BROKERS is not set");
@@ -46,7 +40,7 @@ impl Kafka {
         Some(Self::at(&brokers, &topic).await)
     }
 
-    /// A topic on other brokers, whether or not it exists.
+    /// A topic on other brokers, which need not exist.
     pub async fn at(brokers: &str, topic: &str) -> Self {
         let bootstrap = brokers.split(',').map(str::to_owned).collect();
         let client = timeout(
@@ -79,12 +73,11 @@ impl Kafka {
         ]
     }
 
-    /// Makes the topic, with one replica.
+    /// With one replica.
     pub async fn create_topic(&self) {
         self.create_topic_with(1).await;
     }
 
-    /// Makes the topic, with so many replicas.
     pub async fn create_topic_with(&self, replicas: i16) {
         let controller = self.client.controller_client().expect("a controller");
         controller
@@ -96,13 +89,12 @@ impl Kafka {
         }
     }
 
-    /// Whether the broker knows the topic.
     pub async fn topic_exists(&self) -> bool {
         let topics = self.client.list_topics().await.expect("Kafka answers");
         topics.iter().any(|topic| topic.name == self.topic)
     }
 
-    /// All records that are there now.
+    /// All records that are on the topic now.
     pub async fn records(&self) -> Vec<Record> {
         let mut records = Vec::new();
         for partition in 0..self.partitions {

@@ -1,5 +1,5 @@
-//! A Kafka of a test's own: two brokers that can be frozen, killed and changed by Kafka's
-//! own tools. (The shared one of `tests/run` serves many tests at once.)
+//! A Kafka of the test's own: two brokers that the test freezes, kills and changes with Kafka's
+//! own tools. (Many tests share the broker of `tests/run`.)
 
 use std::{
     env,
@@ -17,10 +17,10 @@ use tokio::time::{sleep, timeout};
 use super::{Kafka, process::send_signal, skip};
 
 const JVM_FLAGS: [&str; 2] = ["-XX:-UsePerfData", "-XX:TieredStopAtLevel=1"];
-/// For a JVM on a machine that is busy with other tests.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// A JVM needs this long on a machine that is busy with other tests.
+const TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Two brokers; the first is also the controller. Ended with the test, however it ends.
+/// Two brokers. The first is also the controller. They end with the test.
 pub struct Cluster {
     folder: TempDir,
     jars: PathBuf,
@@ -34,9 +34,8 @@ struct Broker {
 }
 
 impl Cluster {
-    /// Starts both. `None`, said aloud, if Kafka's jars are not at hand.
-    ///
-    /// `settings` are further lines of both brokers' `server.properties`.
+    /// Starts both brokers with further lines in their `server.properties`. `None` without Kafka's
+    /// jars; then the test was skipped.
     pub async fn start(settings: &str) -> Option<Self> {
         let Some(jars) = env::var_os("TEST_KAFKA_HOME") else {
             skip("no Kafka of the test's own: TEST_KAFKA_HOME is not set");
@@ -78,29 +77,28 @@ impl Cluster {
             .join(",")
     }
 
-    /// A fresh look at a topic, which knows the leaders of this moment.
+    /// A new client for a topic. It knows the present leaders.
     pub async fn topic(&self, name: &str) -> Kafka {
         Kafka::at(&self.brokers(), name).await
     }
 
-    /// Stops the process of a broker where it stands: its connections stay open.
+    /// Stops the process of a broker. Its connections stay open.
     pub fn freeze(&self, id: usize) {
         self.signal(id, "STOP");
     }
 
-    /// Lets a frozen broker go on.
+    /// Continues a frozen broker.
     pub fn thaw(&self, id: usize) {
         self.signal(id, "CONT");
     }
 
-    /// Kills a broker.
     pub fn kill(&mut self, id: usize) {
         let mut child = self.brokers[id - 1].running.take().expect("it runs");
         child.kill().expect("it can be killed");
         child.wait().expect("it can be waited for");
     }
 
-    /// Asks a broker to stop, which hands its partitions over first.
+    /// Stops a broker in order: it hands its partitions over first.
     pub async fn stop(&mut self, id: usize) {
         self.signal(id, "TERM");
         let mut child = self.brokers[id - 1].running.take().expect("it runs");
@@ -109,16 +107,16 @@ impl Cluster {
                 sleep(Duration::from_millis(50)).await;
             }
         };
-        timeout(PATIENCE, ended).await.expect("it stops");
+        timeout(TIMEOUT, ended).await.expect("it stops");
     }
 
-    /// Starts a broker again, on its old data and ports.
+    /// Starts a broker again with its old data and ports.
     pub async fn restart(&mut self, id: usize) {
         self.launch(id);
         assert!(self.ready(id).await, "it starts again: {}", self.log(id));
     }
 
-    /// Runs one of Kafka's own tools against the cluster; what it printed.
+    /// Runs one of Kafka's own tools against the cluster. Returns what it printed.
     pub async fn tool(&self, class: &str, arguments: &[&str]) -> String {
         let mut command = tokio::process::Command::from(self.java());
         command
@@ -126,7 +124,7 @@ impl Cluster {
             .args(arguments)
             .stdin(Stdio::null())
             .kill_on_drop(true);
-        let output = timeout(PATIENCE, command.output())
+        let output = timeout(TIMEOUT, command.output())
             .await
             .expect("the tool ends")
             .expect("Java runs");
@@ -139,8 +137,7 @@ impl Cluster {
         printed
     }
 
-    /// Changes a configuration of an entity (type and name): an option of `kafka-configs`
-    /// and its value.
+    /// Changes the configuration of an entity (type and name) by an option of `kafka-configs`.
     pub async fn alter(&self, (kind, name): (&str, &str), change: [&str; 2]) {
         let entity = ["--alter", "--entity-type", kind, "--entity-name", name];
         let arguments = [&entity[..], &change].concat();
@@ -155,8 +152,8 @@ impl Cluster {
         partitions.all(|line| line.contains(&format!("Leader: {leader}\t")))
     }
 
-    /// Moves ranges of a topic's partitions to other replicas, of which the first is to
-    /// lead, and waits until they have moved.
+    /// Moves ranges of a topic's partitions to other replicas, and waits for the end of the move.
+    /// The first replica is the one to lead.
     pub async fn reassign(&self, topic: &str, moves: &[(Range<i32>, &[i32])]) {
         let partitions = moves
             .iter()
@@ -185,12 +182,12 @@ impl Cluster {
                 .contains("still in progress")
             {}
         };
-        timeout(PATIENCE, moving)
+        timeout(TIMEOUT, moving)
             .await
             .expect("the partitions move");
     }
 
-    /// Makes each partition's first replica its leader.
+    /// Makes the first replica of each partition its leader.
     pub async fn elect_preferred_leaders(&self) {
         self.tool(
             "org.apache.kafka.tools.LeaderElectionCommand",
@@ -286,7 +283,7 @@ impl Cluster {
             }
             true
         };
-        timeout(PATIENCE, started).await.unwrap_or(false)
+        timeout(TIMEOUT, started).await.unwrap_or(false)
     }
 
     fn java(&self) -> Command {
@@ -332,14 +329,14 @@ impl Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         if let Some(child) = &mut self.running {
-            child.kill().ok(); // also ends a frozen one
+            child.kill().ok(); // also works on a frozen one
             child.wait().ok();
         }
     }
 }
 
-/// A port that is free now, below those that the kernel hands to outgoing connections and
-/// apart from those of `tests/run`.
+/// A free port, below those that the kernel uses for outgoing connections, and apart from those of
+/// `tests/run`.
 fn free_port() -> u16 {
     loop {
         let random = getrandom::u32().expect("the OS has randomness") % 6_000;

@@ -20,7 +20,7 @@ use super::{
     process::send_signal,
 };
 
-/// A PgBouncer, killed when it is dropped.
+/// It is killed when it is dropped.
 pub struct PgBouncer {
     folder: TempDir,
     port: u16,
@@ -28,8 +28,9 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// The pool modes that the one in PATH can serve us in. None, said aloud, if there is no
-    /// PgBouncer; transaction mode needs one that knows prepared statements.
+    /// The pool modes in which the installed PgBouncer can serve the service: transaction mode
+    /// needs a version that knows prepared statements. None without PgBouncer; then the test was
+    /// skipped.
     pub fn modes() -> Vec<&'static str> {
         let Ok(output) = Command::new("pgbouncer").arg("--version").output() else {
             super::skip("no PgBouncer: no `pgbouncer` in PATH");
@@ -50,7 +51,7 @@ impl PgBouncer {
         vec!["session"]
     }
 
-    /// Starts it before the server of `database`, with at most so many connections to it.
+    /// Starts it in front of the server of `database`, with a limit of connections to that server.
     pub async fn start(database: &TestDatabase, connections: u32, mode: &str) -> Self {
         let folder = tempfile::Builder::new()
             .tempdir_in("/tmp")
@@ -82,21 +83,20 @@ impl PgBouncer {
         bouncer
     }
 
-    /// The database's URL through here.
+    /// The URL of the database through this PgBouncer.
     pub fn url(&self, database: &TestDatabase) -> String {
         let url = database.url();
         let (_, name) = url.rsplit_once('/').expect("a URL with a database");
         format!("postgres://postgres@127.0.0.1:{}/{name}", self.port)
     }
 
-    /// Kills it, and with it every connection.
+    /// All its connections end as well.
     pub async fn kill(&mut self) {
         let mut child = self.running.take().expect("it runs");
         send_signal(child.id().expect("it runs"), "KILL");
         child.wait().await.expect("it was ours");
     }
 
-    /// Starts it after it was killed.
     pub async fn start_again(&mut self) {
         let child = as_postgres(Path::new("pgbouncer"), self.folder.path())
             .arg("-q")

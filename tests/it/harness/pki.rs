@@ -1,4 +1,4 @@
-//! Certificates as an operator would have them: an authority, and what it signs.
+//! A certificate authority and the certificates that it signs.
 
 use std::{fs, path::Path};
 
@@ -7,21 +7,17 @@ use rcgen::{
     date_time_ymd,
 };
 
-/// A certificate authority.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 /// A certificate and its key, PEM.
 pub struct Pem {
-    /// The certificate.
     pub certificate: String,
-    /// Its key.
     pub key: String,
 }
 
 impl Authority {
-    /// A new authority.
     pub fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -30,7 +26,6 @@ impl Authority {
         Self { issuer }
     }
 
-    /// Its certificate.
     pub fn pem(&self) -> String {
         self.issuer.pem()
     }
@@ -40,7 +35,7 @@ impl Authority {
         self.sign_until(names, 3000)
     }
 
-    /// The same, valid until this year begins.
+    /// Like `sign`, valid until this year begins.
     pub fn sign_until(&self, names: &[&str], year: i32) -> Pem {
         let (uris, others): (Vec<&str>, Vec<&str>) =
             names.iter().partition(|name| name.contains("://"));

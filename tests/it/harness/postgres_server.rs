@@ -1,4 +1,4 @@
-//! A Postgres of the test's own, which it may stop, kill, freeze and replace by a standby.
+//! A Postgres of the test's own, which the test stops, kills, freezes and replaces by a standby.
 
 use std::{
     env, fs, io,
@@ -19,7 +19,7 @@ use tokio_postgres::NoTls;
 
 use super::{process::send_signal, skip};
 
-/// A server, killed when it is dropped.
+/// It is killed when it is dropped.
 pub struct PostgresServer {
     folder: TempDir,
     binaries: PathBuf,
@@ -28,7 +28,7 @@ pub struct PostgresServer {
 }
 
 impl PostgresServer {
-    /// Starts an empty one; `None`, said aloud, if there are no binaries.
+    /// `None` without Postgres's binaries; then the test was skipped.
     pub async fn start() -> Option<Self> {
         let Some(binaries) = env::var_os("TEST_POSTGRES_BIN") else {
             skip("no Postgres binaries: TEST_POSTGRES_BIN is not set");
@@ -66,7 +66,7 @@ impl PostgresServer {
         server
     }
 
-    /// A folder that only the server can read, for more of its files.
+    /// A new folder for other files of the server, which only the server can read.
     pub fn folder(&self, name: &str) -> PathBuf {
         let folder = self.folder.path().join(name);
         fs::create_dir(&folder).expect("ours");
@@ -79,12 +79,11 @@ impl PostgresServer {
         format!("postgres://postgres@{}/postgres", self.addr())
     }
 
-    /// Host and port.
     pub fn addr(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Starts it after it was stopped or killed, and waits until it answers.
+    /// Starts the stopped server, and waits until it answers.
     pub async fn start_again(&mut self) {
         let child = self
             .command("postgres")
@@ -117,12 +116,12 @@ impl PostgresServer {
         }
     }
 
-    /// Ends it in order, its connections at once.
+    /// Stops the server in order. Its connections end at once.
     pub async fn stop(&mut self) {
         self.end("INT").await;
     }
 
-    /// Ends it as a power cut would.
+    /// Ends the server like a power cut.
     pub async fn kill(&mut self) {
         for pid in self.processes() {
             send_signal(pid, "KILL");
@@ -137,15 +136,15 @@ impl PostgresServer {
         ended.expect("Postgres ends").expect("it was ours");
     }
 
-    /// Stops all its processes where they are. Connections stay open, new ones are accepted
-    /// by the kernel, and nothing answers.
+    /// Stops all processes of the server. Connections stay open, the kernel accepts new ones, and
+    /// nothing answers.
     pub fn freeze(&self) {
         for pid in self.processes() {
             send_signal(pid, "STOP");
         }
     }
 
-    /// Stops the processes behind the service's connections that are open now, and no other.
+    /// Stops only the processes behind the service's connections that are open now.
     pub async fn freeze_connections(&self) {
         let sql = "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity \
                    WHERE application_name = 'auth-service'";
@@ -154,15 +153,14 @@ impl PostgresServer {
         }
     }
 
-    /// Lets them go on.
+    /// Continues the frozen processes.
     pub fn thaw(&self) {
         for pid in self.processes() {
             send_signal(pid, "CONT");
         }
     }
 
-    /// A standby that has all that was committed here, and without which no commit here is
-    /// acknowledged any more.
+    /// A synchronous standby: it has all that was committed here, and each commit waits for it.
     pub async fn standby(&mut self) -> Self {
         self.stop().await;
         let mut standby = Self::prepare(self.binaries.clone());
@@ -184,12 +182,12 @@ impl PostgresServer {
         standby
     }
 
-    /// Makes a standby the primary.
+    /// Makes this standby the primary.
     pub async fn promote(&self) {
         assert_eq!(self.ask("SELECT pg_promote()::text").await, "true");
     }
 
-    /// The one text that a query returns.
+    /// The text that a query returns.
     pub async fn ask(&self, sql: &str) -> String {
         let config: tokio_postgres::Config = self.url().parse().expect("a URL");
         let (client, connection) = config.connect(NoTls).await.expect("Postgres answers");
@@ -226,13 +224,13 @@ impl PostgresServer {
         [postmaster].into_iter().chain(children).collect()
     }
 
-    /// What is in each of its files.
+    /// The content of each file.
     pub fn files(&self) -> Vec<(String, Vec<u8>)> {
         let (mut folders, mut files) = (vec![self.data()], Vec::new());
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder).expect("ours") {
                 let path = entry.expect("ours").path();
-                // It may be temporary, and gone by now.
+                // A temporary file may have gone.
                 match fs::read(&path) {
                     _ if path.is_dir() => folders.push(path),
                     Ok(bytes) => files.push((path.display().to_string(), bytes)),
@@ -262,8 +260,8 @@ impl Drop for PostgresServer {
     }
 }
 
-/// A command that runs as `nobody` if we are root, since Postgres and PgBouncer refuse to
-/// be, and that does not outlive the test.
+/// A command that ends with the test. Postgres and PgBouncer refuse to run as root, so root runs
+/// them as `nobody`.
 pub(super) fn as_postgres(program: &Path, folder: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]);
@@ -278,14 +276,14 @@ pub(super) fn as_postgres(program: &Path, folder: &Path) -> Command {
     command
 }
 
-/// Lets `nobody` have a file or folder, if it is whom the server runs as.
+/// Gives a file or folder to `nobody`, if the server runs as that user.
 pub(super) fn give_to_postgres(path: &Path) {
     if let Some((user, group)) = nobody() {
         chown(path, Some(user), Some(group)).expect("we are root");
     }
 }
 
-/// Whom to step down to, if we are root.
+/// User and group of `nobody`, if this process is root.
 fn nobody() -> Option<(u32, u32)> {
     let number = |arguments: &[&str]| -> u32 {
         let output = std::process::Command::new("id").args(arguments).output();
@@ -295,8 +293,8 @@ fn nobody() -> Option<(u32, u32)> {
     (number(&["-u"]) == 0).then(|| (number(&["-u", "nobody"]), number(&["-g", "nobody"])))
 }
 
-/// A port that nobody listens on, below those that the kernel gives to connections: it
-/// stays free while a server is down. `tests/run` starts its own above.
+/// A free port, below those that the kernel gives to connections, so it stays free while a server
+/// is down. `tests/run` uses higher ports.
 pub(super) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let offset = u16::try_from(std::process::id() % 3000).expect("small");

@@ -1,4 +1,4 @@
-//! Whether the service says that it serves.
+//! Health and the admin port.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tonic_health::pb::{
 use super::Service;
 
 impl Service {
-    /// What `grpc.health.v1` says of a service, or with an empty name of the process.
+    /// The answer of `grpc.health.v1` for a service. An empty name means the process.
     pub async fn health(&self, name: &str) -> Result<ServingStatus, Status> {
         let request = HealthCheckRequest {
             service: name.to_owned(),
@@ -24,7 +24,7 @@ impl Service {
         Ok(answer.into_inner().status())
     }
 
-    /// Waits, for at most a minute, until health says so of the process.
+    /// Waits, for at most a minute, until the health of the process has this value.
     pub async fn wait_for_health(&self, expected: ServingStatus) {
         let waiting = async {
             while self.health("").await.map_err(|status| status.code()) != Ok::<_, Code>(expected) {
@@ -36,7 +36,7 @@ impl Service {
             .expect("health tells the state of the service");
     }
 
-    /// The status and the body of the answer to `GET path` on the operators' port.
+    /// Status and body of the answer to `GET path` on the admin port.
     pub async fn probe(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.admin_addr)
             .await

@@ -1,8 +1,7 @@
-//! Looking for secrets where they must not be: in another process's memory, in a log, in a
-//! database.
+//! A search for secrets in the memory of another process, in a log or in a database.
 //!
-//! Each secret is cut into pieces of 16 bytes, in every form it could have been copied in,
-//! so that one that was overwritten in part is found as well.
+//! Each secret is cut into pieces of 16 bytes, in every form in which a copy may exist, so the
+//! search also finds a copy that was overwritten in part.
 
 use std::{
     collections::HashMap,
@@ -20,18 +19,18 @@ use super::{hex_of, skip};
 
 const PIECE: usize = 16;
 
-/// What is searched for.
+/// The secrets that are searched for.
 #[derive(Default)]
 pub struct Needles {
     pieces: HashMap<[u8; PIECE], usize>,
     names: Vec<String>,
-    /// Whether a piece begins with these two bytes: most of a haystack ends here.
+    /// Whether a piece begins with these two bytes. Most positions fail this quick test.
     beginnings: Vec<bool>,
 }
 
 impl Needles {
-    /// Adds a secret of at least 16 bytes: as it is, as hex and base64 of it, and as the words
-    /// that bcrypt makes of it.
+    /// Adds a secret of at least 16 bytes: the bytes, their hex and base64, and the words that
+    /// bcrypt makes from them.
     pub fn add(&mut self, name: impl Into<String>, secret: &[u8]) {
         let hex = hex_of(secret);
         let (words, _) = secret.as_chunks::<4>();
@@ -58,12 +57,11 @@ impl Needles {
         }
     }
 
-    /// How many secrets there are.
     pub fn len(&self) -> usize {
         self.names.len()
     }
 
-    /// The names of what `haystack` contains, each with what lies around it.
+    /// The names of the secrets in `haystack`, each with the bytes around it.
     pub fn found_in(&self, haystack: &[u8]) -> Vec<(&str, String)> {
         let mut found = Vec::new();
         if haystack.len() < PIECE || self.names.is_empty() {
@@ -87,8 +85,8 @@ fn beginning(first: u8, second: u8) -> usize {
     usize::from(first) << 8 | usize::from(second)
 }
 
-/// All that a process can read of its own memory, each region with its name; `None`, said
-/// aloud, if this user may not: the process is not dumpable, so it takes root or `sudo`.
+/// All readable memory of a process, each region with its name. The process is not dumpable, so
+/// this needs root or `sudo`. `None` without them; then the test was skipped.
 pub fn memory_of(process: u32) -> Option<Vec<(String, Vec<u8>)>> {
     let maps = format!("/proc/{process}/maps");
     let Some(maps) = fs::read(&maps).ok().or_else(|| sudo(&["cat", &maps])) else {
@@ -100,7 +98,7 @@ pub fn memory_of(process: u32) -> Option<Vec<(String, Vec<u8>)>> {
         let mut fields = line.split_whitespace();
         let (addresses, mode) = (fields.next()?, fields.next()?);
         let name = fields.nth(3).unwrap_or("anonymous");
-        // The kernel's own pages.
+        // These pages belong to the kernel.
         let readable = mode.starts_with('r') && !name.starts_with("[v");
         let (start, end) = addresses.split_once('-')?;
         let number = |text| u64::from_str_radix(text, 16).ok();
@@ -111,7 +109,7 @@ pub fn memory_of(process: u32) -> Option<Vec<(String, Vec<u8>)>> {
     Some(regions.collect())
 }
 
-/// A region may be gone by now: then it is empty.
+/// Empty if the region has gone.
 fn read(process: u32, start: u64, length: u64) -> Vec<u8> {
     let memory = format!("/proc/{process}/mem");
     if let Ok(file) = File::open(&memory) {

@@ -1,5 +1,4 @@
-//! A network that a test can break: everything between the service and its database goes
-//! through here.
+//! A network that a test can break: a proxy between the service and its database.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +13,7 @@ use tokio::{
 
 use super::{
     Backend, TestDatabase,
-    wire::{Listener, Statements},
+    wire::{Recorder, Statements},
 };
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,33 +23,33 @@ enum Link {
     Cut,
 }
 
-/// What happens, once, to the connection on which the client first sends certain bytes.
+/// A single fault on the connection on which the client first sends certain bytes.
 #[derive(Clone)]
 pub enum Trap {
-    /// It is cut, and the server does not see them.
+    /// The connection ends, and the server does not get the bytes.
     CutBefore(Vec<u8>),
-    /// The server sees them and acts; then it is cut, and the client never hears of it.
+    /// The server gets the bytes and acts. Then the connection ends, and the client gets no
+    /// answer.
     LoseReplyTo(Vec<u8>),
 }
 
 type Traps = Arc<Mutex<Option<Trap>>>;
 
-/// A proxy before the Postgres server of a test.
+/// A proxy in front of the Postgres server of a test.
 pub struct Proxy {
-    /// For `DATABASE_URL`: the test's database through the proxy.
+    /// For `DATABASE_URL`: the database of the test through the proxy.
     pub url: String,
     link: watch::Sender<Link>,
     trap: Traps,
 }
 
 impl Proxy {
-    /// Starts it, with the network whole.
     pub async fn start(database: &TestDatabase) -> Self {
-        Self::listening(database, None).await
+        Self::recording(database, None).await
     }
 
-    /// The same, with somebody who listens to what the service says.
-    pub async fn listening(database: &TestDatabase, statements: Option<Statements>) -> Self {
+    /// Like `start`, and records the statements that the service sends.
+    pub async fn recording(database: &TestDatabase, statements: Option<Statements>) -> Self {
         assert_eq!(database.backend(), Backend::Postgres);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let here = listener.local_addr().expect("bound").to_string();
@@ -67,21 +66,21 @@ impl Proxy {
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let trap = Arc::clone(&shared);
-                let listener = statements.as_ref().map(Statements::listen);
-                let carried = carry(client, server.clone(), watched.clone(), trap, listener);
+                let recorder = statements.as_ref().map(Statements::recorder);
+                let carried = carry(client, server.clone(), watched.clone(), trap, recorder);
                 tokio::spawn(carried);
             }
         });
         Self { url, link, trap }
     }
 
-    /// Sets a trap; only one is set at a time.
+    /// Sets a trap in place of the last one.
     pub fn set(&self, trap: Trap) {
         *self.trap.lock().unwrap() = Some(trap);
     }
 
-    /// Whether somebody went into the trap.
-    pub fn sprung(&self) -> bool {
+    /// Whether the trap has acted.
+    pub fn has_acted(&self) -> bool {
         self.trap.lock().unwrap().is_none()
     }
 
@@ -90,26 +89,26 @@ impl Proxy {
         self.link.send_replace(Link::Cut);
     }
 
-    /// Lets no byte pass, and keeps all connections open.
+    /// Passes no byte, and keeps all connections open.
     pub fn freeze(&self) {
         self.link.send_replace(Link::Frozen);
     }
 
-    /// Makes the network whole; what was held back while it was frozen arrives.
+    /// Ends the fault. Bytes that were held back arrive now.
     pub fn heal(&self) {
         self.link.send_replace(Link::Up);
     }
 }
 
-/// Carries one connection until either end closes it or the link is cut.
+/// Carries one connection until an end closes it or the link is cut.
 async fn carry(
     mut client: TcpStream,
     server: String,
     link: watch::Receiver<Link>,
     trap: Traps,
-    listener: Option<Listener>,
+    recorder: Option<Recorder>,
 ) {
-    let listener = Mutex::new(listener);
+    let recorder = Mutex::new(recorder);
     let mut cut = link.clone();
     let both_ways = async {
         let Ok(mut server) = TcpStream::connect(server).await else {
@@ -119,8 +118,8 @@ async fn carry(
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
         let spring = |sent: &[u8]| {
-            if let Some(listener) = listener.lock().unwrap().as_mut() {
-                listener.hear(sent);
+            if let Some(recorder) = recorder.lock().unwrap().as_mut() {
+                recorder.record(sent);
             }
             match take(&trap, sent) {
                 None => true,
@@ -142,7 +141,7 @@ async fn carry(
     }
 }
 
-/// Takes the trap out if these bytes go into it.
+/// Removes and returns the trap if these bytes trigger it.
 fn take(trap: &Traps, sent: &[u8]) -> Option<Trap> {
     let mut trap = trap.lock().unwrap();
     let (Trap::CutBefore(bait) | Trap::LoseReplyTo(bait)) = trap.as_ref()?;
@@ -153,7 +152,7 @@ fn take(trap: &Traps, sent: &[u8]) -> Option<Trap> {
     }
 }
 
-/// Carries bytes one way, as long as `passes` says so.
+/// Carries bytes in one direction while `passes` allows it.
 async fn pump(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,

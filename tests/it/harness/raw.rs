@@ -1,4 +1,4 @@
-//! HTTP/2 without a gRPC client's manners: any headers, any bytes, and the whole answer.
+//! HTTP/2 with any headers and any bytes, and the complete answer.
 
 use std::net::SocketAddr;
 
@@ -8,27 +8,21 @@ use http::{HeaderMap, Method, Request, Response};
 use tokio::{net::TcpStream, task::JoinHandle};
 use tonic::Status;
 
-/// One HTTP/2 connection.
 pub struct RawConnection {
-    /// Starts streams.
     pub requests: SendRequest<Bytes>,
     driver: JoinHandle<Result<(), h2::Error>>,
 }
 
-/// All that a caller can see of an answer.
+/// All that a client can see of an answer.
 pub struct Answer {
-    /// The HTTP status.
     pub http_status: u16,
-    /// All headers.
     pub headers: HeaderMap,
-    /// The body.
     pub body: Vec<u8>,
-    /// The trailers, if there were any.
     pub trailers: Option<HeaderMap>,
 }
 
 impl Answer {
-    /// The gRPC status, wherever it is.
+    /// The gRPC status, from the trailers or the headers.
     pub fn status(&self) -> Option<Status> {
         let trailers = self.trailers.as_ref();
         trailers
@@ -36,7 +30,7 @@ impl Answer {
             .or_else(|| Status::from_header_map(&self.headers))
     }
 
-    /// Everything but the date, as text to compare.
+    /// All but the date, as text to compare.
     pub fn fingerprint(&self) -> String {
         let mut headers = self.headers.clone();
         headers.remove("date");
@@ -51,7 +45,6 @@ impl Answer {
 }
 
 impl RawConnection {
-    /// Connects.
     pub async fn open(addr: SocketAddr) -> Self {
         let stream = TcpStream::connect(addr).await.expect("the server accepts");
         stream.set_nodelay(true).expect("a socket option");
@@ -60,7 +53,7 @@ impl RawConnection {
         Self { requests, driver }
     }
 
-    /// A gRPC call with this body, which is not framed here, and further headers.
+    /// A gRPC call with this body, which must be [framed] already, and further headers.
     pub async fn call(
         &self,
         path: &str,
@@ -70,7 +63,7 @@ impl RawConnection {
         self.send(grpc(path, headers), body.into()).await
     }
 
-    /// The same, of which only the beginning of the answer is read: it may have no end.
+    /// Like `call`, but reads only the beginning of the answer, which may have no end.
     pub async fn call_without_end(
         &self,
         path: &str,
@@ -80,7 +73,6 @@ impl RawConnection {
         answer.into_body().data().await.transpose().map(drop)
     }
 
-    /// Any request.
     pub async fn send(&self, request: Request<()>, body: Bytes) -> Result<Answer, h2::Error> {
         let (head, mut data) = self.begin(request, body).await?.into_parts();
         let mut body = Vec::new();
@@ -97,7 +89,7 @@ impl RawConnection {
         })
     }
 
-    /// Any request; the answer once its headers are here.
+    /// Returns as soon as the headers of the answer are here.
     async fn begin(
         &self,
         request: Request<()>,
@@ -107,7 +99,7 @@ impl RawConnection {
         let empty = body.is_empty();
         let (response, mut stream) = requests.send_request(request, empty)?;
         if !empty {
-            // The server may have answered and closed the stream already.
+            // The server may have answered and closed the stream by now.
             stream.send_data(body, true).ok();
         }
         response.await
@@ -120,7 +112,6 @@ impl Drop for RawConnection {
     }
 }
 
-/// A gRPC request with further headers.
 fn grpc(path: &str, headers: &[(&str, &str)]) -> Request<()> {
     let mut request = Request::builder()
         .method(Method::POST)
@@ -136,7 +127,7 @@ fn grpc(path: &str, headers: &[(&str, &str)]) -> Request<()> {
     request.body(()).expect("a valid request")
 }
 
-/// A message behind gRPC's prefix: not compressed, and its length.
+/// A message with gRPC's prefix: not compressed, and its length.
 pub fn framed(message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(message.len()).expect("small").to_be_bytes();
     [&[0], &length[..], message].concat()

@@ -1,4 +1,4 @@
-//! Rows as a test looks at them: one question for both databases.
+//! Reads rows of both databases in the same form.
 
 use auth_service::{
     model::Timestamp,
@@ -8,13 +8,13 @@ use prost::Message as _;
 
 use super::{Backend, TestDatabase};
 
-/// All events in the outbox.
+/// Counts the events in the outbox.
 pub const EVENTS: &str = "SELECT count(*) FROM outbox_events";
-/// The parked events in the outbox.
+/// Counts the parked events in the outbox.
 pub const PARKED: &str = "SELECT count(*) FROM outbox_events WHERE parked_at IS NOT NULL";
 
 impl TestDatabase {
-    /// A column of bytes or ids, selected as lower-case hex without hyphens.
+    /// Selects a column of bytes or ids as lower-case hex without hyphens.
     pub fn hex(&self, column: &str) -> String {
         match self.backend() {
             Backend::Sqlite => format!("lower(hex({column}))"),
@@ -24,7 +24,7 @@ impl TestDatabase {
         }
     }
 
-    /// An id as a literal.
+    /// An id as a literal of SQL.
     pub fn id(&self, id: &str) -> String {
         match self.backend() {
             Backend::Sqlite => format!("x'{}'", id.replace('-', "")),
@@ -32,7 +32,7 @@ impl TestDatabase {
         }
     }
 
-    /// Bytes as a literal.
+    /// Bytes as a literal of SQL.
     pub fn bytes(&self, bytes: &[u8]) -> String {
         match self.backend() {
             Backend::Sqlite => format!("x'{}'", hex_of(bytes)),
@@ -40,7 +40,7 @@ impl TestDatabase {
         }
     }
 
-    /// A time as a literal.
+    /// A time as a literal of SQL.
     pub fn time(&self, time: Timestamp) -> String {
         match self.backend() {
             Backend::Sqlite => time.as_micros().to_string(),
@@ -48,7 +48,7 @@ impl TestDatabase {
         }
     }
 
-    /// Every column of every row of a table, bytes as lower-case hex.
+    /// All columns of all rows of a table, bytes as lower-case hex.
     pub async fn dump(&self, table: &str) -> Vec<String> {
         let row = match self.backend() {
             Backend::Sqlite => {
@@ -72,7 +72,7 @@ impl TestDatabase {
         self.execute(&sql).await;
     }
 
-    /// The events in the outbox, decoded, oldest first.
+    /// The events in the outbox, the oldest first.
     pub async fn events(&self) -> Vec<proto::UserEvent> {
         let payload = self.hex("payload");
         // A subquery, because the harness wraps a query on SQLite.
@@ -87,7 +87,7 @@ impl TestDatabase {
             .collect()
     }
 
-    /// The sessions that have ended according to the events, and why: the name in the proto.
+    /// The sessions that ended according to the events, with the reason as the proto names it.
     pub async fn ended_sessions(&self) -> Vec<(String, &'static str)> {
         let events = self.events().await.into_iter();
         events
@@ -102,7 +102,6 @@ impl TestDatabase {
     }
 }
 
-/// The bytes that hex says.
 pub fn bytes_of(hex: &str) -> Vec<u8> {
     (0..hex.len())
         .step_by(2)
@@ -110,7 +109,6 @@ pub fn bytes_of(hex: &str) -> Vec<u8> {
         .collect()
 }
 
-/// Bytes as lower-case hex.
 pub fn hex_of(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut hex, byte| {

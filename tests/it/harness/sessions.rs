@@ -75,7 +75,7 @@ impl Service {
     }
 
     /// A client without an access token.
-    pub fn anybody(&self) -> AccountServiceClient<Channel> {
+    pub fn account_without_token(&self) -> AccountServiceClient<Channel> {
         AccountServiceClient::new(self.channel())
     }
 

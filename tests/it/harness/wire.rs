@@ -1,4 +1,4 @@
-//! The statements of a Postgres client, read from the bytes that it sends.
+//! The statements of a Postgres client, from the bytes that it sends.
 
 use std::{
     collections::HashMap,
@@ -6,22 +6,22 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// The statements of all connections, in the order in which they were run.
+/// The statements of all connections, in the order in which they ran.
 #[derive(Clone, Default)]
 pub struct Statements(Arc<Mutex<Vec<String>>>);
 
 impl Statements {
-    /// Those since the last call.
+    /// The statements since the last call.
     pub fn take(&self) -> Vec<String> {
         take(&mut *self.0.lock().unwrap())
     }
 
-    /// Listens to one more connection.
-    pub fn listen(&self) -> Listener {
-        Listener {
+    /// Records another connection.
+    pub fn recorder(&self) -> Recorder {
+        Recorder {
             statements: self.clone(),
             unread: Vec::new(),
-            is_introduced: false,
+            is_started: false,
             prepared: HashMap::new(),
             bound: String::new(),
         }
@@ -29,29 +29,29 @@ impl Statements {
 }
 
 /// One connection, which must not be encrypted.
-pub struct Listener {
+pub struct Recorder {
     statements: Statements,
     unread: Vec<u8>,
-    is_introduced: bool,
+    is_started: bool,
     prepared: HashMap<String, String>,
     bound: String,
 }
 
-impl Listener {
-    /// Reads what the client sent.
-    pub fn hear(&mut self, sent: &[u8]) {
+impl Recorder {
+    /// Takes bytes that the client sent.
+    pub fn record(&mut self, sent: &[u8]) {
         self.unread.extend_from_slice(sent);
-        // The first messages have no type; the request for TLS is followed by another one.
-        while !self.is_introduced {
+        // The first messages have no type. A request for TLS is followed by another one.
+        while !self.is_started {
             let Some(message) = self.next(0) else { return };
-            self.is_introduced = message[..4] != 80_877_103_u32.to_be_bytes();
+            self.is_started = message[..4] != 80_877_103_u32.to_be_bytes();
         }
         while let Some(message) = self.next(1) {
             self.read(&message);
         }
     }
 
-    /// The next whole message, without its length, but with the type before it.
+    /// The next complete message, without its length. The type stays before it.
     fn next(&mut self, type_bytes: usize) -> Option<Vec<u8>> {
         let length = self.unread.get(type_bytes..type_bytes + 4)?;
         let length = u32::from_be_bytes(length.try_into().expect("four bytes"));

@@ -242,7 +242,7 @@ both! {
             let Ok(bearer) = MetadataValue::try_from(&bearer[..]) else { continue };
             let mut request = Request::new(proto::GetAccountRequest {});
             request.metadata_mut().insert("authorization", bearer);
-            let mut client = service.anybody();
+            let mut client = service.account_without_token();
             assert_invalid_token(&refused(client.get_account(request).await));
         }
     }
@@ -255,7 +255,7 @@ both! {
             if let Some(value) = authorization {
                 request.metadata_mut().insert("authorization", value.parse().unwrap());
             }
-            service.anybody().get_account(request).await
+            service.account_without_token().get_account(request).await
         };
         for scheme in ["Bearer", "bearer", "BEARER"] {
             with(Some(format!("{scheme} {token}"))).await.expect("the scheme may have any case");

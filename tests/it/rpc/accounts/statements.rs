@@ -57,7 +57,7 @@ async fn each_call_costs_the_database_no_more_than_this() {
         return;
     };
     let statements = Statements::default();
-    let proxy = Proxy::listening(&database, Some(statements.clone())).await;
+    let proxy = Proxy::recording(&database, Some(statements.clone())).await;
     let options = [
         "--database-url",
         &proxy.url,

@@ -1,5 +1,4 @@
-//! Clients that insist: they repeat a call until it is answered, and keep a record of what
-//! they were promised.
+//! Clients that repeat each call until it is answered. They record the promises that they got.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,31 +11,29 @@ use tonic_types::StatusExt as _;
 use super::fleet::Balancer;
 use crate::harness::{Random, login, logout, reason, refresh, register};
 
-/// Between a call that failed and its repetition.
+/// The pause after a failed call.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How many accounts one customer makes; then it goes on with those.
+/// The number of accounts that one client creates. After that it uses them in turn.
 const ACCOUNTS: usize = 10;
 
-/// What a client was told of its account.
+/// An account, as its client knows it from the answers.
 pub struct Account {
-    /// The address.
     pub email: String,
-    /// The last refresh token that it received, unless it logged out.
+    /// The last refresh token. `None` after a logout.
     pub token: Option<String>,
-    /// How many logouts were acknowledged.
+    /// The number of acknowledged logouts.
     pub logouts: u32,
-    /// Whether the answer to its registration was lost.
+    /// Whether the answer to the registration was lost.
     pub registered_twice: bool,
 }
 
-/// Clients at work.
-pub struct Customers {
+pub struct Clients {
     stop: CancellationToken,
     working: JoinSet<Vec<Account>>,
 }
 
-impl Customers {
-    /// Lets so many work until they are stopped.
+impl Clients {
+    /// Starts this many clients.
     pub fn start(count: u64, balancer: &Arc<Balancer>, random: &mut Random) -> Self {
         let stop = CancellationToken::new();
         let mut working = JoinSet::new();
@@ -47,7 +44,7 @@ impl Customers {
         Self { stop, working }
     }
 
-    /// Lets them finish what they do; their accounts.
+    /// Stops the clients after their present call. Returns their accounts.
     pub async fn stop(self) -> Vec<Account> {
         self.stop.cancel();
         self.working
@@ -80,7 +77,7 @@ async fn work(balancer: Arc<Balancer>, stop: CancellationToken, mut turn: u64) -
 }
 
 impl Account {
-    /// Registers; an answer may have been lost, and then the address is taken: by us.
+    /// Registers. If an answer was lost, the repeated call finds the address taken.
     pub async fn open(balancer: &Balancer) -> Self {
         let email = format!("{}@example.com", uuid::Uuid::now_v7().simple());
         let mut account = Self {
@@ -93,7 +90,7 @@ impl Account {
             start_session: true,
             ..register(&email)
         };
-        let answer = insist(balancer, |mut client| {
+        let answer = until_answered(balancer, |mut client| {
             let request = request.clone();
             async move { client.register(request).await }
         });
@@ -108,9 +105,9 @@ impl Account {
         account
     }
 
-    /// Logs in, and forgets a session that it had.
+    /// Starts a new session. The client drops the token of the one before.
     pub async fn log_in(&mut self, balancer: &Balancer) {
-        let answer = insist(balancer, |mut client| {
+        let answer = until_answered(balancer, |mut client| {
             let request = login(&self.email);
             async move { client.login(request).await }
         });
@@ -120,10 +117,10 @@ impl Account {
         self.token = answer.tokens.map(|tokens| tokens.refresh_token);
     }
 
-    /// Exchanges its token, again and again the same one until there is an answer.
+    /// Repeats the same refresh token until there is an answer.
     pub async fn refresh(&mut self, balancer: &Balancer) {
         let token = self.token.clone().expect("logged in");
-        let answer = insist(balancer, |mut client| {
+        let answer = until_answered(balancer, |mut client| {
             let request = refresh(&token);
             async move { client.refresh(request).await }
         });
@@ -133,10 +130,9 @@ impl Account {
         self.token = answer.tokens.map(|tokens| tokens.refresh_token);
     }
 
-    /// Logs out.
     pub async fn log_out(&mut self, balancer: &Balancer) {
         let token = self.token.take().expect("logged in");
-        let answer = insist(balancer, |mut client| {
+        let answer = until_answered(balancer, |mut client| {
             let request = logout(&token);
             async move { client.logout(request).await }
         });
@@ -147,8 +143,8 @@ impl Account {
     }
 }
 
-/// Repeats a call until it is answered, by a result or by a refusal.
-async fn insist<T, Answer>(
+/// Repeats a call until it succeeds or is refused.
+async fn until_answered<T, Answer>(
     balancer: &Balancer,
     call: impl Fn(AuthServiceClient<Channel>) -> Answer,
 ) -> Result<T, Status>
@@ -175,10 +171,10 @@ where
     unreachable!("the tries are counted")
 }
 
-/// Whether a call may succeed if it is made again.
+/// Whether the call may succeed when it is repeated.
 fn is_fault(status: &Status) -> bool {
     match status.get_details_error_info() {
         Some(info) => ["INTERNAL", "OVERLOADED", "DEADLINE_EXCEEDED"].contains(&&*info.reason),
-        None => true, // from the transport, not from the service
+        None => true, // an error of the transport, not of the service
     }
 }
