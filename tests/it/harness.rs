@@ -116,7 +116,7 @@ macro_rules! both {
 }
 pub(crate) use both;
 
-/// What a test of [`both!`] can have as its argument.
+/// The type of an argument of a test of [`both!`].
 pub trait OnBackend: Sized {
     /// `None` if this machine has no such backend; then the test was [skipped](skip).
     async fn on(backend: Backend) -> Option<Self>;

@@ -1,4 +1,4 @@
-//! What operators use: metrics, traces, the audit log, housekeeping, migrations, `deploy/`.
+//! The tools of operators: metrics, traces, the audit log, housekeeping, migrations and `deploy/`.
 
 mod audit;
 mod blocklist;

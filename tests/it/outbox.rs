@@ -1,7 +1,7 @@
 //! The poller, the outbox in the database, and Kafka.
 //!
-//! Where a fault must be exact, a test answers in place of Kafka. It calls `tick`, so it does not
-//! wait.
+//! Tests that need an exact fault answer in place of Kafka. They call `tick`, so they
+//! need not wait.
 
 mod backlog;
 mod commit;

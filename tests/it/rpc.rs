@@ -1,4 +1,4 @@
-//! The calls: what each one does, on SQLite and on Postgres.
+//! The calls, on SQLite and on Postgres.
 
 mod accounts;
 mod enumeration;
@@ -8,7 +8,6 @@ mod keys;
 mod login;
 mod logout;
 mod refresh;
-mod refresh_groups;
 mod register;
 mod session_model;
 mod throttle;

@@ -17,7 +17,7 @@ use crate::harness::{
 /// The server's limit of open streams on a connection.
 const MAX_STREAMS: u32 = 256;
 const METHOD: &str = "GetSigningKey";
-/// A message without fields, behind gRPC's prefix.
+/// A message without fields, with gRPC's prefix.
 const BODY: [u8; 5] = [0; 5];
 
 async fn start(change: impl FnOnce(&mut Limits)) -> Service {
@@ -45,7 +45,7 @@ async fn answered(frames: &mut Frames, mut streams: Vec<u32>) {
         if frame.kind == DATA {
             streams.retain(|stream| *stream != frame.stream);
         }
-        // An error is an answer without a message.
+        // An error has no message.
         let failed = frame.ends_stream() && streams.contains(&frame.stream);
         assert!(!failed, "{frame:?}");
     }

@@ -141,7 +141,7 @@ async fn a_pool_whose_connections_all_hang_is_an_outage_that_heals() {
         .batch_execute("BEGIN; LOCK TABLE users")
         .await
         .expect("locked");
-    let crowd = async {
+    let logins_at_once = async {
         loop {
             let logins =
                 (0..8).map(|_| async { refused(service.client().login(login(ANA)).await) });
@@ -150,7 +150,7 @@ async fn a_pool_whose_connections_all_hang_is_an_outage_that_heals() {
     };
     tokio::select! {
         () = service.wait_for_health(ServingStatus::NotServing) => {}
-        () = crowd => {}
+        () = logins_at_once => {}
     }
     holder.batch_execute("ROLLBACK").await.expect("unlocked");
     assert_is_healed(&service, &token, "ben@example.com").await;

@@ -1,4 +1,4 @@
-//! What must be true after the faults.
+//! The promises that must hold after the faults.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

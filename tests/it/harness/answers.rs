@@ -1,4 +1,4 @@
-//! What a test reads from an answer of the service.
+//! Reads the answers of the service.
 
 use std::time::Duration;
 

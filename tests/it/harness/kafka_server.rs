@@ -182,9 +182,7 @@ impl Cluster {
                 .contains("still in progress")
             {}
         };
-        timeout(TIMEOUT, moving)
-            .await
-            .expect("the partitions move");
+        timeout(TIMEOUT, moving).await.expect("the partitions move");
     }
 
     /// Makes the first replica of each partition its leader.

@@ -33,7 +33,7 @@ impl Service {
         };
         timeout(Duration::from_mins(1), waiting)
             .await
-            .expect("health tells the state of the service");
+            .expect("health has a state");
     }
 
     /// Status and body of the answer to `GET path` on the admin port.

@@ -19,16 +19,16 @@ use super::{
     settings::{option, settings},
 };
 
-/// Where the manual clock starts: 2026-11-24T12:00:00Z.
+/// The manual clock starts here: 2026-11-24T12:00:00Z.
 pub const START: Timestamp = Timestamp::from_micros(1_795_521_600_000_000);
 
 /// The service inside this process. It stops when it is dropped.
 pub struct Service {
     pub database: TestDatabase,
     pub clock: Arc<ManualClock>,
-    /// Of gRPC.
+    /// The gRPC address.
     pub addr: SocketAddr,
-    /// Of probes and metrics.
+    /// The address of probes and metrics.
     pub admin_addr: SocketAddr,
     channel: Option<Channel>,
     stop: CancellationToken,

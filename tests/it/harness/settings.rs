@@ -25,7 +25,7 @@ pub const NO_THROTTLE: [(&str, &str); 4] = [
     ("THROTTLE_DAILY_PER_ACCOUNT", "1000000"),
 ];
 
-/// What every service of a test is started with. Settings in `more` come later, so they win.
+/// The settings of every service of a test. Settings in `more` come later, so they win.
 pub fn settings<'a>(database_url: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let base = [
         ("DATABASE_URL", database_url),

@@ -1,4 +1,4 @@
-//! The audit log: one line for each event, with ids and nothing else.
+//! The audit log: one line for each event, with ids and without personal data.
 
 use auth_service::proto::{
     ChangePasswordRequest, DeleteAccountRequest, EndOtherSessionsRequest, EndSessionRequest,
@@ -48,7 +48,7 @@ both! {
         };
         refused(client.login(wrong).await);
         let first_token = first.tokens.as_ref().unwrap().refresh_token.clone();
-        // No line: nothing to look into.
+        // A successful refresh writes no line.
         client.refresh(refresh(&first_token)).await.unwrap();
         refused(client.refresh(refresh(&first_token)).await);
         refused(client.refresh(refresh(&first_token)).await);
@@ -84,7 +84,7 @@ both! {
         account.delete_account(delete(NEW_PASSWORD)).await.unwrap();
 
         for _ in 0..4 {
-            refused(client.login(login("victim@example.com")).await);
+            refused(client.login(login("other@example.com")).await);
         }
 
         process.signal("TERM");
@@ -125,7 +125,7 @@ both! {
     }
 }
 
-/// The fields of the audit lines. They have no others.
+/// The fields of the audit lines. Other fields are not allowed.
 fn audit(log: &[String]) -> Vec<[String; 6]> {
     let lines = log.iter().map(|line| serde_json::from_str(line).unwrap());
     lines

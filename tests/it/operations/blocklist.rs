@@ -1,4 +1,4 @@
-//! Passwords that were leaked are refused, by a list on disk.
+//! Leaked passwords, from a list on disk, are refused.
 
 use std::{env, fmt::Write as _, fs, path::PathBuf};
 
@@ -11,7 +11,7 @@ use crate::harness::{
     Process, Service, TestDatabase, both, reason, refused, register, settings, violation,
 };
 
-/// Good by any other measure.
+/// The other rules accept it.
 const LEAKED: &str = "sch\u{f6}ne gr\u{fc}\u{df}e vK3";
 
 fn hex(bytes: &[u8]) -> String {
@@ -21,7 +21,7 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// A list with the leaked password among a thousand others.
+/// The leaked password among a thousand others.
 fn list(folder: &TempDir) -> PathBuf {
     let others = (0..1000).map(|n| Sha1::digest(format!("other {n}")));
     let mut lines: Vec<_> = others
@@ -48,19 +48,19 @@ both! {
         let option = ["--password-blocklist-file", path.to_str().unwrap()];
         let service = Service::start(database, &option).await;
         let mut client = service.client();
-        // In either normal form.
+        // In both normal forms.
         for password in [LEAKED, "scho\u{308}ne gru\u{308}\u{df}e vK3"] {
             let status = refused(client.register(with_password(password)).await);
             let expected = ("password", "is on a list of leaked passwords");
             assert_eq!(violation(&status), (expected.0.to_owned(), expected.1.to_owned()));
         }
-        // zxcvbn stays the floor.
+        // zxcvbn is still asked.
         let status = refused(client.register(with_password("password1")).await);
         assert_eq!(violation(&status).1, "is too easy to guess");
         client.register(with_password("sch\u{f6}ne gr\u{fc}\u{df}e vK4")).await.expect("another");
     }
 
-    async fn a_list_that_breaks_is_our_fault_and_lets_nothing_pass(database: TestDatabase) {
+    async fn a_list_that_breaks_is_an_internal_error_and_accepts_no_password(database: TestDatabase) {
         let folder = TempDir::new().unwrap();
         let path = list(&folder);
         let option = ["--password-blocklist-file", path.to_str().unwrap()];
@@ -73,7 +73,7 @@ both! {
 }
 
 #[tokio::test]
-async fn a_list_that_is_none_is_refused_at_the_start() {
+async fn a_malformed_list_is_refused_at_the_start() {
     let folder = TempDir::new().unwrap();
     let path = list(&folder);
     let sorted = fs::read_to_string(&path).unwrap();

@@ -1,5 +1,5 @@
-//! What `deploy/` says of the service is true of it: the metrics that dashboard and alerts
-//! ask for, the variables that the manifests set, a section of the runbook for each alert.
+//! The files in `deploy/` agree with the service: dashboard and alerts use metrics that exist, the
+//! manifests set variables that exist, and the runbook has a section for each alert.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +17,7 @@ use crate::harness::{
 const ALERTS: &str = "deploy/prometheus/alerts.yml";
 const DASHBOARD: &str = "deploy/grafana/dashboards/auth-service.json";
 
-/// What Prometheus adds to every series.
+/// Labels that Prometheus adds to every series.
 const ADDED_LABELS: [&str; 2] = ["job", "instance"];
 
 /// The series of one metric, each as its labels.
@@ -164,7 +164,7 @@ fn series(exposition: &str) -> BTreeMap<String, Vec<Series>> {
     metrics
 }
 
-/// Everything in a text that is named as our metrics are, with what stands in braces behind.
+/// All names in a text that look like our metrics, with the text in braces behind them.
 fn selectors(text: &str) -> Vec<(&str, &str)> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut found = Vec::new();
@@ -182,7 +182,7 @@ fn selectors(text: &str) -> Vec<(&str, &str)> {
     found
 }
 
-/// `a="x",b=~"y|z"` as pairs of label and value, whatever the operator.
+/// `a="x",b=~"y|z"` as pairs of label and value, for each operator.
 fn labels(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut parts = text.split('"');
     std::iter::from_fn(move || {

@@ -1,4 +1,4 @@
-//! Housekeeping deletes the sessions that ended a while ago, and no other.
+//! Housekeeping deletes only sessions that ended some time ago.
 
 use std::time::Duration;
 
@@ -10,11 +10,10 @@ use crate::harness::{START, Service, TestDatabase, both, db, reason, refused};
 
 const HOUR: Duration = Duration::from_hours(1);
 const MICROSECOND: Duration = Duration::from_micros(1);
-/// How long an ended session is kept.
+/// The time that an ended session is kept.
 const RETENTION: Duration = Duration::from_hours(24);
 
-/// A second pool on the service's database, as another replica has.
-/// A session's row.
+/// The row of a session.
 struct Row {
     sliding_end: Timestamp,
     absolute_end: Timestamp,
@@ -24,7 +23,7 @@ struct Row {
 const FAR: Duration = Duration::from_hours(10_000);
 
 impl Row {
-    /// One that lives for long.
+    /// A session that lives for a long time.
     fn live() -> Self {
         Self {
             sliding_end: START + FAR,
@@ -55,9 +54,9 @@ impl Row {
     }
 }
 
-/// Inserts rows for the one user there is, with ids in no order; their ids.
+/// Inserts sessions of the only user, with ids in random order. Returns the ids.
 async fn insert(database: &TestDatabase, rows: &[Row]) -> Vec<String> {
-    // The random end of a UUIDv7 comes first.
+    // Reversed, a UUIDv7 begins with its random part.
     let new_id = |_| Uuid::from_u128(Uuid::now_v7().as_u128().swap_bytes()).to_string();
     let ids: Vec<_> = rows.iter().map(new_id).collect();
     let user = database
@@ -127,7 +126,7 @@ both! {
     async fn all_batches_are_deleted_in_one_run(service: Service) {
         let first = service.sign_up("ana@example.com").await;
         let database = &service.database;
-        // Three batches and a half, every third row alive.
+        // Three batches and a half. Every third row lives.
         let old = START - RETENTION - HOUR;
         let rows: Vec<_> = (0..1740)
             .map(|row| match row % 3 {

@@ -132,7 +132,7 @@ both! {
         );
     }
 
-    async fn what_the_throttle_holds_back_is_counted(database: TestDatabase) {
+    async fn attempts_that_the_throttle_refuses_are_counted(database: TestDatabase) {
         let service = Service::start(database, &["--throttle-free-per-pair", "1"]).await;
         for _ in 0..3 {
             refused(service.client().login(login("nobody@example.com")).await);
@@ -150,7 +150,7 @@ both! {
             let mut client = service.client();
             async move { refused(client.login(login(&format!("nobody{n}@example.com"))).await).code() }
         });
-        // On a slow machine the database may fail some.
+        // On a slow machine the database may fail some of them.
         let codes = futures::future::join_all(calls).await;
         let [done, overloaded] = [Code::Unauthenticated, Code::ResourceExhausted]
             .map(|code| codes.iter().filter(|found| **found == code).count())
@@ -166,7 +166,7 @@ both! {
         assert_eq!(moved("auth_password_wait_seconds_count"), done);
     }
 
-    async fn a_lane_is_busy_while_it_hashes_for_a_caller_who_may_go_away(database: TestDatabase) {
+    async fn a_lane_is_busy_while_it_hashes_even_if_the_caller_leaves(database: TestDatabase) {
         let service = Service::start(database, &["--bcrypt-cost", "14"]).await;
         let (mut client, busy) = (service.client(), "auth_password_lanes_busy");
         let call = tokio::spawn(async move { client.login(login("nobody@example.com")).await });
@@ -179,7 +179,7 @@ both! {
         Scrape::wait(&service, busy, |lanes| lanes == 0.0).await;
     }
 
-    async fn an_outbox_that_nobody_empties_shows(service: Service) {
+    async fn an_outbox_without_a_poller_shows(service: Service) {
         for email in ["ana@example.com", "bob@example.com"] {
             service.client().register(register(email)).await.unwrap();
         }
@@ -241,7 +241,7 @@ both! {
         assert_eq!(now.value(&format!("auth_build_info{{version=\"{version}\"}}")), 1.0);
     }
 
-    async fn nothing_on_the_page_is_about_anybody(service: Service) {
+    async fn the_page_has_no_personal_data(service: Service) {
         let request = RegisterRequest { start_session: true, ..register("ana.secret@example.com") };
         let mut client = service.client();
         let answer = client.register(request).await.unwrap().into_inner();

@@ -1,4 +1,5 @@
-//! The schema: made once however many start, the same on both databases, never downgraded.
+//! The schema: made once even if many processes start, the same on both databases, and refused if
+//! it is newer than the binary.
 
 use std::{env, fs, sync::Arc};
 
@@ -11,7 +12,7 @@ use crate::harness::{
 
 const APPLIED: &str = "SELECT count(*) FROM __diesel_schema_migrations";
 
-/// How many migrations there are.
+/// The number of migrations.
 fn known(backend: Backend) -> i64 {
     let folder = match backend {
         Backend::Sqlite => "migrations/sqlite",
@@ -26,7 +27,7 @@ async fn migrate(database: &TestDatabase) -> Ended {
     Process::run(&env::temp_dir(), &["migrate"], &[("DATABASE_URL", &url)]).await
 }
 
-/// Every table with its columns, in order.
+/// All tables with their columns, in order.
 async fn columns(database: &TestDatabase) -> Vec<String> {
     let sql = database.dialect(
         "SELECT t.name || '.' || c.name FROM sqlite_schema t, pragma_table_info(t.name) c
@@ -105,7 +106,7 @@ async fn both_databases_have_the_same_tables_and_columns() {
     assert_eq!(schemas[0], schemas[1]);
 }
 
-/// The tables are another role's: the service may use them, and neither make nor change any.
+/// The tables belong to another role. The service may use them, but not create or change any.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_may_not_change_the_schema_serves_once_it_is_migrated() {
     const FORGET: &str = "ALTER TABLE __diesel_schema_migrations RENAME TO forgotten;

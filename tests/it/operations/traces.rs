@@ -1,4 +1,4 @@
-//! One trace from the caller to Kafka, shown to a receiver of the OpenTelemetry protocol.
+//! One trace from the caller to Kafka, as a receiver of the OpenTelemetry protocol gets it.
 
 mod receiver;
 
@@ -39,7 +39,7 @@ both! {
         assert_eq!(process.exit_code().await, Some(0));
 
         let spans = receiver.spans();
-        // And none of what the service does by itself.
+        // The service sends no spans of its own work.
         let all: Vec<_> = spans.iter().filter(|span| span.trace_id == TRACE).collect();
         assert_eq!(all.len(), spans.len(), "{spans:#?}");
         let the = |name: &str| {
@@ -95,7 +95,7 @@ both! {
         assert_eq!(audit_line(&process)["span"]["trace_id"], TRACE);
     }
 
-    async fn a_receiver_that_hangs_or_is_not_there_holds_up_nobody(database: TestDatabase) {
+    async fn a_receiver_that_hangs_or_is_absent_delays_no_call(database: TestDatabase) {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoints = [&silent, &closed].map(|port| port.local_addr().unwrap());

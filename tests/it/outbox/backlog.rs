@@ -1,4 +1,4 @@
-//! A backlog that cannot be published does not hold up what can.
+//! A backlog that cannot be published does not delay events that can.
 
 use std::{
     sync::{Arc, Mutex},
@@ -18,11 +18,11 @@ use tokio::time::Instant;
 use super::{open, poller_at};
 use crate::harness::{Backend, EVENTS, START, Service, TestDatabase, both, register};
 
-/// Half of a cluster: it does not take the events of one user.
+/// Half of a cluster: it does not accept the events of one user.
 struct HalfDead {
     unreachable: UserId,
     taken: Mutex<Vec<i64>>,
-    /// Whose events came by, and their versions.
+    /// The user and the version of each event that it was offered.
     seen: Mutex<Vec<(UserId, i64)>>,
 }
 
@@ -51,7 +51,7 @@ impl Publisher for HalfDead {
     }
 }
 
-/// So many events of this user from this version on, without the service.
+/// Inserts `count` events of this user, from this version on.
 async fn insert_events(database: &TestDatabase, user: UserId, version: i64, count: i64) {
     let hex = user.to_string().replace('-', "");
     let (user, event, now, payload) = match database.backend() {
@@ -69,7 +69,7 @@ async fn insert_events(database: &TestDatabase, user: UserId, version: i64, coun
 }
 
 both! {
-    async fn a_partition_that_is_gone_holds_up_no_other_however_long_its_backlog(service: Service) {
+    async fn an_unreachable_partition_delays_no_other_however_long_its_backlog(service: Service) {
         const BACKLOG: i64 = 20_000;
         let unreachable = UserId::from_bytes([7; 16]);
         insert_events(&service.database, unreachable, 1, BACKLOG).await;
@@ -79,7 +79,7 @@ both! {
         assert_eq!(pass, 20, "each event is tried once before the pause");
         assert_eq!(half_dead.taken.lock().unwrap().len(), 1);
         assert_eq!(service.database.count(EVENTS).await, BACKLOG);
-        // The next try begins with the oldest again.
+        // The next try begins with the oldest event again.
         half_dead.seen.lock().unwrap().clear();
         poller.tick().await.unwrap();
         assert_eq!(half_dead.seen.lock().unwrap()[0], (unreachable, 1));
@@ -91,7 +91,7 @@ both! {
         insert_events(&service.database, unreachable, 1, 1_500).await;
         let (mut poller, half_dead) = half_dead(&service, unreachable);
         let database = &service.database;
-        // As long as its writer has not committed, nobody sees the row.
+        // The row becomes visible when its writer commits.
         database.execute("CREATE TABLE hidden AS SELECT * FROM outbox_events WHERE user_version = 1").await;
         let hidden = "FROM outbox_events WHERE id = (SELECT min(id) FROM outbox_events)";
         database.execute(&format!("DELETE {hidden}")).await;
@@ -113,7 +113,7 @@ both! {
     }
 }
 
-/// A poller of the service's outbox that publishes to half of a cluster.
+/// A poller that publishes to half of a cluster.
 fn half_dead(service: &Service, unreachable: UserId) -> (Poller, Arc<HalfDead>) {
     let half_dead = Arc::new(HalfDead {
         unreachable,
@@ -125,7 +125,7 @@ fn half_dead(service: &Service, unreachable: UserId) -> (Poller, Arc<HalfDead>) 
     (poller, half_dead)
 }
 
-/// Says after how many ticks the poller would pause.
+/// The number of ticks before the first one that fails.
 async fn poll_to_the_fault(poller: &mut Poller) -> usize {
     let mut ticks = 0;
     while poller.tick().await.is_ok() {

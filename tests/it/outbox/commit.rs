@@ -1,4 +1,4 @@
-//! An event and the act that causes it are one transaction; what is committed is found.
+//! An event and the act that causes it are one transaction, and each committed event is found.
 
 use std::sync::Arc;
 
@@ -93,7 +93,7 @@ both! {
     }
 }
 
-/// A database with the schema, and no service on it.
+/// A database with the schema, but no service.
 async fn empty_postgres() -> Option<TestDatabase> {
     let database = TestDatabase::create(Backend::Postgres).await?;
     let clock = Arc::new(ManualClock::new(START));

@@ -1,4 +1,4 @@
-//! From a call to the record on the real broker.
+//! From a call to the record on a real broker.
 
 mod accounts;
 mod faults;
@@ -24,7 +24,7 @@ use crate::harness::{
 
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// A clock that stands still near the broker's own time, which judges timestamps.
+/// A manual clock near the time of the broker, which checks timestamps.
 fn clock() -> Arc<ManualClock> {
     let second = SystemClock.now().as_secs() * 1_000_000;
     Arc::new(ManualClock::new(Timestamp::from_micros(second + 123_004)))

@@ -1,4 +1,4 @@
-//! One of many pollers publishes.
+//! Only one of many pollers publishes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -43,7 +43,7 @@ both! {
         assert_eq!(idle.count(), 1);
     }
 
-    async fn a_lease_that_ran_out_is_taken_over(service: Service) {
+    async fn an_expired_lease_is_taken_over(service: Service) {
         let fake = Arc::new(Fake::default());
         let (mut first, mut second) = (
             poller(&service.database, &fake),
@@ -53,7 +53,7 @@ both! {
         assert_eq!(second.tick().await.unwrap(), Outcome::Standby);
         service.database.end_lease().await;
         assert_eq!(second.tick().await.unwrap(), Outcome::Idle);
-        // The first one, once stopped, does not take it away from the second.
+        // The first one does not take the lease from the second when it stops.
         let stopped = CancellationToken::new();
         stopped.cancel();
         first.run(stopped).await;
@@ -107,7 +107,7 @@ both! {
         assert_eq!(service.database.count(&released).await, 1);
     }
 
-    async fn a_lease_that_ran_out_shows_though_the_database_does_not_answer(service: Service) {
+    async fn an_expired_lease_shows_although_the_database_does_not_answer(service: Service) {
         let (fake, metrics) = (Arc::new(Fake::default()), Metrics::register(&mut Registry::default()));
         let mut poller = Poller::new(
             open(&service.database),

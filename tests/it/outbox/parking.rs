@@ -1,4 +1,4 @@
-//! Records that Kafka refuses, and the command that looks after them.
+//! Records that Kafka refuses, and the command that lists, requeues and discards them.
 
 use std::{env, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! The running poller: what wakes it and what it survives.
+//! The running poller: what wakes it, and which faults it survives.
 
 use std::{sync::Arc, time::Duration};
 
@@ -55,7 +55,7 @@ both! {
             metrics,
         );
         let running = tokio::spawn(poller.run(CancellationToken::new()));
-        // A notification that nobody takes stays: we can take it back ourselves.
+        // A notification stays until it is received, so the test can receive it.
         let taken = async {
             loop {
                 wake.notify_one();

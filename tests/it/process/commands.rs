@@ -1,4 +1,4 @@
-//! The commands beside `serve`, each as a process of its own.
+//! The commands besides `serve`, each as a process.
 
 use std::{fs, net::SocketAddr, path::Path};
 
@@ -22,7 +22,7 @@ async fn run(folder: &Path, command: &str, variables: &[(&str, &str)]) -> Ended 
     Process::run(folder, &arguments, variables).await
 }
 
-/// Exit code and stdout of `check-config` with a database and a key, and these variables.
+/// Exit code and output of `check-config` with a database, a key and these variables.
 async fn check(database: &TestDatabase, variables: &[(&str, &str)]) -> (Option<i32>, String) {
     let folder = TempDir::new().unwrap();
     let url = database.url();
@@ -46,7 +46,7 @@ fn assert_says(stdout: &str, lines: &[&str]) {
 
 both! {
     async fn check_config_says_what_serve_would_do_to_the_database(database: TestDatabase) {
-        // Twice, for it must not do it.
+        // The second run shows that the first changed nothing.
         for _ in 0..2 {
             let (code, stdout) = check(&database, &[]).await;
             assert_eq!(code, Some(0), "{stdout}");
@@ -87,8 +87,8 @@ both! {
     async fn a_healthcheck_passes_while_the_service_is_ready(service: Service) {
         let output = healthcheck(service.admin_addr).await;
         assert_eq!((output.code, output.stdout), (Some(0), "ready\n".to_owned()));
-        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let output = healthcheck(nobody).await;
+        let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let output = healthcheck(unused).await;
         assert_eq!(output.code, Some(1));
         assert!(output.stderr.starts_with("no answer from ADMIN_ADDR"));
     }

@@ -19,8 +19,8 @@ async fn a_process_leaves_no_core_dump() {
     assert_eq!(words[4..6], ["0", "0"]);
 }
 
-/// What keeps its memory from another process of the same user: the kernel lets that one look
-/// only into what is dumpable. Root may look everywhere, but not without its capabilities.
+/// The kernel lets a process of the same user read the memory only of a dumpable process. Root may
+/// read any, but not without its capabilities.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_process_of_the_same_user_can_look_into_its_memory() {
     let database = TestDatabase::create(Backend::Sqlite).await.unwrap();
@@ -36,14 +36,14 @@ async fn no_process_of_the_same_user_can_look_into_its_memory() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("Permission denied"), "{said}");
 
-    // Of any other process it sees the environment.
+    // The environment of another process can be read.
     let mut other = without_capabilities("sleep".as_ref());
     other.arg("60").env("WHO", "other").kill_on_drop(true);
     let child = other.spawn().unwrap();
     let other = child.id().unwrap();
     let text = format!("/proc/{other}/cmdline");
     while !fs::read(&text).unwrap().starts_with(b"sleep") {
-        sleep(Duration::from_millis(10)).await; // until `setpriv` has become it
+        sleep(Duration::from_millis(10)).await; // until `setpriv` has started it
     }
     let output = looked(other).await.unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains("WHO=other"));

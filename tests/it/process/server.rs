@@ -1,4 +1,4 @@
-//! What the server offers around its calls, and what it does not accept.
+//! Reflection and health, and requests that the server refuses.
 
 use auth_service::grpc::{ACCOUNT_SERVICE_NAME, SERVICE_NAME};
 use prost::Message as _;
@@ -9,6 +9,48 @@ use tonic_prost::ProstCodec;
 use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::harness::{BareConnection, Service, both, login, reason, refused, register, violation};
+
+/// The two versions of the protocol have the same messages, but different types.
+macro_rules! assert_reflection_shows_the_services {
+    ($version:ident, $service:expr) => {
+        use $version::{
+            ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+            server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+        };
+        let ask = async |question| {
+            let request = ServerReflectionRequest {
+                host: String::new(),
+                message_request: Some(question),
+            };
+            let mut client = ServerReflectionClient::new($service.channel());
+            let answers = client
+                .server_reflection_info(futures::stream::iter([request]))
+                .await;
+            let answer = answers.unwrap().into_inner().message().await.unwrap();
+            answer.unwrap().message_response.unwrap()
+        };
+        let MessageResponse::ListServicesResponse(list) =
+            ask(MessageRequest::ListServices(String::new())).await
+        else {
+            panic!("no list")
+        };
+        assert_lists_ours(list.service.into_iter().map(|service| service.name));
+        for (name, methods) in [
+            (SERVICE_NAME, &AUTH_METHODS[..]),
+            (ACCOUNT_SERVICE_NAME, &ACCOUNT_METHODS),
+        ] {
+            let MessageResponse::FileDescriptorResponse(files) =
+                ask(MessageRequest::FileContainingSymbol(name.to_owned())).await
+            else {
+                panic!("no file")
+            };
+            assert_describes(&files.file_descriptor_proto, methods);
+        }
+        // With these types a client can show the details of an error.
+        let details = "google.rpc.ErrorInfo".to_owned();
+        ask(MessageRequest::FileContainingSymbol(details)).await;
+    };
+}
 
 both! {
     async fn a_message_of_200_kib_is_refused_and_the_connection_goes_on(service: Service) {
@@ -34,7 +76,7 @@ both! {
         client.login(login("ana@example.com")).await.expect("the same connection works");
     }
 
-    async fn health_is_told_for_the_service_and_overall(service: Service) {
+    async fn health_is_reported_for_each_service_and_overall(service: Service) {
         assert_eq!(SERVICE_NAME, "realchat.auth.v1.AuthService");
         assert_eq!(ACCOUNT_SERVICE_NAME, "realchat.auth.v1.AccountService");
         for name in [SERVICE_NAME, ACCOUNT_SERVICE_NAME, ""] {
@@ -60,63 +102,11 @@ both! {
     }
 
     async fn reflection_v1_shows_the_services(service: Service) {
-        use v1::{
-            ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
-            server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
-        };
-        let ask = async |question| {
-            let request = ServerReflectionRequest {
-                host: String::new(),
-                message_request: Some(question),
-            };
-            let mut client = ServerReflectionClient::new(service.channel());
-            let answers = client.server_reflection_info(futures::stream::iter([request])).await;
-            let answer = answers.unwrap().into_inner().message().await.unwrap();
-            answer.unwrap().message_response.unwrap()
-        };
-        let MessageResponse::ListServicesResponse(list) =
-            ask(MessageRequest::ListServices(String::new())).await
-        else { panic!("no list") };
-        assert_lists_ours(list.service.into_iter().map(|service| service.name));
-        let MessageResponse::FileDescriptorResponse(files) =
-            ask(MessageRequest::FileContainingSymbol(SERVICE_NAME.to_owned())).await
-        else { panic!("no file") };
-        assert_describes(&files.file_descriptor_proto, &AUTH_METHODS);
-        let MessageResponse::FileDescriptorResponse(files) =
-            ask(MessageRequest::FileContainingSymbol(ACCOUNT_SERVICE_NAME.to_owned())).await
-        else { panic!("no file") };
-        assert_describes(&files.file_descriptor_proto, &ACCOUNT_METHODS);
-        // So that a client can show the details of an error.
-        ask(MessageRequest::FileContainingSymbol("google.rpc.ErrorInfo".to_owned())).await;
+        assert_reflection_shows_the_services!(v1, service);
     }
 
     async fn reflection_v1alpha_shows_the_services(service: Service) {
-        use v1alpha::{
-            ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
-            server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
-        };
-        let ask = async |question| {
-            let request = ServerReflectionRequest {
-                host: String::new(),
-                message_request: Some(question),
-            };
-            let mut client = ServerReflectionClient::new(service.channel());
-            let answers = client.server_reflection_info(futures::stream::iter([request])).await;
-            let answer = answers.unwrap().into_inner().message().await.unwrap();
-            answer.unwrap().message_response.unwrap()
-        };
-        let MessageResponse::ListServicesResponse(list) =
-            ask(MessageRequest::ListServices(String::new())).await
-        else { panic!("no list") };
-        assert_lists_ours(list.service.into_iter().map(|service| service.name));
-        let MessageResponse::FileDescriptorResponse(files) =
-            ask(MessageRequest::FileContainingSymbol(SERVICE_NAME.to_owned())).await
-        else { panic!("no file") };
-        assert_describes(&files.file_descriptor_proto, &AUTH_METHODS);
-        let MessageResponse::FileDescriptorResponse(files) =
-            ask(MessageRequest::FileContainingSymbol(ACCOUNT_SERVICE_NAME.to_owned())).await
-        else { panic!("no file") };
-        assert_describes(&files.file_descriptor_proto, &ACCOUNT_METHODS);
+        assert_reflection_shows_the_services!(v1alpha, service);
     }
 }
 

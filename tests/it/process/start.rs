@@ -1,5 +1,4 @@
-//! How the process starts: a first start in an empty folder, the problems of a configuration, and
-//! what makes a start fail.
+//! How the process starts: an empty folder, a wrong configuration, and what makes a start fail.
 
 use std::{
     ffi::OsStr,
@@ -168,7 +167,7 @@ async fn an_unreachable_postgres_ends_the_start_with_one_line_without_its_passwo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_variable_that_is_no_text_is_named() {
+async fn a_variable_that_is_not_text_is_named() {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_auth-service"));
     let output = command
         .env_clear()

@@ -18,7 +18,7 @@ use crate::harness::{
     Backend, EVENTS, Kafka, Process, TestDatabase, both, connect, login, refresh, refused, register,
 };
 
-/// Some seconds for one hash: a call that is still running when the signal comes.
+/// One hash takes some seconds, so a call still runs when the signal comes.
 const SLOW: [(&str, &str); 3] = [
     ("BCRYPT_COST", "14"),
     ("REQUEST_TIMEOUT", "60s"),
@@ -27,8 +27,8 @@ const SLOW: [(&str, &str); 3] = [
 
 type Client = AuthServiceClient<Channel>;
 
-/// Starts a call and returns it, to be awaited, once the server has it: it has answered
-/// another one that came later on the same connection.
+/// Starts a call and returns it as soon as the server has it: the server has answered a later call
+/// on the same connection.
 async fn in_flight<T>(
     client: &Client,
     call: impl Future<Output = T>,
@@ -47,7 +47,7 @@ async fn slow_login(mut client: Client) -> Result<Response<LoginResponse>, Statu
     client.login(login("ana@example.com")).await
 }
 
-/// A login whose caller never sends the request itself.
+/// A login whose client never sends the message.
 async fn login_without_a_body(channel: Channel) -> Result<Response<LoginResponse>, Status> {
     let mut client = tonic::client::Grpc::new(channel);
     client.ready().await.expect("the connection stands");
@@ -61,7 +61,8 @@ async fn login_without_a_body(channel: Channel) -> Result<Response<LoginResponse
 
 async fn until_refused(addr: SocketAddr) {
     while TcpStream::connect(addr).await.is_ok() {
-        // A full queue would drop the next attempt, whose repetition comes a second later.
+        // With a full queue the kernel would drop the next attempt, and repeat it only after a
+        // second.
         sleep(Duration::from_millis(10)).await;
     }
 }
@@ -148,7 +149,7 @@ both! {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_never_ends_does_not_hold_up_the_exit() {
+async fn a_call_that_never_ends_does_not_delay_the_exit() {
     let database = TestDatabase::create(Backend::Sqlite).await.unwrap();
     let mut process = Process::serve(&database, &SLOW);
     let channel = connect(process.grpc_addr().await).await;
@@ -161,24 +162,24 @@ async fn a_call_that_never_ends_does_not_hold_up_the_exit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_never_finishes_its_greeting_does_not_hold_up_the_exit() {
+async fn a_client_that_never_finishes_its_preface_does_not_delay_the_exit() {
     let database = TestDatabase::create(Backend::Sqlite).await.unwrap();
     let mut process = Process::serve(&database, &[]);
     let addr = process.grpc_addr().await;
     let mut silent = TcpStream::connect(addr).await.unwrap();
     silent.write_all(b"P").await.unwrap();
-    // Connections are accepted in turn, so the silent one was.
+    // Connections are accepted one after the other, so the silent one is accepted too.
     let mut client = AuthServiceClient::new(connect(addr).await);
     client.register(register("ana@example.com")).await.unwrap();
     process.signal("TERM");
     assert_eq!(process.exit_code().await, Some(0));
     process.wait_for("\"stopped\"").await;
-    // What the server said first, then the end.
+    // The SETTINGS of the server, then the end.
     silent.read_to_end(&mut Vec::new()).await.ok();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_hangs_does_not_hold_up_the_exit() {
+async fn a_broker_that_hangs_does_not_delay_the_exit() {
     let database = TestDatabase::create(Backend::Sqlite).await.unwrap();
     let hangs = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let broker = hangs.local_addr().unwrap().to_string();

@@ -1,5 +1,5 @@
-//! TLS on the gRPC port: who gets in, who counts as an internal service, and that
-//! certificates change without a restart.
+//! TLS on the gRPC port: which clients may connect, which count as internal services, and new
+//! certificates without a restart.
 
 use std::{fs, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -28,7 +28,7 @@ use crate::harness::{
 const NAMES: &str = "gateway.internal, spiffe://realchat/media";
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// An authority of servers, one of clients, and the files that a server is given.
+/// An authority for servers, one for clients, and a folder with the files of a server.
 struct Pki {
     folder: TempDir,
     servers: Authority,
@@ -52,7 +52,7 @@ impl Pki {
     }
 }
 
-/// The service with TLS, and the authorities that it knows.
+/// The service with TLS, and the authorities that it trusts.
 struct Secured {
     service: Service,
     pki: Pki,
@@ -75,7 +75,7 @@ impl OnBackend for Secured {
 }
 
 impl Secured {
-    /// A connection that shows this certificate.
+    /// A connection with this client certificate.
     async fn connect(&self, identity: Option<&Pem>) -> Result<Channel, tonic::transport::Error> {
         connect(self.service.addr, &self.pki.servers, identity).await
     }
@@ -96,8 +96,12 @@ async fn connect(
     endpoint.tls_config(tls)?.connect().await
 }
 
-/// Greets the server over TLS; the first bytes of its answer, or why there is none.
-async fn greet(addr: SocketAddr, mut config: ClientConfig, alpn: &[&[u8]]) -> io::Result<[u8; 9]> {
+/// Sends the HTTP/2 preface over TLS. Returns the first bytes of the answer, or why there is none.
+async fn send_preface(
+    addr: SocketAddr,
+    mut config: ClientConfig,
+    alpn: &[&[u8]],
+) -> io::Result<[u8; 9]> {
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     let tcp = TcpStream::connect(addr).await?;
     let name = ServerName::try_from("localhost").unwrap();
@@ -167,7 +171,7 @@ both! {
         }
     }
 
-    async fn an_address_is_believed_from_an_allowed_certificate_only(secured: Secured) {
+    async fn a_stated_address_is_used_from_an_allowed_certificate_only(secured: Secured) {
         for (name, is_read) in [("gateway.internal", true), ("other.internal", false)] {
             let identity = secured.pki.clients.sign(&[name]);
             let mut client = AuthServiceClient::new(secured.connect(Some(&identity)).await.unwrap());
@@ -188,31 +192,31 @@ both! {
     async fn a_certificate_of_another_authority_is_refused_in_the_handshake(secured: Secured) {
         let servers = &secured.pki.servers;
         let ours = secured.pki.clients.sign(&["gateway.internal"]);
-        let greeted = greet(secured.service.addr, client_config_with(servers, &ours), &[b"h2"]);
-        greeted.await.unwrap();
-        // Even the authority of the server's own certificate is another one.
+        let answered = send_preface(secured.service.addr, client_config_with(servers, &ours), &[b"h2"]);
+        answered.await.unwrap();
+        // The authority of the server's certificate does not sign clients either.
         for authority in [&Authority::new(), servers] {
             let theirs = authority.sign(&["gateway.internal"]);
             let config = client_config_with(servers, &theirs);
-            let refusal = greet(secured.service.addr, config, &[b"h2"]).await.unwrap_err();
+            let refusal = send_preface(secured.service.addr, config, &[b"h2"]).await.unwrap_err();
             assert!(refusal.to_string().contains("fatal alert"), "{refusal}");
         }
     }
 
     async fn only_http_2_is_spoken(secured: Secured) {
         let config = || client_config(&secured.pki.servers);
-        let settings = greet(secured.service.addr, config(), &[b"http/1.1", b"h2"]).await.unwrap();
+        let settings = send_preface(secured.service.addr, config(), &[b"http/1.1", b"h2"]).await.unwrap();
         assert_eq!(settings[3], 4, "the type of a SETTINGS frame");
         for alpn in [&[][..], &[b"http/1.1".as_slice()]] {
-            assert!(greet(secured.service.addr, config(), alpn).await.is_err(), "{alpn:?}");
+            assert!(send_preface(secured.service.addr, config(), alpn).await.is_err(), "{alpn:?}");
         }
     }
 
-    async fn a_client_without_tls_is_turned_away(secured: Secured) {
+    async fn a_client_without_tls_is_refused(secured: Secured) {
         let mut stream = TcpStream::connect(secured.service.addr).await.unwrap();
         stream.write_all(PREFACE).await.unwrap();
         let mut answer = Vec::new();
-        // An alert at most, and then the end.
+        // The server sends at most an alert, then closes the connection.
         let end = timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
         assert!(end.is_ok() && answer.len() < 20, "{answer:?}");
     }
@@ -223,24 +227,24 @@ both! {
         let files = [("TLS_CERT_FILE", cert.as_str()), ("TLS_KEY_FILE", key.as_str())];
         let process = Process::serve(&database, &files);
         let addr = process.grpc_addr().await;
-        // A load balancer that looks whether the port is open.
+        // Load balancers do this to check that the port is open.
         drop(TcpStream::connect(addr).await.unwrap());
         assert!(connect(addr, &pki.clients, None).await.is_err());
         let line = process.wait_for("a TLS handshake failed").await;
         assert!(line.contains("received fatal alert") && line.contains("\"client\":\"127.0.0.1:"), "{line}");
         for _ in 0..10 {
-            assert!(greet(addr, client_config(&pki.servers), &[]).await.is_err());
+            assert!(send_preface(addr, client_config(&pki.servers), &[]).await.is_err());
         }
         connect(addr, &pki.servers, None).await.expect("others are served");
-        let told = process.log().into_iter().filter(|line| line.contains("handshake"));
-        assert_eq!(told.count(), 1, "a flood does not flood the log");
+        let lines = process.log().into_iter().filter(|line| line.contains("handshake"));
+        assert_eq!(lines.count(), 1, "a flood does not flood the log");
     }
 
-    async fn who_does_not_finish_the_handshake_is_closed_and_holds_up_nobody(secured: Secured) {
+    async fn an_unfinished_handshake_is_closed_and_delays_no_other_client(secured: Secured) {
         let mut silent = Vec::new();
         for _ in 0..1000 {
             let mut stream = TcpStream::connect(secured.service.addr).await.unwrap();
-            // The head of a ClientHello that does not come.
+            // The header of a ClientHello. The rest never comes.
             stream.write_all(&[22, 3, 1, 2, 0]).await.unwrap();
             silent.push(stream);
         }
@@ -253,10 +257,10 @@ both! {
         }
     }
 
-    async fn an_unfinished_handshake_does_not_hold_up_the_end(secured: Secured) {
+    async fn an_unfinished_handshake_does_not_delay_the_exit(secured: Secured) {
         let mut stream = TcpStream::connect(secured.service.addr).await.unwrap();
         stream.write_all(&[22, 3, 1, 2, 0]).await.unwrap();
-        // Served after it, so it was accepted before.
+        // This client came later and is served, so the silent one is accepted too.
         secured.connect(None).await.unwrap();
         let ended = timeout(Duration::from_secs(5), secured.service.stop()).await;
         ended.expect("at once").0.unwrap();
@@ -303,14 +307,14 @@ both! {
     }
 }
 
-/// What `/metrics` says of the certificate that new connections are shown.
+/// The end of the certificate in use, according to `/metrics`.
 async fn assert_expires(service: &Service, seconds: &str) {
     let (_, metrics) = service.probe("/metrics").await;
     let line = format!("auth_tls_certificate_expiration_timestamp_seconds {seconds}\n");
     assert!(metrics.contains(&line), "{metrics}");
 }
 
-/// Connects as soon as the server shows a certificate of this authority.
+/// Connects as soon as the server presents a certificate of this authority.
 async fn until_connected(addr: SocketAddr, servers: &Authority, identity: Option<&Pem>) -> Channel {
     let connected = async {
         loop {

@@ -1,4 +1,4 @@
-//! What a signed-in user does with the own account: `AccountService`.
+//! `AccountService`: a signed-in user and the own account.
 
 mod caller;
 mod deletion;
@@ -12,10 +12,10 @@ use tonic::Status;
 
 use crate::harness::{Account, change_password, delete_account, end_session, refused};
 
-/// A password that is not the tests' own.
+/// Another password than [`PASSWORD`](crate::harness::PASSWORD).
 const NEW_PASSWORD: &str = "quiet meadow brass lantern";
 
-/// What each of the six calls answers to a caller whom none of them serves.
+/// The answers of the six calls to a caller that all of them refuse.
 async fn refusals(mut account: Account) -> Vec<Status> {
     let id = "0192f3a4-0000-7000-8000-000000000000";
     vec![
@@ -45,14 +45,14 @@ async fn list_sessions(mut account: Account) -> Vec<proto::Session> {
         .sessions
 }
 
-/// How many sessions ended.
+/// The number of sessions that ended.
 async fn end_others(mut account: Account) -> Result<u32, Status> {
     let request = proto::EndOtherSessionsRequest {};
     let answer = account.end_other_sessions(request).await?;
     Ok(answer.into_inner().ended)
 }
 
-/// Of each event its version and its kind, with the reason if a session ended.
+/// The version and the kind of each event. A session's end is named by its reason.
 fn kinds(events: &[proto::UserEvent]) -> Vec<(i64, &'static str)> {
     use proto::user_event::Payload;
     let kind = |event: &proto::UserEvent| match event.payload.as_ref().expect("a payload") {

@@ -1,14 +1,13 @@
-//! Nobody learns from a login whether an account exists, nor from the end of a session
-//! whether it is somebody else's: not from the answer, not from its time.
+//! A login does not show whether an account exists, and the end of a session does not show whether
+//! the session is another user's: neither by the answer nor by its time.
 //!
-//! The times are compared with the Mann-Whitney U test. The kinds of login take turns in
-//! random order, so whatever else the machine does hits all of them alike: without a
-//! difference every order of ranks is equally likely, however noisy the machine. A false
-//! alarm has a probability below `ALPHA` for each comparison. What a difference would have
-//! to be to be seen is computed from the samples themselves, printed, and part of the
-//! assertion: a test that could not see a skipped hash fails. With 30 samples of each kind it
-//! is about 1.6 standard deviations of the noise (some 10 ms of 60 on an idle machine), with
-//! 600 (`TEST_SOAK`) a third of one.
+//! The times are compared with the Mann-Whitney U test. The kinds of login alternate in random
+//! order, so other load on the machine affects all of them alike: without a difference each order
+//! of ranks has the same probability, on a noisy machine too. A false alarm has a probability
+//! below `ALPHA` for each comparison. The test computes from the samples the smallest difference
+//! that it would detect, prints it and asserts it: a test that could not detect a skipped hash
+//! fails. With 30 samples of each kind that is about 1.6 standard deviations of the noise (some 10
+//! ms of 60 on an idle machine), with 600 (`TEST_SOAK`) a third of one.
 
 use std::{
     collections::BTreeSet,
@@ -29,7 +28,7 @@ use crate::harness::{
 const LOGIN: &str = "/realchat.auth.v1.AuthService/Login";
 const END_SESSION: &str = "/realchat.auth.v1.AccountService/EndSession";
 const ALPHA: f64 = 1e-6;
-/// A login that pays for no hash takes next to no time.
+/// A login without a hash takes almost no time. This part of a hash must be detectable.
 const SEEN_PART: f64 = 0.9;
 const MOST_BATCHES: usize = 5;
 
@@ -46,8 +45,8 @@ enum Kind {
 }
 
 impl Kind {
-    /// The `n`th login of this kind. Each names another account, so that no throttle and no
-    /// cache sees one twice.
+    /// The `n`th login of this kind. Each is for another account, so no throttle and no cache has
+    /// seen it before.
     fn request(self, n: usize) -> Vec<u8> {
         let email = match self {
             Self::KnownWrong => format!("known-a-{n}@example.com"),
@@ -60,7 +59,7 @@ impl Kind {
         };
         let password = match self {
             Self::KnownWrong | Self::UnknownWrong | Self::MalformedEmail => "wrong".to_owned(),
-            // The right one is its beginning, and bcrypt would not see the rest.
+            // It begins with the right password, and bcrypt would ignore the rest.
             Self::KnownTooLong | Self::UnknownTooLong => format!("{}x", right_password()),
             Self::KnownNul | Self::UnknownNul => format!("{}\0", right_password()),
         };
@@ -73,14 +72,14 @@ impl Kind {
     }
 }
 
-/// As long as a password can be.
+/// The longest possible password.
 fn right_password() -> String {
     let mut password = PASSWORD.repeat(3);
     password.truncate(72);
     password
 }
 
-/// Makes accounts `known-{a,b,c}-{0..count}` with one hash: the test pays for one.
+/// Inserts accounts `known-{a,b,c}-{0..count}` with the same hash, so that the test pays for one.
 async fn accounts(service: &Service, count: usize) {
     let request = proto::RegisterRequest {
         password: right_password(),
@@ -109,8 +108,8 @@ struct Samples {
 }
 
 impl Samples {
-    /// `rounds` logins of each kind, in random order; more on a machine so noisy that a
-    /// skipped hash could not be seen among so few in one of the pairs.
+    /// `rounds` logins of each kind, in random order. More rounds follow while the noise is too
+    /// strong to detect a skipped hash in one of the pairs.
     async fn take(service: &Service, pairs: &[(Kind, Kind)], rounds: usize) -> Self {
         let mut kinds = Vec::new();
         for kind in pairs.iter().flat_map(|(one, other)| [*one, *other]) {
@@ -125,7 +124,7 @@ impl Samples {
             times: Vec::new(),
             answers: BTreeSet::new(),
         };
-        // The first answers also pay for caches.
+        // The first answers also fill caches.
         for n in 0..3 {
             let answer = login(&connection, Kind::MalformedEmail, n).await;
             samples.answers.insert(answer.fingerprint());
@@ -153,7 +152,7 @@ impl Samples {
         assert_eq!(reason(&status), expected, "{kind:?}");
     }
 
-    /// Whether there is an answer already: a difference, or enough to have seen one.
+    /// Whether more samples are not needed: a difference is found, or one would have been found.
     fn suffice_for(&self, (one, other): (Kind, Kind)) -> bool {
         let (a, b) = (self.of(one), self.of(other));
         p_value(&a, &b) <= ALPHA || detectable(&a, &b) < SEEN_PART * median(&a)
@@ -164,7 +163,7 @@ impl Samples {
         times.map(|(_, time)| *time).collect()
     }
 
-    /// Asserts that two kinds take equally long, and that a skipped hash would have been seen.
+    /// Asserts that two kinds take equally long, and that a skipped hash would have been detected.
     fn assert_alike(&self, one: Kind, other: Kind) {
         let (a, b) = (self.of(one), self.of(other));
         let p = p_value(&a, &b);
@@ -205,14 +204,14 @@ both! {
         }
     }
 
-    async fn it_does_so_while_others_wait_for_a_hash_too(service: Service) {
+    async fn an_unknown_user_answers_alike_while_others_wait_for_a_hash_too(service: Service) {
         let rounds = soak(30, 400);
         let stop = CancellationToken::new();
-        let crowd = crowd(&service, 2, &stop);
+        let others = others(&service, 2, &stop);
         let pairs = [(Kind::KnownWrong, Kind::UnknownWrong)];
         let samples = Samples::take(&service, &pairs, rounds).await;
         stop.cancel();
-        crowd.join_all().await;
+        others.join_all().await;
 
         assert_eq!(samples.answers.len(), 1, "{:#?}", samples.answers);
         samples.assert_alike(Kind::KnownWrong, Kind::UnknownWrong);
@@ -223,10 +222,10 @@ both! {
         let service = Service::start(database, &options).await;
         accounts(&service, 200).await;
         let stop = CancellationToken::new();
-        let crowd = crowd(&service, 8, &stop);
+        let others = others(&service, 8, &stop);
         let connection = RawConnection::open(service.addr).await;
         for kind in [Kind::KnownWrong, Kind::UnknownWrong, Kind::MalformedEmail] {
-            // The crowd keeps the thread's lanes busy, yet a login may find one free.
+            // The other clients keep the lanes of the thread busy, but a login may find one free.
             let refused = async {
                 for n in 0.. {
                     let answer = login(&connection, kind, n).await;
@@ -243,12 +242,12 @@ both! {
             assert_eq!(status.message(), "too busy, try again later");
         }
         stop.cancel();
-        crowd.join_all().await;
+        others.join_all().await;
     }
 }
 
 both! {
-    async fn somebody_elses_session_answers_like_an_unknown_one(service: Service) {
+    async fn another_users_session_answers_like_an_unknown_one(service: Service) {
         let ana = service.sign_up("ana@example.com").await;
         let bob = service.sign_up("bob@example.com").await;
         let authorization = format!("Bearer {}", ana.tokens.access_token);
@@ -279,12 +278,12 @@ both! {
     }
 }
 
-/// Others who log in all the time, each time with another address.
-fn crowd(service: &Service, size: usize, stop: &CancellationToken) -> JoinSet<()> {
-    let mut crowd = JoinSet::new();
+/// Other clients that log in all the time, each time with another address.
+fn others(service: &Service, size: usize, stop: &CancellationToken) -> JoinSet<()> {
+    let mut others = JoinSet::new();
     for member in 0..size {
         let (addr, stop) = (service.addr, stop.clone());
-        crowd.spawn(async move {
+        others.spawn(async move {
             let connection = RawConnection::open(addr).await;
             let mut n = 1_000_000 * (member + 1);
             while !stop.is_cancelled() {
@@ -293,11 +292,11 @@ fn crowd(service: &Service, size: usize, stop: &CancellationToken) -> JoinSet<()
             }
         });
     }
-    crowd
+    others
 }
 
-/// Two-sided, by the normal approximation, which is good from 20 samples on (Mann and
-/// Whitney, 1947). Times are never equal, so there is no correction for ties.
+/// Two-sided, by the normal approximation, which is good from 20 samples on (Mann and Whitney,
+/// 1947). Two times are never equal, so ties need no correction.
 fn p_value(a: &[f64], b: &[f64]) -> f64 {
     erfc(z_value(a, b).abs() / std::f64::consts::SQRT_2)
 }
@@ -312,7 +311,7 @@ fn z_value(a: &[f64], b: &[f64]) -> f64 {
     (less.sum::<usize>() as f64 - pairs / 2.0) / variance.sqrt()
 }
 
-/// The smallest delay of `b` or of `a` that would be an alarm on these samples.
+/// The smallest delay of `b` or of `a` that these samples would detect.
 fn detectable(a: &[f64], b: &[f64]) -> f64 {
     let alarm = |delay: f64| {
         let late = |times: &[f64]| times.iter().map(|time| time + delay).collect::<Vec<_>>();

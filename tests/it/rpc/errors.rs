@@ -1,5 +1,5 @@
-//! The table of errors: one test for each row that a client can cause, and what no error
-//! may say.
+//! The table of errors: one test for each row that a client can cause, and what no error may
+//! contain.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::harness::{
     reason, refresh, refused, register, retry_after, signing_keys, with_bearer,
 };
 
-/// What a secret looks like that must not come back.
+/// A secret that no error may contain.
 const NEEDLE: &str = "n33dle-in-a-haystack";
 
 fn contains(haystack: &[u8], needle: &str) -> bool {
@@ -39,8 +39,8 @@ fn is_overloaded(status: Status) -> bool {
     reason(&status) == (Code::ResourceExhausted, "OVERLOADED".to_owned())
 }
 
-/// A service on a database that knows `ana@example.com`, and her session's refresh token.
-/// Her hash has cost 10, whatever the cost in `options`.
+/// A service with the account of `ana@example.com`, and the refresh token of her session. Her hash
+/// has cost 10, also if `options` set another cost.
 async fn slow_service(database: TestDatabase, options: &[&str]) -> (Service, String) {
     let quick = Service::start(database, &[]).await;
     let request = proto::RegisterRequest {
@@ -156,12 +156,12 @@ both! {
         ];
         let (service, refresh_token) = slow_service(database, &options).await;
         let mut client = service.client();
-        // An unknown user pays for a hash like anybody else: these logins keep all lanes of
-        // the only thread busy for seconds.
-        let mut crowd = JoinSet::new();
+        // An unknown user costs a hash too: these logins keep all lanes of the only thread busy
+        // for seconds.
+        let mut others = JoinSet::new();
         for _ in 0..8 {
             let mut unknown = client.clone();
-            crowd.spawn(async move {
+            others.spawn(async move {
                 while unknown.login(login("nobody@example.com")).await.is_err_and(is_overloaded) {
                     sleep(Duration::from_millis(5)).await;
                 }
@@ -180,7 +180,7 @@ both! {
             known,
             refused(client.login(login("somebody@example.com")).await),
             refused(client.login(login("no address")).await),
-            // A known address is told before a hash is paid.
+            // A known address is refused before a hash.
             {
                 let taken = refused(client.register(register("ana@example.com")).await);
                 assert_eq!(reason(&taken), (Code::AlreadyExists, "EMAIL_TAKEN".to_owned()));
@@ -189,7 +189,7 @@ both! {
         ];
         client.refresh(refresh(&refresh_token)).await.expect("no hash is needed");
         client.logout(logout(&refresh_token)).await.expect("no hash is needed");
-        crowd.shutdown().await;
+        others.shutdown().await;
 
         for status in answers {
             insta::allow_duplicates! {
@@ -249,11 +249,11 @@ both! {
         let service = Service::start(database, &options).await;
         let mut client = BareConnection::open(service.addr).await.client();
         let mut other = client.clone();
-        let mut patient = Request::new(login("nobody@example.com"));
-        patient.set_timeout(Duration::from_hours(1));
+        let mut request = Request::new(login("nobody@example.com"));
+        request.set_timeout(Duration::from_hours(1));
         let (with_none, with_a_long_one) = tokio::join!(
             other.login(login("somebody@example.com")),
-            client.login(patient),
+            client.login(request),
         );
         for status in [refused(with_none), refused(with_a_long_one)] {
             let expected = (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".to_owned());

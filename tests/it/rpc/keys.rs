@@ -1,4 +1,4 @@
-//! Access tokens, the keys that sign them, and who may have the keys.
+//! Access tokens, the keys that sign them, and the callers that may have the keys.
 
 mod rotation;
 
@@ -23,7 +23,7 @@ const NEXT_SECRET: &str = "the-next-secret-of-the-tests-is-32-bytes";
 const PREVIOUS_SECRET: &str = "a-previous-secret-of-the-tests-32-bytes";
 const OLDEST_SECRET: &str = "the-oldest-secret-of-the-tests-32-bytes";
 
-/// A JWT, taken apart without checks.
+/// A JWT in its parts, not verified.
 struct Jwt {
     header: Value,
     claims: Value,
@@ -51,7 +51,7 @@ impl Jwt {
         mac.verify_slice(&self.signature).is_ok()
     }
 
-    /// What a gateway does with the keys that it was given.
+    /// Verifies like a gateway with these keys.
     fn verifies_with(&self, keys: &proto::GetSigningKeyResponse) -> bool {
         let keys = &keys.verification_keys;
         let mut named = keys.iter().filter(|key| self.header["kid"] == key.key_id);
@@ -62,13 +62,13 @@ impl Jwt {
     }
 }
 
-/// RFC 7638 of an `oct` key.
+/// The thumbprint of an `oct` key (RFC 7638).
 fn thumbprint(secret: &[u8]) -> String {
     let k = BASE64URL.encode(secret);
     BASE64URL.encode(Sha256::digest(format!(r#"{{"k":"{k}","kty":"oct"}}"#)))
 }
 
-/// What the gateway is given.
+/// The keys that the gateway gets.
 async fn keys_of(service: &Service) -> proto::GetSigningKeyResponse {
     let answer = signing_keys(service.channel(), Some(&bearer(INTERNAL_TOKEN))).await;
     answer.expect("the gateway may have the keys")
@@ -99,7 +99,7 @@ both! {
 
         let jti = jwt.claims["jti"].as_str().expect("text");
         assert_eq!(jti.parse::<uuid::Uuid>().unwrap().to_string(), jti);
-        // Whole seconds, rounded down: never in the verifier's future.
+        // Whole seconds, rounded down, so the time is never in the future of the verifier.
         let issued_at = START.as_secs() + 1;
         let expected = json!({
             "iss": "realchat-auth",
@@ -208,7 +208,7 @@ both! {
         let new = Jwt::of(&tokens.access_token);
         assert!(new.is_signed_with(NEXT_SECRET.as_bytes()));
 
-        // Whichever replica's keys a gateway has cached.
+        // A gateway may have cached the keys of either replica.
         for keys in [&keys_before, &keys_after] {
             assert!(old.verifies_with(keys));
             assert!(new.verifies_with(keys));
@@ -231,7 +231,7 @@ both! {
         }
     }
 
-    async fn nobody_else_gets_the_keys(service: Service) {
+    async fn no_other_caller_gets_the_keys(service: Service) {
         let session = service.sign_up("ana@example.com").await;
         let tokens = session.tokens;
         let denied = [
@@ -266,7 +266,7 @@ both! {
         assert_denied(signing_keys(service.channel(), Some(&bearer(INTERNAL_TOKEN))).await);
     }
 
-    async fn without_internal_tokens_nobody_gets_the_keys(database: TestDatabase) {
+    async fn without_internal_tokens_no_caller_gets_the_keys(database: TestDatabase) {
         let (process, channel) = start_process(&database, &[]).await;
         for authorization in ["Bearer ", "Bearer local", &bearer(INTERNAL_TOKEN)] {
             assert_denied(signing_keys(channel.clone(), Some(authorization)).await);
@@ -293,7 +293,7 @@ both! {
         }
         assert_denied(signing_keys(channel, None).await);
 
-        // The log is written in order: what follows the calls comes after their lines.
+        // The log is written in order, so this line comes after those of the calls.
         process.signal("TERM");
         process.wait_for("\"stopped\"").await;
         let log = process.log();
@@ -321,14 +321,13 @@ both! {
     }
 }
 
-/// A field of a log line, at the top or below `fields`.
+/// A field of a log line, at the top or in `fields`.
 fn field<'a>(line: &'a Value, name: &str) -> &'a str {
     let value = line.get(name).or_else(|| line["fields"].get(name));
     value.and_then(Value::as_str).unwrap_or_default()
 }
 
-/// A process on this database, without internal tokens unless the variables name some,
-/// and a connection to it.
+/// A process, and a connection to it. It has internal tokens only if the variables name some.
 async fn start_process(database: &TestDatabase, variables: &[(&str, &str)]) -> (Process, Channel) {
     let process = Process::serve(database, variables);
     let channel = connect(process.grpc_addr().await).await;

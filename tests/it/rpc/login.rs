@@ -1,4 +1,4 @@
-//! Logging in.
+//! Login.
 
 use auth_service::proto;
 use tonic::{Code, Status};
@@ -63,7 +63,7 @@ both! {
         }
     }
 
-    async fn whatever_cannot_match_is_wrong_and_no_policy_speaks(service: Service) {
+    async fn a_password_that_cannot_match_is_wrong_and_the_policy_is_not_applied(service: Service) {
         let mut client = service.client();
         let longest = "vK3#qT9z".repeat(9);
         let request = proto::RegisterRequest {
@@ -76,7 +76,7 @@ both! {
             ("ana@example.com", "password1".to_owned()),
             ("ana@example.com", longest.to_lowercase()),
             ("ana@example.com", longest[..71].to_owned()),
-            // bcrypt would not see the 73rd byte, nor what follows a NUL.
+            // bcrypt would ignore the 73rd byte, and all bytes after a NUL.
             ("ana@example.com", format!("{longest}x")),
             ("ana@example.com", format!("{longest}\0")),
             ("ana@example.com", "x".repeat(60_000)),

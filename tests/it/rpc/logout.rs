@@ -1,4 +1,4 @@
-//! Logout: idempotent, and the end of exactly one session.
+//! Logout: idempotent, and it ends exactly one session.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const HOUR: Duration = Duration::from_hours(1);
 const REUSE: &str = "SESSION_END_REASON_REUSE";
 const LOGOUT: &str = "SESSION_END_REASON_LOGOUT";
 
-/// The ids of the sessions that were revoked, by reason.
+/// The ids of the sessions that were revoked for this reason.
 async fn revoked(database: &TestDatabase, reason: &str) -> Vec<String> {
     let id = database.hex("id");
     let sql = format!("SELECT {id} FROM sessions WHERE revoke_reason = '{reason}'");
@@ -30,14 +30,14 @@ both! {
     async fn a_logout_ends_exactly_the_session_of_its_token(service: Service) {
         let session = service.sign_up("ana@example.com").await;
         let other = service.sign_in("ana@example.com").await;
-        let stranger = service.sign_up("bob@example.com").await;
+        let other_user = service.sign_up("bob@example.com").await;
         service.log_out(&session.tokens.refresh_token).await.unwrap();
 
         assert_eq!(revoked(&service.database, "logout").await, [simple(&session.id)]);
         let status = refused(service.refresh(&session.tokens.refresh_token).await);
         assert_eq!(reason(&status), (Code::Unauthenticated, "INVALID_TOKEN".to_owned()));
         service.refresh(&other.tokens.refresh_token).await.expect("it goes on");
-        service.refresh(&stranger.tokens.refresh_token).await.expect("it goes on");
+        service.refresh(&other_user.tokens.refresh_token).await.expect("it goes on");
     }
 
     async fn a_rotated_token_logs_out_too(service: Service) {
@@ -45,7 +45,7 @@ both! {
         let second = service.refresh(&session.tokens.refresh_token).await.unwrap();
         let third = service.refresh(&second.refresh_token).await.unwrap();
         service.clock.advance(HOUR);
-        // Two generations old and after the window: at Refresh it would be reuse.
+        // Two generations old and after the window: Refresh would treat it as reuse.
         service.log_out(&session.tokens.refresh_token).await.unwrap();
 
         assert_eq!(revoked(&service.database, "logout").await, [simple(&session.id)]);
@@ -129,7 +129,7 @@ both! {
         assert!(service.database.ended_sessions().await.is_empty());
     }
 
-    async fn what_is_no_refresh_token_logs_nobody_out(service: Service) {
+    async fn a_malformed_refresh_token_ends_no_session(service: Service) {
         let session = service.sign_up("ana@example.com").await;
         let rows = service.database.dump("sessions").await;
         for (what, token) in malformed_tokens(&session) {
@@ -152,7 +152,7 @@ both! {
             sessions.push(service.sign_in("ana@example.com").await);
         }
         let user_id = sessions[0].user_id.clone();
-        // One reuse among the logouts, and logouts that end nothing.
+        // Besides logouts there is one reuse, and there are logouts that end nothing.
         service.refresh(&sessions[2].tokens.refresh_token).await.unwrap();
         service.clock.advance(HOUR);
         refused(service.refresh(&sessions[2].tokens.refresh_token).await);

@@ -1,6 +1,7 @@
-//! Refresh: one row per session, one successor per token, and the end of the session when a rotated
-//! token comes back.
+//! Refresh: one row per session, one successor per token, and the end of the session when a
+//! rotated token comes back.
 
+mod batches;
 mod races;
 mod reuse;
 mod storage;
@@ -36,7 +37,7 @@ fn sha256(bytes: &[u8]) -> String {
     hex_of(&Sha256::digest(bytes))
 }
 
-/// One column of a session's row, as text.
+/// A column of a session's row, as text.
 async fn column(database: &TestDatabase, session: &Session, column: &str) -> Option<String> {
     let id = database.id(&session.id);
     database
@@ -170,7 +171,7 @@ both! {
         assert_eq!(service.database.ended_sessions().await, [logout]);
     }
 
-    async fn what_is_no_refresh_token_is_refused_and_changes_nothing(service: Service) {
+    async fn a_malformed_refresh_token_is_refused_and_changes_nothing(service: Service) {
         let session = service.sign_up("ana@example.com").await;
         let rows = service.database.dump("sessions").await;
         for (what, token) in malformed_tokens(&session) {
@@ -182,7 +183,7 @@ both! {
         service.refresh(&session.tokens.refresh_token).await.expect("it was current all along");
     }
 
-    async fn what_is_no_refresh_token_is_refused_without_the_database(service: Service) {
+    async fn a_malformed_refresh_token_is_refused_without_the_database(service: Service) {
         let session = service.sign_up("ana@example.com").await;
         service.database.execute("ALTER TABLE sessions RENAME TO gone").await;
         let status = refused(service.refresh(&session.tokens.refresh_token).await);

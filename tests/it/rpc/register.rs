@@ -1,4 +1,4 @@
-//! Creating accounts.
+//! Registration.
 
 use std::sync::Arc;
 
@@ -135,7 +135,7 @@ both! {
         assert_eq!(service.database.count(EVENTS).await, 1);
     }
 
-    async fn what_is_no_address_is_refused(service: Service) {
+    async fn a_malformed_address_is_refused(service: Service) {
         let mut client = service.client();
         let (label, rest) = ("l".repeat(63), "r".repeat(61));
         let longest = format!("a{}@{label}.{label}.{rest}", "x".repeat(63));
@@ -171,7 +171,7 @@ both! {
         for password in [
             "",
             "vK3#qT9",
-            // Eight characters as sent, seven once the accent is composed.
+            // Eight characters as sent, seven after the accent is composed.
             "vK3#qTe\u{301}",
             &("vK3#qT9z".repeat(9) + "x"),
             // 37 characters, 74 bytes.

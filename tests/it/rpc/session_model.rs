@@ -19,13 +19,13 @@ const IDLE: Duration = Duration::from_hours(24);
 const MAX: Duration = Duration::from_hours(72);
 const RETRY_WINDOW: Duration = Duration::from_secs(30);
 
-/// What clients and the clock do. Age 0 is the current token, 1 the one before it.
+/// The actions of clients and the clock. Age 0 is the current token, 1 the one before it.
 #[derive(Clone, Debug)]
 enum Step {
     Refresh {
         age: usize,
     },
-    /// Several at once, on several connections.
+    /// Refreshes at once, on several connections.
     Race {
         age: usize,
         calls: usize,
@@ -40,7 +40,7 @@ enum Step {
     Logout {
         age: usize,
     },
-    /// By `EndSession` from another session of the user.
+    /// `EndSession` from another session of the user.
     EndByUser,
     Advance(Duration),
     TurnBack(Duration),

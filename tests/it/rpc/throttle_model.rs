@@ -1,7 +1,8 @@
-//! The counts of the throttle against a small model.
+//! The counters of the throttle against a small model.
 //!
-//! The model has numbers where the database has times. Whatever is guessed, from wherever,
-//! in whatever order attempts end, what gets in and how long the others wait is the same.
+//! The model has numbers where the database has times. Attempts at several accounts come from
+//! several addresses and end in any order. Model and database always agree which attempts are
+//! admitted, and how long the others wait.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -22,7 +23,7 @@ const LIMITS: ThrottleLimits = ThrottleLimits {
     registrations_per_address: 1,
     daily_per_account: 8,
     first_wait: SECOND,
-    // Not one that doubling would reach.
+    // Doubling the first wait never gives this value.
     longest_wait: Duration::from_secs(11),
     fade: Duration::from_mins(1),
     known_for: Duration::from_mins(10),
@@ -30,9 +31,9 @@ const LIMITS: ThrottleLimits = ThrottleLimits {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// An attempt at one of a few accounts, from one of a few addresses or from none.
+    /// An attempt at one of two accounts, from one of three addresses or without one.
     Begin(u8, Option<u8>),
-    /// One of those under way ends.
+    /// One of the admitted attempts ends.
     End(usize, End),
     Advance(Duration),
 }
@@ -60,7 +61,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// One count, as the README tells it.
+/// A counter, as the README describes it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Number {
     failures: u32,
@@ -90,7 +91,7 @@ impl Number {
     }
 
     fn fail(&mut self, free: u32, is_account: bool, now: i64) {
-        // 1, 2, 4, 8, 11 seconds.
+        // The waits are 1, 2, 4, 8 and 11 seconds.
         let most = free + 4;
         if self.failures == 0 || self.failures == most {
             self.next_fades = now + micros(LIMITS.fade);
@@ -119,8 +120,8 @@ impl Number {
     }
 }
 
-/// An attempt that got in: what the model and the database know of it.
-struct UnderWay {
+/// An admitted attempt, as model and database know it.
+struct Admitted {
     account: u8,
     address: Option<u8>,
     at: Timestamp,
@@ -133,12 +134,12 @@ struct Play<'a> {
     case: u64,
     now: Timestamp,
     numbers: HashMap<Key, Number>,
-    under_way: Vec<UnderWay>,
+    admitted: Vec<Admitted>,
 }
 
 fn key(case: u64, kind: u8, account: u8, address: Option<u8>) -> Key {
     let mut key = [0; 32];
-    // In no order of kinds.
+    // Mixes the kinds in the order of keys.
     key[0] =
         kind.wrapping_mul(89) ^ account.wrapping_mul(57) ^ address.unwrap_or(7).wrapping_mul(31);
     key[1..9].copy_from_slice(&case.to_be_bytes());
@@ -168,8 +169,8 @@ impl Play<'_> {
         match step {
             Step::Advance(by) => self.now = self.now + by,
             Step::Begin(account, address) => self.begin(account, address).await?,
-            Step::End(which, end) if which < self.under_way.len() => {
-                let attempt = self.under_way.swap_remove(which);
+            Step::End(which, end) if which < self.admitted.len() => {
+                let attempt = self.admitted.swap_remove(which);
                 self.end(attempt, end).await;
             }
             Step::End(..) => {}
@@ -207,7 +208,7 @@ impl Play<'_> {
                     raised.push((count.key, number.blocked_until));
                 }
                 let at = self.now;
-                self.under_way.push(UnderWay {
+                self.admitted.push(Admitted {
                     account,
                     address,
                     at,
@@ -221,7 +222,7 @@ impl Play<'_> {
         Ok(())
     }
 
-    async fn end(&mut self, ended: UnderWay, end: End) {
+    async fn end(&mut self, ended: Admitted, end: End) {
         let attempt = self.attempt(ended.account, ended.address, ended.at);
         let known_until = ended.at + LIMITS.known_for;
         let settlement = match end {
@@ -269,7 +270,7 @@ both! {
                 case: case.get(),
                 now: START,
                 numbers: HashMap::new(),
-                under_way: Vec::new(),
+                admitted: Vec::new(),
             };
             for step in steps {
                 play.take(step).await?;

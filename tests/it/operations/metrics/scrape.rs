@@ -1,4 +1,4 @@
-//! One look at `/metrics`.
+//! The text of `/metrics` at one moment.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -56,7 +56,7 @@ impl Scrape {
         self.0.contains_key(series)
     }
 
-    /// A series that is not there yet counts from zero.
+    /// A series that does not exist yet counts from zero.
     pub fn since(&self, before: &Self, series: &str) -> f64 {
         self.value(series) - before.0.get(series).unwrap_or(&0.0)
     }
@@ -65,7 +65,7 @@ impl Scrape {
         self.0.len()
     }
 
-    /// All series, without the version; each histogram by its count.
+    /// All series without the version. A histogram is represented by its count.
     pub fn names(&self) -> Vec<String> {
         let names: BTreeSet<_> = (self.0.keys())
             .filter(|series| !series.contains("_bucket") && !series.contains("_sum"))

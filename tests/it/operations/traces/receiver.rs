@@ -1,4 +1,4 @@
-//! A receiver of OTLP over gRPC, as a collector is one.
+//! A receiver of OTLP over gRPC, in place of a collector.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,6 @@ use tonic::{Request, Response, Status, transport::Server};
 
 use crate::harness::hex_of;
 
-/// A span as it arrived.
 #[derive(Clone, Debug)]
 pub struct Span {
     pub name: String,
@@ -26,7 +25,7 @@ pub struct Span {
     pub id: String,
     pub parent_id: String,
     attributes: BTreeMap<String, String>,
-    /// Whatever else there is.
+    /// All other fields, as text.
     _rest: String,
 }
 
@@ -58,7 +57,7 @@ impl Receiver {
         Self { endpoint, spans }
     }
 
-    /// All spans that arrived so far.
+    /// All spans that have arrived.
     pub fn spans(&self) -> Vec<Span> {
         self.spans.lock().unwrap().clone()
     }

@@ -1,4 +1,4 @@
-//! The whole life of an account, as the platform is told of it.
+//! The events of an account from registration to deletion, as a consumer gets them.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::harness::{
 
 const NEW_PASSWORD: &str = "quiet meadow brass lantern";
 
-/// The envelope says what the event says.
+/// The CloudEvents headers agree with the event.
 fn assert_envelope(record: &Record, event: &UserEvent, kind: &str, at: Timestamp) {
     let expected = [
         ("ce_id", event.event_id.clone()),
@@ -34,11 +34,11 @@ fn assert_envelope(record: &Record, event: &UserEvent, kind: &str, at: Timestamp
 }
 
 both! {
-    async fn an_accounts_events_outlive_it_and_its_end_is_the_last(database: TestDatabase) {
+    async fn the_events_of_a_deleted_account_are_published_and_its_deletion_is_the_last(database: TestDatabase) {
         let Some(kafka) = Kafka::new().await else {
             return;
         };
-        // Nothing is published while she lives.
+        // Her events stay in the outbox until the service with Kafka starts.
         let service = Service::start_at(database, clock(), &[]).await;
         let ana = service.sign_up("ana@example.com").await;
         let born = service.clock.now();
@@ -94,6 +94,6 @@ both! {
                 Payload::UserDeleted(event) => assert_eq!(event.deleted_at, Some(gone.into())),
             }
         }
-        assert!(records.iter().any(|record| record.key == again), "somebody new");
+        assert!(records.iter().any(|record| record.key == again), "a new user");
     }
 }

@@ -1,4 +1,4 @@
-//! Whatever is wrong with Kafka, events wait, and calls do not.
+//! Events wait while Kafka fails. Calls do not.
 
 use auth_service::{
     app::SystemClock,
@@ -65,7 +65,7 @@ both! {
         assert_eq!(shown, None);
     }
 
-    async fn events_wait_for_a_topic_that_nobody_makes(database: TestDatabase) {
+    async fn events_wait_for_a_topic_that_does_not_exist(database: TestDatabase) {
         let Some(kafka) = Kafka::without_topic().await else {
             return;
         };
@@ -128,7 +128,7 @@ both! {
         let Some(kafka) = Kafka::new().await else {
             return;
         };
-        // Written while nobody publishes, so that all of it is in one batch.
+        // No poller runs while the events are written, so all are in one batch.
         let silent = Service::start_at(database, clock(), &[]).await;
         let (before, after) = (
             "0f0e0d0c0b0a09080706050403020100",
@@ -174,8 +174,8 @@ async fn insert(database: &TestDatabase, user: &str, version: i64, large: bool) 
         .await;
 }
 
-/// Stands in for a broker that comes up. Only the first connection of a client goes
-/// through it: then the broker tells its own address.
+/// Simulates a broker that starts late. Only the first connection of a client goes through it;
+/// after that the client knows the address of the broker itself.
 async fn proxy(listener: TcpListener, broker: String) {
     loop {
         let (mut inside, _) = listener.accept().await.unwrap();

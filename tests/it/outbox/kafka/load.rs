@@ -22,16 +22,16 @@ async fn two_hundred_registrations_give_two_hundred_accounts_and_events_on_sqlit
     }
 }
 
-/// Registers with two replicas, sixteen at a time.
+/// Registers users with two replicas, sixteen at a time.
 async fn register_many(database: TestDatabase, count: usize) {
     const WORKERS: usize = 16;
     let Some(kafka) = Kafka::new().await else {
         return;
     };
-    let patient = ["--request-timeout", "60s", "--password-max-wait", "59s"];
+    let long_timeouts = ["--request-timeout", "60s", "--password-max-wait", "59s"];
     let replicas = [
-        serve(database.clone(), &kafka, &patient).await,
-        serve(database.clone(), &kafka, &patient).await,
+        serve(database.clone(), &kafka, &long_timeouts).await,
+        serve(database.clone(), &kafka, &long_timeouts).await,
     ];
     let workers = (0..WORKERS).map(|worker| {
         let mut client = replicas[worker % 2].client();
@@ -57,7 +57,7 @@ async fn register_many(database: TestDatabase, count: usize) {
         i64::try_from(count).unwrap()
     );
 
-    // At least once: copies are allowed, but only exact ones.
+    // Delivery is at least once: only exact duplicates are allowed.
     let mut events = HashMap::new();
     let mut emails = BTreeSet::new();
     for record in kafka.records().await {

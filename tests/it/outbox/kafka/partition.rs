@@ -1,4 +1,4 @@
-//! Java's default partitioner, written a second time: from its source, not from ours.
+//! Java's default partitioner, written a second time from its own source.
 
 /// The partition that Java's default partitioner chooses among twelve.
 pub(super) fn java_partition(key: &str) -> i32 {

@@ -53,7 +53,7 @@ both! {
             process.wait_for("still cannot publish events").await;
             let log = process.log().concat();
             assert!(!log.contains("a-wrong-password") && !log.contains("@example.com"));
-            // Nobody releases the lease of a process that is killed.
+            // A killed process does not release the lease.
             let ended = database.dialect("1", "now()");
             drop(process);
             database
@@ -64,7 +64,7 @@ both! {
         assert_eq!(database.count(PARKED).await, 0);
         assert_eq!(kafka.records().await, []);
 
-        // The right one is all that was missing.
+        // The right password is the only change.
         let options = sasl_options(&brokers, &ca_file, "SCRAM-SHA-512", "auth-test-secret");
         let service = serve(database, &kafka, &options).await;
         assert_eq!(kafka.wait_for(3).await.len(), 3);
@@ -72,7 +72,7 @@ both! {
     }
 }
 
-/// The brokers' `SASL_SSL` listener and their CA.
+/// The `SASL_SSL` listener of the shared broker, and the file of its CA.
 fn sasl() -> Option<(String, String)> {
     let (Ok(brokers), Ok(ca_file)) = (
         env::var("TEST_KAFKA_SASL_BROKERS"),

@@ -27,7 +27,7 @@ use tokio::{
 use super::PARTITIONS;
 use crate::harness::Copy as Stored;
 
-/// What happens to records that are sent.
+/// The fate of records that are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// They are stored, and the answer arrives.

@@ -1,4 +1,4 @@
-//! The caller is who the access token says, and only while the token's session lives.
+//! The access token names the caller, and only while its session lives.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ fn no_signature(_: &str, _: &str) -> Vec<u8> {
     Vec::new()
 }
 
-/// A token as the service makes it, to be spoilt in one respect.
+/// A token like the service's. A test makes one part of it wrong.
 #[derive(Clone)]
 struct Forged {
     header: Value,
@@ -106,10 +106,10 @@ impl Forged {
     }
 }
 
-/// What is wrong with a token.
+/// Tokens, each with one wrong part.
 type Wrong = (&'static str, String);
 
-/// Headers and signatures that are not the service's.
+/// Headers and signatures that the service does not make.
 fn wrong_headers(good: &Forged) -> Vec<Wrong> {
     let with = |name: &str, value: Value| good.clone().header(name, value);
     let foreign = |token: Forged| token.signed(hs256, FOREIGN_SECRET);
@@ -148,7 +148,7 @@ fn wrong_headers(good: &Forged) -> Vec<Wrong> {
     wrong.map(|(what, token)| (what, token.text())).into()
 }
 
-/// Claims that are not the caller's, or not now.
+/// Claims of another issuer, audience or time.
 fn wrong_claims(good: &Forged, other: &Session, now: Timestamp) -> Vec<Wrong> {
     let with = |name: &str, value: Value| good.clone().claim(name, value);
     let without = |name: &str| good.clone().without_claim(name);
@@ -178,7 +178,7 @@ fn wrong_claims(good: &Forged, other: &Session, now: Timestamp) -> Vec<Wrong> {
     wrong.map(|(what, token)| (what, token.text())).into()
 }
 
-/// What is no token, or another kind of token.
+/// Texts that are no token, and tokens of another kind.
 fn no_tokens(good: &Forged, refresh_token: &str) -> Vec<Wrong> {
     let text = good.text();
     let (message, signature) = text.rsplit_once('.').unwrap();
@@ -203,7 +203,7 @@ both! {
         let ana = service.sign_up("ana@example.com").await;
         let bob = service.sign_up("bob@example.com").await;
         let good = Forged::of(&ana, START);
-        // What is forged below is wrong in one respect only.
+        // The unchanged token is valid, so each forged one below is wrong in one part only.
         let account = get_account(service.account_with(&good.text())).await.unwrap();
         assert_eq!(account.user_id, ana.user_id);
         let ahead = good.clone().claim("iat", json!(START.as_secs() + 60));
@@ -220,7 +220,7 @@ both! {
             no_tokens(&good, &ana.tokens.refresh_token),
         ];
         for (what, token) in wrong.into_iter().flatten() {
-            // Shown if it fails.
+            // The test runner shows this line if the test fails.
             eprintln!("{what}");
             for status in refusals(service.account_with(&token)).await {
                 assert_invalid_token(&status);
@@ -279,7 +279,7 @@ both! {
         get_account(service.account(&ana)).await.expect("it is valid still");
         service.clock.advance(Duration::from_micros(1));
         assert_invalid_token(&refused(get_account(service.account(&ana)).await));
-        // Its session lives on.
+        // The session still lives.
         let tokens = service.refresh(&ana.tokens.refresh_token).await.unwrap();
         get_account(service.account_with(&tokens.access_token)).await.expect("a new one");
     }
@@ -316,7 +316,7 @@ both! {
             let token = Forged::of(&ana, service.clock.now());
             let token = token.header("kid", json!(kid(secret))).signed(hs256, secret);
             get_account(service.account_with(&token.text())).await.expect("a key of ours");
-            // The id picks the key: it is not tried with the others.
+            // The id selects the key. The service does not try the other keys.
             let mismatch = token.header("kid", json!(kid("the id of no key")));
             let status = refused(get_account(service.account_with(&mismatch.text())).await);
             assert_invalid_token(&status);

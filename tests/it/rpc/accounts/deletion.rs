@@ -1,4 +1,4 @@
-//! Deleting the account.
+//! DeleteAccount.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::harness::{
 const LOGOUT: &str = "SESSION_END_REASON_LOGOUT";
 
 both! {
-    async fn user_and_sessions_go_and_the_events_stay(service: Service) {
+    async fn user_and_sessions_are_deleted_and_the_events_stay(service: Service) {
         let ana = service.sign_up("ana@example.com").await;
         let bob = service.sign_up("bob@example.com").await;
         let gone = service.sign_in("ana@example.com").await;
@@ -32,7 +32,7 @@ both! {
         }
         let events = service.database.events().await.into_iter();
         let events: Vec<_> = events.filter(|event| event.user_id == ana.user_id).collect();
-        // Nothing was published yet, and the end of her life is the last event.
+        // Nothing is published yet, so all events are in the outbox. The deletion is the last one.
         assert_eq!(
             kinds(&events),
             [
@@ -56,11 +56,11 @@ both! {
         }
         let request = login("ana@example.com");
         assert_wrong_password(&refused(service.client().login(request).await));
-        service.refresh(&bob.tokens.refresh_token).await.expect("nobody else is concerned");
+        service.refresh(&bob.tokens.refresh_token).await.expect("another user");
         assert_eq!(service.database.events().await.len(), 6, "nothing follows");
     }
 
-    async fn without_the_password_nothing_goes(service: Service) {
+    async fn without_the_password_nothing_is_deleted(service: Service) {
         let ana = service.sign_up("ana@example.com").await;
         let before = service.database.dump("users").await;
         let mut account = service.account(&ana);
@@ -75,7 +75,7 @@ both! {
         assert_eq!(service.database.events().await.len(), 1);
     }
 
-    async fn the_address_can_register_again_as_somebody_new(service: Service) {
+    async fn the_address_can_register_again_as_a_new_user(service: Service) {
         let ana = service.sign_up("ana@example.com").await;
         service.account(&ana).delete_account(delete_account(PASSWORD)).await.unwrap();
         let request = RegisterRequest {

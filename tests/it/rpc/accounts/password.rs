@@ -1,4 +1,4 @@
-//! Changing the password.
+//! ChangePassword.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ both! {
         }
         assert_eq!(list_sessions(service.account(&phone)).await.len(), 1);
         service.refresh(&phone.tokens.refresh_token).await.expect("the own session goes on");
-        service.refresh(&bob.tokens.refresh_token).await.expect("nobody else is concerned");
+        service.refresh(&bob.tokens.refresh_token).await.expect("another user");
         let mut client = service.client();
         assert_wrong_password(&refused(client.login(login("ana@example.com")).await));
         client.login(with_password("ana@example.com", NEW_PASSWORD)).await.expect("the new one");

@@ -1,5 +1,5 @@
-//! Calls at once: one order of the user's acts comes out, and nothing that a new password or
-//! the end of the account should have ended is left.
+//! Calls of one user at once: they take effect in some order, and no session survives the new
+//! password or the deletion that should have ended it.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -18,7 +18,7 @@ use crate::harness::{
 const WAITING: &str = "SELECT count(*) FROM pg_stat_activity \
                        WHERE datname = current_database() AND wait_event_type = 'Lock'";
 
-/// A transaction of somebody else's that has not ended yet.
+/// A transaction of the test that has not ended yet.
 struct Held(Client);
 
 impl Held {
@@ -34,7 +34,7 @@ impl Held {
         Self(client)
     }
 
-    /// Ends once a call waits for it.
+    /// Commits as soon as a call waits for it.
     async fn commit_when_awaited(self, database: &TestDatabase) {
         database.wait_for(WAITING, 1).await;
         self.0.batch_execute("COMMIT").await.expect("it commits");
@@ -77,7 +77,7 @@ fn change(
     async move { account.change_password(request).await.map(drop) }
 }
 
-/// The versions of every user's events have no gap, and no session ended twice.
+/// The versions of each user's events have no gap, and no session ended twice.
 async fn assert_events_are_in_order(database: &TestDatabase) {
     let events = database.events().await;
     let mut ended = BTreeSet::new();
@@ -138,7 +138,7 @@ both! {
     }
 
     async fn no_login_with_the_old_password_outlives_its_end(database: TestDatabase) {
-        // The logins also bring the hash to another cost.
+        // These logins also upgrade the hash to another cost.
         let service = Service::start(database, &[]).await;
         let ana = service.sign_up("ana@example.com").await;
         let (_, database) = service.stop().await;
@@ -213,7 +213,7 @@ both! {
         assert_eq!(service.database.events().await.len(), 2);
     }
 
-    async fn whatever_happens_at_once_happens_in_one_order(database: TestDatabase) {
+    async fn calls_at_once_take_effect_in_one_order(database: TestDatabase) {
         let service = Service::start(database, &["--refresh-retry-window", "0s"]).await;
         let ana = service.sign_up("ana@example.com").await;
         let rounds = soak(4, 60);
@@ -226,7 +226,7 @@ both! {
     }
 }
 
-/// Everything at once on one user's sessions. Returns a session that lives.
+/// All calls at once on the sessions of one user. Returns a session that lives.
 async fn storm(service: &Service, own: Session, password: &mut String, round: usize) -> Session {
     let with_password = |password: &str| proto::LoginRequest {
         password: password.to_owned(),
@@ -254,7 +254,7 @@ async fn storm(service: &Service, own: Session, password: &mut String, round: us
     });
     for (n, session) in sessions.iter().enumerate() {
         let token = session.tokens.refresh_token.clone();
-        // Two with one token: the second is reuse, unless the session has ended.
+        // Two refreshes with one token: the second is reuse, unless the session has ended.
         for _ in 0..2 {
             let (mut client, token) = (service.client(), token.clone());
             together.add("refresh", async move {
@@ -267,9 +267,9 @@ async fn storm(service: &Service, own: Session, password: &mut String, round: us
         });
         let mut account = service.account(session);
         if n % 2 == 0 {
-            let victim = sessions[(n + 1) % sessions.len()].id.clone();
+            let other = sessions[(n + 1) % sessions.len()].id.clone();
             together.add("end", async move {
-                account.end_session(end_session(&victim)).await.map(drop)
+                account.end_session(end_session(&other)).await.map(drop)
             });
         } else {
             together.add(
@@ -310,7 +310,7 @@ async fn a_login_that_was_verified_before_a_change_starts_no_session_after_it() 
     let service = Service::start(database, &[]).await;
     service.sign_up("ana@example.com").await;
     for statements in [
-        // As ChangePassword does, and as DeleteAccount does.
+        // The statements of ChangePassword and of DeleteAccount.
         "UPDATE users SET password_changed_at = password_changed_at + interval '1 microsecond'",
         "DELETE FROM users",
     ] {

@@ -1,4 +1,4 @@
-//! Seeing sessions and ending them.
+//! ListSessions, EndSession and EndOtherSessions.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -31,9 +31,9 @@ async fn sign_in_on(service: &Service, device_name: &str) -> Session {
     }
 }
 
-/// Writes `count` more sessions of the user, with the longest names there are, one a second
-/// from [`START`] on.
-async fn crowd(database: &TestDatabase, user_id: &str, count: i64) {
+/// Inserts `count` more sessions of the user with names of the greatest length, one a second from
+/// [`START`] on.
+async fn add_sessions(database: &TestDatabase, user_id: &str, count: i64) {
     let mut sql = String::new();
     let user_id = database.id(user_id);
     for n in 0..count {
@@ -117,7 +117,7 @@ both! {
 
     async fn of_many_sessions_the_newest_hundred_are_listed(service: Service) {
         let ana = service.sign_up("ana@example.com").await;
-        crowd(&service.database, &ana.user_id, 300).await;
+        add_sessions(&service.database, &ana.user_id, 300).await;
         let mut account = service.account(&ana);
         let answer = account.list_sessions(proto::ListSessionsRequest {}).await;
         let answer = answer.expect("it fits into a message").into_inner();
@@ -151,16 +151,16 @@ both! {
         let reasons = "SELECT revoke_reason FROM sessions WHERE revoke_reason IS NOT NULL";
         assert_eq!(service.database.text(reasons).await.as_deref(), Some("ended_by_user"));
 
-        // Once more changes nothing.
+        // A second call changes nothing.
         account.end_session(end_session(&other.id)).await.unwrap();
         assert_eq!(service.database.ended_sessions().await.len(), 1);
-        // And the own one.
+        // The session of the caller.
         account.end_session(end_session(&ana.id)).await.unwrap();
         assert_invalid_token(&refused(account.end_session(end_session(&ana.id)).await));
         refused(service.refresh(&ana.tokens.refresh_token).await);
     }
 
-    async fn somebody_elses_session_is_like_an_unknown_one(service: Service) {
+    async fn another_users_session_is_like_an_unknown_one(service: Service) {
         let ana = service.sign_up("ana@example.com").await;
         let bob = service.sign_up("bob@example.com").await;
         let rows = service.database.dump("sessions").await;
@@ -175,7 +175,7 @@ both! {
         service.refresh(&bob.tokens.refresh_token).await.expect("it lives");
     }
 
-    async fn what_is_no_session_id_is_an_invalid_argument(service: Service) {
+    async fn a_malformed_session_id_is_an_invalid_argument(service: Service) {
         let ana = service.sign_up("ana@example.com").await;
         let mut account = service.account(&ana);
         let braced = format!("{{{}}}", ana.id);
@@ -218,7 +218,7 @@ both! {
         assert_eq!(list_sessions(service.account(&own)).await.len(), 1);
         service.refresh(&own.tokens.refresh_token).await.expect("it goes on");
 
-        // With none left there is no event, and no gap.
+        // Without other sessions there is no event, and no gap in the versions.
         assert_eq!(end_others(service.account(&own)).await.unwrap(), 0);
         service.log_out(&own.tokens.refresh_token).await.unwrap();
         let last = service.database.events().await.pop().unwrap();
@@ -227,7 +227,7 @@ both! {
 
     async fn thousands_of_sessions_end_at_once(service: Service) {
         let ana = service.sign_up("ana@example.com").await;
-        crowd(&service.database, &ana.user_id, 2500).await;
+        add_sessions(&service.database, &ana.user_id, 2500).await;
         assert_eq!(end_others(service.account(&ana)).await.unwrap(), 2500);
         let events = service.database.events().await;
         let versions: Vec<_> = events.iter().map(|event| event.user_version).collect();
@@ -244,7 +244,7 @@ both! {
 
     async fn of_more_than_a_thousand_sessions_a_login_ends_the_oldest(service: Service) {
         let ana = service.sign_up("ana@example.com").await;
-        crowd(&service.database, &ana.user_id, 999).await;
+        add_sessions(&service.database, &ana.user_id, 999).await;
         let live = "SELECT count(*) FROM sessions WHERE revoked_at IS NULL";
         assert_eq!(service.database.count(live).await, 1000);
         service.clock.advance(HOUR / 60);
@@ -261,7 +261,7 @@ both! {
     async fn the_event_names_the_last_refresh_however_late_it_was(service: Service) {
         let ana = service.sign_up("ana@example.com").await;
         let other = service.sign_in("ana@example.com").await;
-        // As if by a replica whose clock is ahead.
+        // Such a time comes from a replica whose clock is ahead.
         service.clock.advance(HOUR / 2);
         service.refresh(&other.tokens.refresh_token).await.unwrap();
         service.clock.set(START);

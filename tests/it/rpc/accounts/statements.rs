@@ -1,4 +1,4 @@
-//! What each call costs the database: counted on the wire, between service and Postgres.
+//! The statements of each call, counted between the service and Postgres.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use crate::harness::{
     end_session, refused, register,
 };
 
-/// The verb and the table, such as `UPDATE sessions`.
+/// The verb and the table, as in `UPDATE sessions`.
 fn gist(sql: &str) -> String {
     let sql = sql.replace('"', "");
     let words: Vec<_> = sql
@@ -34,17 +34,17 @@ fn gist(sql: &str) -> String {
         .to_owned()
 }
 
-/// One line for each call: how many statements, and which.
+/// One line for each call: the number of statements, and each of them.
 struct Table {
     statements: Statements,
     lines: String,
 }
 
 impl Table {
-    /// Adds what was run since the last line.
+    /// Adds the statements since the last line.
     fn add(&mut self, call: &str) {
         let gists = self.statements.take().into_iter().map(|sql| gist(&sql));
-        // The health check asks in between.
+        // The health check runs at any time.
         let gists: Vec<_> = gists.filter(|gist| gist != "UPDATE outbox_lease").collect();
         let line = format!("{call}: {} {}", gists.len(), gists.join(", "));
         writeln!(self.lines, "{}", line.trim_end()).expect("a String takes it");
@@ -69,7 +69,7 @@ async fn each_call_costs_the_database_no_more_than_this() {
         statements,
         lines: String::new(),
     };
-    // The first connection is made, the schema migrated, and so on.
+    // The statements until here connect, migrate and so on.
     let first = service.sign_up("first@example.com").await;
     table.statements.take();
 

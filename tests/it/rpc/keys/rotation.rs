@@ -1,4 +1,4 @@
-//! The key is replaced as the README says, one replica at a time, while people use their
+//! The key is replaced as the README describes, one replica at a time, while users use their
 //! sessions and gateways verify with keys that they fetched up to `max_age` ago.
 //!
 //! These gateways never ask for an unknown `kid`: the procedure alone must be enough.
@@ -15,9 +15,9 @@ const NEW: &str = NEXT_SECRET;
 const TOKEN_TTL: Duration = Duration::from_mins(10);
 const TICK: Duration = Duration::from_secs(20);
 
-/// A gateway that keeps what it was given for as long as it may.
+/// A gateway that keeps its keys for as long as they are valid.
 struct Gateway {
-    /// Which replica it asks.
+    /// The replica that it asks.
     home: usize,
     keys: proto::GetSigningKeyResponse,
     fetched_at: Timestamp,
@@ -42,9 +42,9 @@ struct World {
     replicas: Vec<Service>,
     gateways: Vec<Gateway>,
     refresh_token: String,
-    /// Those that have not expired.
+    /// The tokens that have not expired.
     tokens: Vec<Jwt>,
-    /// Tokens that were valid and that a gateway refused, however often.
+    /// The number of times that a gateway refused a valid token.
     refused: usize,
 }
 
@@ -78,8 +78,8 @@ impl World {
         world
     }
 
-    /// A moment: caches that are too old are renewed, each replica issues a token, and each
-    /// gateway judges all tokens.
+    /// The time moves: gateways renew keys that are too old, each replica issues a token, and each
+    /// gateway verifies all tokens.
     async fn tick(&mut self) {
         self.clock.advance(TICK);
         let now = self.clock.now();
@@ -106,12 +106,12 @@ impl World {
         }
     }
 
-    /// Replaces one replica after the other, with some time between them.
+    /// Replaces one replica after the other, with a pause between them.
     async fn roll_out(&mut self, options: &[&str]) {
         for index in 0..self.replicas.len() {
             let new = start(&self.database, &self.clock, options).await;
             let old = std::mem::replace(&mut self.replicas[index], new);
-            // It serves to the last moment, and so may have been asked for its keys.
+            // The old replica serves until its end, so a gateway may ask it at the last moment.
             for gateway in self
                 .gateways
                 .iter_mut()
@@ -135,7 +135,7 @@ impl World {
         }
     }
 
-    /// How many tokens each key signed that are still valid.
+    /// The number of valid tokens that this key signed.
     fn signed_with(&self, secret: &str) -> usize {
         let tokens = self.tokens.iter();
         tokens

@@ -21,7 +21,7 @@ impl Model {
         self.tokens.last().expect("a session has a token")
     }
 
-    /// The token of this age, or the first one.
+    /// The token of this age. If there is none, the first one.
     pub fn token(&self, age: usize) -> &str {
         &self.tokens[self.tokens.len().saturating_sub(age + 1)]
     }

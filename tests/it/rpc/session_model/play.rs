@@ -157,7 +157,7 @@ impl<'a> Play<'a> {
         Ok(())
     }
 
-    /// The new refresh tokens, `None` for `INVALID_TOKEN`; any other answer is a failure.
+    /// The new refresh tokens, `None` for `INVALID_TOKEN`. Any other error fails the test.
     async fn refresh_at_once(
         &self,
         token: &str,

@@ -1,5 +1,5 @@
-//! The owner of an account logs in while somebody guesses, and no answer tells whether an account
-//! exists.
+//! The owner of an account logs in while an attacker guesses, and no answer shows whether an
+//! account exists.
 
 use auth_service::proto;
 use tonic::Code;

@@ -71,10 +71,10 @@ both! {
         ]].concat();
         let service = Service::start(database, &options).await;
         // More calls than can be hashed at once, each for its own account.
-        let mut crowd = JoinSet::new();
+        let mut others = JoinSet::new();
         for member in 0..12 {
             let mut client = service.client();
-            crowd.spawn(async move {
+            others.spawn(async move {
                 for n in 0.. {
                     client.login(wrong(&format!("{member}-{n}@example.com"))).await.ok();
                     sleep(Duration::from_millis(5)).await;
@@ -91,14 +91,14 @@ both! {
             service.clock.advance(SECOND);
         }
         // Most of these are refused before anything is counted, so they leave no row.
-        let others = (0..20).map(|n| format!("other-{n}@example.com"));
+        let emails = (0..20).map(|n| format!("other-{n}@example.com"));
         let mut rows = 0;
-        for other in others {
-            refused(service.client().login(wrong(&other)).await);
-            rows += service.database.count(&of_account(&service, "count(*)", &other)).await;
+        for email in emails {
+            refused(service.client().login(wrong(&email)).await);
+            rows += service.database.count(&of_account(&service, "count(*)", &email)).await;
         }
         assert!(rows < 20, "{rows}");
-        crowd.shutdown().await;
+        others.shutdown().await;
         let counted = of_account(&service, "COALESCE(max(day_failures), 0)", ANA);
         // On a busy machine an outage of the database may have kept one from being counted.
         let counted = service.database.count(&counted).await;

@@ -1,8 +1,8 @@
-//! Refreshes that wait for each other go to Postgres together, and no one of them suffers
-//! from another.
+//! Refreshes that arrive while others are in flight go to Postgres in one statement, and none
+//! affects another.
 //!
-//! A group is forced by beginning as many others as may be in flight, and not going on with
-//! them: whoever comes then waits, and goes with all who wait once those are done.
+//! A test forces a batch: it fills all slots with refreshes whose rows it has locked. Further
+//! refreshes are queued, and go as a batch once the rows are free.
 
 use std::time::Duration;
 
@@ -19,12 +19,12 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::harness::{Backend, START, TestDatabase, db, hex_of};
 
-/// How many statements may be in flight.
-const TURNS: u8 = 2;
-/// Of one unit of work.
+/// The number of statements that may be in flight.
+const SLOTS: u8 = 2;
+/// The time limit of a rotation.
 const TIMEOUT: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
-/// The sessions 0, 1, .., each named by its number.
+/// The sessions have the numbers 0, 1, ..
 const SESSIONS: u8 = 100;
 
 fn hash(kind: u8, number: u8) -> [u8; 32] {
@@ -33,7 +33,7 @@ fn hash(kind: u8, number: u8) -> [u8; 32] {
     hash
 }
 
-/// The rotation of a session's current token.
+/// The rotation of the current token of a session.
 fn rotation(number: u8) -> Rotation {
     let (now, expires_at) = (START, START + HOUR);
     Rotation {
@@ -46,8 +46,8 @@ fn rotation(number: u8) -> Rotation {
     }
 }
 
-/// The service's own side of a database with one user and their sessions.
-async fn world() -> Option<(TestDatabase, Db)> {
+/// A database with one user and the sessions, and the storage layer on it.
+async fn setup() -> Option<(TestDatabase, Db)> {
     let database = TestDatabase::create(Backend::Postgres).await?;
     let db = db(&database, TIMEOUT);
     db.migrate().await.unwrap();
@@ -65,7 +65,7 @@ async fn world() -> Option<(TestDatabase, Db)> {
     Some((database, db))
 }
 
-/// Somebody who holds the rows of sessions until the release.
+/// Locks the rows of sessions until the release.
 async fn hold(database: &TestDatabase, numbers: impl IntoIterator<Item = u8>) -> Client {
     let (client, connection) = tokio_postgres::connect(&database.url(), NoTls)
         .await
@@ -83,9 +83,9 @@ async fn release(holder: Client) {
     holder.batch_execute("COMMIT").await.unwrap();
 }
 
-/// As many as may be in flight.
-fn turn_holders() -> Vec<Rotation> {
-    (SESSIONS - TURNS..SESSIONS).map(rotation).collect()
+/// Rotations that fill all slots. The rows of their sessions are the ones to lock.
+fn in_flight() -> Vec<Rotation> {
+    (SESSIONS - SLOTS..SESSIONS).map(rotation).collect()
 }
 
 fn all<'a>(
@@ -95,35 +95,35 @@ fn all<'a>(
     join_all(rotations.iter().map(|rotation| db.rotate(rotation)))
 }
 
-/// Lets `rotations` wait for each other, then go. Their answers.
+/// Queues `rotations`, then lets them go as a batch. Returns their answers.
 async fn together(
     database: &TestDatabase,
     db: &Db,
     rotations: &[Rotation],
 ) -> Vec<Result<Option<Session>, Error>> {
-    let holder = hold(database, SESSIONS - TURNS..SESSIONS).await;
-    let holders = turn_holders();
-    let (mut holders, mut waiting) = (all(db, &holders), all(db, rotations));
+    let holder = hold(database, SESSIONS - SLOTS..SESSIONS).await;
+    let holders = in_flight();
+    let (mut holders, mut queued) = (all(db, &holders), all(db, rotations));
     assert!(poll!(&mut holders).is_pending());
-    assert!(poll!(&mut waiting).is_pending());
+    assert!(poll!(&mut queued).is_pending());
     release(holder).await;
-    let (holders, answers) = join(holders, waiting).await;
-    for (number, answer) in (SESSIONS - TURNS..).zip(&holders) {
+    let (holders, answers) = join(holders, queued).await;
+    for (number, answer) in (SESSIONS - SLOTS..).zip(&holders) {
         assert!(is_rotated(answer, number), "{number}");
     }
     answers
 }
 
-/// What waits for a turn in vain goes alone in the end.
-async fn before_it_goes_alone<T>(rotation: impl Future<Output = T>) -> T {
-    timeout(TIMEOUT / 4, rotation).await.expect("a turn")
+/// A queued rotation runs alone after half of its time limit. This is earlier.
+async fn before_it_runs_alone<T>(rotation: impl Future<Output = T>) -> T {
+    timeout(TIMEOUT / 4, rotation).await.expect("a slot")
 }
 
 fn is_rotated(answer: &Result<Option<Session>, Error>, number: u8) -> bool {
     matches!(answer, Ok(Some(session)) if session.token_hash == hash(3, number))
 }
 
-/// In how many transactions the sessions below `count` were written last.
+/// The number of transactions that wrote the sessions below `count` last.
 async fn transactions(database: &TestDatabase, count: u8) -> i64 {
     let sql = format!(
         "SELECT count(DISTINCT xmin::text) FROM sessions WHERE device_name < '{count:02x}'"
@@ -132,8 +132,8 @@ async fn transactions(database: &TestDatabase, count: u8) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sixty_four_that_wait_go_in_one_statement() {
-    let Some((database, db)) = world().await else {
+async fn sixty_four_queued_rotations_go_in_one_statement() {
+    let Some((database, db)) = setup().await else {
         return;
     };
     let rotations: Vec<_> = (0..64).map(rotation).collect();
@@ -146,25 +146,25 @@ async fn sixty_four_that_wait_go_in_one_statement() {
         AND previous_token_hash = set_byte(decode(repeat('02', 32), 'hex'), 31, get_byte(token_hash, 31))
         AND sealed_successor = set_byte(decode(repeat('04', 32), 'hex'), 31, get_byte(token_hash, 31))
         AND get_byte(token_hash, 0) = 3 AND get_byte(token_hash, 31) = get_byte(handle_hash, 31)";
-    assert_eq!(database.count(other).await, i64::from(64 + TURNS));
+    assert_eq!(database.count(other).await, i64::from(64 + SLOTS));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_touches_no_index() {
-    let Some((database, db)) = world().await else {
+async fn a_batch_touches_no_index() {
+    let Some((database, db)) = setup().await else {
         return;
     };
-    // As many as their page has room for.
+    // As many as fit on their page, for HOT updates.
     let rotations: Vec<_> = (0..3).map(rotation).collect();
     together(&database, &db, &rotations).await;
-    // The statistics come when they come.
+    // Postgres updates its statistics some time later.
     let hot = "SELECT n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'sessions'";
-    database.wait_for(hot, i64::from(3 + TURNS)).await;
+    database.wait_for(hot, i64::from(3 + SLOTS)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_one_token_shown_several_times_in_a_group_one_wins() {
-    let Some((database, db)) = world().await else {
+async fn of_several_rotations_of_one_token_in_a_batch_one_wins() {
+    let Some((database, db)) = setup().await else {
         return;
     };
     let mut rotations: Vec<_> = (0..40).map(|n| rotation(n / 4)).collect();
@@ -187,7 +187,7 @@ async fn of_one_token_shown_several_times_in_a_group_one_wins() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_cannot_be_rotated_is_refused_and_the_rest_are_rotated() {
-    let Some((database, db)) = world().await else {
+    let Some((database, db)) = setup().await else {
         return;
     };
     let ended = "UPDATE sessions SET revoked_at = now() WHERE device_name = '01'";
@@ -207,10 +207,10 @@ async fn a_token_that_cannot_be_rotated_is_refused_and_the_rest_are_rotated() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_fails_fails_alone() {
-    let Some((database, db)) = world().await else {
+    let Some((database, db)) = setup().await else {
         return;
     };
-    let sql = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+    let sql = "CREATE FUNCTION refuse() RESLOTS trigger LANGUAGE plpgsql AS
             $$ BEGIN RAISE EXCEPTION 'no'; END $$;
         CREATE TRIGGER refuse BEFORE UPDATE ON sessions FOR EACH ROW
             WHEN (OLD.device_name = '05') EXECUTE FUNCTION refuse()";
@@ -226,20 +226,20 @@ async fn a_row_that_fails_fails_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_somebody_holds_holds_up_no_other() {
-    let Some((database, db)) = world().await else {
+async fn a_locked_row_does_not_delay_the_others() {
+    let Some((database, db)) = setup().await else {
         return;
     };
     let holder = hold(&database, [5]).await;
-    let turns = hold(&database, SESSIONS - TURNS..SESSIONS).await;
-    let (holders, mine) = (turn_holders(), rotation(5));
+    let slots = hold(&database, SESSIONS - SLOTS..SESSIONS).await;
+    let (holders, mine) = (in_flight(), rotation(5));
     let others = (0..5).map(rotation).collect::<Vec<_>>();
     let (mut holders, mut others) = (all(&db, &holders), all(&db, &others));
     let mut mine = Box::pin(db.rotate(&mine));
     assert!(poll!(&mut holders).is_pending());
     assert!(poll!(&mut others).is_pending());
     assert!(poll!(&mut mine).is_pending());
-    release(turns).await;
+    release(slots).await;
     let (_, others) = join(holders, others).await;
     for (number, answer) in (0..).zip(&others) {
         assert!(is_rotated(answer, number), "{number}");
@@ -250,33 +250,33 @@ async fn a_row_that_somebody_holds_holds_up_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_for_a_row_gives_the_turn_to_others() {
-    let Some((database, db)) = world().await else {
+async fn a_rotation_that_waits_for_a_row_gives_its_slot_to_others() {
+    let Some((database, db)) = setup().await else {
         return;
     };
-    let holder = hold(&database, SESSIONS - TURNS..SESSIONS).await;
-    let holders = turn_holders();
+    let holder = hold(&database, SESSIONS - SLOTS..SESSIONS).await;
+    let holders = in_flight();
     let mut holders = all(&db, &holders);
     assert!(poll!(&mut holders).is_pending());
     let next = rotation(0);
     let next = db.rotate(&next);
     tokio::select! {
         answers = &mut holders => panic!("{} answers without the rows", answers.len()),
-        answer = before_it_goes_alone(next) => assert!(is_rotated(&answer, 0)),
+        answer = before_it_runs_alone(next) => assert!(is_rotated(&answer, 0)),
     }
     release(holder).await;
-    for (number, answer) in (SESSIONS - TURNS..).zip(holders.await) {
+    for (number, answer) in (SESSIONS - SLOTS..).zip(holders.await) {
         assert!(is_rotated(&answer, number), "{number}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callers_that_went_away_are_left_out_and_hold_up_nobody() {
-    let Some((database, db)) = world().await else {
+async fn rotations_of_callers_that_left_are_dropped_and_delay_no_other() {
+    let Some((database, db)) = setup().await else {
         return;
     };
-    let holder = hold(&database, SESSIONS - TURNS..SESSIONS).await;
-    let (holders, gone) = (turn_holders(), (0..10).map(rotation).collect::<Vec<_>>());
+    let holder = hold(&database, SESSIONS - SLOTS..SESSIONS).await;
+    let (holders, gone) = (in_flight(), (0..10).map(rotation).collect::<Vec<_>>());
     let stayed: Vec<_> = (10..20).map(rotation).collect();
     let (mut holders, mut gone, mut stayed) =
         (all(&db, &holders), all(&db, &gone), all(&db, &stayed));
@@ -294,32 +294,32 @@ async fn callers_that_went_away_are_left_out_and_hold_up_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_in_flight_that_went_away_gives_its_turn_to_those_who_wait() {
-    let Some((database, db)) = world().await else {
+async fn the_slot_of_a_caller_that_left_goes_to_queued_rotations() {
+    let Some((database, db)) = setup().await else {
         return;
     };
-    let gone = turn_holders();
+    let gone = in_flight();
     for number in 0..3 {
-        let holder = hold(&database, SESSIONS - TURNS..SESSIONS).await;
+        let holder = hold(&database, SESSIONS - SLOTS..SESSIONS).await;
         let next = rotation(number);
         let (mut gone, mut next) = (all(&db, &gone), Box::pin(db.rotate(&next)));
         assert!(poll!(&mut gone).is_pending());
         assert!(poll!(&mut next).is_pending());
         drop(gone);
         release(holder).await;
-        assert!(is_rotated(&before_it_goes_alone(next).await, number));
+        assert!(is_rotated(&before_it_runs_alone(next).await, number));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_that_rotate_the_same_sessions_in_opposite_orders_do_not_deadlock() {
-    let Some((database, _)) = world().await else {
+    let Some((database, _)) = setup().await else {
         return;
     };
-    // Longer than anybody waits here: a deadlock is not broken in silence.
-    let patient = "DO $$ BEGIN EXECUTE format(
+    // Longer than this test, so that Postgres does not resolve a deadlock unnoticed.
+    let long_timeout = "DO $$ BEGIN EXECUTE format(
         'ALTER DATABASE %I SET deadlock_timeout = ''1min''', current_database()); END $$";
-    database.execute(patient).await;
+    database.execute(long_timeout).await;
     let (db, other) = (db(&database, TIMEOUT), db(&database, TIMEOUT));
     for round in 0..20_u8 {
         let rotations: Vec<_> = (0..60)
@@ -346,7 +346,7 @@ async fn replicas_that_rotate_the_same_sessions_in_opposite_orders_do_not_deadlo
             Duration::from_secs(15),
             join(join_all(forth), join_all(back)),
         );
-        let (forth, back) = both.await.expect("nobody waits for ever");
+        let (forth, back) = both.await.expect("no deadlock");
         for (forth, back) in forth.into_iter().zip(back.into_iter().rev()) {
             let won = [forth, back].map(|answer| answer.unwrap().unwrap().is_some());
             assert_ne!(won[0], won[1], "one of two wins");
@@ -355,8 +355,8 @@ async fn replicas_that_rotate_the_same_sessions_in_opposite_orders_do_not_deadlo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_than_fit_in_a_group_go_in_the_next() {
-    let Some((database, db)) = world().await else {
+async fn rotations_above_the_limit_go_in_the_next_batch() {
+    let Some((database, db)) = setup().await else {
         return;
     };
     let rotations: Vec<_> = (0..90).map(rotation).collect();
