@@ -73,8 +73,8 @@ impl Reloader {
 
     fn replace(&self, identity: &Identity) {
         let not_after = identity.certificate.not_after;
-        info!(%not_after, "TLS: new connections use the changed files");
         self.expiration.set(not_after.as_secs());
         self.current.send_replace(Arc::clone(&identity.config));
+        info!(%not_after, "TLS: new connections use the changed files");
     }
 }
