@@ -1,4 +1,4 @@
-//! Accounts and sessions, as signed-in users see them.
+//! Accounts and sessions as signed-in users see them.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -57,7 +57,7 @@ impl From<LiveSessionRow> for LiveSession {
 }
 
 impl Db {
-    /// Finds the account of a session, if that lives and is this user's.
+    /// Finds the account of a live session of this user.
     pub async fn find_account(
         &self,
         user_id: UserId,
@@ -78,7 +78,7 @@ impl Db {
         })
     }
 
-    /// A user's live sessions: `first`, then the newest.
+    /// A user's live sessions: `first`, then the others, newest first.
     pub async fn live_sessions(
         &self,
         user_id: UserId,

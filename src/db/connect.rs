@@ -4,13 +4,12 @@ use std::{
     fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _, path::Path, sync::Arc, time::Duration,
 };
 
-use diesel::{ConnectionError, SqliteConnection};
+use diesel::ConnectionError;
 use diesel_async::{
     AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _,
     pooled_connection::{
         AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, deadpool::Pool,
     },
-    sync_connection_wrapper::SyncConnectionWrapper,
 };
 use futures::{
     FutureExt as _,
@@ -19,16 +18,16 @@ use futures::{
 use tokio::time::timeout;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{Postgres, Trust};
+use super::{Postgres, SqliteConn, Trust};
 use crate::{telemetry::Causes, tls};
 
-const NO_RUNTIME_NEEDED: &str = "only time limits of the pool's own need a runtime";
+const NO_RUNTIME_NEEDED: &str = "only the pool's own time limits need a runtime";
 
-/// How long one server of several may be silent before the next one is asked as well.
+/// After this time without an answer from one server, the next one is asked as well.
 const SILENCE: Duration = Duration::from_millis(500);
 
-/// A pool of Postgres connections. A statement that outlives `timeout` is ended by the
-/// server, so that a call which gave up leaves no work behind.
+/// A pool of Postgres connections. The server ends a statement after `timeout`, so that a call
+/// which gave up leaves no work behind.
 pub(super) fn postgres(
     postgres: &Postgres,
     max_connections: usize,
@@ -46,12 +45,13 @@ pub(super) fn postgres(
     );
 
     let mut manager = ManagerConfig::default();
-    // A closed connection is seen without a query; a test query would double Refresh's cost.
+    // A closed connection is noticed without a query; a test query would double the cost of
+    // Refresh.
     manager.recycling_method = RecyclingMethod::Fast;
     manager.custom_setup = Box::new(move |_| {
         let (servers, tls, settings) = (Arc::clone(&servers), tls.clone(), settings.clone());
         async move {
-            let mut conn = first_willing(&servers, &tls).await?;
+            let mut conn = first_suitable(&servers, &tls).await?;
             conn.batch_execute(&settings).await.map_err(bad)?;
             Ok(conn)
         }
@@ -62,10 +62,10 @@ pub(super) fn postgres(
     pool.expect(NO_RUNTIME_NEEDED)
 }
 
-/// Connects to the first server that is what the URL wants (`target_session_attrs`). The
-/// next one is asked as soon as the one before has refused or been silent for a while, so
-/// that a server that hangs does not hide the one that took over from it.
-async fn first_willing(
+/// Connects to the first server that the URL accepts (`target_session_attrs`). The next one is
+/// asked as soon as the one before has refused or has not answered for [`SILENCE`], so that a
+/// server that hangs does not hide its successor.
+async fn first_suitable(
     servers: &[tokio_postgres::Config],
     tls: &MakeRustlsConnect,
 ) -> Result<AsyncPgConnection, ConnectionError> {
@@ -97,16 +97,13 @@ async fn connect(
     AsyncPgConnection::try_from_client_and_connection(client, connection).await
 }
 
-/// A pool of one SQLite connection: SQLite has one writer, and waiting for our own
-/// connection is fairer than waiting for the file's lock. Another process may hold that
-/// lock for half of `timeout`.
-pub(super) fn sqlite(
-    path: &Path,
-    timeout: Duration,
-) -> Pool<SyncConnectionWrapper<SqliteConnection>> {
+/// A pool of one SQLite connection: SQLite has one writer, and waiting for our own connection is
+/// fairer than waiting for the file's lock. Another process may hold that lock for half of
+/// `timeout`.
+pub(super) fn sqlite(path: &Path, timeout: Duration) -> Pool<SqliteConn> {
     let mut manager = ManagerConfig::default();
     manager.recycling_method = RecyclingMethod::Fast;
-    // FULL: what was acknowledged also survives a power loss.
+    // FULL: an acknowledged commit also survives a power loss.
     let settings = format!(
         "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; \
          PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
@@ -116,7 +113,7 @@ pub(super) fn sqlite(
         let (path, settings) = (path.to_owned(), settings.clone());
         async move {
             make_private(&path).map_err(bad)?;
-            let mut conn = SyncConnectionWrapper::<SqliteConnection>::establish(&path).await?;
+            let mut conn = SqliteConn::establish(&path).await?;
             conn.batch_execute(&settings).await.map_err(bad)?;
             Ok(conn)
         }
@@ -127,18 +124,18 @@ pub(super) fn sqlite(
     pool.expect(NO_RUNTIME_NEEDED)
 }
 
-/// Left to itself, SQLite would make a file that everybody may read; an empty one is an empty
-/// database, whose mode SQLite also gives to the files beside it.
+/// Creates the file with private access: SQLite itself would let every user read it. An empty
+/// file is an empty database, and SQLite gives its mode to the files beside it.
 fn make_private(path: &str) -> io::Result<()> {
     let mut options = OpenOptions::new();
     match options.append(true).create_new(true).mode(0o600).open(path) {
-        // Opening and closing it would give up SQLite's locks on it.
+        // Opening and closing it here would release SQLite's locks on it.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         opened => opened.map(drop),
     }
 }
 
-/// Diesel keeps only text here, so the causes become part of it.
+/// Diesel keeps only text here, so the text includes the causes.
 fn bad(error: impl std::error::Error) -> ConnectionError {
     ConnectionError::BadConnection(Causes(&error).to_string())
 }

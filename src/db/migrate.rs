@@ -1,9 +1,9 @@
 //! Migrations: embedded in the binary, one set for each database with the same names.
 //!
-//! Many replicas may start at once, and not every Postgres-compatible database has
-//! advisory locks. So each replica just tries. A migration runs in one transaction with
-//! the row that says it ran, whose primary key lets one replica win; the losers look
-//! again and find nothing left to do.
+//! Many replicas may start at once, and not every Postgres-compatible database has advisory
+//! locks. Therefore each replica simply tries. A migration and the row that records it are one
+//! transaction, and the primary key of that row lets one replica win. The others look again and
+//! find nothing left to do.
 
 use std::{collections::HashSet, error::Error as StdError, time::Duration};
 
@@ -24,8 +24,8 @@ use crate::telemetry::Causes;
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
-/// Losing a race is over once the winner has committed. What still fails after this many
-/// tries fails for a reason of its own.
+/// A lost race ends when the winner has committed. A migration that still fails after this many
+/// attempts has failed for another reason.
 const ATTEMPTS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -40,14 +40,14 @@ diesel::table! {
 impl Db {
     /// Brings the schema up to date. Refuses one that is newer than this binary.
     ///
-    /// Needs a multi-threaded runtime, since Diesel's migrations are blocking code.
+    /// Needs a multi-threaded runtime, because Diesel's migrations are blocking code.
     pub async fn migrate(&self) -> Result<(), Error> {
         let mut attempt = 1;
         loop {
             match self.try_to_migrate().await {
                 Err(error @ (Error::Migrate(_) | Error::Query(_))) if attempt < ATTEMPTS => {
-                    // Or the start would be silent for as long as another process has the
-                    // database to itself.
+                    // Another process may hold the database for long: the log says why this one
+                    // waits.
                     let error = Causes(&error);
                     info!(%error, "cannot migrate the database yet, trying again");
                     attempt += 1;
@@ -58,7 +58,7 @@ impl Db {
         }
     }
 
-    /// How many migrations are still to be run. Changes nothing; refuses a newer schema.
+    /// The number of migrations that have not run yet. Refuses a newer schema.
     pub async fn pending_migrations(&self) -> Result<usize, Error> {
         let known = match &self.pools {
             Pools::Postgres(_) => versions::<Pg>(&POSTGRES),
@@ -74,8 +74,8 @@ impl Db {
         }
     }
 
-    /// The versions that were run here. Diesel's own question first makes the table that
-    /// tells, which takes a right that a service need not have.
+    /// The versions that have run. (Diesel's own query first creates its table, which needs a
+    /// right that a service may not have.)
     async fn applied_migrations(&self) -> Result<HashSet<String>, Error> {
         let exists = match &self.pools {
             Pools::Postgres(_) => "to_regclass('__diesel_schema_migrations') IS NOT NULL",
@@ -96,7 +96,7 @@ impl Db {
         })
     }
 
-    /// Whether this role may do with the tables what the service does, or make them if some
+    /// Whether this role may do with the tables what the service does, or create tables if some
     /// migrations are `pending`. Only Postgres has roles.
     pub async fn has_rights(&self, pending: usize) -> Result<bool, Error> {
         let has_rights = match (&self.pools, pending) {
@@ -116,8 +116,8 @@ impl Db {
         })
     }
 
-    /// A migration may take its time, and is one blocking step; all else is bounded. Looks again
-    /// at the end: a newer binary may have been faster.
+    /// A migration is one blocking step without a time limit; everything else has one. The
+    /// schema is checked again at the end: a newer binary may have been faster.
     async fn try_to_migrate(&self) -> Result<(), Error> {
         if self.pending_migrations().await? == 0 {
             return Ok(());
@@ -139,8 +139,8 @@ impl Db {
     }
 }
 
-/// The outbox is a queue of short-lived rows, and the lease one row that is written all the
-/// time: vacuum by count, not by share of the size.
+/// The outbox is a queue of short-lived rows, and the lease is one row that is written all the
+/// time. Both are vacuumed after a number of changes, not after a share of the table.
 const TUNING: &str = "
     ALTER TABLE outbox_events SET (
         autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
@@ -152,7 +152,7 @@ const TUNING: &str = "
         autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100
     );";
 
-/// Sets what not every Postgres-compatible database has, CockroachDB for one.
+/// Not every Postgres-compatible database has these settings (CockroachDB has not).
 async fn tune(conn: &mut AsyncPgConnection, limit: Duration) {
     match timeout(limit, conn.batch_execute(TUNING)).await {
         Ok(Ok(())) => {}

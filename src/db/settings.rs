@@ -4,18 +4,16 @@ use std::{path::PathBuf, sync::Arc};
 
 use rustls::RootCertStore;
 
-/// The database, and how many connections this process may have.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub url: Url,
-    /// The most connections of this process (Postgres only).
+    /// Postgres only.
     pub max_connections: usize,
     /// Whether concurrent refreshes share one statement (Postgres only). No variable sets it: the
     /// benches switch it off to measure the gain.
     pub batch_refreshes: bool,
 }
 
-/// Where the database is.
 #[derive(Clone, Debug)]
 pub enum Url {
     /// A file, relative to the current directory unless absolute. Its folder exists.

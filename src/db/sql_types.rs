@@ -25,8 +25,8 @@ use crate::model::{EventId, ReplicaId, SessionId, Timestamp, UserId};
 )]
 pub struct Uuid;
 
-/// `timestamptz` or microseconds since 1970. (The names that Diesel uses for times make
-/// `table!` ask for arithmetic, which we do not need.)
+/// `timestamptz` or microseconds since 1970. (With the names that Diesel uses for times, `table!`
+/// requires arithmetic, which we do not need.)
 #[derive(Clone, Copy, Debug, Default, SqlType, diesel::query_builder::QueryId)]
 #[diesel(
     postgres_type(oid = 1184, array_oid = 1185),
@@ -82,7 +82,7 @@ uuid_column!(
 #[expect(dead_code, reason = "carries the derives for the domain type")]
 struct TimestampProxy(Timestamp);
 
-/// 2000-01-01, where Postgres starts to count (its binary format of `timestamptz`).
+/// 2000-01-01: zero in the binary format of `timestamptz`.
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
 impl ToSql<Moment, Pg> for Timestamp {

@@ -1,84 +1,75 @@
-//! How much was guessed lately, counted for all replicas together.
+//! Counters of failed attempts, shared by all replicas.
 //!
-//! An attempt is counted before its password is hashed, by one statement, and taken back
-//! when it turns out to be no failure: attempts on many connections at once cannot slip
-//! through. It has up to three counts (account, pair, caller address) and gets in only if
-//! none of them is blocked. One that does not get in counts for nothing.
+//! An attempt is counted before its password is hashed, by one statement, and taken back when
+//! it turns out to be no failure: attempts on many connections at once cannot slip through. It
+//! has up to three counters (account, pair, caller address), and is admitted only if none of
+//! them is blocked. A refused attempt changes no counter.
 //!
-//! A count is kept not as a number but as the time from which on a failure is free again,
-//! so that it fades by itself (the generic cell rate algorithm, ITU-T I.371). Each statement
-//! takes the rows in the order of their keys and holds their locks for no longer than itself:
-//! two of them cannot deadlock.
+//! A counter is stored not as a number but as the time from which a failure is free again, so
+//! that it fades by itself (the generic cell rate algorithm, ITU-T I.371). Each statement locks
+//! its rows in the order of their keys, and only while it runs: two statements cannot deadlock.
 
+mod row;
+mod sql;
 mod statement;
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use self::statement::Row;
+use self::row::Row;
 pub(super) use self::statement::Statement;
 use super::{Db, Error, schema::login_throttle, with_conn};
 use crate::model::{Credentials, ThrottleLimits, Timestamp, UserId};
 
-/// What a count is kept under: a hash.
+/// The key of a counter: a hash.
 pub type Key = [u8; 32];
 
-/// One of the things that an attempt counts for.
+/// A counter of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count {
-    /// Which.
     pub key: Key,
     /// How many failures cause no wait: at least one.
     pub free: u32,
 }
 
-/// Something that may fail only so often.
+/// An attempt that may fail only a limited number of times.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt<'a> {
-    /// Whose credentials are wanted if it gets in.
+    /// The account to find the credentials of.
     pub email: Option<&'a str>,
-    /// The account, whose failures of a day are bounded too.
+    /// The account. Its failures of a day are limited too.
     pub account: Option<Count>,
-    /// The account together with the caller address. Once it is known, the account's count
+    /// The account together with the caller address. If the pair is known, the account's counter
     /// does not hold it back.
     pub pair: Option<Count>,
     /// The caller address.
     pub address: Option<Count>,
-    /// When.
     pub now: Timestamp,
-    /// How fast counts grow and fade.
     pub limits: &'a ThrottleLimits,
 }
 
-/// Whether an attempt gets in.
 pub enum Admission {
-    /// It does, and is counted as a failure until it is settled.
+    /// The attempt counts as a failure until it is settled.
     Admitted(Counted, Option<Credentials>),
-    /// It does not.
-    Refused {
-        /// When the last of what holds it back ends.
-        until: Timestamp,
-    },
+    /// The last block that holds the attempt back ends at `until`.
+    Refused { until: Timestamp },
 }
 
-/// What an attempt was counted for: keys, and until when each is blocked since.
+/// The counters that an attempt has raised: each key, and the end of its block since then.
 #[derive(Debug, Default)]
 pub struct Counted(Vec<(Vec<u8>, i64)>);
 
-/// What became of an attempt that is no failure.
+/// The end of an attempt that is no failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settlement {
-    /// The password was right: account and pair begin anew, and a pair with an address is
-    /// known for a while. The address only gets this one attempt back.
-    Succeeded {
-        /// Until when the pair is known.
-        known_until: Timestamp,
-    },
-    /// It never came to a hash.
+    /// The password was right. The counters of account and pair are cleared, and a pair with an
+    /// address is known until `known_until`. For the address only this attempt is taken back.
+    Succeeded { known_until: Timestamp },
+    /// The password was never hashed.
     TakenBack,
 }
 
-/// A counted row: its key, `blocked_until`, `known_until`, and the credentials.
+/// A raised row: its key, `blocked_until`, `known_until`, and the credentials.
 type Raised = (
     Vec<u8>,
     i64,
@@ -89,7 +80,7 @@ type Raised = (
 );
 
 impl Db {
-    /// Counts an attempt if it gets in, and looks up the credentials, by one statement.
+    /// Counts an attempt if it is admitted, and finds the credentials, in one statement.
     pub async fn admit(&self, attempt: &Attempt<'_>) -> Result<Admission, Error> {
         if attempt.counts().next().is_none() {
             let found = match attempt.email {
@@ -108,7 +99,7 @@ impl Db {
         if is_complete {
             return Ok(Admission::Admitted(counted, found));
         }
-        // Counted in part: others got in at the same time.
+        // Only some counters were raised: other attempts were counted at the same time.
         self.settle(attempt, &counted, Settlement::TakenBack)
             .await?;
         Ok(Admission::Refused {
@@ -116,7 +107,7 @@ impl Db {
         })
     }
 
-    /// Says what became of an attempt that is no failure.
+    /// Corrects the counters after an attempt that is no failure.
     pub async fn settle(
         &self,
         attempt: &Attempt<'_>,
@@ -157,7 +148,7 @@ impl Db {
             let spent = *failures >= i64::from(attempt.limits.daily_per_account);
             (*blocked).max(if spent { *day_end } else { 0 })
         });
-        // It may have ended by now: then at once.
+        // If the block has ended by now, the attempt may come again at once.
         let until = ends.max().unwrap_or(0).max(attempt.now.as_micros());
         Ok(Timestamp::from_micros(until))
     }
@@ -174,7 +165,7 @@ impl Attempt<'_> {
         is(self.pair, key) && known_until > self.now.as_micros()
     }
 
-    /// Whether all was counted that had to be.
+    /// Whether all necessary counters were raised.
     fn is_complete(&self, raised: &[Raised]) -> bool {
         let is_raised = |count: Count| raised.iter().any(|(key, ..)| *key == count.key);
         let is_known = raised
@@ -198,7 +189,7 @@ impl Attempt<'_> {
         });
         let pair = self.pair.map(|count| {
             let row = Row::cleared(&count.key, false);
-            // Without an address it may be anybody.
+            // Without an address the pair does not identify a caller.
             match self.address {
                 Some(_) => row.known(known_until),
                 None => row,
