@@ -12,7 +12,7 @@ mod steps;
 pub use self::account::NewHash;
 use super::Error;
 
-/// What became of an act on an account.
+/// The result of an act on an account.
 pub enum Outcome<T> {
     Done(T),
     /// Nothing was changed: the account is gone, or its password is no longer the one that the
