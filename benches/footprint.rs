@@ -1,4 +1,4 @@
-//! How soon it serves, and how much room it takes.
+//! The start-up time, the memory and the size of the service.
 
 use std::{
     fs,
@@ -21,7 +21,6 @@ use crate::{
 
 const BINARY: &str = env!("CARGO_BIN_EXE_auth-service");
 
-/// All rows about the process.
 pub async fn measure(table: &mut Table) -> Result<()> {
     let mut starts = Vec::new();
     let mut memory = 0;
@@ -50,12 +49,11 @@ pub async fn measure(table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// Bytes as text.
 pub fn megabytes(bytes: u64) -> String {
     format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
 }
 
-/// How long from exec to SERVING on the embedded default, and what is resident a while later.
+/// The time from exec to SERVING on the embedded default, and the resident bytes 2 s later.
 async fn start() -> Result<(Duration, u64)> {
     let folder = tempfile::tempdir()?;
     let addr = format!("127.0.0.1:{}", free_port()?);
@@ -76,7 +74,7 @@ async fn start() -> Result<(Duration, u64)> {
     Ok((took, resident(service.id().ok_or("it runs")?)?))
 }
 
-/// How many bytes of a process are in memory.
+/// The resident bytes of a process.
 pub fn resident(process: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let (_, resident) = status.split_once("VmRSS:").ok_or("VmRSS")?;

@@ -1,4 +1,4 @@
-//! Closed loops: so many clients, each with one call at a time.
+//! Closed loops: a number of clients, each with one call at a time.
 
 use std::{
     sync::{Arc, Mutex},
@@ -12,33 +12,31 @@ use crate::{
     stats::{self, percentile},
 };
 
-/// Who calls. One call follows from the one before.
+/// A client may use the answer of one call in the next.
 pub trait Client: Send + 'static {
-    /// Makes the next call.
     fn call(&mut self) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// What the clients saw.
 #[derive(Clone)]
-pub struct Seen {
+pub struct Measured {
     latencies: Vec<Duration>,
     time: Duration,
 }
 
-impl Seen {
-    /// Calls a second.
+impl Measured {
+    /// Calls per second.
     pub fn rate(&self) -> f64 {
         stats::rate(self.latencies.len(), self.time)
     }
 
-    /// How long a call took.
+    /// The latency below which `share` of the calls lie.
     pub fn percentile(&self, share: f64) -> Duration {
         percentile(&self.latencies, share)
     }
 }
 
-/// Lets the clients call, all at once, for `time`.
-pub async fn closed_loop<C: Client>(clients: &mut Vec<C>, time: Duration) -> Result<Seen> {
+/// Runs all clients concurrently for `time`.
+pub async fn closed_loop<C: Client>(clients: &mut Vec<C>, time: Duration) -> Result<Measured> {
     let started = Instant::now();
     let mut tasks = JoinSet::new();
     for mut client in clients.drain(..) {
@@ -54,22 +52,23 @@ pub async fn closed_loop<C: Client>(clients: &mut Vec<C>, time: Duration) -> Res
             Ok::<_, crate::Failure>((client, latencies))
         });
     }
-    let mut seen = Vec::new();
+    let mut all = Vec::new();
     while let Some(ended) = tasks.join_next().await {
         let (client, latencies) = ended??;
         clients.push(client);
-        seen.extend(latencies);
+        all.extend(latencies);
     }
-    Ok(Seen {
-        latencies: seen,
+    Ok(Measured {
+        latencies: all,
         time: started.elapsed(),
     })
 }
 
-/// Calls a second in `window` after `warm_up`, while all the clients call. Calls end in bursts,
-/// as the hashes of one thread do: so it is counted from the end of a call to that of another,
-/// and not from one moment to the other, where a burst more or less would be 4 %. What runs at
-/// the end is dropped.
+/// Calls per second in `window` after `warm_up`, while all clients call.
+///
+/// Hashes of one thread end together, so calls end in bursts. The window therefore begins and
+/// ends with the end of a call: a fixed window would count one burst more or less, which is
+/// 4 %. Calls that still run at the end are cancelled.
 pub async fn steady_rate<C: Client>(
     clients: Vec<C>,
     warm_up: Duration,

@@ -1,4 +1,4 @@
-//! Logins through gRPC: as fast as the engine, and answerable under any load.
+//! Logins through gRPC, compared with the password engine alone, and under overload.
 
 use std::time::{Duration, Instant};
 
@@ -25,19 +25,18 @@ use crate::{
 const ROUNDS: usize = 3;
 const WARM_UP: Duration = Duration::from_secs(2);
 const WINDOW: Duration = Duration::from_secs(6);
-/// How many callers go away at once.
-const GONE: usize = 200;
-/// How much more than it can do the service is asked for.
+/// Callers that are cancelled at the same time.
+const CANCELLED: usize = 200;
+/// The offered load, as a multiple of the capacity.
 const OVERLOAD: f64 = 4.0;
 
-/// All rows about logins.
 pub async fn measure(table: &mut Table) -> Result<()> {
     let (database, db) = Database::migrated().await?;
     let engine = Engine::start()?;
     let emails = accounts(&db, &engine.hash).await?;
-    // 200 callers wait for a while, on a slow machine too.
-    let patient = [("PASSWORD_MAX_WAIT", "59s"), ("REQUEST_TIMEOUT", "60s")];
-    let service = Service::start(&database.url, &patient).await?;
+    // 200 callers wait long, above all on a slow machine.
+    let long_waits = [("PASSWORD_MAX_WAIT", "59s"), ("REQUEST_TIMEOUT", "60s")];
+    let service = Service::start(&database.url, &long_waits).await?;
     let closed = closed_loop(table, &service, &engine, &emails).await?;
     let after = cancelled(service.connect().await?, &emails).await?;
     drop((service, engine));
@@ -49,7 +48,7 @@ pub async fn measure(table: &mut Table) -> Result<()> {
     };
     open_loop(table, &flood, closed).await?;
     refresh_beside(table, &flood, refresh::clients(&service, &db, 4).await?).await?;
-    let name = format!("a login after {GONE} cancelled ones");
+    let name = format!("a login after {CANCELLED} cancelled ones");
     table.times(&name, after.1, "idle", after.0, "<= 1.5x");
     let loaded = footprint::megabytes(service.resident()?);
     table.row("resident memory after that flood", &loaded, "", "", "");
@@ -57,7 +56,7 @@ pub async fn measure(table: &mut Table) -> Result<()> {
     database.drop().await
 }
 
-/// Accounts with one password: what a login costs does not depend on whose it is.
+/// Accounts with the same password: the cost of a login does not depend on the password.
 async fn accounts(db: &Db, hash: &str) -> Result<Vec<String>> {
     let mut emails = Vec::new();
     for n in 0..CALLERS {
@@ -68,7 +67,6 @@ async fn accounts(db: &Db, hash: &str) -> Result<Vec<String>> {
     Ok(emails)
 }
 
-/// Somebody who logs in again and again.
 struct Login {
     client: AuthServiceClient<Channel>,
     email: String,
@@ -103,7 +101,7 @@ async fn closed_loop(
             email: email.clone(),
         });
         rates[0].push(steady_rate(logins.collect(), WARM_UP, WINDOW).await?);
-        // Their last calls were cancelled.
+        // The last calls of the clients were cancelled. Wait until their hashes have ended.
         sleep(Duration::from_secs(1)).await;
         rates[1].push(engine.rate().await?);
     }
@@ -113,14 +111,13 @@ async fn closed_loop(
     Ok(logins)
 }
 
-/// Logins at a fixed rate, whatever becomes of them.
+/// Logins at a fixed rate, which does not depend on the answers.
 struct Flood {
     channel: Channel,
     emails: Vec<String>,
     rate: f64,
 }
 
-/// When a login was answered, after how long, and whether it was let in.
 struct Answer {
     at: Instant,
     took: Duration,
@@ -164,7 +161,7 @@ async fn open_loop(table: &mut Table, flood: &Flood, closed: f64) -> Result<()> 
         those.map(|answer| answer.took).collect::<Vec<_>>()
     };
     let (accepted, refused) = (times(Code::Ok), times(Code::ResourceExhausted));
-    let others = answers.len() - accepted.len() - refused.len();
+    let neither = answers.len() - accepted.len() - refused.len();
     let p99 = |times: &[Duration]| match times {
         [] => "none".to_owned(),
         times => table::time(percentile(times, 0.99)),
@@ -185,8 +182,8 @@ async fn open_loop(table: &mut Table, flood: &Flood, closed: f64) -> Result<()> 
         "",
         "<= 50 ms",
     );
-    if others > 0 {
-        table.row(&name("neither"), &counts(others), "", "", "0");
+    if neither > 0 {
+        table.row(&name("neither"), &counts(neither), "", "", "0");
     }
     let counted = begun + WARM_UP..begun + time;
     let good = answers.iter().filter(|answer| answer.code == Code::Ok);
@@ -196,7 +193,7 @@ async fn open_loop(table: &mut Table, flood: &Flood, closed: f64) -> Result<()> 
     Ok(())
 }
 
-/// 200 refreshes a second, with and without a flood of logins.
+/// 200 refreshes per second, with and without a flood of logins.
 async fn refresh_beside(
     table: &mut Table,
     flood: &Flood,
@@ -223,7 +220,7 @@ async fn refresh_beside(
     Ok(())
 }
 
-/// The p99 of refreshes that are due every 20 ms at each client.
+/// The p99 of refreshes. Each client sends one every 20 ms.
 async fn paced(clients: &mut Vec<Refresher>, time: Duration) -> Result<Duration> {
     let mut tasks = JoinSet::new();
     for mut client in clients.drain(..) {
@@ -247,8 +244,8 @@ async fn paced(clients: &mut Vec<Refresher>, time: Duration) -> Result<Duration>
     Ok(percentile(&all, 0.99))
 }
 
-/// How long a login takes, idle and right after many callers that waited have gone away, as
-/// after a gateway's restart.
+/// The time of a login on an idle service, and right after many waiting callers were cancelled,
+/// as when a gateway restarts.
 async fn cancelled(channel: Channel, emails: &[String]) -> Result<(Duration, Duration)> {
     let client = AuthServiceClient::new(channel);
     let mut login = Login {
@@ -262,16 +259,16 @@ async fn cancelled(channel: Channel, emails: &[String]) -> Result<(Duration, Dur
         login.call().await?;
         times[0].push(begun.elapsed());
 
-        let mut gone = JoinSet::new();
-        for email in emails[1..].iter().cycle().take(GONE) {
+        let mut waiting = JoinSet::new();
+        for email in emails[1..].iter().cycle().take(CANCELLED) {
             let (mut client, request) = (client.clone(), request(email));
-            gone.spawn(async move { client.login(request).await.map(|_| ()) });
+            waiting.spawn(async move { client.login(request).await.map(|_| ()) });
         }
         sleep(Duration::from_millis(100)).await;
-        if let Some(answer) = gone.try_join_next() {
+        if let Some(answer) = waiting.try_join_next() {
             return Err(format!("answered before it could be cancelled: {answer:?}").into());
         }
-        gone.shutdown().await;
+        waiting.shutdown().await;
         let begun = Instant::now();
         login.call().await?;
         times[1].push(begun.elapsed());

@@ -1,11 +1,10 @@
-//! What this service is measured by: each figure next to its limit, measured in the same run.
+//! The benchmarks. Each figure stands beside a baseline that was measured in the same run.
 //!
-//! `cargo bench` starts a real Postgres and a real Kafka by `tests/run`, runs all groups in
-//! about six minutes and prints one table; `cargo bench -- refresh` runs one group. The
-//! service is the release binary in a process of its own. A figure and a baseline
-//! that is a rate or a time take turns, and the medians of the rounds are compared: what else
-//! the machine does hits both. (The open loop is run once, after its closed loop.) The goals
-//! are shown, never asserted.
+//! `cargo bench` starts a real Postgres and a real Kafka with `tests/run`, runs all groups in
+//! about six minutes and prints one table. `cargo bench -- refresh` runs one group. The
+//! service is the release binary in its own process. A figure and its baseline alternate in
+//! rounds, and the medians are compared, so other load on the machine affects both. The
+//! open loop alone runs once, after its closed loop. The goals are printed but not asserted.
 
 mod footprint;
 mod load;
@@ -29,7 +28,7 @@ fn main() -> ExitCode {
     if let [command, mode, url] = &arguments[..]
         && command == "serve"
     {
-        return world::serve(url, mode == "ungrouped");
+        return world::serve(url, mode == "batched");
     }
     if !world::has_services() {
         return world::rerun_with_services();

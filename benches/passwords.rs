@@ -1,4 +1,4 @@
-//! The password engine, next to the crate it replaces and to the best cracker.
+//! The password engine, compared with the `bcrypt` crate and with John the Ripper.
 
 use std::{
     hint::black_box,
@@ -21,18 +21,17 @@ use crate::{
     table::Table,
 };
 
-/// The service's default, whose speed is the service's.
+/// The default of the service.
 pub const COST: u32 = 12;
-/// Of every account here.
+/// The password of all accounts.
 pub const PASSWORD: &str = "correct horse battery staple";
-/// More callers than lanes, up to five cores.
+/// More callers than lanes on up to five cores.
 pub const CALLERS: usize = 32;
 
 const ROUNDS: usize = 3;
 const WARM_UP: Duration = Duration::from_secs(2);
 const WINDOW: Duration = Duration::from_secs(6);
 
-/// All rows about hashes without gRPC.
 pub async fn measure(table: &mut Table) -> Result<()> {
     let engine = Engine::start()?;
     let mut rates = [const { Vec::new() }; 3];
@@ -59,7 +58,7 @@ pub async fn measure(table: &mut Table) -> Result<()> {
     alone(table, &engine).await
 }
 
-/// The kernel without the engine around it.
+/// The kernel without the engine.
 fn lanes(table: &mut Table) {
     let rates = [
         rate_of_all_cores(hash_in_lanes::<1>),
@@ -104,15 +103,15 @@ async fn alone(table: &mut Table, engine: &Engine) -> Result<()> {
     Ok(())
 }
 
-/// The engine with the hash of an account, and patience.
+/// The engine without a limit of the wait, and the hash of an account.
 pub struct Engine {
     hasher: Arc<Hasher>,
-    /// bcrypt's text.
+    /// In bcrypt's text form.
     pub hash: String,
 }
 
 impl Engine {
-    /// One thread per core, like the service.
+    /// Starts one thread per core, like the service.
     pub fn start() -> Result<Self> {
         let hasher = Hasher::start(
             &Settings {
@@ -130,7 +129,7 @@ impl Engine {
         })
     }
 
-    /// Hashes a second with all the lanes in use.
+    /// Hashes per second with all lanes in use.
     pub async fn rate(&self) -> Result<f64> {
         let callers = (0..CALLERS).map(|_| self.caller()).collect();
         steady_rate(callers, WARM_UP, WINDOW).await
@@ -170,8 +169,8 @@ fn verify_by_the_crate(hash: &str) {
     assert!(bcrypt::verify(PASSWORD, hash).expect("a bcrypt hash"));
 }
 
-/// How many hashes a second threads, one per core, make, each of which calls `hash` again and
-/// again. Each counts up to its own last one.
+/// Hashes per second of one thread per core, each of which calls `hash` in a loop. The time of
+/// each thread ends with its last hash.
 fn rate_of_all_cores(hash: impl Fn() -> usize + Sync) -> f64 {
     let one = || {
         let (begun, mut done) = (Instant::now(), 0);
@@ -189,8 +188,8 @@ fn rate_of_all_cores(hash: impl Fn() -> usize + Sync) -> f64 {
     })
 }
 
-/// John's own benchmark, on all cores. It hashes at cost 5: 65 expansions of a key instead of
-/// 8193.
+/// John's own benchmark on all cores. It hashes at cost 5, which is 65 key expansions instead
+/// of 8193.
 fn john() -> Option<f64> {
     let arguments = ["--test=5", "--format=bcrypt"];
     let output = Command::new("john").args(arguments).output().ok()?;

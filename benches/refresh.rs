@@ -1,4 +1,4 @@
-//! Refresh, next to the one UPDATE that it is.
+//! Refresh, compared with its one UPDATE statement alone.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use tonic::transport::Channel;
 
 use crate::{
     Result,
-    load::{Client, Seen, closed_loop},
+    load::{Client, Measured, closed_loop},
     stats::median,
     table::Table,
     world::{Database, Service, new_user},
@@ -24,21 +24,20 @@ use crate::{
 
 const ROUNDS: usize = 3;
 const ROUND: Duration = Duration::from_secs(2);
-/// The service's default.
+/// The default of the service.
 const CONNECTIONS: usize = 16;
-/// Other people's sessions in the table.
-const STRANGERS: i64 = 100_000;
+/// Sessions in the table that no client uses.
+const OTHER_SESSIONS: i64 = 100_000;
 
-/// All rows about refreshes without logins.
 pub async fn measure(table: &mut Table) -> Result<()> {
     let (database, db) = Database::migrated().await?;
     fill(&database).await?;
-    let grouped = Service::start(&database.url, &[]).await?;
-    let ungrouped = Service::start_variant(&database.url, "ungrouped").await?;
+    let batched = Service::start(&database.url, &[]).await?;
+    let alone = Service::start_variant(&database.url, "alone").await?;
     for count in [16, 64] {
         let mut bare = bare_clients(&database, &db, count).await?;
-        let mut plain = clients(&ungrouped, &db, count).await?;
-        let mut ours = clients(&grouped, &db, count).await?;
+        let mut plain = clients(&alone, &db, count).await?;
+        let mut ours = clients(&batched, &db, count).await?;
         let mut rates = [const { Vec::new() }; 3];
         for _ in 0..ROUNDS {
             rates[0].push(closed_loop(&mut bare, ROUND).await?.rate());
@@ -48,23 +47,23 @@ pub async fn measure(table: &mut Table) -> Result<()> {
         let [bare, plain, ours] = rates.map(|rates| median(&rates));
         let what = "bare UPDATE";
         let name = |kind: &str| format!("Refresh, {count} clients, {kind}");
-        table.rates(&name("ungrouped"), plain, what, bare, ">= 0.7x");
-        table.rates(&name("grouped"), ours, what, bare, ">= 1.5x");
+        table.rates(&name("one by one"), plain, what, bare, ">= 0.7x");
+        table.rates(&name("batched"), ours, what, bare, ">= 1.5x");
     }
-    drop((grouped, ungrouped));
+    drop((batched, alone));
     single(table, &database, &db).await?;
     database.drop().await
 }
 
-/// One client alone: the groups must not cost it anything.
+/// A single client: batches must cost it nothing.
 async fn single(table: &mut Table, database: &Database, db: &Db) -> Result<()> {
-    let grouped = Service::start_variant(&database.url, "grouped").await?;
-    let ungrouped = Service::start_variant(&database.url, "ungrouped").await?;
-    let mut plain = clients(&ungrouped, db, 1).await?;
-    let mut ours = clients(&grouped, db, 1).await?;
+    let batched = Service::start_variant(&database.url, "batched").await?;
+    let alone = Service::start_variant(&database.url, "alone").await?;
+    let mut plain = clients(&alone, db, 1).await?;
+    let mut ours = clients(&batched, db, 1).await?;
     let mut p50s = [const { Vec::new() }; 2];
     for _ in 0..3 * ROUNDS {
-        let p50 = |seen: Seen| seen.percentile(0.5);
+        let p50 = |measured: Measured| measured.percentile(0.5);
         p50s[0].push(p50(closed_loop(&mut plain, ROUND / 3).await?));
         p50s[1].push(p50(closed_loop(&mut ours, ROUND / 3).await?));
     }
@@ -72,18 +71,18 @@ async fn single(table: &mut Table, database: &Database, db: &Db) -> Result<()> {
     table.times(
         "Refresh, 1 client, p50",
         ours,
-        "ungrouped",
+        "one by one",
         plain,
         "<= 1.05x",
     );
     Ok(())
 }
 
-/// Sessions of strangers, so that the table is not a toy.
+/// Fills the table with other sessions, since a small table would be faster.
 async fn fill(database: &Database) -> Result<()> {
     let sql = format!(
         "INSERT INTO users SELECT gen_random_uuid(), i || '@example.org', 'x', 1, now(), now()
-         FROM generate_series(1, {STRANGERS}) AS i;
+         FROM generate_series(1, {OTHER_SESSIONS}) AS i;
          INSERT INTO sessions SELECT gen_random_uuid(), id, sha256(email::bytea), sha256('x'), NULL,
          NULL, 1, NULL, now(), now(), now() + interval '1 day', now() + interval '30 days', NULL, NULL
          FROM users;
@@ -96,7 +95,7 @@ async fn fill(database: &Database) -> Result<()> {
     Ok(())
 }
 
-/// A signed-in user.
+/// A client that refreshes its session again and again.
 pub struct Refresher {
     client: AuthServiceClient<Channel>,
     token: String,
@@ -112,7 +111,7 @@ impl Client for Refresher {
     }
 }
 
-/// So many of them, on one connection for each 16.
+/// New clients, 16 on each connection.
 pub async fn clients(service: &Service, db: &Db, count: usize) -> Result<Vec<Refresher>> {
     let mut clients = Vec::new();
     for tokens in sessions(db, count).await?.chunks(16) {
@@ -125,7 +124,7 @@ pub async fn clients(service: &Service, db: &Db, count: usize) -> Result<Vec<Ref
     Ok(clients)
 }
 
-/// New users with a session each.
+/// New users with one session each.
 async fn sessions(db: &Db, count: usize) -> Result<Vec<RefreshToken>> {
     stream::iter(0..count)
         .map(|_| session(db))
@@ -152,7 +151,7 @@ async fn session(db: &Db) -> Result<RefreshToken> {
     Ok(token)
 }
 
-/// The one-row UPDATE of a refresh and nothing else, on a connection of a pool.
+/// The baseline: only the one-row UPDATE of a refresh, on a pooled connection.
 struct Bare {
     pool: Arc<Pool>,
     handle_hash: [u8; 32],

@@ -1,8 +1,6 @@
-//! Medians and percentiles.
-
 use std::time::Duration;
 
-/// The value below which `share` of the samples lie; they need not be sorted.
+/// The value below which `share` of the samples lie. They need not be sorted.
 pub fn percentile<T: Copy + PartialOrd>(samples: &[T], share: f64) -> T {
     let mut sorted = samples.to_vec();
     sorted.sort_by(|a, b| a.partial_cmp(b).expect("no NaN"));
@@ -17,12 +15,11 @@ pub fn percentile<T: Copy + PartialOrd>(samples: &[T], share: f64) -> T {
     sorted[at]
 }
 
-/// The middle one.
 pub fn median<T: Copy + PartialOrd>(samples: &[T]) -> T {
     percentile(samples, 0.5)
 }
 
-/// So many in this time, by the second.
+/// Per second.
 pub fn rate(count: usize, time: Duration) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let count = count as f64;

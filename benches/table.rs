@@ -1,21 +1,17 @@
-//! The one table.
-
 use std::{fmt, time::Duration};
 
-/// Rows in the order of their measurement. Displays as Markdown.
+/// The results, in the order of their measurement. `Display` writes Markdown.
 #[derive(Default)]
 pub struct Table(Vec<[String; 5]>);
 
 impl Table {
-    /// Adds a row: what, how much, its baseline, their ratio, the goal. It is also told to
-    /// whoever waits for the table.
+    /// Adds a row, and prints it to stderr at once.
     pub fn row(&mut self, figure: &str, measured: &str, baseline: &str, ratio: &str, goal: &str) {
         let row = [figure, measured, baseline, ratio, goal].map(str::to_owned);
         eprintln!("{}", row.join(" | "));
         self.0.push(row);
     }
 
-    /// A row of two rates.
     pub fn rates(&mut self, figure: &str, measured: f64, what: &str, baseline: f64, goal: &str) {
         self.row(
             figure,
@@ -26,7 +22,6 @@ impl Table {
         );
     }
 
-    /// A row of two times.
     pub fn times(
         &mut self,
         figure: &str,
@@ -45,7 +40,6 @@ impl Table {
     }
 }
 
-/// A rate as text.
 pub fn rate(rate: f64) -> String {
     if rate < 100.0 {
         format!("{rate:.1}/s")
@@ -54,12 +48,10 @@ pub fn rate(rate: f64) -> String {
     }
 }
 
-/// A ratio as text.
 pub fn ratio(ratio: f64) -> String {
     format!("{ratio:.2}x")
 }
 
-/// A time as text.
 pub fn time(time: Duration) -> String {
     let ms = time.as_secs_f64() * 1e3;
     if ms < 10.0 {

@@ -1,4 +1,4 @@
-//! What the figures are measured on: databases on a real Postgres, and the service as a
+//! The environment of the benchmarks: databases on a real Postgres, and the service in its own
 //! process.
 
 use std::{
@@ -15,10 +15,8 @@ use auth_service::{
     config::{Args, Config},
     db::{Db, NewSession, NewUser, Registration},
     model::{Act, Clock as _, Email, Event, Payload, UserId},
-    proto,
 };
 use prometheus_client::registry::Registry;
-use prost::Message as _;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
@@ -29,7 +27,7 @@ use tonic::transport::Channel;
 
 use crate::{Result, footprint};
 
-/// A call that is given up counts as a guess, and here many are.
+/// The benchmarks cancel many logins, and a cancelled login counts as a failure.
 const UNTHROTTLED: [(&str, &str); 3] = [
     ("THROTTLE_FREE_PER_PAIR", "1000000"),
     ("THROTTLE_FREE_PER_ACCOUNT", "1000000"),
@@ -37,14 +35,14 @@ const UNTHROTTLED: [(&str, &str); 3] = [
 ];
 const JWT_SECRET: &str = "a-secret-of-the-benches-32-bytes-long";
 
-/// Whether Postgres and Kafka are there.
+/// Whether `tests/run` has started Postgres and Kafka.
 pub fn has_services() -> bool {
     ["TEST_DATABASE_URL", "TEST_KAFKA_BROKERS"]
         .iter()
         .all(|name| env::var_os(name).is_some())
 }
 
-/// Becomes `tests/run`, which starts them, then this program again.
+/// Replaces this process by `tests/run`, which starts them and then this program again.
 pub fn rerun_with_services() -> ExitCode {
     let run = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/run");
     let me = env::current_exe().expect("a path");
@@ -57,7 +55,7 @@ pub fn rerun_with_services() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// A database of its own, dropped at the end.
+/// A new database on the server of `tests/run`.
 pub struct Database {
     server: String,
     name: String,
@@ -66,7 +64,6 @@ pub struct Database {
 }
 
 impl Database {
-    /// An empty one.
     pub async fn create() -> Result<Self> {
         let server = env::var("TEST_DATABASE_URL")?;
         let name = format!("bench_{}", uuid::Uuid::now_v7().simple());
@@ -79,7 +76,7 @@ impl Database {
         Ok(Self { server, name, url })
     }
 
-    /// One with the service's tables.
+    /// Creates a database with the tables of the service.
     pub async fn migrated() -> Result<(Self, Db)> {
         let database = Self::create().await?;
         let config = config(&database.url, &[])?.database;
@@ -88,12 +85,11 @@ impl Database {
         Ok((database, db))
     }
 
-    /// A connection without the service's code.
+    /// A connection that does not use the code of the service.
     pub async fn client(&self) -> Result<tokio_postgres::Client> {
         client(&self.url).await
     }
 
-    /// Makes room.
     pub async fn drop(self) -> Result<()> {
         let sql = format!("DROP DATABASE {} WITH (FORCE)", self.name);
         Ok(client(&self.server).await?.batch_execute(&sql).await?)
@@ -106,7 +102,7 @@ async fn client(url: &str) -> Result<tokio_postgres::Client> {
     Ok(client)
 }
 
-/// Registers an account without asking what its password is. Its session names its id.
+/// Registers an account with any text as password hash. A session determines the user id.
 pub async fn new_user(
     db: &Db,
     email: &str,
@@ -121,38 +117,23 @@ pub async fn new_user(
         password_hash,
         created_at: now,
     };
-    let act = Act {
-        now,
-        traceparent: None,
-    };
-    let email = Email::parse(email)?;
-    let event = Event::new(user_id, Payload::UserCreated { email }, &act);
+    let event = user_created(user_id, email)?;
     match db.register(&user, session, &event).await? {
         Registration::Created => Ok(user_id),
         Registration::EmailTaken => Err("an address came twice".into()),
     }
 }
 
-/// What the service writes for a registration.
-pub fn created(user_id: UserId, email: &str) -> Vec<u8> {
-    let created = proto::UserCreated {
-        email: email.to_owned(),
-        created_at: Some(prost_types::Timestamp::default()),
+pub fn user_created(user_id: UserId, email: &str) -> Result<Event> {
+    let act = Act {
+        now: SystemClock.now(),
+        traceparent: None,
     };
-    let event = proto::UserEvent {
-        event_id: user_id.to_string(),
-        user_id: user_id.to_string(),
-        user_version: 1,
-        occurred_at: Some(prost_types::Timestamp {
-            seconds: 1_764_024_172,
-            nanos: 123_456_000,
-        }),
-        payload: Some(proto::user_event::Payload::UserCreated(created)),
-    };
-    event.encode_to_vec()
+    let email = Email::parse(email)?;
+    Ok(Event::new(user_id, Payload::UserCreated { email }, &act))
 }
 
-/// The configuration that the service would have with these options.
+/// The configuration of the service for these command-line options.
 pub fn config(url: &str, options: &[&str]) -> Result<Config> {
     let defaults = [
         "auth-service",
@@ -173,14 +154,14 @@ pub fn config(url: &str, options: &[&str]) -> Result<Config> {
     })
 }
 
-/// The service in a process of its own, killed when it is dropped.
+/// The service in its own process, which is killed on drop.
 pub struct Service {
     process: Child,
     addr: SocketAddr,
 }
 
 impl Service {
-    /// The release binary.
+    /// Starts the release binary.
     pub async fn start(url: &str, variables: &[(&str, &str)]) -> Result<Self> {
         Self::run(
             Command::new(env!("CARGO_BIN_EXE_auth-service"))
@@ -190,8 +171,8 @@ impl Service {
         .await
     }
 
-    /// The same handlers in this program, with refreshes grouped as ever or not at all. It has
-    /// no telemetry and no allocator that wipes, so it is a little faster than the service.
+    /// Starts the service in this program, with refreshes `batched` or `alone`. It has neither
+    /// telemetry nor an allocator that wipes, so it is a little faster than the release binary.
     pub async fn start_variant(url: &str, variant: &str) -> Result<Self> {
         let me = env::current_exe()?;
         Self::run(Command::new(me).args(["serve", variant, url])).await
@@ -225,23 +206,21 @@ impl Service {
         })
     }
 
-    /// How many bytes of it are in memory.
+    /// The resident bytes.
     pub fn resident(&self) -> Result<u64> {
         footprint::resident(self.process.id().ok_or("it runs")?)
     }
 
-    /// A connection to it.
     pub async fn connect(&self) -> Result<Channel> {
         let uri = format!("http://{}", self.addr);
         Ok(Channel::from_shared(uri)?.connect().await?)
     }
 }
 
-/// Runs the service in this process until it is killed. `ungrouped` refreshes do not share
-/// statements.
-pub fn serve(url: &str, ungrouped: bool) -> ExitCode {
+/// Runs the service in this process until it is killed.
+pub fn serve(url: &str, batch_refreshes: bool) -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    match runtime.block_on(serve_variant(url, ungrouped)) {
+    match runtime.block_on(serve_variant(url, batch_refreshes)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -250,15 +229,15 @@ pub fn serve(url: &str, ungrouped: bool) -> ExitCode {
     }
 }
 
-async fn serve_variant(url: &str, ungrouped: bool) -> Result<()> {
+async fn serve_variant(url: &str, batch_refreshes: bool) -> Result<()> {
     let mut config = config(url, &[])?;
-    config.database.batch_refreshes = !ungrouped;
+    config.database.batch_refreshes = batch_refreshes;
     let app = App::build(config, Arc::new(SystemClock)).await?;
     eprintln!("\"grpc\":\"{}\"", app.grpc_addr()?);
     Ok(app.run(CancellationToken::new()).await?)
 }
 
-/// A port that nobody listens on.
+/// A port on which no process listens.
 pub fn free_port() -> Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?
         .local_addr()?

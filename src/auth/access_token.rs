@@ -4,8 +4,8 @@
 //! of a signed-in user, and accepts only what this service issues.
 //!
 //! `jsonwebtoken` encodes and decodes the JWS and compares the signature. Its own checks of
-//! the claims are off: it would read the time from the system instead of the [`Clock`], and
-//! accept a token in which a claim is missing.
+//! the claims are off: they read the time from the system instead of the [`Clock`], and accept
+//! a token in which a claim is missing.
 //!
 //! [`Clock`]: crate::model::Clock
 
@@ -55,7 +55,7 @@ struct Claims<'a> {
 /// The claims that are checked. This service never writes `nbf`, but another issuer with the
 /// same key may.
 #[derive(Deserialize)]
-struct Presented {
+struct PresentedClaims {
     iss: String,
     aud: String,
     sub: String,
@@ -124,7 +124,7 @@ impl Issuer {
             return None;
         }
         let key = DecodingKey::from_secret(key.secret().expose_secret());
-        let token = jsonwebtoken::decode::<Presented>(token, &key, &signature_only()).ok()?;
+        let token = jsonwebtoken::decode::<PresentedClaims>(token, &key, &signature_only()).ok()?;
         let claims = token.claims;
         let expected = claims.iss == self.name && claims.aud == self.audience;
         if !expected || !claims.is_valid_at(now) {
@@ -165,7 +165,7 @@ impl Issuer {
     }
 }
 
-impl Presented {
+impl PresentedClaims {
     /// Whether the token has not expired and is not from the future.
     fn is_valid_at(&self, now: Timestamp) -> bool {
         let latest = (now + CLOCK_SKEW).as_secs();

@@ -20,12 +20,12 @@ impl Metrics {
         };
         registry.register(
             "auth_refresh",
-            "Refresh tokens that were shown, by what they turned out to be",
+            "Presented refresh tokens, by outcome",
             metrics.refreshes.clone(),
         );
         registry.register(
             "auth_logins_throttled",
-            "Logins, and other attempts, that the throttle held back",
+            "Logins and other attempts that the throttle refused",
             metrics.throttled.clone(),
         );
         metrics
