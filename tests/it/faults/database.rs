@@ -1,10 +1,8 @@
 //! A Postgres that is stopped, killed, frozen, read-only or has no free connection: calls are
 //! answered in time with a constant text, the health shows it, and the service recovers by itself.
 
-use auth_service::proto;
 use futures::future::join_all;
 use tokio_postgres::NoTls;
-use tonic::{Code, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::harness::{

@@ -2,9 +2,8 @@
 //! find one account and one session, no matter how the first one ended.
 
 use auth_service::proto;
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest as _, Sha256};
-use tonic::{Code, Status};
+use tonic::Status;
 
 use crate::harness::{
     Backend, Proxy, Service, TestDatabase, TokenParts, Trap, assert_outage, login, logout, reason,

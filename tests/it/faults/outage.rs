@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use auth_service::{
     grpc::SERVICE_NAME,
-    proto::{self, auth_service_client::AuthServiceClient},
+    proto::{self},
 };
 use diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
 use futures::future::join_all;
-use tonic::{Code, Request, Status, transport::Channel};
+use tonic::{Code, Request, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::harness::{

@@ -1,4 +1,4 @@
-//! DeleteAccount.
+//! `DeleteAccount`.
 
 use std::time::Duration;
 

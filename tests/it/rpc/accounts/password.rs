@@ -1,4 +1,4 @@
-//! ChangePassword.
+//! `ChangePassword`.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! ListSessions, EndSession and EndOtherSessions.
+//! `ListSessions`, `EndSession` and `EndOtherSessions`.
 
 use std::{fmt::Write as _, time::Duration};
 
