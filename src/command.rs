@@ -1,4 +1,4 @@
-//! The commands: each reads the configuration that it needs, and then does one thing.
+//! The commands. Each reads the part of the configuration that it needs, then does one thing.
 
 mod check_config;
 mod completions;
@@ -22,38 +22,37 @@ use tracing::error;
 /// How long one step of a command on the database may take.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Runs the command that was given.
-///
-/// What was given is dropped before: it holds the secrets as plain text.
+/// Runs the given command. The arguments hold secrets as plain text, so they are dropped
+/// before the work begins.
 pub(crate) fn run(args: Args) -> Result<ExitCode, Vec<Problem>> {
     let here = Path::new("");
     Ok(match args.command.clone().unwrap_or(Command::Serve) {
         Command::Serve => {
             let config = Config::load(&args, here)?;
             drop(args);
-            logged(&config.log.clone(), serve::run(config))
+            run_logged(&config.log.clone(), serve::run(config))
         }
         Command::Migrate => {
             let config = config::database(&args, here)?;
             let (log, db) = database(args, &config)?;
-            logged(&log, migrate::run(db))
+            run_logged(&log, migrate::run(db))
         }
         Command::CheckConfig => {
             let config = Config::check(&args, here)?;
             drop(args);
-            logged(&config.log.clone(), check_config::run(config))
+            run_logged(&config.log.clone(), check_config::run(config))
         }
-        Command::Healthcheck => plain(healthcheck::run(config::admin_addr(&args)?)),
+        Command::Healthcheck => exit_code(healthcheck::run(config::admin_addr(&args)?)),
         Command::Outbox { action } => {
             let config = config::existing_database(&args, here)?;
             let (log, db) = database(args, &config)?;
-            logged(&log, async move { outbox::run(&db, action).await })
+            run_logged(&log, async move { outbox::run(&db, action).await })
         }
-        Command::Keys { action } => plain(match action {
+        Command::Keys { action } => exit_code(match action {
             KeysAction::Generate => keys::generate(),
             KeysAction::Jwks => keys::jwks(config::signing_secrets(&args, here)?),
         }),
-        Command::Completions { shell } => plain(completions::run(shell)),
+        Command::Completions { shell } => exit_code(completions::run(shell)),
     })
 }
 
@@ -63,8 +62,11 @@ fn database(args: Args, config: &db::Settings) -> Result<(telemetry::Settings, D
     Ok((log, Db::new(config, STEP_TIMEOUT, &mut Registry::default())))
 }
 
-/// Work that waits for others, and logs.
-fn logged(log: &telemetry::Settings, work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+/// Runs asynchronous work on a runtime, with a log.
+fn run_logged(
+    log: &telemetry::Settings,
+    work: impl Future<Output = anyhow::Result<()>>,
+) -> ExitCode {
     let done = tokio::runtime::Runtime::new()
         .context("cannot start the runtime")
         .and_then(|runtime| {
@@ -73,7 +75,7 @@ fn logged(log: &telemetry::Settings, work: impl Future<Output = anyhow::Result<(
             drop(entered);
             let done = runtime.block_on(work);
             telemetry.close();
-            // A thread that hangs in a system call must not hold up the exit.
+            // A thread that hangs in a system call must not delay the exit.
             runtime.shutdown_background();
             done
         });
@@ -82,13 +84,13 @@ fn logged(log: &telemetry::Settings, work: impl Future<Output = anyhow::Result<(
             error!("{}", Causes(&*error));
             ExitCode::FAILURE
         }
-        // Said plainly if it is the log that could not start.
-        done => plain(done),
+        // Without a log the error is printed as it is.
+        done => exit_code(done),
     }
 }
 
-/// Work that is done at once.
-fn plain(done: anyhow::Result<()>) -> ExitCode {
+/// The exit code of a finished command, whose error is printed to stderr.
+fn exit_code(done: anyhow::Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -98,7 +100,7 @@ fn plain(done: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// To stdout: what a command was asked for.
+/// Prints a line of a command's result to stdout.
 fn print(line: &str) -> anyhow::Result<()> {
     writeln!(std::io::stdout(), "{line}")?;
     Ok(())

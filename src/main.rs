@@ -8,8 +8,8 @@ use std::{alloc::System, process::ExitCode};
 use auth_service::config::Args;
 use zeroizing_alloc::ZeroAlloc;
 
-/// Passwords and tokens also lie in buffers that no type of ours owns, those of protobuf
-/// and HTTP/2. So whatever the process frees is wiped.
+/// Wipes all memory that the process frees. Passwords and tokens also lie in buffers that no
+/// type of ours owns, those of protobuf and HTTP/2.
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     let args = match Args::from_argv(std::env::args_os()) {
         Ok(args) => args,
         Err(exit) => {
-            // If even this cannot be printed, the exit code still says it.
+            // If it cannot be printed, the exit code still tells.
             let _ = exit.print();
             return exit.code().into();
         }

@@ -1,6 +1,6 @@
-//! What the process asks of the operating system, before anything else.
+//! Settings of the process in the operating system, made before anything else.
 
-/// No core dump, and no look into our memory by another process of the same user.
+/// Prevents core dumps, and reading of our memory by another process of the same user.
 pub(crate) fn keep_memory_private() {
     #[cfg(target_os = "linux")]
     {
@@ -11,14 +11,14 @@ pub(crate) fn keep_memory_private() {
             current: Some(0),
             maximum: Some(0),
         };
-        // Hardening only: where the kernel refuses, the service still serves.
+        // This is only hardening: if the kernel refuses, the service still works.
         let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
         let _ = setrlimit(Resource::Core, none);
     }
 }
 
-/// As many file descriptors as the system grants: its default of 1024 is for programs that
-/// use `select`, and fewer than the connections that the server would hold.
+/// Raises the limit of file descriptors to the highest that the system grants. The default of
+/// 1024 is for programs that use `select`, and is below our connection limit.
 pub(crate) fn allow_many_connections() {
     #[cfg(target_os = "linux")]
     {
@@ -28,7 +28,7 @@ pub(crate) fn allow_many_connections() {
             current: limit.maximum,
             ..limit
         };
-        // With fewer, fewer connections are held.
+        // If the kernel refuses, fewer connections are possible.
         let _ = setrlimit(Resource::Nofile, most);
     }
 }

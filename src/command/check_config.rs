@@ -1,7 +1,7 @@
-//! `auth-service check-config`: what would `serve` do, and would it work?
+//! `auth-service check-config`: reports what `serve` would do and whether it would work.
 //!
-//! Tries what the configuration names and changes nothing. One line for each thing, by the
-//! variable that an operator would change.
+//! Tries everything that the configuration names and changes nothing. Each result is a line
+//! with the name of the variable that an operator would change.
 
 use std::{
     fs::{self, OpenOptions},
@@ -25,7 +25,7 @@ use secrecy::SecretSlice;
 
 use super::{STEP_TIMEOUT, print};
 
-/// What was found out about one thing: good or bad, and what.
+/// The result of one check, as text.
 type Finding = Result<String, String>;
 
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
@@ -135,12 +135,12 @@ fn new_database(config: &Config) -> String {
     )
 }
 
-/// Permissions do not say whether the disk is full or read-only.
+/// A file is written because permissions do not show a full or read-only disk.
 fn try_to_write(folder: &Path) -> io::Result<()> {
     let path = folder.join(format!(".auth-service-check-{}", std::process::id()));
     let written = OpenOptions::new().write(true).create_new(true).open(&path);
     let written = written.and_then(|mut file| io::Write::write_all(&mut file, &[0; 4096]));
-    // Not there if it could not be made.
+    // Fails if the file could not be made.
     let _ = fs::remove_file(&path);
     written
 }
@@ -191,7 +191,7 @@ async fn events(config: Option<&kafka::Settings>) -> Finding {
     ))
 }
 
-/// The receiver is not tried: the service works without it.
+/// The receiver is not contacted: the service works without it.
 fn traces(config: &Config) -> String {
     match &config.log.traces {
         Some(endpoint) => format!("traces go to {endpoint}"),

@@ -1,5 +1,5 @@
-//! `auth-service healthcheck`: for containers without a shell, whose engine can only run a
-//! program. Asks `/readyz` on `ADMIN_ADDR`, so TLS on the gRPC port does not matter.
+//! `auth-service healthcheck`: asks `/readyz` on `ADMIN_ADDR`, so TLS on the gRPC port does not
+//! matter. For containers without a shell, whose engine can only run a program.
 
 use std::{
     io::{Read as _, Write as _},
@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 
 use super::print;
 
-/// Docker's own default is 30 s; a service that is well answers in a millisecond.
+/// A healthy service answers in a millisecond. Docker's own default is 30 s.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 pub(super) fn run(admin_addr: SocketAddr) -> anyhow::Result<()> {
@@ -33,7 +33,7 @@ fn ask(addr: SocketAddr) -> std::io::Result<String> {
     Ok(answer)
 }
 
-/// "Every address" is where to listen, not where to connect to.
+/// An unspecified address (`0.0.0.0`) can be listened on, but not connected to.
 fn reachable(addr: SocketAddr) -> SocketAddr {
     let ip = match addr.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -1,4 +1,4 @@
-//! `auth-service keys`: makes keys, and shows them to gateways that read a JWK set.
+//! `auth-service keys`: makes a key, or prints the keys as a JWK set for a gateway.
 
 use anyhow::anyhow;
 use auth_service::auth::{SigningKey, SigningSecrets};
@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::print;
 
-/// As long as the hash: more adds nothing (RFC 2104, section 3).
+/// As long as the hash: more would not make it stronger (RFC 2104, section 3).
 const KEY_BYTES: usize = 32;
 
 /// Prints a new key in the format of `JWT_SECRET`.
@@ -24,13 +24,13 @@ pub(super) fn generate() -> anyhow::Result<()> {
 /// Prints the keys as a JWK set (RFC 7517, section 5), the one that signs first.
 pub(super) fn jwks(secrets: SigningSecrets) -> anyhow::Result<()> {
     eprintln!(
-        "These keys are secret: whoever has one can issue tokens. Keep the set as private as JWT_SECRET."
+        "These keys are secret: they can issue tokens. Keep the set as private as JWT_SECRET."
     );
     let keys: Vec<_> = secrets.into_keys().map(|key| jwk(&key)).collect();
     print(&format!(r#"{{"keys":[{}]}}"#, keys.join(",")))
 }
 
-/// Base64url needs no escapes in JSON.
+/// Base64url needs no escaping in JSON.
 fn jwk(key: &SigningKey) -> String {
     let k = BASE64_URL_SAFE_NO_PAD.encode(key.secret().expose_secret());
     let kid = key.id();

@@ -1,4 +1,4 @@
-//! `auth-service migrate`: brings the schema up to date before a new version is rolled out.
+//! `auth-service migrate`: updates the schema before a new version is rolled out.
 
 use auth_service::db::Db;
 use tracing::info;

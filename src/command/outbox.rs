@@ -1,4 +1,4 @@
-//! `auth-service outbox`: looks after events that Kafka refused.
+//! `auth-service outbox`: lists, requeues and discards events that Kafka refused.
 
 use anyhow::bail;
 use auth_service::{config::OutboxAction, db::Db, model::EventId};
@@ -29,7 +29,8 @@ async fn parked_ids(db: &Db) -> anyhow::Result<Vec<EventId>> {
     Ok(parked.into_iter().map(|event| event.event_id).collect())
 }
 
-/// One line an event: id, user, type, when and why it was parked, version. Never its content.
+/// Prints one line per event: id, user, type, when and why it was parked, version. Never its
+/// content.
 async fn list(db: &Db) -> anyhow::Result<()> {
     let parked = db.parked_events().await?;
     if parked.is_empty() {

@@ -14,19 +14,17 @@ use tracing::{info, warn};
 
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     if let Some(embedded) = &config.embedded {
-        announce(embedded);
+        warn_of_embedded_default(embedded);
     }
     for warning in config.warnings(SystemClock.now()) {
         warn!("{warning}");
     }
     let stop = CancellationToken::new();
-    // From here on a signal is heard, however long the start takes.
-    let (term, interrupt) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
-    tokio::spawn(heed(term, interrupt, stop.clone()));
-    // A task of its own, since migrations block.
+    // Handle signals before the start, which may take long.
+    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let [terminate, interrupt] = signals;
+    tokio::spawn(stop_on_signal(terminate?, interrupt?, stop.clone()));
+    // In a task of its own, because migrations block.
     let app = tokio::spawn(App::build(config, Arc::new(SystemClock)));
     let app = tokio::select! {
         app = app => app.context("the start panicked")??,
@@ -35,11 +33,11 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     app.run(stop).await
 }
 
-/// The first signal asks for an orderly end, the second ends the process.
-async fn heed(mut term: Signal, mut interrupt: Signal, stop: CancellationToken) {
+/// Stops the service on the first signal, and ends the process on the second.
+async fn stop_on_signal(mut terminate: Signal, mut interrupt: Signal, stop: CancellationToken) {
     let mut next = async || {
         tokio::select! {
-            _ = term.recv() => "SIGTERM",
+            _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
         }
     };
@@ -51,8 +49,8 @@ async fn heed(mut term: Signal, mut interrupt: Signal, stop: CancellationToken) 
     std::process::exit(1);
 }
 
-/// Nobody should run on generated secrets without knowing.
-fn announce(embedded: &Embedded) {
+/// Generated secrets must not go unnoticed.
+fn warn_of_embedded_default(embedded: &Embedded) {
     let created: Vec<_> = embedded
         .created
         .iter()

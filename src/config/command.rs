@@ -1,6 +1,4 @@
-//! The subcommands: what the process is asked to do.
-//!
-//! The doc comments are the text of `--help`.
+//! The subcommands. The doc comments are the text of `--help`.
 
 use clap::Subcommand;
 use clap_complete::Shell;
@@ -8,19 +6,18 @@ use uuid::Uuid;
 
 use crate::model::EventId;
 
-/// What the process is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Run the service (the default)
     Serve,
     /// Bring the database to this version's schema, then end
     Migrate,
-    /// Say what is wrong, or what serve would do: tries database, Kafka, TLS files and disk,
+    /// Report what is wrong, or what serve would do: tries database, Kafka, TLS files and disk,
     /// and changes nothing
     CheckConfig,
     /// Ask the service that runs here whether it is ready, for containers without a shell
     Healthcheck,
-    /// Look after events that Kafka refused
+    /// Manage events that Kafka refused
     Outbox {
         /// What to do with them
         #[command(subcommand)]
@@ -34,22 +31,20 @@ pub enum Command {
     },
     /// Print a script that completes commands and options
     Completions {
-        /// For which shell
+        /// The shell that will run it
         shell: Shell,
     },
 }
 
-/// What to do with the keys of access tokens.
 #[expect(clippy::doc_markdown, reason = "--help shows these texts as they are")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
 pub enum KeysAction {
     /// Print a new key for JWT_SECRET or JWT_NEXT_SECRET
     Generate,
-    /// Print the keys as a JWK set, for gateways that read one (secret, as the keys are)
+    /// Print the keys as a JWK set, for gateways that read one; the set is secret
     Jwks,
 }
 
-/// What to do with events in the outbox.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum OutboxAction {
     /// Show the parked events

@@ -1,92 +1,77 @@
-//! Which database: all that `migrate` and `outbox` need to know.
+//! Where the database is.
 
 use std::path::{Path, PathBuf};
 
 use super::{
-    Problem,
-    args::Args,
-    embedded::{DataFolder, Embedded},
-    postgres,
-    problem::Problems,
-    secret::Secret,
+    Args, Problem, embedded, postgres,
+    reader::Reader,
     value::number,
+    variable::{secret, value, variables},
 };
 use crate::db::{Settings, Url};
 
-/// The database alone, for `migrate`: other variables are not looked at. Makes the
-/// embedded default's folder below `base` when there is no `DATABASE_URL`.
-pub fn database(args: &Args, base: &Path) -> Result<Settings, Vec<Problem>> {
-    let mut problems = Problems::default();
-    let mut folder = None;
-    let config = read(args, base, &mut folder, &mut problems);
-    let config = problems.finish(config)?;
-    create(folder)?;
-    Ok(config)
+variables! {
+    "Database"
+
+    /// sqlite://path or postgres://user:password@host:5432/name, with sslmode=disable, prefer,
+    /// require or verify-full and sslrootcert=path
+    DATABASE_URL: Url = secret("URL", url)
+        .when_unset("sqlite://data/auth.db, made with its secrets in ./data");
+    /// Most connections to Postgres, 1 to 1000
+    DATABASE_MAX_CONNECTIONS: usize = value("COUNT", |text| number(text, 1..=1000)).default("16");
 }
 
-/// The same for `outbox`, which makes nothing: where there is no database, no event is.
+/// The database alone, for `migrate`. No other variable is read. Makes the folder of the
+/// embedded default below `base` if there is no `DATABASE_URL`.
+pub fn database(args: &Args, base: &Path) -> Result<Settings, Vec<Problem>> {
+    let mut reader = Reader::new(args, base);
+    let settings = read(&mut reader);
+    let (settings, folder) = reader.finish(settings)?;
+    embedded::create(folder)?;
+    Ok(settings)
+}
+
+/// Like [`database`] for `outbox`, but makes nothing: without a database there are no events.
 pub fn existing_database(args: &Args, base: &Path) -> Result<Settings, Vec<Problem>> {
-    let mut problems = Problems::default();
-    let mut folder = None;
-    let config = read(args, base, &mut folder, &mut problems);
-    if let Some(Url::Sqlite(file)) = config.as_ref().map(|config| &config.url)
+    let mut reader = Reader::new(args, base);
+    let settings = read(&mut reader);
+    if let Some(Url::Sqlite(file)) = settings.as_ref().map(|settings| &settings.url)
         && matches!(file.try_exists(), Ok(false))
     {
-        let what = match folder {
-            Some(_) => "is not set, and there is no data/auth.db here",
-            None => "names a file that does not exist",
+        let what = if reader.is_embedded() {
+            "is not set, and there is no data/auth.db here"
+        } else {
+            "names a file that does not exist"
         };
-        problems.add("DATABASE_URL", what);
+        reader.problem(DATABASE_URL.name(), what);
     }
-    problems.finish(config)
+    reader.finish(settings).map(|(settings, _)| settings)
 }
 
-/// Also puts the embedded default's `folder` where the caller finds it, if it is used.
-pub(super) fn read(
-    args: &Args,
-    base: &Path,
-    folder: &mut Option<DataFolder>,
-    problems: &mut Problems,
-) -> Option<Settings> {
-    let max = args.database_max_connections.as_deref();
-    let max = problems.parse("DATABASE_MAX_CONNECTIONS", max, number(1..=1000));
-    let (url, file) = (
-        args.database_url.as_deref(),
-        args.database_url_file.as_deref(),
-    );
-    let url = if url.is_none() && file.is_none() {
-        let data = folder.insert(DataFolder::new(base));
-        Url::Sqlite(data.database())
-    } else {
-        Secret::read("DATABASE_URL", url, file, problems)?.parse(problems, database_url)?
+pub(super) fn read(reader: &mut Reader<'_>) -> Option<Settings> {
+    let url = match reader.embedded_database() {
+        Some(file) => Some(Url::Sqlite(file)),
+        None => reader.optional(&DATABASE_URL),
     };
     Some(Settings {
-        url,
-        max_connections: max.unwrap_or(16),
+        max_connections: reader.value(&DATABASE_MAX_CONNECTIONS),
+        url: url?,
         batch_refreshes: true,
     })
 }
 
-/// Makes the embedded default's folder, if it is used.
-pub(super) fn create(folder: Option<DataFolder>) -> Result<Option<Embedded>, Vec<Problem>> {
-    folder
-        .map(DataFolder::create)
-        .transpose()
-        .map_err(|problem| vec![problem])
-}
-
-fn database_url(url: &str) -> Result<Url, String> {
-    match url.split_once("://") {
+fn url(text: &str) -> Result<Url, String> {
+    match text.split_once("://") {
         Some(("sqlite", path)) => sqlite_path(path).map(Url::Sqlite),
         Some(("postgres" | "postgresql", _)) => {
-            postgres::parse(url).map(|config| Url::Postgres(Box::new(config)))
+            postgres::parse(text).map(|servers| Url::Postgres(Box::new(servers)))
         }
         _ => Err("must begin with sqlite:// or postgres://".into()),
     }
 }
 
 fn sqlite_path(path: &str) -> Result<PathBuf, String> {
-    // SQLite would take these for something else than a file's name.
+    // SQLite would not take these as the name of a file.
     if path.is_empty() || path.contains('?') || path.starts_with(':') || path.starts_with("file:") {
         return Err("must be sqlite:// and the path of a file, without parameters".into());
     }

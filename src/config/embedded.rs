@@ -1,8 +1,9 @@
-//! The embedded default: with no `DATABASE_URL`, the service lives in the folder `data`.
+//! The embedded default: without a `DATABASE_URL`, the service keeps its data in the folder
+//! `data`.
 //!
-//! Looking and making are two steps. [`DataFolder`] first reads what is there and
-//! remembers what is missing; only when the whole configuration is right does
-//! [`DataFolder::create`] write. A secret file is never replaced.
+//! Reading and writing are two steps. [`DataFolder`] first reads the files and notes which
+//! are missing. [`DataFolder::create`] writes them once the whole configuration is right. A
+//! secret file is never replaced.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -11,27 +12,27 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use base64::{
-    Engine,
-    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
-};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{
-    problem::{Problem, Problems},
-    secret::{Secret, read_file},
-};
+use super::{Problem, value::secret_file};
 
-/// What the embedded default works with.
+/// What the log says of the embedded default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Embedded {
     /// The folder of the database and the secrets.
     pub folder: PathBuf,
-    /// The secret files that this start made: worth a loud line in the log.
+    /// The secret files that this start made.
     pub created: Vec<PathBuf>,
 }
 
-/// The folder as it was found, and what is still to be written.
+/// The text of a secret, and the variable and file that it came from.
+#[derive(Clone)]
+pub(super) struct Secret {
+    pub(super) origin: String,
+    pub(super) text: SecretString,
+}
+
+/// The folder as it was found, and the secrets that are still to be written.
 pub(super) struct DataFolder {
     path: PathBuf,
     missing: Vec<(PathBuf, Secret)>,
@@ -45,51 +46,40 @@ impl DataFolder {
         }
     }
 
-    /// Where the database is.
     pub(super) fn database(&self) -> PathBuf {
         self.path.join("auth.db")
     }
 
-    /// The key of access tokens, in the format of `JWT_SECRET`.
-    pub(super) fn signing_secret(&mut self, problems: &mut Problems) -> Option<Secret> {
-        let encode = |bytes| format!("base64:{}", BASE64_STANDARD.encode(bytes));
-        self.secret("JWT_SECRET", "jwt-secret", encode, problems)
-    }
-
-    /// The bare token of the one internal caller.
-    pub(super) fn internal_token(&mut self, problems: &mut Problems) -> Option<Secret> {
-        let encode = |bytes| BASE64_URL_SAFE_NO_PAD.encode(bytes);
-        self.secret("INTERNAL_TOKENS", "internal-token", encode, problems)
-    }
-
-    /// What the file holds, or a new secret that [`Self::create`] will put there.
-    fn secret(
+    /// The content of `file`, or a new secret that [`Self::create`] will put there.
+    /// `variable` would replace the secret.
+    pub(super) fn secret(
         &mut self,
         variable: &str,
         file: &str,
-        encode: impl Fn([u8; 32]) -> String,
-        problems: &mut Problems,
-    ) -> Option<Secret> {
+        encode: fn([u8; 32]) -> String,
+    ) -> Result<Secret, Problem> {
         let path = self.path.join(file);
         let origin = format!("{variable}: {}", path.display());
         if !matches!(path.try_exists(), Ok(false)) {
-            let found = read_file(&path).map(|text| Secret {
-                origin: origin.clone(),
-                text,
-            });
-            return found.map_err(|what| problems.add(origin, what)).ok();
+            return match secret_file(&path) {
+                Ok(text) => Ok(Secret { origin, text }),
+                Err(what) => Err(Problem::new(origin, what)),
+            };
         }
         let mut bytes = [0; 32];
         if getrandom::fill(&mut bytes).is_err() {
-            problems.add(origin, "the operating system gave no random bytes");
-            return None;
+            let what = "the operating system gave no random bytes";
+            return Err(Problem::new(origin, what));
         }
-        let secret = Secret {
-            origin,
-            text: encode(bytes).into(),
-        };
+        let text = encode(bytes).into();
+        let secret = Secret { origin, text };
         self.missing.push((path, secret.clone()));
-        Some(secret)
+        Ok(secret)
+    }
+
+    /// Whether [`Self::create`] has a secret to write.
+    pub(super) fn lacks_secrets(&self) -> bool {
+        !self.missing.is_empty()
     }
 
     /// What [`Self::create`] would make.
@@ -132,7 +122,13 @@ impl DataFolder {
     }
 }
 
-/// Fails if there is such a file already: another process may have begun to use it.
+/// Makes the folder of the embedded default, if it is used.
+pub(super) fn create(folder: Option<DataFolder>) -> Result<Option<Embedded>, Vec<Problem>> {
+    let embedded = folder.map(DataFolder::create).transpose();
+    embedded.map_err(|problem| vec![problem])
+}
+
+/// Fails if the file exists: another process may have begun to use it.
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
@@ -142,6 +138,6 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
     let written = file
         .write_all(text.as_bytes())
         .and_then(|()| file.sync_all());
-    // Half a secret would stop every later start.
+    // Half a secret would make every later start fail.
     written.inspect_err(|_| drop(fs::remove_file(path)))
 }

@@ -1,60 +1,61 @@
 //! Where events go, under the names that Kafka's own clients use.
 //!
 //! A setting that would have no effect (a password without SASL, anything without brokers)
-//! is refused: whoever set it believes in something that is not so.
+//! is refused: its owner expects an effect.
 
 use std::sync::Arc;
 
 use rustls::RootCertStore;
+use secrecy::SecretString;
 
 use super::{
-    args::Args,
-    problem::Problems,
-    secret::Secret,
+    reader::Reader,
     value::{authorities, one_of, system_authorities, text},
+    variable::{Declaration, secret, value, variables},
 };
 use crate::outbox::kafka::{Sasl, SaslMechanism, Settings};
 
-const DEFAULT_TOPIC: &str = "realchat.auth.user-events.v1";
+variables! {
+    "Kafka"
+
+    /// host:port, comma-separated
+    KAFKA_BROKERS: Vec<String> = value("BROKERS", brokers)
+        .when_unset("none, events wait in the database");
+    /// Topic of the events
+    KAFKA_TOPIC: String = value("TOPIC", topic).default("realchat.auth.user-events.v1");
+    /// PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL
+    KAFKA_SECURITY_PROTOCOL: Protocol = value("PROTOCOL", |text| one_of(text, &PROTOCOLS))
+        .default("PLAINTEXT");
+    /// PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; required by SASL
+    KAFKA_SASL_MECHANISM: SaslMechanism = value("MECHANISM", |text| one_of(text, &MECHANISMS));
+    /// User name; required by SASL
+    KAFKA_SASL_USERNAME: String = value("NAME", text);
+    /// Password; required by SASL
+    KAFKA_SASL_PASSWORD: SecretString = secret("SECRET", |text| Ok(text.into()));
+    /// CA certificates of the brokers, PEM
+    KAFKA_SSL_CA_FILE: RootCertStore = value("PATH", authorities).when_unset("the system's");
+}
+
 /// Kafka's limit: a topic is a folder name with a suffix.
 const MAX_TOPIC: usize = 249;
 
-/// Whether a security protocol encrypts, and whether it logs in.
 #[derive(Clone, Copy)]
-struct Protocol {
-    tls: bool,
-    sasl: bool,
+pub(super) struct Protocol {
+    has_tls: bool,
+    has_sasl: bool,
+}
+
+impl Protocol {
+    const fn new(has_tls: bool, has_sasl: bool) -> Self {
+        Self { has_tls, has_sasl }
+    }
 }
 
 const PROTOCOLS: [(&str, Protocol); 4] = [
-    (
-        "PLAINTEXT",
-        Protocol {
-            tls: false,
-            sasl: false,
-        },
-    ),
-    (
-        "SSL",
-        Protocol {
-            tls: true,
-            sasl: false,
-        },
-    ),
-    (
-        "SASL_PLAINTEXT",
-        Protocol {
-            tls: false,
-            sasl: true,
-        },
-    ),
-    (
-        "SASL_SSL",
-        Protocol {
-            tls: true,
-            sasl: true,
-        },
-    ),
+    ("PLAINTEXT", Protocol::new(false, false)),
+    ("SSL", Protocol::new(true, false)),
+    ("SASL_PLAINTEXT", Protocol::new(false, true)),
+    ("SASL_SSL", Protocol::new(true, true)),
 ];
 
 const MECHANISMS: [(&str, SaslMechanism); 3] = [
@@ -63,20 +64,26 @@ const MECHANISMS: [(&str, SaslMechanism); 3] = [
     ("SCRAM-SHA-512", SaslMechanism::ScramSha512),
 ];
 
+const SASL: [Declaration; 3] = [
+    KAFKA_SASL_MECHANISM.declaration,
+    KAFKA_SASL_USERNAME.declaration,
+    KAFKA_SASL_PASSWORD.declaration,
+];
+
 /// `None` without `KAFKA_BROKERS`, or if something is wrong.
-pub(super) fn read(args: &Args, problems: &mut Problems) -> Option<Settings> {
-    let topic = problems.parse("KAFKA_TOPIC", args.kafka_topic.as_deref(), topic);
-    if args.kafka_brokers.is_none() {
-        refuse(&security(args), "needs KAFKA_BROKERS", problems);
+pub(super) fn read(reader: &mut Reader<'_>) -> Option<Settings> {
+    let topic = reader.value(&KAFKA_TOPIC);
+    if !reader.is_set(&KAFKA_BROKERS.declaration) {
+        let needs = "needs KAFKA_BROKERS";
+        reader.refuse(&[KAFKA_SECURITY_PROTOCOL.declaration], needs);
+        reader.refuse(&SASL, needs);
+        reader.refuse(&[KAFKA_SSL_CA_FILE.declaration], needs);
         return None;
     }
-    let brokers = problems.parse("KAFKA_BROKERS", args.kafka_brokers.as_deref(), brokers);
-    let protocol = args.kafka_security_protocol.as_deref();
-    let protocol = protocol.or(Some("PLAINTEXT"));
-    let protocol = problems.parse("KAFKA_SECURITY_PROTOCOL", protocol, one_of(&PROTOCOLS))?;
-    let tls = read_tls(args, protocol, problems);
-    let sasl = read_sasl(args, protocol, problems);
-    let topic = topic.unwrap_or_else(|| DEFAULT_TOPIC.into());
+    let brokers = reader.optional(&KAFKA_BROKERS);
+    let protocol = reader.optional(&KAFKA_SECURITY_PROTOCOL)?;
+    let tls = read_tls(protocol, reader);
+    let sasl = read_sasl(protocol, reader);
     Some(Settings {
         brokers: brokers?,
         topic,
@@ -85,97 +92,54 @@ pub(super) fn read(args: &Args, problems: &mut Problems) -> Option<Settings> {
     })
 }
 
-type Variable<'a> = (&'static str, &'a Option<String>);
-
-fn sasl(args: &Args) -> [Variable<'_>; 4] {
-    [
-        ("KAFKA_SASL_MECHANISM", &args.kafka_sasl_mechanism),
-        ("KAFKA_SASL_USERNAME", &args.kafka_sasl_username),
-        ("KAFKA_SASL_PASSWORD", &args.kafka_sasl_password),
-        ("KAFKA_SASL_PASSWORD_FILE", &args.kafka_sasl_password_file),
-    ]
-}
-
-fn security(args: &Args) -> Vec<Variable<'_>> {
-    let mut variables = vec![("KAFKA_SECURITY_PROTOCOL", &args.kafka_security_protocol)];
-    variables.extend(sasl(args));
-    variables.push(("KAFKA_SSL_CA_FILE", &args.kafka_ssl_ca_file));
-    variables
-}
-
-fn refuse(variables: &[Variable<'_>], what: &str, problems: &mut Problems) {
-    for (name, _) in variables.iter().filter(|(_, value)| value.is_some()) {
-        problems.add(*name, what);
-    }
-}
-
-fn read_tls(
-    args: &Args,
-    protocol: Protocol,
-    problems: &mut Problems,
-) -> Option<Arc<RootCertStore>> {
-    if !protocol.tls {
-        let variable = ("KAFKA_SSL_CA_FILE", &args.kafka_ssl_ca_file);
-        refuse(
-            &[variable],
-            "needs KAFKA_SECURITY_PROTOCOL SSL or SASL_SSL",
-            problems,
-        );
+fn read_tls(protocol: Protocol, reader: &mut Reader<'_>) -> Option<Arc<RootCertStore>> {
+    let file = KAFKA_SSL_CA_FILE.declaration;
+    if !protocol.has_tls {
+        reader.refuse(&[file], "needs KAFKA_SECURITY_PROTOCOL SSL or SASL_SSL");
         return None;
     }
-    let name = "KAFKA_SSL_CA_FILE";
-    match args.kafka_ssl_ca_file.as_deref() {
-        Some(path) => problems.parse(name, Some(path), authorities),
-        None => system_authorities()
-            .map_err(|what| problems.add(name, what))
-            .ok(),
-    }
-    .map(Arc::new)
+    let authorities = if reader.is_set(&file) {
+        reader.optional(&KAFKA_SSL_CA_FILE)
+    } else {
+        let found = system_authorities();
+        found.map_err(|what| reader.problem(file.name, what)).ok()
+    };
+    authorities.map(Arc::new)
 }
 
-fn read_sasl(args: &Args, protocol: Protocol, problems: &mut Problems) -> Option<Sasl> {
-    let variables = sasl(args);
-    if !protocol.sasl {
-        refuse(
-            &variables,
-            "needs KAFKA_SECURITY_PROTOCOL SASL_PLAINTEXT or SASL_SSL",
-            problems,
-        );
+fn read_sasl(protocol: Protocol, reader: &mut Reader<'_>) -> Option<Sasl> {
+    if !protocol.has_sasl {
+        let needs = "needs KAFKA_SECURITY_PROTOCOL SASL_PLAINTEXT or SASL_SSL";
+        reader.refuse(&SASL, needs);
         return None;
     }
-    let [mechanism, username, password, file] = variables.map(|(_, value)| value.as_deref());
-    let password_is_set = password.or(file).is_some();
-    for ((name, _), is_set) in
-        variables
-            .iter()
-            .zip([mechanism.is_some(), username.is_some(), password_is_set])
-    {
-        if !is_set {
-            problems.add(*name, "is required by this KAFKA_SECURITY_PROTOCOL");
+    for variable in SASL {
+        if !reader.is_set(&variable) {
+            reader.problem(variable.name, "is required by this KAFKA_SECURITY_PROTOCOL");
         }
     }
-    let mechanism = problems.parse("KAFKA_SASL_MECHANISM", mechanism, one_of(&MECHANISMS));
-    let username = problems.parse("KAFKA_SASL_USERNAME", username, text);
-    let password = Secret::read("KAFKA_SASL_PASSWORD", password, file, problems);
+    let mechanism = reader.optional(&KAFKA_SASL_MECHANISM);
+    let username = reader.optional(&KAFKA_SASL_USERNAME);
+    let password = reader.optional(&KAFKA_SASL_PASSWORD);
     Some(Sasl {
         mechanism: mechanism?,
         username: username?,
-        password: password?.text,
+        password: password?,
     })
 }
 
-fn topic(value: &str) -> Result<String, String> {
+fn topic(text: &str) -> Result<String, String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if value.len() > MAX_TOPIC || !value.chars().all(legal) || value == "." || value == ".." {
+    if text.len() > MAX_TOPIC || !text.chars().all(legal) || text == "." || text == ".." {
         return Err(format!(
             "must be 1 to {MAX_TOPIC} letters, digits, '.', '_' and '-'"
         ));
     }
-    Ok(value.to_owned())
+    Ok(text.to_owned())
 }
 
-fn brokers(value: &str) -> Result<Vec<String>, String> {
-    let brokers: Vec<_> = value.split(',').map(str::trim).map(str::to_owned).collect();
+fn brokers(text: &str) -> Result<Vec<String>, String> {
+    let brokers: Vec<_> = text.split(',').map(str::trim).map(str::to_owned).collect();
     if brokers.iter().all(|broker| is_broker(broker)) {
         Ok(brokers)
     } else {

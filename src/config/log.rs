@@ -1,31 +1,54 @@
-//! What is logged and how it looks, and where traces go.
+//! What is logged, how it looks, and where traces go.
 
-use std::io::{IsTerminal, stderr};
+use std::{
+    io::{IsTerminal as _, stderr},
+    path::Path,
+};
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::{
-    Problem,
-    args::Args,
-    problem::Problems,
-    value::{self, one_of},
+    Args, Problem,
+    reader::Reader,
+    value::{http_url, one_of},
+    variable::{value, variables},
 };
 use crate::telemetry::{LogFormat, Settings};
 
-/// `LOG` and `LOG_FORMAT` alone, for `migrate` and `outbox`.
-pub fn log(args: &Args) -> Result<Settings, Vec<Problem>> {
-    let mut problems = Problems::default();
-    let settings = read(args, &mut problems);
-    problems.finish(Some(settings))
+variables! {
+    "Telemetry"
+
+    /// off, error, warn, info, debug or trace, also per target: info,auth_service::outbox=debug;
+    /// only targets of this service go below info
+    LOG: EnvFilter = value("FILTER", filter).default("info");
+    /// text or json
+    LOG_FORMAT: LogFormat = value("FORMAT", |text| one_of(text, &FORMATS))
+        .when_unset("text on a terminal, else json");
+    /// Where traces go by OTLP over gRPC, such as http://127.0.0.1:4317
+    OTEL_EXPORTER_OTLP_ENDPOINT: String = value("URL", http_url).when_unset("none");
 }
 
-fn read(args: &Args, problems: &mut Problems) -> Settings {
-    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-    let filter = problems.parse("LOG", args.log.as_deref(), filter);
-    let format = problems.parse("LOG_FORMAT", args.log_format.as_deref(), one_of(&formats));
+const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+
+/// The settings without traces, for commands that have none.
+pub fn log(args: &Args) -> Result<Settings, Vec<Problem>> {
+    let mut reader = Reader::new(args, Path::new(""));
+    let settings = read_without_traces(&mut reader);
+    reader.finish(Some(settings)).map(|(settings, _)| settings)
+}
+
+pub(super) fn read(reader: &mut Reader<'_>) -> Settings {
+    let settings = read_without_traces(reader);
     Settings {
-        filter: filter.unwrap_or_else(|| EnvFilter::new("info")),
-        format: format.unwrap_or_else(default_format),
+        traces: reader.optional(&OTEL_EXPORTER_OTLP_ENDPOINT),
+        ..settings
+    }
+}
+
+fn read_without_traces(reader: &mut Reader<'_>) -> Settings {
+    Settings {
+        filter: reader.value(&LOG),
+        format: reader.optional(&LOG_FORMAT).unwrap_or_else(default_format),
         traces: None,
     }
 }
@@ -38,21 +61,12 @@ fn default_format() -> LogFormat {
     }
 }
 
-/// All of it, for `serve`.
-pub(super) fn read_with_traces(args: &Args, problems: &mut Problems) -> Settings {
-    let endpoint = args.otel_exporter_otlp_endpoint.as_deref();
-    Settings {
-        traces: problems.parse("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint, value::http_url),
-        ..read(args, problems)
-    }
-}
-
-fn filter(value: &str) -> Result<EnvFilter, String> {
-    // To the parser a misspelt level is a target, and then everything else is silent.
+fn filter(text: &str) -> Result<EnvFilter, String> {
+    // The parser takes a misspelt level for a target, and then everything else is silent.
     let is_misspelt = |part: &str| !part.contains('=') && part.parse::<LevelFilter>().is_err();
-    let has_spans = value.contains('[');
-    match EnvFilter::try_new(value) {
-        Ok(filter) if has_spans || !value.split(',').any(is_misspelt) => Ok(filter),
+    let has_spans = text.contains('[');
+    match EnvFilter::try_new(text) {
+        Ok(filter) if has_spans || !text.split(',').any(is_misspelt) => Ok(filter),
         _ => Err(
             "must be off, error, warn, info, debug or trace, or target=level, comma-separated"
                 .into(),

@@ -1,8 +1,8 @@
 //! The URL of a Postgres server.
 //!
-//! tokio-postgres parses it, all but two parameters of libpq that it does not know in
-//! full: `sslmode` (no `verify-full`) and `sslrootcert`. They are taken out first, by hand,
-//! because no URL type accepts several hosts.
+//! tokio-postgres parses it, except for two parameters of libpq that it does not fully know:
+//! `sslmode` (it lacks `verify-full`) and `sslrootcert`. They are taken out before, without a
+//! URL type, because none accepts several hosts.
 
 use std::{error::Error, sync::Arc, time::Duration};
 
@@ -12,14 +12,12 @@ use tokio_postgres::config::{Host, SslMode};
 use super::value::{authorities, one_of, system_authorities};
 use crate::db::{Postgres, Trust};
 
-/// libpq's `sslmode`, without those that only pretend to check.
+/// libpq's `sslmode`, without `allow` and `verify-ca`, which check less than they seem to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// Never encrypted.
     Disable,
     /// Encrypted if the server can.
     Prefer,
-    /// Encrypted.
     Require,
     /// Encrypted; the server's certificate and host name are checked.
     VerifyFull,
@@ -40,7 +38,7 @@ pub(super) fn parse(url: &str) -> Result<Postgres, String> {
     for parameter in parameters.split('&') {
         match parameter.split_once('=') {
             Some(("sslmode", text)) => {
-                mode = Some(one_of(&MODES)(text).map_err(|what| format!("sslmode {what}"))?);
+                mode = Some(one_of(text, &MODES).map_err(|what| format!("sslmode {what}"))?);
             }
             Some(("sslrootcert", path)) => root_cert = Some(certificates(path)?),
             _ => others.push(parameter),
@@ -60,7 +58,7 @@ pub(super) fn parse(url: &str) -> Result<Postgres, String> {
     Ok(Postgres { servers, trust })
 }
 
-/// Whoever names a root certificate wants it to be checked, and so wants no plain text.
+/// A root certificate is there to be checked, so naming one also excludes plain text.
 fn encryption(
     mode: Option<Mode>,
     root_cert: Option<RootCertStore>,
@@ -78,7 +76,7 @@ fn encryption(
     }
 }
 
-/// Splits at the `?` that begins the parameters; one in the password is another.
+/// Splits at the `?` that begins the parameters. A `?` in the password does not count.
 fn split_parameters(url: &str) -> (&str, &str) {
     let hosts = url.find('@').unwrap_or(0);
     match url[hosts..].find('?') {
@@ -87,8 +85,8 @@ fn split_parameters(url: &str) -> (&str, &str) {
     }
 }
 
-/// One URL for each host: tokio-postgres would ask them in turn, and wait without limit for
-/// one that accepts the connection and then is silent.
+/// One URL for each host. With one URL for all, tokio-postgres would try them in turn and
+/// wait without limit for a server that accepts the connection and then is silent.
 fn one_url_each(url: &str) -> Vec<String> {
     let hosts_from = [
         url.find("://").map(|index| index + 3),
@@ -104,7 +102,7 @@ fn one_url_each(url: &str) -> Vec<String> {
         .collect()
 }
 
-/// Sets what the URL left open: a server that went away must be noticed in seconds.
+/// Adds time limits that the URL does not set: a lost server must be noticed in seconds.
 fn complete(config: &mut tokio_postgres::Config, ssl_mode: SslMode) -> Result<(), String> {
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
         return Err("names no host".into());
@@ -135,8 +133,8 @@ fn complete(config: &mut tokio_postgres::Config, ssl_mode: SslMode) -> Result<()
     Ok(())
 }
 
-/// The path may be percent-encoded like any value in a URL: tokio-postgres decodes it when
-/// it stands where it knows a parameter.
+/// The path may be percent-encoded like any value in a URL. tokio-postgres decodes it in the
+/// place of a parameter that it knows.
 fn certificates(encoded: &str) -> Result<RootCertStore, String> {
     let config = format!("postgres://user@host?application_name={encoded}")
         .parse::<tokio_postgres::Config>()
@@ -145,7 +143,7 @@ fn certificates(encoded: &str) -> Result<RootCertStore, String> {
     authorities(path).map_err(|what| format!("sslrootcert {what}"))
 }
 
-/// Says which parameter is wrong, but only if tokio-postgres knows it: others are a value.
+/// Names the wrong parameter only if tokio-postgres knows it: an unknown name may be a secret.
 fn explain(error: &tokio_postgres::Error) -> String {
     let cause = error.source().map(ToString::to_string).unwrap_or_default();
     if cause.starts_with("invalid value for option") {

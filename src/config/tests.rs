@@ -1,6 +1,6 @@
 //! The configuration as a whole; its parts are tested in the files below.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, thread};
 
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
@@ -8,9 +8,11 @@ use tempfile::TempDir;
 use super::*;
 use crate::{auth::Lifetimes, model::ThrottleLimits};
 
+mod args;
 mod database;
 mod embedded;
 mod kafka;
+mod readme;
 mod secrets;
 mod tls;
 
@@ -22,58 +24,10 @@ const OTHER_KEY: &str = "b-key-of-exactly-32-bytes-bbbbbb";
 const COMPLETE: &str =
     "--database-url sqlite://auth.db --jwt-secret a-key-of-exactly-32-bytes-aaaaaa";
 
-/// Every variable of ARCHITECTURE.md, section 8, and each secret's file.
-pub(super) const VARIABLES: [&str; 49] = [
-    "GRPC_ADDR",
-    "ADMIN_ADDR",
-    "REQUEST_TIMEOUT",
-    "DATABASE_URL",
-    "DATABASE_URL_FILE",
-    "DATABASE_MAX_CONNECTIONS",
-    "JWT_SECRET",
-    "JWT_SECRET_FILE",
-    "JWT_NEXT_SECRET",
-    "JWT_NEXT_SECRET_FILE",
-    "JWT_PREVIOUS_SECRETS",
-    "JWT_PREVIOUS_SECRETS_FILE",
-    "JWT_ISSUER",
-    "JWT_AUDIENCE",
-    "ACCESS_TOKEN_TTL",
-    "REFRESH_TOKEN_TTL",
-    "SESSION_MAX_AGE",
-    "REFRESH_RETRY_WINDOW",
-    "BCRYPT_COST",
-    "PASSWORD_THREADS",
-    "PASSWORD_MAX_WAIT",
-    "PASSWORD_MIN_SCORE",
-    "PASSWORD_BLOCKLIST_FILE",
-    "THROTTLE_FREE_PER_PAIR",
-    "THROTTLE_FREE_PER_ACCOUNT",
-    "THROTTLE_FREE_PER_ADDRESS",
-    "THROTTLE_DAILY_PER_ACCOUNT",
-    "THROTTLE_REGISTRATIONS_PER_ADDRESS",
-    "THROTTLE_FIRST_WAIT",
-    "THROTTLE_LONGEST_WAIT",
-    "THROTTLE_FADE",
-    "THROTTLE_KNOWN_FOR",
-    "INTERNAL_TOKENS",
-    "INTERNAL_TOKENS_FILE",
-    "TLS_CERT_FILE",
-    "TLS_KEY_FILE",
-    "TLS_CLIENT_CA_FILE",
-    "INTERNAL_CLIENT_NAMES",
-    "KAFKA_BROKERS",
-    "KAFKA_TOPIC",
-    "KAFKA_SECURITY_PROTOCOL",
-    "KAFKA_SASL_MECHANISM",
-    "KAFKA_SASL_USERNAME",
-    "KAFKA_SASL_PASSWORD",
-    "KAFKA_SASL_PASSWORD_FILE",
-    "KAFKA_SSL_CA_FILE",
-    "LOG",
-    "LOG_FORMAT",
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-];
+/// Every variable, the files of secrets too.
+fn names() -> impl Iterator<Item = String> {
+    variables().flat_map(Declaration::names)
+}
 
 fn flag(variable: &str) -> String {
     format!("--{}", variable.to_lowercase().replace('_', "-"))
@@ -155,6 +109,18 @@ fn defaults_are_those_of_the_table() {
 }
 
 #[test]
+fn every_default_is_a_right_value() {
+    for variable in variables() {
+        if let Default::Text(default) = variable.default {
+            load(&format!(
+                "{}={default} --kafka-brokers a:1",
+                flag(variable.name)
+            ));
+        }
+    }
+}
+
+#[test]
 fn each_bad_value_is_one_line_that_says_what_is_right() {
     for line in include_str!("tests/bad_values.txt").lines() {
         let (options, problem) = line.split_once(" => ").unwrap();
@@ -188,9 +154,8 @@ fn no_problem_shows_a_value() {
         "base64:needle",
     ];
     for needle in needles {
-        let args: Vec<_> = VARIABLES
-            .iter()
-            .map(|name| format!("{}={needle}", flag(name)))
+        let args: Vec<_> = names()
+            .map(|name| format!("{}={needle}", flag(&name)))
             .collect();
         // Both forms of a secret hide each other's problems: once without files, once with.
         for suffix in ["-file=", "\0"] {
@@ -220,9 +185,9 @@ fn no_problem_shows_a_value() {
 
 #[test]
 fn an_empty_variable_is_a_problem_whatever_it_is() {
-    for name in VARIABLES {
+    for name in names() {
         let base = TempDir::new().unwrap();
-        let found = lines(load_at(base.path(), &format!("{}=", flag(name))));
+        let found = lines(load_at(base.path(), &format!("{}=", flag(&name))));
         assert!(
             found[0].starts_with(&format!("{name}: ")),
             "{name} {found:?}"

@@ -1,103 +1,66 @@
-//! How much guessing is let through.
+//! The limits of the login throttle.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
-    args::Args,
-    problem::Problems,
-    value::{duration, number},
+    reader::Reader,
+    value::{DAY, duration, number},
+    variable::{value, variables},
 };
 use crate::model::ThrottleLimits;
 
-const DAY: Duration = Duration::from_hours(24);
-/// As long as humantime has it.
-const YEAR: Duration = Duration::from_hours(8766);
-/// As good as no limit, and far from an overflow of any sum of times.
-const MOST: u32 = 1_000_000;
+variables! {
+    "Guessing"
 
-/// The defaults.
-const LIMITS: ThrottleLimits = ThrottleLimits {
-    free_per_pair: 5,
-    free_per_account: 20,
-    free_per_address: 50,
-    registrations_per_address: 50,
-    daily_per_account: 100,
-    first_wait: Duration::from_secs(1),
-    longest_wait: Duration::from_mins(15),
-    fade: Duration::from_mins(30),
-    known_for: Duration::from_hours(30 * 24),
-};
-
-pub(super) fn read(args: &Args, problems: &mut Problems) -> ThrottleLimits {
-    let mut limits = LIMITS;
-    for (name, value, limit) in [
-        (
-            "THROTTLE_FREE_PER_PAIR",
-            &args.throttle_free_per_pair,
-            &mut limits.free_per_pair,
-        ),
-        (
-            "THROTTLE_FREE_PER_ACCOUNT",
-            &args.throttle_free_per_account,
-            &mut limits.free_per_account,
-        ),
-        (
-            "THROTTLE_FREE_PER_ADDRESS",
-            &args.throttle_free_per_address,
-            &mut limits.free_per_address,
-        ),
-        (
-            "THROTTLE_DAILY_PER_ACCOUNT",
-            &args.throttle_daily_per_account,
-            &mut limits.daily_per_account,
-        ),
-        (
-            "THROTTLE_REGISTRATIONS_PER_ADDRESS",
-            &args.throttle_registrations_per_address,
-            &mut limits.registrations_per_address,
-        ),
-    ] {
-        let parsed = problems.parse(name, value.as_deref(), number(1..=MOST));
-        *limit = parsed.unwrap_or(*limit);
-    }
-    read_times(&mut limits, args, problems);
-    limits
+    /// Failures without a wait of an account at one caller address, 1 to 1000000
+    THROTTLE_FREE_PER_PAIR: u32 = value("COUNT", count).default("5");
+    /// Failures without a wait of an account, 1 to 1000000
+    THROTTLE_FREE_PER_ACCOUNT: u32 = value("COUNT", count).default("20");
+    /// Failures without a wait of a caller address, 1 to 1000000
+    THROTTLE_FREE_PER_ADDRESS: u32 = value("COUNT", count).default("50");
+    /// Failures of an account that reach a hash in 24 h, 1 to 1000000
+    THROTTLE_DAILY_PER_ACCOUNT: u32 = value("COUNT", count).default("100");
+    /// Registrations without a wait of a caller address, 1 to 1000000
+    THROTTLE_REGISTRATIONS_PER_ADDRESS: u32 = value("COUNT", count).default("50");
+    /// First wait after those; each further failure doubles it
+    THROTTLE_FIRST_WAIT: Duration = value("DURATION", |text| duration(text, WAIT)).default("1s");
+    /// Longest wait, up to 1day
+    THROTTLE_LONGEST_WAIT: Duration = value("DURATION", |text| duration(text, WAIT)).default("15m");
+    /// How long it takes until one failure is forgotten, up to 7days
+    THROTTLE_FADE: Duration = value("DURATION", |text| duration(text, FADE)).default("30m");
+    /// How long after a login an account at that caller address is not held back by failures
+    /// elsewhere, up to 1year; 0s: never
+    THROTTLE_KNOWN_FOR: Duration = value("DURATION", |text| duration(text, KNOWN_FOR))
+        .default("30d");
 }
 
-fn read_times(limits: &mut ThrottleLimits, args: &Args, problems: &mut Problems) {
-    let millisecond = Duration::from_millis(1);
-    for (name, value, range, time) in [
-        (
-            "THROTTLE_FIRST_WAIT",
-            &args.throttle_first_wait,
-            millisecond..=DAY,
-            &mut limits.first_wait,
-        ),
-        (
-            "THROTTLE_LONGEST_WAIT",
-            &args.throttle_longest_wait,
-            millisecond..=DAY,
-            &mut limits.longest_wait,
-        ),
-        (
-            "THROTTLE_FADE",
-            &args.throttle_fade,
-            millisecond..=7 * DAY,
-            &mut limits.fade,
-        ),
-        (
-            "THROTTLE_KNOWN_FOR",
-            &args.throttle_known_for,
-            Duration::ZERO..=YEAR,
-            &mut limits.known_for,
-        ),
-    ] {
-        let parsed = problems.parse(name, value.as_deref(), duration(range));
-        *time = parsed.unwrap_or(*time);
-    }
-    problems.require(
+const WAIT: RangeInclusive<Duration> = Duration::from_millis(1)..=DAY;
+const FADE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(7 * 24);
+/// The year is as long as humantime's.
+const KNOWN_FOR: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(8766);
+
+/// A million is as good as no limit, and no sum of times comes near an overflow.
+fn count(text: &str) -> Result<u32, String> {
+    number(text, 1..=1_000_000)
+}
+
+pub(super) fn read(reader: &mut Reader<'_>) -> ThrottleLimits {
+    let limits = ThrottleLimits {
+        free_per_pair: reader.value(&THROTTLE_FREE_PER_PAIR),
+        free_per_account: reader.value(&THROTTLE_FREE_PER_ACCOUNT),
+        free_per_address: reader.value(&THROTTLE_FREE_PER_ADDRESS),
+        daily_per_account: reader.value(&THROTTLE_DAILY_PER_ACCOUNT),
+        registrations_per_address: reader.value(&THROTTLE_REGISTRATIONS_PER_ADDRESS),
+        first_wait: reader.value(&THROTTLE_FIRST_WAIT),
+        longest_wait: reader.value(&THROTTLE_LONGEST_WAIT),
+        fade: reader.value(&THROTTLE_FADE),
+        known_for: reader.value(&THROTTLE_KNOWN_FOR),
+    };
+    reader.require_order(
         limits.first_wait <= limits.longest_wait,
-        ["THROTTLE_FIRST_WAIT", "THROTTLE_LONGEST_WAIT"],
-        "(default 1s) must not be longer than THROTTLE_LONGEST_WAIT (default 15m)",
+        &THROTTLE_FIRST_WAIT,
+        "must not be longer than",
+        &THROTTLE_LONGEST_WAIT,
     );
+    limits
 }

@@ -1,141 +1,169 @@
-//! Access tokens, refresh tokens and sessions: keys, names and life times.
+//! The keys of access tokens, and how long tokens and sessions last.
 
-use std::{path::Path, time::Duration};
+use std::{ops::RangeInclusive, path::Path, time::Duration};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use secrecy::{ExposeSecret as _, SecretSlice};
 
 use super::{
-    Problem,
-    args::Args,
-    embedded::DataFolder,
-    problem::Problems,
-    secret::{self, Secret, distinct, signing_secret},
+    Args, Problem,
+    reader::Reader,
     throttle,
-    value::{duration, text},
+    value::{DAY, duration, each, text},
+    variable::{secret, value, variables},
 };
 use crate::auth::{Lifetimes, Settings, SigningSecrets};
 
-const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_hours(1);
-const DAY: Duration = Duration::from_hours(24);
-/// Nobody means more, and no sum of times comes near an overflow.
-const TEN_YEARS: Duration = Duration::from_hours(10 * 8766);
+type Key = SecretSlice<u8>;
 
-pub(super) fn read(
-    args: &Args,
-    folder: Option<&mut DataFolder>,
-    problems: &mut Problems,
-) -> Option<Settings> {
-    let secrets = read_secrets(args, folder, problems);
-    let issuer = problems.parse("JWT_ISSUER", args.jwt_issuer.as_deref(), text);
-    let audience = problems.parse("JWT_AUDIENCE", args.jwt_audience.as_deref(), text);
-    let lifetimes = read_lifetimes(args, problems);
+variables! {
+    "Tokens"
+
+    /// Key that signs access tokens: text of at least 32 bytes without a comma, or base64:..
+    JWT_SECRET: Key = secret("SECRET", key).when_unset("generated when DATABASE_URL is not set");
+    /// Key that will sign next: already published, not used yet
+    JWT_NEXT_SECRET: Key = secret("SECRET", key).when_unset("none");
+    /// Keys that no longer sign but still verify, comma-separated
+    JWT_PREVIOUS_SECRETS: Vec<Key> = secret("SECRETS", keys).when_unset("none");
+    /// The claim iss
+    JWT_ISSUER: String = value("TEXT", text).default("realchat-auth");
+    /// The claim aud
+    JWT_AUDIENCE: String = value("TEXT", text).default("realchat");
+    /// How long an access token is valid, whole seconds, 1s to 30d
+    ACCESS_TOKEN_TTL: Duration = value("DURATION", access_token_ttl).default("60m");
+    /// How long a refresh token is valid, up to SESSION_MAX_AGE
+    REFRESH_TOKEN_TTL: Duration = value("DURATION", |text| duration(text, LIFE)).default("24h");
+    /// How long a session lives however often it is refreshed
+    SESSION_MAX_AGE: Duration = value("DURATION", |text| duration(text, LIFE)).default("30d");
+    /// How long a lost refresh may be repeated, below REFRESH_TOKEN_TTL; 0s: never
+    REFRESH_RETRY_WINDOW: Duration = value("DURATION", |text| duration(text, WINDOW)).default("30s");
+}
+
+/// HS256 needs a key as long as its hash (RFC 7518, section 3.2).
+const MIN_KEY_BYTES: usize = 32;
+/// Ten years: longer is surely a mistake, and no sum of times comes near an overflow.
+const LIFE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(10 * 8766);
+const WINDOW: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
+
+pub(super) fn read(reader: &mut Reader<'_>) -> Option<Settings> {
+    let secrets = read_secrets(reader);
     Some(Settings {
+        issuer: reader.value(&JWT_ISSUER),
+        audience: reader.value(&JWT_AUDIENCE),
+        lifetimes: read_lifetimes(reader),
+        throttle: throttle::read(reader),
         secrets: secrets?,
-        issuer: issuer.unwrap_or_else(|| "realchat-auth".into()),
-        audience: audience.unwrap_or_else(|| "realchat".into()),
-        lifetimes,
-        throttle: throttle::read(args, problems),
     })
 }
 
-/// The keys alone, for `keys jwks`: other variables are not looked at, and nothing is made.
+/// The keys alone, for `keys jwks`. No other variable is read, and nothing is made.
 pub fn signing_secrets(args: &Args, base: &Path) -> Result<SigningSecrets, Vec<Problem>> {
-    let mut problems = Problems::default();
-    let is_embedded = args.database_url.is_none() && args.database_url_file.is_none();
-    let mut folder = is_embedded.then(|| DataFolder::new(base));
-    let secrets = read_secrets(args, folder.as_mut(), &mut problems);
-    if folder.is_some_and(|folder| !folder.plan().created.is_empty()) {
-        problems.add(
-            "JWT_SECRET",
-            "is not set, and the embedded default has made none yet",
-        );
+    let mut reader = Reader::new(args, base);
+    let secrets = read_secrets(&mut reader);
+    if reader.lacks_secrets() {
+        let what = "is not set, and the embedded default has made none yet";
+        reader.problem(JWT_SECRET.name(), what);
     }
-    problems.finish(secrets)
+    reader.finish(secrets).map(|(secrets, _)| secrets)
 }
 
-fn read_lifetimes(args: &Args, problems: &mut Problems) -> Lifetimes {
-    let millisecond = Duration::from_millis(1);
-    let mut read = |name, value: &Option<String>, range| {
-        problems.parse(name, value.as_deref(), duration(range))
-    };
-    let access = read(
-        "ACCESS_TOKEN_TTL",
-        &args.access_token_ttl,
-        SECOND..=30 * DAY,
-    );
-    let refresh = read(
-        "REFRESH_TOKEN_TTL",
-        &args.refresh_token_ttl,
-        millisecond..=TEN_YEARS,
-    );
-    let session = read(
-        "SESSION_MAX_AGE",
-        &args.session_max_age,
-        millisecond..=TEN_YEARS,
-    );
-    let window = read(
-        "REFRESH_RETRY_WINDOW",
-        &args.refresh_retry_window,
-        Duration::ZERO..=HOUR,
-    );
-    let lifetimes = Lifetimes {
-        access_token: access.unwrap_or(HOUR),
-        refresh_token: refresh.unwrap_or(DAY),
-        session: session.unwrap_or(30 * DAY),
-        retry_window: window.unwrap_or(30 * SECOND),
-    };
-    check(lifetimes, problems);
-    lifetimes
-}
-
-fn check(lifetimes: Lifetimes, problems: &mut Problems) {
-    if lifetimes.access_token.subsec_nanos() != 0 {
-        problems.add("ACCESS_TOKEN_TTL", "must be whole seconds");
-    }
-    problems.require(
-        lifetimes.retry_window < lifetimes.refresh_token,
-        ["REFRESH_RETRY_WINDOW", "REFRESH_TOKEN_TTL"],
-        "(default 30s) must be shorter than REFRESH_TOKEN_TTL (default 24h)",
-    );
-    problems.require(
-        lifetimes.refresh_token <= lifetimes.session,
-        ["REFRESH_TOKEN_TTL", "SESSION_MAX_AGE"],
-        "(default 24h) must not be longer than SESSION_MAX_AGE (default 30d)",
-    );
-}
-
-fn read_secrets(
-    args: &Args,
-    folder: Option<&mut DataFolder>,
-    problems: &mut Problems,
-) -> Option<SigningSecrets> {
-    let (value, file) = (args.jwt_secret.as_deref(), args.jwt_secret_file.as_deref());
-    let current = match folder {
-        _ if value.is_some() || file.is_some() => Secret::read("JWT_SECRET", value, file, problems),
-        Some(folder) => folder.signing_secret(problems),
-        None => {
-            problems.add("JWT_SECRET", "is required when DATABASE_URL is set");
-            None
-        }
-    };
-    let (value, file) = (
-        args.jwt_next_secret.as_deref(),
-        args.jwt_next_secret_file.as_deref(),
-    );
-    let next = Secret::read("JWT_NEXT_SECRET", value, file, problems);
-    let value = args.jwt_previous_secrets.as_deref();
-    let file = args.jwt_previous_secrets_file.as_deref();
-    let previous = Secret::read("JWT_PREVIOUS_SECRETS", value, file, problems);
-
-    let current = current.and_then(|secret| secret.parse(problems, signing_secret));
-    let next = next.and_then(|secret| secret.parse(problems, signing_secret));
-    let previous = previous.and_then(|secret| secret.parse(problems, secret::signing_secrets));
+fn read_secrets(reader: &mut Reader<'_>) -> Option<SigningSecrets> {
+    let current = read_current(reader);
+    let next = reader.optional(&JWT_NEXT_SECRET);
+    let previous = reader.optional(&JWT_PREVIOUS_SECRETS);
     let secrets = SigningSecrets {
         current: current?,
         next,
         previous: previous.unwrap_or_default(),
     };
-    distinct(&secrets)
-        .map_err(|(name, what)| problems.add(name, what))
-        .ok()?;
+    refuse_doubles(&secrets, reader);
     Some(secrets)
+}
+
+fn read_current(reader: &mut Reader<'_>) -> Option<Key> {
+    if reader.is_set(&JWT_SECRET.declaration) {
+        reader.optional(&JWT_SECRET)
+    } else if reader.is_embedded() {
+        let encode = |bytes| format!("base64:{}", BASE64_STANDARD.encode(bytes));
+        reader.embedded_secret(&JWT_SECRET, "jwt-secret", encode, key)
+    } else {
+        reader.problem(JWT_SECRET.name(), "is required when DATABASE_URL is set");
+        None
+    }
+}
+
+fn key(text: &str) -> Result<Key, String> {
+    let bytes = match text.strip_prefix("base64:") {
+        Some(encoded) => BASE64_STANDARD
+            .decode(encoded)
+            .map_err(|_| "is not valid base64 (standard alphabet, padded) after base64:")?,
+        None if text.contains(',') => return Err("must not contain a comma".into()),
+        None => text.as_bytes().to_vec(),
+    };
+    if bytes.len() < MIN_KEY_BYTES {
+        return Err(format!("must have at least {MIN_KEY_BYTES} bytes"));
+    }
+    Ok(bytes.into())
+}
+
+fn keys(text: &str) -> Result<Vec<Key>, String> {
+    each(text, |entry| {
+        // A space before `base64:` would silently make another key.
+        if entry.trim() != entry {
+            return Err("has white space beside a comma".into());
+        }
+        key(entry)
+    })
+}
+
+/// A key that is given twice would make its id ambiguous.
+fn refuse_doubles(secrets: &SigningSecrets, reader: &mut Reader<'_>) {
+    let same = |a: &Key, b: &Key| a.expose_secret() == b.expose_secret();
+    let SigningSecrets {
+        current,
+        next,
+        previous,
+    } = secrets;
+    if next.as_ref().is_some_and(|next| same(next, current)) {
+        reader.problem(JWT_NEXT_SECRET.name(), "is the same key as JWT_SECRET");
+    }
+    let is_double = |(index, key): &(usize, &Key)| {
+        let mut others = previous[..*index].iter().chain(next).chain([current]);
+        others.any(|other| same(key, other))
+    };
+    if let Some((index, _)) = previous.iter().enumerate().find(is_double) {
+        let what = format!("entry {} is a key that is given twice", index + 1);
+        reader.problem(JWT_PREVIOUS_SECRETS.name(), what);
+    }
+}
+
+fn read_lifetimes(reader: &mut Reader<'_>) -> Lifetimes {
+    let lifetimes = Lifetimes {
+        access_token: reader.value(&ACCESS_TOKEN_TTL),
+        refresh_token: reader.value(&REFRESH_TOKEN_TTL),
+        session: reader.value(&SESSION_MAX_AGE),
+        retry_window: reader.value(&REFRESH_RETRY_WINDOW),
+    };
+    reader.require_order(
+        lifetimes.retry_window < lifetimes.refresh_token,
+        &REFRESH_RETRY_WINDOW,
+        "must be shorter than",
+        &REFRESH_TOKEN_TTL,
+    );
+    reader.require_order(
+        lifetimes.refresh_token <= lifetimes.session,
+        &REFRESH_TOKEN_TTL,
+        "must not be longer than",
+        &SESSION_MAX_AGE,
+    );
+    lifetimes
+}
+
+fn access_token_ttl(text: &str) -> Result<Duration, String> {
+    let ttl = duration(text, Duration::from_secs(1)..=30 * DAY)?;
+    if ttl.subsec_nanos() == 0 {
+        Ok(ttl)
+    } else {
+        Err("must be whole seconds".to_owned())
+    }
 }

@@ -6,74 +6,77 @@ use std::{
 };
 
 use rustls::RootCertStore;
+use secrecy::SecretString;
 
 use crate::tls;
 
-use crate::password::{Blocklist, BlocklistError};
+pub(super) const DAY: Duration = Duration::from_hours(24);
 
-pub(super) fn text(value: &str) -> Result<String, String> {
-    if value.chars().any(char::is_control) {
+pub(super) fn text(text: &str) -> Result<String, String> {
+    if text.chars().any(char::is_control) {
         return Err("must not contain control characters".into());
     }
-    Ok(value.to_owned())
+    Ok(text.to_owned())
 }
 
-pub(super) fn address(value: &str) -> Result<SocketAddr, String> {
-    value
-        .parse()
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
         .map_err(|_| "must be an IP address with a port, such as 127.0.0.1:50051".into())
 }
 
 /// The address of a gRPC server.
-pub(super) fn http_url(value: &str) -> Result<String, String> {
+pub(super) fn http_url(text: &str) -> Result<String, String> {
     let is_plain = |url: &http::Uri| {
         matches!(url.scheme_str(), Some("http" | "https"))
             && url.authority().is_some_and(|at| !at.as_str().contains('@'))
             && url.path() == "/"
             && url.query().is_none()
     };
-    let url = value.parse().ok().filter(is_plain);
-    url.map(|_| value.to_owned())
+    let url = text.parse().ok().filter(is_plain);
+    url.map(|_| text.to_owned())
         .ok_or_else(|| "must be http://host:port or https://host:port".into())
 }
 
 pub(super) fn number<T: FromStr + PartialOrd + Display>(
+    text: &str,
     range: RangeInclusive<T>,
-) -> impl FnOnce(&str) -> Result<T, String> {
-    move |value| {
-        let number = value.parse().ok().filter(|number| range.contains(number));
-        number.ok_or_else(|| {
-            format!(
-                "must be a whole number from {} to {}",
-                range.start(),
-                range.end()
-            )
-        })
-    }
+) -> Result<T, String> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| {
+        format!(
+            "must be a whole number from {} to {}",
+            range.start(),
+            range.end()
+        )
+    })
 }
 
-pub(super) fn duration(
-    range: RangeInclusive<Duration>,
-) -> impl FnOnce(&str) -> Result<Duration, String> {
-    move |value| {
-        let duration = humantime::parse_duration(value).ok();
-        duration
-            .filter(|duration| range.contains(duration))
-            .ok_or_else(|| {
-                let [min, max] = [*range.start(), *range.end()].map(humantime::format_duration);
-                format!("must be a duration from {min} to {max}, such as 90s, 60m or 24h")
-            })
-    }
+pub(super) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).ok();
+    let duration = duration.filter(|duration| range.contains(duration));
+    duration.ok_or_else(|| {
+        let [min, max] = [*range.start(), *range.end()].map(humantime::format_duration);
+        format!("must be a duration from {min} to {max}, such as 90s, 60m or 24h")
+    })
 }
 
-pub(super) fn one_of<T: Copy>(choices: &[(&str, T)]) -> impl FnOnce(&str) -> Result<T, String> {
-    move |value| {
-        let found = choices.iter().find(|(name, _)| *name == value);
-        found.map(|(_, choice)| *choice).ok_or_else(|| {
-            let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
-            format!("must be one of {}", names.join(", "))
-        })
-    }
+pub(super) fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
+    let found = choices.iter().find(|(name, _)| *name == text);
+    found.map(|(_, choice)| *choice).ok_or_else(|| {
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        format!("must be one of {}", names.join(", "))
+    })
+}
+
+/// Parses each comma-separated entry; an error names the entry by its number.
+pub(super) fn each<T>(
+    text: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Vec<T>, String> {
+    let parsed = text.split(',').enumerate();
+    parsed
+        .map(|(index, entry)| parse(entry).map_err(|what| format!("entry {} {what}", index + 1)))
+        .collect()
 }
 
 /// The authorities in a PEM file.
@@ -92,15 +95,21 @@ pub(super) fn system_authorities() -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// A list of passwords that nobody may set.
-pub(super) fn blocklist(path: &str) -> Result<Blocklist, String> {
-    Blocklist::open(Path::new(path)).map_err(|error| match error {
-        BlocklistError::Io(error) => unreadable(&error),
-        malformed => malformed.to_string(),
-    })
+/// The text of a secret's file without one trailing line break.
+pub(super) fn secret_file(path: &Path) -> Result<SecretString, String> {
+    let text = fs::read_to_string(path).map_err(|error| unreadable(&error))?;
+    let line = match text.strip_suffix('\n') {
+        Some(line) => line.strip_suffix('\r').unwrap_or(line),
+        None => &text,
+    };
+    if line.is_empty() {
+        Err("the file is empty".into())
+    } else {
+        Ok(line.into())
+    }
 }
 
-/// Says why without the path, which is a value too.
+/// Leaves the path out: it is the value of a variable too.
 pub(super) fn unreadable(error: &io::Error) -> String {
     format!("cannot read the file ({})", error.kind())
 }

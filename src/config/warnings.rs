@@ -1,15 +1,14 @@
-//! What is allowed but should not go unnoticed.
+//! Warnings about settings that are allowed but probably not meant.
 
 use std::time::Duration;
 
 use super::Config;
 use crate::{model::Timestamp, tls::server::Settings};
 
-/// Time enough to find out why nobody renewed the certificate.
+/// Enough time to find out why the certificate was not renewed.
 const SOON: Duration = Duration::from_hours(7 * 24);
 
 impl Config {
-    /// Says aloud what an operator may not have meant.
     #[must_use]
     pub fn warnings(&self, now: Timestamp) -> Vec<String> {
         match &self.tls {

@@ -1,6 +1,7 @@
 //! Secrets as text and as files, and that none is ever shown.
 
 use super::*;
+use crate::grpc::InternalToken;
 
 #[test]
 fn a_secret_may_be_in_a_file_whose_one_trailing_newline_is_dropped() {
@@ -21,10 +22,7 @@ fn a_secret_may_be_in_a_file_whose_one_trailing_newline_is_dropped() {
 
 #[test]
 fn both_forms_of_a_secret_are_a_problem_that_names_both() {
-    for name in VARIABLES
-        .iter()
-        .filter(|name| VARIABLES.contains(&format!("{name}_FILE").as_str()))
-    {
+    for Declaration { name, .. } in variables().filter(|variable| variable.is_secret) {
         let base = TempDir::new().unwrap();
         let flag = flag(name);
         let found = lines(load_at(

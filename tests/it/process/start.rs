@@ -7,14 +7,15 @@ use std::{
     path::Path,
 };
 
-use auth_service::proto::{
-    GetSigningKeyRequest, SigningKey, auth_service_client::AuthServiceClient,
+use auth_service::{
+    config::{Declaration, variables},
+    proto::{GetSigningKeyRequest, SigningKey, auth_service_client::AuthServiceClient},
 };
 use tokio::net::TcpListener;
 use tonic::transport::Channel;
 
 use crate::harness::{
-    FREE_PORTS, JWT_SECRET, Process, TestDatabase, VARIABLES, both, login, register, with_bearer,
+    FREE_PORTS, JWT_SECRET, Process, TestDatabase, both, login, register, with_bearer,
 };
 
 async fn signing_key(client: &mut AuthServiceClient<Channel>, token: &str) -> SigningKey {
@@ -269,10 +270,7 @@ async fn help_names_every_variable_and_shows_no_value() {
     let output = Process::run(Path::new("/"), &["--help"], &secret).await;
     assert_eq!(output.code, Some(0));
     let help = output.stdout;
-    for name in VARIABLES
-        .into_iter()
-        .chain(["LOG_FORMAT", "OTEL_EXPORTER_OTLP_ENDPOINT"])
-    {
+    for name in variables().flat_map(Declaration::names) {
         assert!(help.contains(&format!("[env: {name}]")), "{name}");
     }
     assert!(!help.contains(JWT_SECRET) && !help.contains("hunter2"));
