@@ -16,12 +16,12 @@ use crate::grpc::{InternalCallers, InternalToken};
 variables! {
     "Callers"
 
-    /// Who may call GetSigningKey: name:token, comma-separated, a token has at least 32
-    /// characters
+    /// Services that may call GetSigningKey: name:token, comma-separated, a token has at least
+    /// 32 characters
     INTERNAL_TOKENS: Vec<InternalToken> = secret("TOKENS", tokens)
         .when_unset("nobody; generated when DATABASE_URL is not set");
-    /// Clients that are internal services, as those with INTERNAL_TOKENS are: the DNS names and
-    /// URIs (subject alternative names) of their certificates, comma-separated
+    /// Services that may call it with a certificate: the DNS names and URIs (subject alternative
+    /// names) of their certificates, comma-separated
     INTERNAL_CLIENT_NAMES: Vec<String> = value("NAMES", client_names);
 }
 

@@ -101,8 +101,8 @@ impl<'a> Reader<'a> {
         self.problems.push(Problem::new(name, what));
     }
 
-    /// Reports a value that does not fit to that of `other`, unless one of the two is already
-    /// reported.
+    /// Reports `variable` unless its value `holds` beside that of `other`, or one of the two is
+    /// already reported.
     pub(super) fn require<T, U>(
         &mut self,
         holds: bool,

@@ -19,7 +19,7 @@ variables! {
     TLS_CERT_FILE: PathBuf = value("PATH", |text| Ok(text.into())).when_unset("no TLS");
     /// Private key of the server, PEM, not encrypted
     TLS_KEY_FILE: PathBuf = value("PATH", |text| Ok(text.into()));
-    /// CA of client certificates, PEM; clients may still come without one
+    /// CA of client certificates, PEM; a client without a certificate is still accepted
     TLS_CLIENT_CA_FILE: PathBuf = value("PATH", |text| Ok(text.into()));
 }
 

@@ -1,4 +1,4 @@
-//! Which URLs are taken, and what Postgres is told beyond its URL.
+//! Which URLs are accepted, and which settings Postgres gets beside its URL.
 
 use super::*;
 use crate::db::{Postgres, Trust, Url};

@@ -1,4 +1,4 @@
-//! TLS: the files, and what must not be set alone.
+//! TLS: the files, and settings that must not be set alone.
 
 use std::os::unix::fs::PermissionsExt as _;
 
