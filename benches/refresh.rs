@@ -140,8 +140,8 @@ async fn session(db: &Db) -> Result<RefreshToken> {
     let session = NewSession {
         id: SessionId::new(now),
         user_id,
-        handle_hash: &token.handle_hash(),
-        token_hash: &token.secret_hash(),
+        handle_hash: token.handle_hash(),
+        token_hash: token.secret_hash(),
         device_name: None,
         created_at: now,
         expires_at: now + Duration::from_hours(1),

@@ -107,7 +107,7 @@ pub async fn new_user(
     db: &Db,
     email: &str,
     password_hash: &str,
-    session: Option<&NewSession<'_>>,
+    session: Option<&NewSession>,
 ) -> Result<UserId> {
     let now = SystemClock.now();
     let user_id = session.map_or_else(|| UserId::new(now), |session| session.user_id);

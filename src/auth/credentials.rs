@@ -1,5 +1,5 @@
-//! The password checks: the one that every call with a current password uses, and the
-//! policy for a new password.
+//! The password checks. Every call with a current password uses [`Auth::check_password`],
+//! every call with a new one [`Auth::check_policy`].
 
 use super::{Auth, Call, Error, Fault, throttle::guess};
 use crate::{

@@ -53,7 +53,7 @@ impl Auth {
 
         let now = self.clock.now();
         let session = self.draft_session(user_id, request.device_name, now)?;
-        let Some(count) = self.db.start_session(&session.row(), changed_at).await? else {
+        let Some(count) = self.db.start_session(&session.row, changed_at).await? else {
             // The password was changed, or the account deleted, during the hash.
             Audit::of(audit::Event::Login)
                 .user(user_id)
@@ -66,7 +66,7 @@ impl Auth {
         }
         Audit::of(audit::Event::Login)
             .user(user_id)
-            .session(session.id())
+            .session(session.row.id)
             .ok();
         Ok(LoggedIn {
             user_id,

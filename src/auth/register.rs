@@ -51,16 +51,16 @@ impl Auth {
             password_hash: hash.as_str(),
             created_at: now,
         };
-        let row = session.as_ref().map(SessionDraft::row);
+        let row = session.as_ref().map(|session| &session.row);
         let payload = Payload::UserCreated {
             email: email.clone(),
         };
         let event = Event::new(user_id, payload, &call.act(now));
-        match self.db.register(&user, row.as_ref(), &event).await? {
+        match self.db.register(&user, row, &event).await? {
             Registration::Created => self.committed(&event),
             Registration::EmailTaken => return Err(email_taken()),
         }
-        let session_id = session.as_ref().map(SessionDraft::id);
+        let session_id = row.map(|row| row.id);
         Audit::of(audit::Event::Register)
             .user(user_id)
             .session(session_id)

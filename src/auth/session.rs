@@ -25,40 +25,16 @@ pub struct TokenPair {
 /// A session before its row is written, with everything that the row and the reply need:
 /// nothing can fail after the commit.
 pub(super) struct SessionDraft {
-    id: SessionId,
-    user_id: UserId,
-    device_name: Option<DeviceName>,
-    created_at: Timestamp,
-    expires_at: Timestamp,
-    ends_at: Timestamp,
-    handle_hash: [u8; 32],
-    token_hash: [u8; 32],
+    /// Holds only hashes of the refresh token.
+    pub(super) row: NewSession,
     tokens: TokenPair,
 }
 
 impl SessionDraft {
-    pub(super) const fn id(&self) -> SessionId {
-        self.id
-    }
-
-    /// The row: it holds hashes of the refresh token only.
-    pub(super) fn row(&self) -> NewSession<'_> {
-        NewSession {
-            id: self.id,
-            user_id: self.user_id,
-            handle_hash: &self.handle_hash,
-            token_hash: &self.token_hash,
-            device_name: self.device_name.as_ref().map(DeviceName::as_str),
-            created_at: self.created_at,
-            expires_at: self.expires_at,
-            ends_at: self.ends_at,
-        }
-    }
-
     /// The reply, once the row is written.
     pub(super) fn started(self) -> StartedSession {
         StartedSession {
-            id: self.id,
+            id: self.row.id,
             tokens: self.tokens,
         }
     }
@@ -71,25 +47,23 @@ impl Auth {
         device_name: Option<DeviceName>,
         now: Timestamp,
     ) -> Result<SessionDraft, Error> {
-        let id = SessionId::new(now);
-        let expires_at = now + self.lifetimes.refresh_token;
-        let ends_at = now + self.lifetimes.session;
         let refresh_token = RefreshToken::generate()?;
-        Ok(SessionDraft {
-            id,
+        let row = NewSession {
+            id: SessionId::new(now),
             user_id,
-            device_name,
-            created_at: now,
-            expires_at,
-            ends_at,
             handle_hash: refresh_token.handle_hash(),
             token_hash: refresh_token.secret_hash(),
-            tokens: TokenPair {
-                access_token: self.issuer.issue(user_id, id, now)?,
-                refresh_token,
-                refresh_token_expires_at: expires_at.min(ends_at),
-            },
-        })
+            device_name,
+            created_at: now,
+            expires_at: now + self.lifetimes.refresh_token,
+            ends_at: now + self.lifetimes.session,
+        };
+        let tokens = TokenPair {
+            access_token: self.issuer.issue(user_id, row.id, now)?,
+            refresh_token,
+            refresh_token_expires_at: row.expires_at.min(row.ends_at),
+        };
+        Ok(SessionDraft { row, tokens })
     }
 
     /// Revokes a session and writes its event. `false` if it had already ended.

@@ -1,4 +1,4 @@
-//! What an attempt counts for in the throttle. The counters are in [`db`](crate::db).
+//! The counters of the throttle that an attempt raises. They are stored by [`db`](crate::db).
 //!
 //! A wrong password counts for the account (also for an unknown e-mail), for the caller's
 //! address, and for the pair of both. Without an address it counts for the account, and for

@@ -69,7 +69,7 @@ impl Db {
     pub async fn register(
         &self,
         user: &NewUser<'_>,
-        session: Option<&NewSession<'_>>,
+        session: Option<&NewSession>,
         event: &Event,
     ) -> Result<Registration, Error> {
         const FIRST_VERSION: i64 = 1;

@@ -49,15 +49,15 @@ mod tests {
     }
 
     #[test]
-    fn others_are_others() {
+    fn different_lines_are_different_callers() {
         assert!(!same("192.0.2.1", "192.0.2.2"));
         assert!(!same("2001:db8:0:1::1", "2001:db8:0:2::1"));
-        // Their bytes begin alike.
+        // The first bytes of the two are the same.
         assert!(!same("32.1.13.184", "2001:db8::"));
     }
 
     #[test]
-    fn what_is_no_address_is_none() {
+    fn malformed_addresses_are_refused() {
         for text in [
             "",
             "unknown",

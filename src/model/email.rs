@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn malformed_addresses_are_refused() {
         let too_long = format!("a@{}.com", "b".repeat(250));
         for raw in [
             "",

@@ -33,12 +33,12 @@ pub struct ParkedEvent {
     pub parked_reason: Option<String>,
 }
 
-/// How much waits to be published.
+/// The events that wait to be published.
 #[derive(Debug)]
 pub struct Backlog {
-    /// How many events wait, without the parked ones. An upper bound if they are very many.
+    /// The number of events without the parked ones. An upper bound if there are very many.
     pub pending: i64,
-    /// When the oldest of them happened.
+    /// The time of the oldest pending event.
     pub oldest: Option<Timestamp>,
     pub parked: i64,
 }

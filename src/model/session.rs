@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_ended_stays_ended() {
+    fn a_token_of_an_ended_session_is_refused() {
         let ends: [fn(&mut Session); 3] = [
             |session| session.revoked_at = Some(NOW),
             |session| session.expires_at = NOW,

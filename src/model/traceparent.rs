@@ -64,7 +64,7 @@ mod tests {
     const VALID: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     #[test]
-    fn only_a_valid_trace_context_travels_on() {
+    fn only_a_valid_trace_context_is_accepted() {
         assert!(Traceparent::parse(VALID).is_some());
         for invalid in [
             "",

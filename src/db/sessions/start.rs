@@ -16,20 +16,20 @@ use crate::{
         sql_types::{Moment, Uuid},
         with_conn,
     },
-    model::{SessionId, Timestamp, UserId},
+    model::{DeviceName, SessionId, Timestamp, UserId},
 };
 
 const FIRST_GENERATION: i64 = 1;
 
 /// A session to start.
-pub struct NewSession<'a> {
+pub struct NewSession {
     pub id: SessionId,
     pub user_id: UserId,
     /// SHA-256 of the token's handle.
-    pub handle_hash: &'a [u8],
+    pub handle_hash: [u8; 32],
     /// SHA-256 of the token's secret.
-    pub token_hash: &'a [u8],
-    pub device_name: Option<&'a str>,
+    pub token_hash: [u8; 32],
+    pub device_name: Option<DeviceName>,
     pub created_at: Timestamp,
     /// The sliding end.
     pub expires_at: Timestamp,
@@ -52,14 +52,20 @@ pub(in crate::db) struct NewSessionRow<'a> {
     rotated_at: Timestamp,
 }
 
-impl<'a> From<&NewSession<'a>> for NewSessionRow<'a> {
-    fn from(session: &NewSession<'a>) -> Self {
+impl NewSession {
+    fn device_name(&self) -> Option<&str> {
+        self.device_name.as_ref().map(DeviceName::as_str)
+    }
+}
+
+impl<'a> From<&'a NewSession> for NewSessionRow<'a> {
+    fn from(session: &'a NewSession) -> Self {
         Self {
             id: session.id,
             user_id: session.user_id,
-            handle_hash: session.handle_hash,
-            token_hash: session.token_hash,
-            device_name: session.device_name,
+            handle_hash: &session.handle_hash,
+            token_hash: &session.token_hash,
+            device_name: session.device_name(),
             created_at: session.created_at,
             expires_at: session.expires_at,
             ends_at: session.ends_at,
@@ -84,7 +90,7 @@ impl Db {
     /// then reads the row again; SQLite has one writer.
     pub async fn start_session(
         &self,
-        session: &NewSession<'_>,
+        session: &NewSession,
         password: Timestamp,
     ) -> Result<Option<i64>, Error> {
         let row = users::table
@@ -93,10 +99,10 @@ impl Db {
             .select((
                 session.id.into_sql::<Uuid>(),
                 users::id,
-                session.handle_hash.into_sql::<Binary>(),
-                session.token_hash.into_sql::<Binary>(),
+                session.handle_hash.as_slice().into_sql::<Binary>(),
+                session.token_hash.as_slice().into_sql::<Binary>(),
                 FIRST_GENERATION.into_sql::<BigInt>(),
-                session.device_name.into_sql::<Nullable<Text>>(),
+                session.device_name().into_sql::<Nullable<Text>>(),
                 session.created_at.into_sql::<Moment>(),
                 session.created_at.into_sql::<Moment>(),
                 session.expires_at.into_sql::<Moment>(),
