@@ -2,7 +2,7 @@
 //!
 //! An act inserts its events into the outbox in its own transaction. The [`Poller`] reads
 //! them, gives them to the [`Publisher`](publisher::Publisher), and deletes those that Kafka
-//! acknowledged. This page is the protocol, also under faults; the code uses its words.
+//! acknowledged. This page specifies the protocol and its terms, including faults.
 //!
 //! # A tick
 //!
@@ -42,7 +42,7 @@
 //!
 //! # Faults
 //!
-//! Faults of the environment are waited out for ever: they never lose or park an event.
+//! Faults of the environment are retried without end: they never lose or park an event.
 //! - **One partition or its leader** is away: its queue fails or times out. Since the
 //!   partition is then closed, a pass pays for the time-out once, not once a batch. The other
 //!   partitions go on.
@@ -54,8 +54,8 @@
 //! **Slow start.** On a new connection, the first request of each queue is one record, the
 //! next at most two, four, .., until a batch was acknowledged without a fault. A broker may
 //! store records that it does not acknowledge: its replicas are gone, or a quota throttles
-//! us. Then each attempt leaves copies, but only of one record a partition. And even a quota
-//! of one record in the longest back-off lets all events through in the end.
+//! us. Each attempt then leaves a copy of only one record for each partition. Even a quota of
+//! one record per longest back-off publishes all events in the end.
 //!
 //! **A refused record.** Kafka refuses a request because of a record in it (too large,
 //! invalid), and would do so again. Its records are then sent one by one, which finds that
@@ -66,8 +66,8 @@
 //!
 //! It lasts 15 s by the database's clock, and is renewed when less than 12 s are left. No
 //! request is sent that could outlive it; events for which there is no time wait for the next
-//! tick. A poller that loses it in the middle (a paused process) can cause duplicates, but
-//! no disorder: the rules above do not depend on the lease.
+//! tick. A poller that loses it in the middle (a paused process) can cause duplicates, but not
+//! a wrong order: the rules above do not depend on the lease.
 //!
 //! # Waiting
 //!

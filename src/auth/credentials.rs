@@ -77,5 +77,5 @@ impl Auth {
 }
 
 fn parse_hash(text: &str) -> Result<PasswordHash, Error> {
-    PasswordHash::parse(text).map_err(|_| Fault::Corrupt("password hash").into())
+    PasswordHash::parse(text).ok_or_else(|| Fault::Corrupt("password hash").into())
 }

@@ -7,22 +7,18 @@
 
 use std::time::Duration;
 
-/// As long as the poller sleeps when there is no fault.
-const FLOOR: Duration = Duration::from_millis(200);
+/// It equals the idle interval of the poller.
+const MIN: Duration = Duration::from_millis(200);
 
-/// How late the first event may be once the broker is back.
-const CEILING: Duration = Duration::from_secs(30);
+/// The maximum delay of the first event after the broker is back.
+const MAX: Duration = Duration::from_secs(30);
 
 /// The wait after this many failures in a row. `random` is uniform over all `u32`.
 #[must_use]
 pub fn delay(failures: u32, random: u32) -> Duration {
-    let cap = FLOOR
-        .saturating_mul(2_u32.saturating_pow(failures))
-        .min(CEILING);
-    FLOOR
-        + cap
-            .saturating_sub(FLOOR)
-            .mul_f64(f64::from(random) / f64::from(u32::MAX))
+    let cap = MIN.saturating_mul(2_u32.saturating_pow(failures)).min(MAX);
+    let part = f64::from(random) / f64::from(u32::MAX);
+    MIN + cap.saturating_sub(MIN).mul_f64(part)
 }
 
 #[cfg(test)]
@@ -32,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_wait_doubles_with_each_failure_up_to_the_ceiling() {
+    fn the_longest_wait_doubles_with_each_failure_up_to_the_maximum() {
         let longest = [0, 1, 2, 3, 7, 8, u32::MAX].map(|failures| delay(failures, u32::MAX));
         let expected = [200, 400, 800, 1_600, 25_600, 30_000, 30_000];
         assert_eq!(longest, expected.map(Duration::from_millis));
@@ -40,15 +36,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_wait_lies_between_floor_and_ceiling(failures: u32, random: u32) {
+        fn a_wait_lies_between_minimum_and_maximum(failures: u32, random: u32) {
             let delay = delay(failures, random);
-            prop_assert!((FLOOR..=CEILING).contains(&delay));
+            prop_assert!((MIN..=MAX).contains(&delay));
         }
 
         #[test]
         fn a_wait_is_spread_over_the_whole_range(failures in 1_u32..100) {
-            let middle = (FLOOR + delay(failures, u32::MAX)) / 2;
-            prop_assert_eq!(delay(failures, 0), FLOOR);
+            let middle = (MIN + delay(failures, u32::MAX)) / 2;
+            prop_assert_eq!(delay(failures, 0), MIN);
             prop_assert!(delay(failures, u32::MAX / 2).abs_diff(middle) < Duration::from_millis(1));
         }
     }

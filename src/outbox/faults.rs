@@ -1,4 +1,4 @@
-//! How long to wait after a tick, and when to log a fault.
+//! The wait after a tick, and when a fault is logged.
 
 use std::time::Duration;
 
@@ -7,17 +7,16 @@ use tracing::{debug, info, warn};
 use super::{Error, Outcome, backoff};
 use crate::telemetry::Causes;
 
-/// How soon a commit of another replica is seen.
+/// For the lease holder: a commit of another replica is seen within it.
 const IDLE_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How soon a released lease is taken over.
+/// A released lease is taken over within it.
 const STANDBY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A fault that lasts is logged again after this many failed ticks: at the longest back-off,
 /// every few minutes.
 const REPEAT_AFTER: u32 = 20;
 
-/// The failed ticks since the last one that succeeded.
 #[derive(Default)]
 pub(super) struct Faults {
     in_a_row: u32,
@@ -76,10 +75,8 @@ mod tests {
     #[test]
     fn a_lasting_fault_is_logged_at_once_and_then_from_time_to_time() {
         let mut faults = Faults::default();
-        let logged: Vec<_> = (1..=2 * REPEAT_AFTER)
-            .filter(|_| faults.is_due("no broker"))
-            .collect();
-        assert_eq!(logged, [1, REPEAT_AFTER, 2 * REPEAT_AFTER]);
+        let logged = (1..=2 * REPEAT_AFTER).filter(|_| faults.is_due("no broker"));
+        assert!(logged.eq([1, REPEAT_AFTER, 2 * REPEAT_AFTER]));
         assert!(faults.is_due("no topic") && !faults.is_due("no topic"));
     }
 }

@@ -27,11 +27,11 @@ use self::topic::Topic;
 use super::publisher::{BatchInPass, PublishError, Published, Publisher};
 use crate::model::PendingEvent;
 
-/// How long a produce request may take: the poller's lease must last longer.
+/// The poller's lease must last longer.
 pub const PRODUCE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long it may take to connect to a partition's leader. All partitions are opened in
-/// parallel, so this is also the limit for all of them.
+/// The time limit for connecting to a partition's leader. All partitions are opened in parallel,
+/// so this is also the limit for all of them.
 pub const LEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Brokers and load balancers close connections that are idle for some minutes (Kafka after
@@ -39,11 +39,9 @@ pub const LEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// first, so that no event meets a closed connection.
 const MAX_AGE: Duration = Duration::from_mins(3);
 
-/// Publishes to one topic.
 pub struct KafkaPublisher {
     settings: Settings,
     topic: Mutex<Option<Topic>>,
-    /// How long produce requests take.
     durations: Histogram,
 }
 
@@ -73,9 +71,10 @@ impl Publisher for KafkaPublisher {
     ) -> BoxFuture<'a, Published> {
         async move {
             let mut kept = self.topic.lock().await;
-            // Taken out: a call that is dropped half-way leaves no connection behind.
+            // Taken out, so that a cancelled call does not leave a broken connection.
             let usable = kept.take().filter(|topic| {
-                topic.age() < MAX_AGE && (batch == BatchInPass::Later || !topic.had_fault())
+                topic.opened.elapsed() < MAX_AGE
+                    && (batch == BatchInPass::Later || !topic.had_fault)
             });
             let topic = match usable {
                 Some(topic) => Ok(topic),
@@ -106,19 +105,17 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let closed = listener.local_addr().expect("bound");
         drop(listener);
-        let publisher = KafkaPublisher::new(
-            Settings {
-                brokers: vec![closed.to_string()],
-                topic: "events".to_owned(),
-                tls: None,
-                sasl: None,
-            },
-            Metrics::register(&mut Registry::default()).produce,
-        );
+        let settings = Settings {
+            brokers: vec![closed.to_string()],
+            topic: "events".to_owned(),
+            tls: None,
+            sasl: None,
+        };
+        let durations = Metrics::register(&mut Registry::default()).produce;
+        let publisher = KafkaPublisher::new(settings, durations);
         let until = Instant::now() + 3 * PRODUCE_TIMEOUT;
-        let outcome = publisher
-            .publish(&[event(1, 1, 1)], BatchInPass::First, until)
-            .await;
+        let events = [event(1, 1, 1)];
+        let outcome = publisher.publish(&events, BatchInPass::First, until).await;
         assert!(outcome.acknowledged.is_empty() && outcome.refused.is_empty());
         assert!(matches!(outcome.fault, Some(PublishError::Connect(_))));
     }

@@ -1,5 +1,3 @@
-//! The lease of the one replica that publishes.
-
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
@@ -13,7 +11,7 @@ use crate::{
     telemetry::Causes,
 };
 
-/// A replica that died holds up the others this long.
+/// After a replica dies, the others wait this long.
 const TTL: Duration = Duration::from_secs(15);
 
 /// A lease with less left is renewed, so that it outlasts a leader that hangs and then a
@@ -21,11 +19,11 @@ const TTL: Duration = Duration::from_secs(15);
 const RENEW_BELOW: Duration = Duration::from_secs(12);
 const _: () = assert!(LEADER_TIMEOUT.as_secs() + PRODUCE_TIMEOUT.as_secs() < RENEW_BELOW.as_secs());
 
+/// The lease of the one replica that publishes.
 pub(super) struct Lease {
     db: Db,
     replica: ReplicaId,
     end: Option<Instant>,
-    /// 1 while this replica holds the lease.
     held: Gauge,
 }
 
@@ -64,7 +62,6 @@ impl Lease {
         Ok(self.end)
     }
 
-    /// Lets another replica take over at once.
     pub(super) async fn release(&self) {
         self.held.set(0);
         if self.end.is_some()

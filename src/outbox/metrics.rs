@@ -1,5 +1,3 @@
-//! Metrics of the outbox.
-
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::{
@@ -9,15 +7,11 @@ use prometheus_client::{
 
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    /// Events that wait to be published, without the parked ones.
     pub pending: Gauge,
-    /// Seconds since the oldest pending event happened; 0 if none is pending.
     pub oldest_age: Gauge<f64, AtomicU64>,
     pub published: Counter,
     pub parked: Gauge,
-    /// The duration of produce calls.
     pub produce: Histogram,
-    /// 1 if this replica publishes.
     pub lease_held: Gauge,
 }
 
@@ -33,36 +27,24 @@ impl Metrics {
             produce: Histogram::new(BUCKETS),
             lease_held: Gauge::default(),
         };
-        registry.register(
-            "auth_outbox_pending",
-            "Events that wait to be published, the parked ones not counted",
-            metrics.pending.clone(),
-        );
+        let help = "Events that wait to be published, the parked ones not counted";
+        registry.register("auth_outbox_pending", help, metrics.pending.clone());
         registry.register(
             "auth_outbox_oldest_age_seconds",
             "Seconds since the oldest waiting event happened",
             metrics.oldest_age.clone(),
         );
-        registry.register(
-            "auth_outbox_published",
-            "Events that Kafka acknowledged",
-            metrics.published.clone(),
-        );
-        registry.register(
-            "auth_outbox_parked",
-            "Events that Kafka refused and an operator must look at",
-            metrics.parked.clone(),
-        );
+        let help = "Events that Kafka acknowledged";
+        registry.register("auth_outbox_published", help, metrics.published.clone());
+        let help = "Parked events: Kafka refused them and an operator must act";
+        registry.register("auth_outbox_parked", help, metrics.parked.clone());
         registry.register(
             "auth_outbox_produce_duration_seconds",
             "How long Kafka took for a produce call, failed ones included",
             metrics.produce.clone(),
         );
-        registry.register(
-            "auth_outbox_lease_held",
-            "1 if this replica publishes the outbox",
-            metrics.lease_held.clone(),
-        );
+        let help = "1 if this replica publishes the outbox";
+        registry.register("auth_outbox_lease_held", help, metrics.lease_held.clone());
         metrics
     }
 }

@@ -24,10 +24,8 @@ fn murmur2(data: &[u8]) -> u32 {
         hash = hash.wrapping_mul(M) ^ k.wrapping_mul(M);
     }
     if !tail.is_empty() {
-        let rest = tail
-            .iter()
-            .rev()
-            .fold(0, |k, byte| k << 8 | u32::from(*byte));
+        let rest = tail.iter().rev();
+        let rest = rest.fold(0, |k, byte| k << 8 | u32::from(*byte));
         hash = (hash ^ rest).wrapping_mul(M);
     }
     hash ^= hash >> 13;
@@ -47,10 +45,6 @@ mod tests {
             ("foobar", -790_332_482),
             ("a-little-bit-long-string", -985_981_536),
             ("a-little-bit-longer-string", -1_486_304_829),
-            (
-                "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
-                -58_897_971,
-            ),
             ("abc", 479_470_107),
         ];
         for (key, hash) in vectors {

@@ -1,8 +1,7 @@
-//! Where a pass over the backlog stands. The module doc of [`crate::outbox`] says why.
+//! The state of a pass over the backlog between two ticks, see [`crate::outbox`].
 
 use super::publisher::{BatchInPass, PublishError, Published};
 
-/// A pass between two ticks.
 #[derive(Debug, Default)]
 pub(super) enum Pass {
     /// The next batch begins with the oldest event.
@@ -10,7 +9,7 @@ pub(super) enum Pass {
     New,
     /// The next batch begins after the resume position.
     Resumed {
-        /// The resume position: the row id of the last event that was tried.
+        /// The row id of the last event that was tried.
         after: i64,
         /// The first fault of the pass, with which it will end.
         fault: PublishError,
@@ -73,9 +72,8 @@ mod tests {
 
     #[test]
     fn a_pass_with_a_fault_goes_on_to_the_end_of_the_backlog_and_ends_with_its_first_fault() {
-        let pass = Pass::New
-            .advance(with(fault(1)), Some(1_000))
-            .expect("more");
+        let pass = Pass::New.advance(with(fault(1)), Some(1_000));
+        let pass = pass.expect("more");
         assert_eq!(pass.resume_position(), 1_000);
         let pass = pass.advance(with(fault(2)), Some(2_000)).expect("more");
         assert_eq!(pass.resume_position(), 2_000);
@@ -91,8 +89,7 @@ mod tests {
 
     #[test]
     fn a_pass_ends_at_once_when_the_cluster_is_unreachable() {
-        Pass::New
-            .advance(Published::unreachable(fault(1)), Some(1_000))
-            .unwrap_err();
+        let published = Published::unreachable(fault(1));
+        Pass::New.advance(published, Some(1_000)).unwrap_err();
     }
 }

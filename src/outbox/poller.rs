@@ -1,5 +1,3 @@
-//! The loop that publishes the outbox, tick by tick.
-
 use std::{mem, sync::Arc, time::Duration};
 
 use tokio::{sync::Notify, time::sleep};
@@ -18,14 +16,14 @@ use crate::{
     model::{Clock, PendingEvent, ReplicaId},
 };
 
-/// How many events a batch has: enough to fill produce requests to every partition.
+/// Enough events to fill produce requests to every partition.
 const BATCH_SIZE: usize = 1000;
 
-/// How long a tick may go on after the service began to stop. Kafka may never answer, and
-/// the lease must still be released.
+/// The time limit for a tick after the service began to stop. Kafka may never answer, and the
+/// lease must still be released.
 const STOP_GRACE_PERIOD: Duration = Duration::from_secs(5);
 
-/// Publishes the outbox.
+/// Publishes the outbox, tick by tick.
 pub struct Poller {
     db: Db,
     publisher: Arc<dyn Publisher>,
@@ -36,7 +34,6 @@ pub struct Poller {
     metrics: Metrics,
 }
 
-/// The result of a tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Another replica publishes.
@@ -84,7 +81,7 @@ impl Poller {
         while !stop.is_cancelled() {
             let tick = tokio::select! {
                 tick = self.tick() => tick,
-                // Events that Kafka has and the table still has are published again.
+                // Acknowledged events that were not deleted yet are published again later.
                 () = grace_period_after(&stop) => break,
             };
             let Some(wait) = faults.wait_after(&tick) else {
@@ -94,16 +91,16 @@ impl Poller {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = sleep(wait) => {}
-                // Not after a fault: a commit does not end it, and many commits must not
-                // become many attempts.
+                // Not after a fault: a commit does not end it, and many commits would cause
+                // many attempts.
                 () = self.commits.notified(), if is_idle => {}
             }
         }
         self.lease.release().await;
     }
 
-    /// Publishes one batch.
     pub async fn tick(&mut self) -> Result<Outcome, Error> {
+        // Each early return ends the pass.
         let pass = mem::take(&mut self.pass);
         let Some(lease_end) = self.lease.hold().await? else {
             return Ok(Outcome::Standby);
@@ -123,9 +120,8 @@ impl Poller {
         Ok(Outcome::Progress)
     }
 
-    /// Leaves out the events of users that still have a row up to the resume position. The
-    /// database is asked after the batch was read, because every earlier event of a user in
-    /// the batch is committed by then.
+    /// Leaves out the events of users who still have a row up to the resume position. It asks
+    /// the database after the batch was read: all earlier events of its users are then committed.
     async fn keep_user_order(
         &self,
         events: &mut Vec<PendingEvent>,

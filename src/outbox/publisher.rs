@@ -1,8 +1,7 @@
-//! The seam between the outbox and Kafka, which tests replace.
+//! The interface between the outbox and Kafka. Tests replace it.
 //!
-//! A call never fails as a whole: it reports for each event whether Kafka has it. A record
-//! that Kafka refuses and a fault of the environment are kept apart, because the first is
-//! parked and the second is waited out.
+//! A call never fails as a whole: it reports for each event whether Kafka has it. A refused
+//! record is parked; after a fault of the environment the event is tried again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,9 +13,7 @@ use crate::model::PendingEvent;
 pub trait Publisher: Send + Sync {
     /// Publishes `events`, which are oldest first: in this order within a partition, all
     /// partitions in parallel. After an event is refused, later ones of its user are left
-    /// out.
-    ///
-    /// A partition that had a fault is left alone until the pass ends.
+    /// out. A partition that had a fault is not used until the pass ends.
     ///
     /// No request is sent that could outlive the lease. Events for which there is no time
     /// are left out, without a fault.
@@ -28,7 +25,7 @@ pub trait Publisher: Send + Sync {
     ) -> BoxFuture<'a, Published>;
 }
 
-/// Where a batch stands in its pass over the backlog.
+/// The position of a batch in its pass over the backlog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BatchInPass {
     /// Partitions that had a fault in the last pass are tried again.
@@ -36,23 +33,21 @@ pub enum BatchInPass {
     Later,
 }
 
-/// What became of the events. An event in neither list is still to be published. If there
-/// was a fault, Kafka may have it all the same.
+/// The result for each event. An event in neither list is still to be published; after a fault,
+/// Kafka may already have it.
 #[derive(Debug, Default)]
 pub struct Published {
-    /// The row ids of the events that Kafka has.
+    /// Row ids.
     pub acknowledged: Vec<i64>,
-    /// The row ids of the events whose record Kafka will never take (too large, invalid), and
-    /// the reason.
+    /// The row ids of events whose record Kafka will never take (too large, invalid), and why.
     pub refused: Vec<(i64, String)>,
-    /// The first fault of the environment, if there was one.
+    /// The first fault of the environment.
     pub fault: Option<PublishError>,
     /// Whether the whole cluster was unreachable, so that other events would fail too.
     pub unreachable: bool,
 }
 
 impl Published {
-    /// The whole cluster is unreachable because of `fault`.
     #[must_use]
     pub fn unreachable(fault: PublishError) -> Self {
         Self {
@@ -62,7 +57,6 @@ impl Published {
         }
     }
 
-    /// Adds what became of other events.
     pub fn merge(&mut self, other: Self) {
         self.acknowledged.extend(other.acknowledged);
         self.refused.extend(other.refused);

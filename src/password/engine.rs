@@ -3,11 +3,8 @@
 //! There is one thread per core. They do not belong to the async runtime and have a lower
 //! priority: a flood of logins slows down logins and nothing else.
 //!
-//! The queue is bounded by time, because callers care about time, not about length. A call
-//! that would wait too long is refused at once. A call that is dropped frees its place in
-//! the queue or its lane.
-//!
-//! A thread that panics stops the engine for all callers, see [`Engine::failed`].
+//! The queue is bounded by time, because callers have a deadline. A call that would wait too
+//! long is refused at once. A thread that panics stops the engine for all callers.
 
 mod worker;
 
@@ -26,18 +23,14 @@ use tokio_util::sync::CancellationToken;
 use super::{
     metrics::Metrics,
     queue::{Purpose, Queue},
-    reply::Reply,
     round_times::RoundTimes,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HashError {
     /// No lane would be free in time.
-    #[error("no room to hash a password in time")]
-    Overloaded {
-        /// When the hashes that were admitted before will be done.
-        retry_after: Duration,
-    },
+    #[error("too busy to hash a password in time")]
+    Overloaded { retry_after: Duration },
     /// A hashing thread died: see `Hasher::failed`.
     #[error("the password hasher has stopped")]
     Stopped,
@@ -45,7 +38,7 @@ pub enum HashError {
 
 pub(super) struct Engine {
     shared: Arc<Shared>,
-    metrics: Metrics,
+    pub(super) metrics: Metrics,
 }
 
 impl Engine {
@@ -81,8 +74,8 @@ impl Engine {
         purpose: Purpose,
         deadline: tokio::time::Instant,
     ) -> Result<Ticket<'_>, HashError> {
-        let (reply, answer) = oneshot::channel();
-        let reply = Reply::new(reply, self.metrics.waiting());
+        let (sender, answer) = oneshot::channel();
+        let reply = (sender, self.metrics.waiting());
         let time_left = time_left(deadline);
         let id = (self.shared.lock_open()?.queue).admit(work, purpose, time_left, reply)?;
         self.shared.changed.notify_one();
@@ -101,10 +94,6 @@ impl Engine {
     ) -> Result<(), HashError> {
         let time_left = time_left(deadline);
         (self.shared.lock_open()?.queue).check(rounds, Purpose::Answer, time_left)
-    }
-
-    pub(super) const fn metrics(&self) -> &Metrics {
-        &self.metrics
     }
 
     /// Resolves when a thread died.
@@ -163,11 +152,8 @@ impl Shared {
 
     fn lock_open(&self) -> Result<MutexGuard<'_, State>, HashError> {
         let state = self.lock();
-        if state.open {
-            Ok(state)
-        } else {
-            Err(HashError::Stopped)
-        }
+        let open = state.open;
+        open.then_some(state).ok_or(HashError::Stopped)
     }
 
     fn close(&self) {

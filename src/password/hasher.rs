@@ -1,6 +1,4 @@
-//! Hashing and verifying passwords, on the threads of the engine.
-
-use std::{fmt, io};
+use std::io;
 
 use bcrypt_lanes::{Digest, Key, Work};
 use prometheus_client::registry::Registry;
@@ -23,7 +21,7 @@ use crate::telemetry::SPANS;
 pub struct Hasher {
     engine: Engine,
     cost: u32,
-    /// Compared with the password of an unknown user. It is random: no password matches it.
+    /// Compared with the password of an unknown user. Its digest is random: no password matches.
     dummy: PasswordHash,
 }
 
@@ -52,8 +50,8 @@ impl Hasher {
         password: &NewPassword,
         deadline: Instant,
     ) -> Result<PasswordHash, HashError> {
-        self.hash_key(password.key(), Purpose::Answer, deadline)
-            .await
+        let key = password.key();
+        self.hash_key(key, Purpose::Answer, deadline).await
     }
 
     /// Hashes a verified password again, after [`Hasher::needs_upgrade`]. It is refused unless
@@ -63,8 +61,8 @@ impl Hasher {
         password: Verified<'_>,
         deadline: Instant,
     ) -> Result<PasswordHash, HashError> {
-        self.hash_key(password.key(), Purpose::Upgrade, deadline)
-            .await
+        let key = password.key();
+        self.hash_key(key, Purpose::Upgrade, deadline).await
     }
 
     /// Whether the password is the one that was hashed: `None` if it is not. Without a `hash`,
@@ -83,12 +81,8 @@ impl Hasher {
         let possible = hash.is_some() && key.is_some();
         let hash = hash.unwrap_or(&self.dummy);
         let key = key.unwrap_or_else(|| Key::new(b""));
-        let work = Work {
-            key,
-            cost: hash.cost(),
-            salt: hash.salt(),
-        };
-        let digest = self.digest(work, Purpose::Answer, deadline).await?;
+        let digest = self.digest(hash.work(key), Purpose::Answer, deadline);
+        let digest = digest.await?;
         let same = bool::from(digest.ct_eq(hash.digest()));
         Ok((same && possible).then_some(Verified(password)))
     }
@@ -103,13 +97,9 @@ impl Hasher {
     pub fn check_capacity(&self, deadline: Instant) -> Result<(), HashError> {
         let capacity = self.engine.check(1 << self.cost, deadline);
         if let Err(HashError::Overloaded { .. }) = capacity {
-            self.metrics().wanted().refused();
+            self.engine.metrics.wanted().outcome = "refused";
         }
         capacity
-    }
-
-    const fn metrics(&self) -> &Metrics {
-        self.engine.metrics()
     }
 
     /// Resolves when a hashing thread died. All calls are [`HashError::Stopped`] from then on,
@@ -136,31 +126,25 @@ impl Hasher {
         purpose: Purpose,
         deadline: Instant,
     ) -> Result<Digest, HashError> {
-        let mut wanted = self.metrics().wanted();
+        let mut wanted = self.engine.metrics.wanted();
         let hashing = async { self.engine.admit(work, purpose, deadline)?.digest().await };
         let span = info_span!(target: SPANS, "hash a password");
         let digest = hashing.instrument(span).await;
         match digest {
-            Ok(_) => wanted.done(),
-            Err(HashError::Overloaded { .. }) => wanted.refused(),
+            Ok(_) => wanted.outcome = "done",
+            Err(HashError::Overloaded { .. }) => wanted.outcome = "refused",
             Err(HashError::Stopped) => {}
         }
         digest
     }
 }
 
-/// A password that [`Hasher::verify`] found to be right.
+/// A password that matched its hash in [`Hasher::verify`].
 pub struct Verified<'p>(&'p Password);
 
 impl Verified<'_> {
     fn key(&self) -> Key {
         self.0.key().expect("it matched a hash")
-    }
-}
-
-impl fmt::Debug for Verified<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Verified(..)")
     }
 }
 

@@ -1,5 +1,3 @@
-//! Metrics of password hashes.
-
 use std::time::Instant;
 
 use prometheus_client::{
@@ -31,26 +29,17 @@ impl Metrics {
             wait: Histogram::new(BUCKETS),
             lanes_busy: Gauge::default(),
         };
-        registry.register(
-            "auth_password_hashes",
-            "Password hashes that were wanted, by what became of them",
-            metrics.hashes.clone(),
-        );
+        let help = "Requested password hashes, by outcome";
+        registry.register("auth_password_hashes", help, metrics.hashes.clone());
         registry.register(
             "auth_password_hashes_by_cost",
-            "Password hashes that were computed, by bcrypt cost",
+            "Computed password hashes, by bcrypt cost",
             metrics.by_cost.clone(),
         );
-        registry.register(
-            "auth_password_wait_seconds",
-            "How long hashes waited for a lane",
-            metrics.wait.clone(),
-        );
-        registry.register(
-            "auth_password_lanes_busy",
-            "Lanes that compute a hash now",
-            metrics.lanes_busy.clone(),
-        );
+        let help = "How long hashes waited for a lane";
+        registry.register("auth_password_wait_seconds", help, metrics.wait.clone());
+        let help = "Lanes that compute a hash now";
+        registry.register("auth_password_lanes_busy", help, metrics.lanes_busy.clone());
         metrics
     }
 
@@ -62,7 +51,6 @@ impl Metrics {
         }
     }
 
-    /// A hash begins to wait for a lane.
     pub(super) fn waiting(&self) -> Waiting {
         Waiting {
             since: Instant::now(),
@@ -78,7 +66,6 @@ impl Metrics {
         Self::register(&mut Registry::default())
     }
 
-    /// How many hashes of this cost were computed.
     pub(super) fn computed(&self, cost: u32) -> u64 {
         self.by_cost.get_or_create(&[("cost", cost)]).get()
     }
@@ -91,17 +78,7 @@ impl Metrics {
 /// A requested hash, counted with its outcome when this is dropped.
 pub(super) struct Wanted<'a> {
     hashes: &'a Counters<&'static str>,
-    outcome: &'static str,
-}
-
-impl Wanted<'_> {
-    pub(super) const fn done(&mut self) {
-        self.outcome = "done";
-    }
-
-    pub(super) const fn refused(&mut self) {
-        self.outcome = "refused";
-    }
+    pub(super) outcome: &'static str,
 }
 
 impl Drop for Wanted<'_> {
@@ -119,7 +96,6 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// The hash got a lane.
     pub(super) fn end(self, cost: u32) -> Busy {
         let metrics = self.metrics;
         metrics.wait.observe(self.since.elapsed().as_secs_f64());

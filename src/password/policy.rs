@@ -6,7 +6,7 @@
 //! passwords and allow `Password1!`. Login does not use the policy, because it may have been
 //! different when the password was set.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bcrypt_lanes::Key;
 use sha1::{Digest as _, Sha1};
@@ -18,23 +18,21 @@ use tokio::{
 };
 use zxcvbn::zxcvbn;
 
-use super::stack;
-use super::{Blocklist, BlocklistError, MAX_BYTES, Password, Settings};
+use super::{Blocklist, BlocklistError, MAX_BYTES, Password, Settings, stack};
 
 const MIN_CHARS: usize = 8;
 
-/// The characters that zxcvbn sees. It tries all letters that a symbol can stand for, at every
-/// position: 72 bytes made for that take as long as a bcrypt hash. Random text gets the best
-/// score with half as many characters.
+/// The characters that zxcvbn sees. It tries every substitution of letters at every position, so
+/// a crafted password of 72 bytes takes as long as a bcrypt hash. Random text gets the best score
+/// with half as many characters.
 const JUDGED_CHARS: usize = 24;
 
-/// The rules for new passwords.
 #[derive(Clone, Debug)]
 pub struct Policy {
     min_score: u8,
     blocklist: Option<Arc<Blocklist>>,
-    /// One password is judged at a time. One that is made for it takes tens of milliseconds,
-    /// and a flood of them must not take all cores from cheap calls.
+    /// One password is judged at a time. A crafted password takes tens of milliseconds, and a
+    /// flood of them must not take all cores from cheap calls.
     one_at_a_time: Arc<Semaphore>,
     max_wait: Duration,
 }
@@ -50,20 +48,19 @@ impl Policy {
         }
     }
 
-    /// The only way from a [`Password`] to a new one. `email` is the account's address, which
-    /// attackers try first.
+    /// The only constructor of [`NewPassword`]. `email` is the account's address, which attackers
+    /// try first.
     pub async fn check(
         &self,
         password: Password,
         email: &str,
     ) -> Result<Result<NewPassword, Weakness>, PolicyError> {
         let permit = Arc::clone(&self.one_at_a_time).acquire_owned();
-        let permit = timeout(self.max_wait, permit)
-            .await
-            .map_err(|_| PolicyError::Overloaded {
-                retry_after: self.max_wait,
-            })?
-            .expect("the semaphore is never closed");
+        let Ok(permit) = timeout(self.max_wait, permit).await else {
+            let retry_after = self.max_wait;
+            return Err(PolicyError::Overloaded { retry_after });
+        };
+        let permit = permit.expect("the semaphore is never closed");
         let (min_score, blocklist) = (self.min_score, self.blocklist.clone());
         let email = email.to_owned();
         // The task holds the permit: the next call waits for its end even if this caller leaves.
@@ -75,7 +72,6 @@ impl Policy {
         Ok(verdict.await.expect("zxcvbn does not panic")?)
     }
 
-    /// Never inlined, so that its frame is wiped too.
     #[inline(never)]
     fn judge(
         min_score: u8,
@@ -85,7 +81,7 @@ impl Policy {
         permit: OwnedSemaphorePermit,
     ) -> Result<Result<NewPassword, Weakness>, BlocklistError> {
         let verdict = Self::verdict(min_score, password, email);
-        // Searching the list takes time of the disk, not of a core.
+        // Searching the list needs the disk, not a core.
         drop(permit);
         if let (Ok(new), Some(blocklist)) = (&verdict, blocklist)
             && blocklist.contains(&Sha1::digest(new.0.0.as_bytes()).into())?
@@ -138,19 +134,12 @@ impl NewPassword {
     }
 }
 
-impl fmt::Debug for NewPassword {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("NewPassword(..)")
-    }
-}
-
-/// Why a password cannot be set. The text is for the user and never contains the password.
+/// Why a password, in its normal form, cannot be set. The text is for the user and never contains
+/// the password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Weakness {
-    /// After normalisation.
     #[error("must have at least {MIN_CHARS} characters")]
     TooShort,
-    /// After normalisation.
     #[error("must have at most {MAX_BYTES} bytes in UTF-8")]
     TooLong,
     /// bcrypt would end the password there.
@@ -164,7 +153,7 @@ pub enum Weakness {
 
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
-    #[error("no room to judge a password in time")]
+    #[error("too busy to judge a password in time")]
     Overloaded { retry_after: Duration },
     #[error(transparent)]
     Blocklist(#[from] BlocklistError),
@@ -183,6 +172,7 @@ mod tests {
 
     #[test]
     fn the_policy_counts_characters_below_and_bytes_above() {
+        let kanji = "漢字仮名交文学".repeat(3) + "漢字仮";
         let table = [
             ("vK3#qT9", Err(Weakness::TooShort)),
             ("vK3#qT9z", Ok(())),
@@ -191,18 +181,8 @@ mod tests {
             (&"vK3#qT9z".repeat(9), Ok(())),
             (&("vK3#qT9z".repeat(9) + "x"), Err(Weakness::TooLong)),
             // 24 characters of 3 bytes: 72 bytes; and one byte more
-            (
-                &"漢字仮名交文学"
-                    .chars()
-                    .cycle()
-                    .take(24)
-                    .collect::<String>(),
-                Ok(()),
-            ),
-            (
-                "漢字仮名交文学漢字仮名交文学漢字仮名交文学漢字仮x",
-                Err(Weakness::TooLong),
-            ),
+            (&kanji, Ok(())),
+            (&(kanji.clone() + "x"), Err(Weakness::TooLong)),
             ("vK3#q\0T9z", Err(Weakness::Nul)),
             ("password", Err(Weakness::Guessable)),
             ("Password1", Err(Weakness::Guessable)),
@@ -229,10 +209,8 @@ mod tests {
 
     #[test]
     fn a_long_password_is_judged_by_its_beginning() {
-        assert_eq!(
-            check(&("password".repeat(3) + "vK3#qT9z")),
-            Err(Weakness::Guessable)
-        );
+        let guessable = "password".repeat(3) + "vK3#qT9z";
+        assert_eq!(check(&guessable), Err(Weakness::Guessable));
         let strict = |text: &str| Policy::verdict(4, Password::of(text), "");
         assert!(strict(&"vK3#qT9z".repeat(9)).is_err());
         assert!(strict("vK3#qT9zLw7!pX2m").is_ok());

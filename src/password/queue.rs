@@ -1,9 +1,8 @@
 //! The jobs that wait for a lane, and whether one more would be done in time.
 //!
-//! Jobs are served in the order in which they came. Each thread takes its share: its lanes
-//! do not fill up while another thread has fewer in use. The expected wait is the time of
-//! all rounds that come before a job, at the speed of a thread with full lanes; threads
-//! report the rounds that are left.
+//! Jobs are served in the order in which they came. The jobs are spread evenly over the
+//! threads. The expected wait is the time of all rounds that come before a job, at the speed
+//! of a thread with full lanes; threads report the rounds that are left.
 //!
 //! The queue has neither a clock nor a lock: its owner has both.
 
@@ -15,14 +14,18 @@ use std::{
     time::Duration,
 };
 
-use bcrypt_lanes::{LANES, Work};
+use bcrypt_lanes::{Digest, LANES, Work};
+use tokio::sync::oneshot;
 
-use super::{HashError, reply::Reply, round_times::RoundTimes};
+use super::{HashError, metrics::Waiting, round_times::RoundTimes};
+
+/// The way back to the caller of a hash, with the metrics of its state.
+pub(super) type Reply<State> = (oneshot::Sender<Digest>, State);
 
 pub(super) struct Job {
     id: u64,
     pub(super) work: Work,
-    pub(super) reply: Reply,
+    pub(super) reply: Reply<Waiting>,
 }
 
 /// The reason for a hash.
@@ -40,12 +43,11 @@ pub(super) struct Queue {
     /// The rounds that are left in each lane of each thread.
     running: Vec<Vec<u32>>,
     max_wait: Duration,
-    round_times: RoundTimes,
+    pub(super) round_times: RoundTimes,
     next_id: u64,
 }
 
 impl Queue {
-    /// An empty queue for `threads` idle threads.
     pub(super) fn new(threads: NonZeroUsize, max_wait: Duration, round_times: RoundTimes) -> Self {
         Self {
             waiting: VecDeque::new(),
@@ -62,7 +64,7 @@ impl Queue {
         work: Work,
         purpose: Purpose,
         time_left: Duration,
-        reply: Reply,
+        reply: Reply<Waiting>,
     ) -> Result<u64, HashError> {
         self.check(work.rounds(), purpose, time_left)?;
         let id = self.next_id;
@@ -135,15 +137,9 @@ impl Queue {
         jobs
     }
 
-    /// Sets the rounds that are left in each lane of a thread.
     pub(super) fn report(&mut self, thread: usize, rounds_left: impl Iterator<Item = u32>) {
         self.running[thread].clear();
         self.running[thread].extend(rounds_left);
-    }
-
-    /// Adds a measurement of the round times.
-    pub(super) fn learn(&mut self, lanes: usize, rounds: u32, took: Duration) {
-        self.round_times.learn(lanes, rounds, took);
     }
 
     pub(super) fn is_idle(&self, thread: usize) -> bool {

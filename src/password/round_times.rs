@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bcrypt_lanes::LANES;
 
-/// The number of rounds that an average remembers: about one hash of cost 12. With fewer, a
-/// thread that was preempted once would make the queue refuse calls.
+/// The weight of old measurements in the moving average, in rounds: one hash of cost 12. With
+/// fewer, a thread that was preempted once would make the queue refuse calls.
 const MEMORY: u32 = 1 << 12;
 
 /// The time of a round, for each number of lanes that advance together.

@@ -1,11 +1,11 @@
 //! The proof that the kernel computes bcrypt, in every number of lanes.
 //!
-//! A kernel that a compiler or a CPU broke would otherwise lock every user out, or store
-//! hashes that only it can verify.
+//! A faulty compiler or CPU could otherwise lock out all users or store hashes that no other
+//! program can verify.
 
 use std::time::{Duration, Instant};
 
-use bcrypt_lanes::{Key, LANES, Lanes, Work};
+use bcrypt_lanes::{Key, LANES, Lanes};
 
 use super::{hash::PasswordHash, round_times::RoundTimes};
 
@@ -41,27 +41,18 @@ pub(super) fn self_test() -> Option<RoundTimes> {
     Some(RoundTimes::new(round))
 }
 
-/// Computes each answer in a lane of its own. Returns the time of a round, or `None` if an
-/// answer is wrong.
+/// Computes each answer in a lane of its own.
 fn round_time(answers: &[Answer]) -> Option<Duration> {
     let mut lanes = Lanes::default();
     let started = Instant::now();
     for (password, hash) in answers {
         let hash = PasswordHash::parse(hash).expect("a published hash is well-formed");
-        let work = Work {
-            key: Key::new(password),
-            cost: hash.cost(),
-            salt: hash.salt(),
-        };
-        lanes.join(&work, hash);
+        lanes.join(&hash.work(Key::new(password)), hash);
     }
     let rounds = lanes.advance(u32::MAX);
     let right = |(hash, digest): (PasswordHash, _)| digest == *hash.digest();
-    lanes
-        .complete()
-        .into_iter()
-        .all(right)
-        .then(|| started.elapsed() / rounds)
+    let all_right = lanes.complete().into_iter().all(right);
+    all_right.then(|| started.elapsed() / rounds)
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Connects to the cluster and to the leaders of the topic's partitions.
 //!
 //! Two properties of rskafka 0.6 shape this. It creates a topic that it is asked for, so we
-//! first look for ours in the list of all topics. And it keeps metadata that may be stale,
-//! with which it looks for a partition's leader in vain, so the partitions are opened right
-//! after that list. Its retries, which never end by default, are switched off.
+//! first look for ours in the list of all topics. It also caches metadata and cannot find a
+//! leader with stale metadata, so the partitions are opened right after the list is read.
+//! Its retries, which never end by default, are switched off.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -22,11 +22,10 @@ use tokio::time::timeout;
 use super::{LEADER_TIMEOUT, Sasl, SaslMechanism, Settings};
 use crate::{outbox::publisher::PublishError, tls};
 
-/// How long it may take to find the topic. A broker that hangs costs one attempt that long:
-/// the next one may pick another broker.
+/// The time limit for finding the topic. After it, the next attempt may pick another broker.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A partition that is open for writing, or why it is not.
+/// An open partition, or the reason why it is closed.
 pub(super) type Partition = Result<PartitionClient, PublishError>;
 
 /// Connects to the leaders of all partitions, as far as that is possible. If there is no such
@@ -42,32 +41,29 @@ pub(super) async fn open_partitions(settings: &Settings) -> Result<Vec<Partition
 async fn find_topic(settings: &Settings) -> Result<(Client, BTreeSet<i32>), PublishError> {
     let client = connect(settings).await.map_err(cannot_connect)?;
     let topics = client.list_topics().await.map_err(cannot_connect)?;
-    let found = topics
-        .into_iter()
-        .find(|topic| topic.name == settings.topic);
-    let partitions = found.map(|topic| topic.partitions).unwrap_or_default();
-    Ok((client, partitions))
+    let mut topics = topics.into_iter();
+    let found = topics.find(|topic| topic.name == settings.topic);
+    Ok((
+        client,
+        found.map(|topic| topic.partitions).unwrap_or_default(),
+    ))
 }
 
 async fn open_partition(client: &Client, topic: &str, id: i32) -> Partition {
-    client
-        .partition_client(topic, id, UnknownTopicHandling::Error)
-        .await
-        .map_err(cannot_connect)
+    let client = client.partition_client(topic, id, UnknownTopicHandling::Error);
+    client.await.map_err(cannot_connect)
 }
 
 fn cannot_connect(error: Error) -> PublishError {
     PublishError::Connect(Arc::new(error))
 }
 
-/// Gives `work` up after `limit`.
 pub(super) async fn within<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, PublishError>>,
 ) -> Result<T, PublishError> {
-    timeout(limit, work)
-        .await
-        .unwrap_or(Err(PublishError::Timeout(limit)))
+    let result = timeout(limit, work).await;
+    result.unwrap_or(Err(PublishError::Timeout(limit)))
 }
 
 async fn connect(settings: &Settings) -> Result<Client, Error> {

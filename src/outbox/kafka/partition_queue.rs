@@ -1,8 +1,8 @@
 //! Splits the events of one partition into produce requests. It does no I/O.
 //!
 //! The oldest events go first, one request at a time. When Kafka refuses a request because of
-//! a record in it, each of its records is sent alone, which finds that record. The later
-//! events of its user are then left out, so that consumers see no gap.
+//! a record in it, each of its records is sent alone to find that record. The later events of
+//! its user are then left out, so that consumers see no gap.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -12,10 +12,10 @@ use crate::{
     outbox::publisher::Published,
 };
 
-/// Events whose records are sent in one produce request.
+/// The events of one produce request.
 pub(super) type Request<'a> = Vec<&'a PendingEvent>;
 
-/// How large the first requests of a queue are.
+/// The size of the first requests of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pace {
     /// One record, then at most two, four, ..: see "Slow start" in [`crate::outbox`].
@@ -24,7 +24,7 @@ pub(super) enum Pace {
     Full,
 }
 
-/// The events of one partition that are still to be sent, and what became of the others.
+/// The unsent events of one partition, and the results of the others.
 pub(super) struct PartitionQueue<'a> {
     requests: VecDeque<Request<'a>>,
     blocked_users: HashSet<UserId>,
@@ -116,10 +116,13 @@ pub(super) mod tests {
         }
     }
 
+    fn queue(events: &[PendingEvent], max_size: usize, pace: Pace) -> PartitionQueue<'_> {
+        PartitionQueue::new(&events.iter().collect::<Vec<_>>(), max_size, pace)
+    }
+
     /// Publishes everything to a broker that refuses each request with one of these records.
     fn run(events: &[PendingEvent], max_size: usize, refused: &[i64]) -> Published {
-        let mut queue =
-            PartitionQueue::new(&events.iter().collect::<Vec<_>>(), max_size, Pace::Full);
+        let mut queue = queue(events, max_size, Pace::Full);
         while let Some(request) = queue.next() {
             if request.iter().any(|event| refused.contains(&event.id)) {
                 queue.refuse(&request, "too large".to_owned());
@@ -132,13 +135,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_refused_record_holds_up_its_user_only() {
-        let events = [
-            event(1, 1, 1),
-            event(2, 2, 1),
-            event(3, 1, 2),
-            event(4, 2, 2),
-            event(5, 1, 3),
-        ];
+        let events = [(1, 1, 1), (2, 2, 1), (3, 1, 2), (4, 2, 2), (5, 1, 3)]
+            .map(|(id, user, version)| event(id, user, version));
         let published = run(&events, 100_000, &[3]);
         assert_eq!(published.acknowledged, [1, 2, 4]);
         assert_eq!(published.refused, [(3, "too large".to_owned())]);
@@ -146,25 +144,19 @@ pub(super) mod tests {
 
     #[test]
     fn a_record_larger_than_a_request_is_sent_alone() {
-        let mut events = [
-            event(1, 1, 1),
-            event(2, 2, 1),
-            event(3, 3, 1),
-            event(4, 4, 1),
-        ];
+        let mut events = [1_u8, 2, 3, 4].map(|n| event(n.into(), n, 1));
         events[1].payload = vec![0; 10_000];
-        let queue = PartitionQueue::new(&events.iter().collect::<Vec<_>>(), 5_000, Pace::Full);
-        let lengths = queue.requests.iter().map(Vec::len).collect::<Vec<_>>();
-        assert_eq!(lengths, [1, 1, 2]);
+        let queue = queue(&events, 5_000, Pace::Full);
+        assert!(queue.requests.iter().map(Vec::len).eq([1, 1, 2]));
     }
 
     #[test]
     fn a_slow_start_doubles_from_one_record_to_a_full_request() {
         let events = (0..40).map(|id| event(id, 1, id)).collect::<Vec<_>>();
         let full = 12 * encoded_size(&events[0]);
-        let queue = PartitionQueue::new(&events.iter().collect::<Vec<_>>(), full, Pace::SlowStart);
-        let lengths = queue.requests.iter().map(Vec::len).collect::<Vec<_>>();
-        assert_eq!(lengths, [1, 2, 4, 8, 12, 12, 1]);
+        let queue = queue(&events, full, Pace::SlowStart);
+        let lengths = queue.requests.iter().map(Vec::len);
+        assert!(lengths.eq([1, 2, 4, 8, 12, 12, 1]));
     }
 
     proptest! {
@@ -176,7 +168,7 @@ pub(super) mod tests {
             let events = (1..).zip(payloads).map(|(id, size)| {
                 PendingEvent { payload: vec![0; size], ..event(id, 1, id) }
             }).collect::<Vec<_>>();
-            let queue = PartitionQueue::new(&events.iter().collect::<Vec<_>>(), 4_000, pace);
+            let queue = queue(&events, 4_000, pace);
             for request in &queue.requests {
                 let size = request.iter().map(|event| encoded_size(event)).sum::<usize>();
                 prop_assert!(size <= 4_000);

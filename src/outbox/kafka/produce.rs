@@ -1,5 +1,3 @@
-//! Sends the requests of a partition queue, one after the other.
-
 use std::sync::Arc;
 
 use prometheus_client::metrics::histogram::Histogram;
@@ -17,7 +15,8 @@ use super::{
 };
 use crate::outbox::publisher::{PublishError, Published};
 
-/// Sends until the queue is empty, has a fault, or a request could outlive the lease.
+/// Sends requests one after the other, until the queue is empty, a request has a fault or
+/// could outlive the lease.
 pub(super) async fn send_all(
     mut queue: PartitionQueue<'_>,
     partition: &Partition,

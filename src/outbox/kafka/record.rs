@@ -19,7 +19,7 @@ pub(super) fn record(event: &PendingEvent) -> Record {
         ("ce_type", event.event_type.clone()),
         ("ce_time", event.occurred_at.to_string()),
         ("ce_subject", user_id.clone()),
-        // Of fixed length, so that it sorts like the number (CloudEvents "sequence" extension).
+        // Zero-padded, so that text order is number order (CloudEvents "sequence" extension).
         ("ce_sequence", format!("{:020}", event.user_version)),
         ("content-type", "application/protobuf".to_owned()),
     ];
@@ -35,7 +35,7 @@ pub(super) fn record(event: &PendingEvent) -> Record {
 }
 
 /// The maximum size in bytes of the event's record in a produce request. It is computed
-/// without making the record: making each record twice was most of the poller's work.
+/// without building the record: building each twice took most of the poller's time.
 pub(super) fn encoded_size(event: &PendingEvent) -> usize {
     /// Length, attributes, timestamp, offset, and the lengths of key, value and headers.
     const FIELDS: usize = 32;
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn the_size_of_a_record_is_computed_without_making_it() {
+    fn the_size_of_a_record_is_computed_without_building_it() {
         let plain = event(1, 7, i64::MAX);
         let traced = PendingEvent {
             traceparent: Some("00-aa-bb-01".to_owned()),
@@ -103,9 +103,7 @@ mod tests {
             traceparent: Some("00-aa-bb-01".to_owned()),
             ..event(1, 7, 3)
         };
-        assert_eq!(
-            headers(&traced).last().map(String::as_str),
-            Some("traceparent: 00-aa-bb-01")
-        );
+        let last = headers(&traced).pop();
+        assert_eq!(last.as_deref(), Some("traceparent: 00-aa-bb-01"));
     }
 }

@@ -1,5 +1,3 @@
-//! The Kafka cluster, the topic, and how to log in.
-
 use std::sync::Arc;
 
 use rustls::RootCertStore;
@@ -17,22 +15,18 @@ pub struct Settings {
     pub sasl: Option<Sasl>,
 }
 
-/// A login at the brokers.
 #[derive(Clone, Debug)]
 pub struct Sasl {
-    /// How the password is sent.
     pub mechanism: SaslMechanism,
     pub username: String,
     pub password: SecretString,
 }
 
-/// How a password is sent to a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SaslMechanism {
     /// `PLAIN`: as it is (RFC 4616).
     Plain,
     /// `SCRAM-SHA-256` (RFC 7677).
     ScramSha256,
-    /// `SCRAM-SHA-512`.
     ScramSha512,
 }

@@ -1,6 +1,6 @@
 //! The topic: a connection to each of its partitions. They are opened and dropped together.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::num::NonZeroUsize;
 
 use futures::future::join_all;
 use prometheus_client::metrics::histogram::Histogram;
@@ -24,21 +24,21 @@ use crate::{
 /// algorithm): a larger request leaves in two parts, the second some 40 ms later.
 const MAX_REQUEST_SIZE: usize = 7_900;
 
-/// At most what surrounds the records in a request, except for the topic's name: 26 bytes of
-/// request header and client id, 87 of request and record batch.
+/// The maximum size of a request without its records and the topic's name: 26 bytes of request
+/// header and client id, 87 of request and record batch.
 const REQUEST_OVERHEAD: usize = 128;
 
 pub(super) struct Topic {
     partitions: Vec<Partition>,
     count: NonZeroUsize,
     max_records_size: usize,
-    opened: Instant,
+    pub(super) opened: Instant,
     pace: Pace,
-    had_fault: bool,
+    /// Whether a partition was closed because of a fault.
+    pub(super) had_fault: bool,
 }
 
 impl Topic {
-    /// Connects to the leaders of all partitions, as far as that is possible.
     pub(super) async fn open(settings: &Settings) -> Result<Self, PublishError> {
         let name = &settings.topic;
         let partitions = open_partitions(settings).await?;
@@ -56,18 +56,8 @@ impl Topic {
 
     /// The number of partitions. An error if one of them is not open.
     pub(super) fn count_open(self) -> Result<usize, PublishError> {
-        let partitions = self.partitions.into_iter();
-        let open: Vec<_> = partitions.collect::<Result<_, _>>()?;
-        Ok(open.len())
-    }
-
-    pub(super) fn age(&self) -> Duration {
-        self.opened.elapsed()
-    }
-
-    /// Whether a partition was closed because of a fault.
-    pub(super) fn had_fault(&self) -> bool {
-        self.had_fault
+        let open: Result<Vec<_>, _> = self.partitions.into_iter().collect();
+        Ok(open?.len())
     }
 
     /// Publishes what can be published before `lease_end`.

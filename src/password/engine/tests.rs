@@ -1,7 +1,6 @@
 use std::iter::from_fn;
 
 use bcrypt_lanes::{Key, LANES, Lanes};
-use futures::{StreamExt as _, stream::FuturesUnordered};
 
 use super::*;
 
@@ -83,21 +82,6 @@ async fn an_abandoned_hash_leaves_the_queue() {
     assert_eq!(stays.digest().await, Ok(digest(2, 4)));
 }
 
-#[tokio::test]
-async fn first_come_is_first_served() {
-    let engine = engine(1);
-    let mut endless = engine.fill(LANES);
-    let tickets = (1..9).map(|name| (name, engine.ask(name, 4).unwrap()));
-    let answers: FuturesUnordered<_> = tickets
-        .map(|(name, ticket)| async move { (name, ticket.digest().await) })
-        .collect();
-    endless.pop();
-    // All take turns in the one free lane.
-    let answers: Vec<_> = answers.collect().await;
-    let expected = (1..9).map(|name| (name, Ok(digest(name, 4))));
-    assert!(answers.into_iter().eq(expected));
-}
-
 #[test]
 fn every_thread_hashes() {
     let engine = engine(2);
@@ -132,10 +116,9 @@ async fn a_thread_that_dies_fails_every_caller_and_says_so() {
     let times = RoundTimes::new([Duration::ZERO; LANES]);
     let mut queue = Queue::new(NonZeroUsize::MIN, LONG, times);
     let (reply, waiting) = oneshot::channel();
-    let reply = Reply::new(reply, engine.metrics.waiting());
-    queue
-        .admit(work(0, 4), Purpose::Answer, LONG, reply)
-        .unwrap();
+    let reply = (reply, engine.metrics.waiting());
+    let admitted = queue.admit(work(0, 4), Purpose::Answer, LONG, reply);
+    admitted.unwrap();
     engine.shared.lock().queue = queue;
     engine.failed().await;
     assert!(waiting.await.is_err());

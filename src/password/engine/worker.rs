@@ -1,15 +1,19 @@
 //! The loop of a hashing thread. It advances all its hashes by a few rounds; then complete and
-//! abandoned hashes leave, and waiting ones join (see [`bcrypt_lanes`]).
+//! cancelled hashes leave, and waiting ones join (see [`bcrypt_lanes`]).
 
 use std::{sync::PoisonError, thread, time::Instant};
 
 use bcrypt_lanes::Lanes;
 
 use super::Shared;
-use crate::password::{queue::Job, reply::RunningReply, stack};
+use crate::password::{
+    metrics::Busy,
+    queue::{Job, Reply},
+    stack,
+};
 
-/// The rounds between two looks at the queue. They take a millisecond or two, so the cost of
-/// a look does not matter.
+/// The number of rounds between two checks of the queue. They take one or two milliseconds, much
+/// longer than a check.
 const ROUNDS: u32 = 16;
 
 impl Shared {
@@ -38,36 +42,36 @@ impl Shared {
             if !state.queue.is_idle(thread) {
                 return Some(jobs);
             }
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            let changed = self.changed.wait(state);
+            state = changed.unwrap_or_else(PoisonError::into_inner);
         }
         None
     }
 
-    fn advance(&self, thread: usize, lanes: &mut Lanes<RunningReply>) {
+    fn advance(&self, thread: usize, lanes: &mut Lanes<Reply<Busy>>) {
         let (count, started) = (lanes.count(), Instant::now());
         let rounds = lanes.advance(ROUNDS);
         let took = started.elapsed();
         let complete = lanes.complete();
-        lanes.retain(RunningReply::is_wanted);
+        lanes.retain(|(answer, _)| !answer.is_closed());
 
         let mut state = self.lock();
-        state.queue.learn(count, rounds, took);
+        state.queue.round_times.learn(count, rounds, took);
         state.queue.report(thread, lanes.rounds_left());
         drop(state);
-        for (reply, digest) in complete {
-            reply.send(digest);
+        for ((answer, busy), digest) in complete {
+            busy.computed();
+            // Fails if the caller stopped waiting in the meantime.
+            answer.send(digest).ok();
         }
     }
 }
 
-/// Never inlined, so that what it leaves on the stack can be wiped.
 #[inline(never)]
-fn join(lanes: &mut Lanes<RunningReply>, jobs: Vec<Job>) {
+fn join(lanes: &mut Lanes<Reply<Busy>>, jobs: Vec<Job>) {
     for Job { work, reply, .. } in jobs {
-        lanes.join(&work, reply.begin(work.cost));
+        let (answer, waiting) = reply;
+        lanes.join(&work, (answer, waiting.end(work.cost)));
     }
 }
 
@@ -84,8 +88,8 @@ impl Drop for StopOnPanic<'_> {
 }
 
 /// Sets a nice value half-way to the lowest priority, which leaves the thread about a tenth
-/// of the runtime's share of a contended core. Where this is forbidden, latency is worse and
-/// all else works.
+/// of the runtime's share of a contended core. If the system forbids it, only latency is
+/// worse.
 fn lower_priority() {
     #[cfg(target_os = "linux")]
     rustix::process::nice(10).ok();

@@ -1,4 +1,4 @@
-//! The state of one hash, and Blowfish on several of them in lockstep.
+//! Blowfish on the states of several hashes, in lockstep.
 
 use std::{array, iter::zip};
 
@@ -38,7 +38,6 @@ impl Lane {
         salt: [0; 4],
     };
 
-    /// Does the work before the first round.
     pub fn begin(&mut self, work: &Work) {
         (self.p, self.s) = (P, S);
         let mut key = work.key.0.iter().cycle();
@@ -56,7 +55,6 @@ impl Lane {
         });
     }
 
-    /// Does the work after the last round.
     #[must_use]
     pub fn finish(&self) -> Digest {
         let words = TEXT.into_iter().flat_map(|[l, r]| {
@@ -113,7 +111,6 @@ fn next_word<'a>(bytes: &mut impl Iterator<Item = &'a u8>) -> u32 {
     u32::from_be_bytes(array::from_fn(|_| *bytes.next().expect("a cycle")))
 }
 
-/// Computes so many rounds in each lane.
 pub fn advance<const N: usize>(lanes: &mut [Lane; N], rounds: u32) {
     for _ in 0..rounds {
         lanes.iter_mut().for_each(Lane::mix_in_key);

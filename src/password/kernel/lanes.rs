@@ -31,13 +31,11 @@ impl<T> Default for Lanes<T> {
 }
 
 impl<T> Lanes<T> {
-    /// The number of lanes in use.
     #[must_use]
     pub const fn count(&self) -> usize {
         self.live.len()
     }
 
-    /// The rounds that are left in each lane.
     pub fn rounds_left(&self) -> impl Iterator<Item = u32> {
         self.live.iter().map(|live| live.rounds_left)
     }
@@ -60,7 +58,6 @@ impl<T> Lanes<T> {
         rounds
     }
 
-    /// Removes the hashes that are complete.
     pub fn complete(&mut self) -> Vec<(T, Digest)> {
         let mut complete = Vec::new();
         while let Some(n) = self.live.iter().position(|live| live.rounds_left == 0) {
@@ -70,7 +67,6 @@ impl<T> Lanes<T> {
         complete
     }
 
-    /// Removes the hashes that are not wanted any more.
     pub fn retain(&mut self, wanted: impl Fn(&T) -> bool) {
         while let Some(n) = self.live.iter().position(|live| !wanted(&live.tag)) {
             self.remove(n);

@@ -1,6 +1,6 @@
 //! The first 33,344 fractional bits of pi: the initial state of Blowfish (Schneier 1993).
 
-#![expect(clippy::unreadable_literal, reason = "these digits have no thousands")]
+#![expect(clippy::unreadable_literal, reason = "hexadecimal digits of pi")]
 
 pub(super) const P: [u32; 18] = [
     0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0, 0x082efa98, 0xec4e6c89,

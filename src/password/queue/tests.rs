@@ -1,5 +1,4 @@
 use bcrypt_lanes::Key;
-use tokio::sync::oneshot;
 
 use super::*;
 use crate::password::metrics::Metrics;
@@ -12,11 +11,8 @@ const LONG: Duration = Duration::from_hours(1);
 fn queue(threads: usize, max_wait: Duration) -> Queue {
     let mut times = [ROUND; LANES];
     times[0] = ALONE;
-    Queue::new(
-        NonZeroUsize::new(threads).unwrap(),
-        max_wait,
-        RoundTimes::new(times),
-    )
+    let threads = NonZeroUsize::new(threads).unwrap();
+    Queue::new(threads, max_wait, RoundTimes::new(times))
 }
 
 /// A queue of one thread, with `2^cost` rounds left in each lane.
@@ -37,8 +33,7 @@ impl Queue {
             salt: [0; 16],
         };
         let waiting = Metrics::unregistered().waiting();
-        let reply = Reply::new(oneshot::channel().0, waiting);
-        match self.admit(work, purpose, left, reply) {
+        match self.admit(work, purpose, left, (oneshot::channel().0, waiting)) {
             Ok(id) => Ok(id),
             Err(HashError::Overloaded { retry_after }) => Err(retry_after),
             Err(HashError::Stopped) => panic!("the queue does not stop"),
@@ -46,8 +41,7 @@ impl Queue {
     }
 
     fn join(&mut self, cost: u32) -> u64 {
-        self.ask(cost, Purpose::Answer, LONG)
-            .expect("it is admitted")
+        self.ask(cost, Purpose::Answer, LONG).unwrap()
     }
 
     fn ids(&mut self, thread: usize) -> Vec<u64> {
@@ -81,8 +75,7 @@ fn the_wait_is_the_rest_of_what_runs_and_all_that_is_queued() {
 #[test]
 fn a_job_that_would_wait_too_long_is_refused() {
     let mut queue = busy(64 * ROUND, 6);
-    queue.join(6);
-    for _ in 1..LANES {
+    for _ in 0..LANES {
         queue.join(6);
     }
     assert_eq!(queue.ask(4, Purpose::Answer, LONG), Err((128 + 16) * ROUND));
@@ -162,6 +155,6 @@ fn an_upgrade_needs_half_of_the_lanes_free() {
 fn round_times_are_kept_per_number_of_lanes() {
     let mut queue = queue(1, LONG);
     queue.join(4);
-    queue.learn(LANES, 16, 16 * ROUND);
+    queue.round_times.learn(LANES, 16, 16 * ROUND);
     assert_eq!(queue.round_times.estimate(16, 1), 16 * ALONE);
 }
