@@ -4,12 +4,9 @@
 //! `status` is the one place that maps an error to a `Status`. A call passes the layers of
 //! `layer`, and `server` describes the life of a connection.
 //!
-//! To add an RPC, edit the `.proto` of its service, the service's file here (the handler, and
-//! the conversion of its messages below it), its use case in `auth/` (with a line in
-//! `auth.rs` for a new file) and what it stores in `db/`. `convert` reads the fields that
-//! several services share. Metrics, traces and reflection read the embedded descriptors. A new
-//! service also needs its file in `build.rs`, a line in `server::routes` and its name here and
-//! in `app/health.rs`.
+//! A new RPC needs no change to metrics, traces and reflection, which read the embedded
+//! descriptors. A new service needs its file in `build.rs`, a line in `server::routes` and its
+//! name here and in `app/health.rs`.
 
 mod account_service;
 mod auth_service;
@@ -31,6 +28,7 @@ pub use self::{
 };
 use crate::{
     auth::{Auth, Call, Caller, Error},
+    model::Traceparent,
     proto::{account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer},
 };
 
@@ -44,7 +42,6 @@ const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 const VALID_DESCRIPTORS: &str = "the build checks the descriptors that it embeds";
 
-/// The handlers of all services.
 pub struct Handlers {
     pub auth: Arc<Auth>,
     pub internal_callers: InternalCallers,
@@ -71,7 +68,7 @@ impl Handlers {
 fn call<T>(request: &Request<T>) -> Call {
     Call {
         deadline: layer::Deadline::of(request.extensions()),
-        traceparent: request.extensions().get().cloned(),
+        traceparent: request.extensions().get::<Traceparent>().cloned(),
         client_address: None,
     }
 }

@@ -6,9 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Handlers, call, convert};
 use crate::{
-    auth::Error,
     model::{Account, LiveSession, SessionId},
-    password::Password,
     proto::{self, account_service_server::AccountService},
 };
 
@@ -28,10 +26,12 @@ impl AccountService for Handlers {
     ) -> Result<Response<proto::ChangePasswordResponse>, Status> {
         let call = self.throttled_call(&request)?;
         let caller = self.caller(request.metadata()).await?;
-        let (current, new) = change_password(request.into_inner())?;
-        self.auth
-            .change_password(&caller, &current, new, &call)
-            .await?;
+        let message = request.into_inner();
+        let current = convert::password("current_password", message.current_password);
+        let new = convert::password("new_password", message.new_password);
+        let (current, new) = (current?, new?);
+        let changed = self.auth.change_password(&caller, &current, new, &call);
+        changed.await?;
         Ok(Response::new(proto::ChangePasswordResponse {}))
     }
 
@@ -77,13 +77,6 @@ impl AccountService for Handlers {
         self.auth.delete_account(&caller, &current, &call).await?;
         Ok(Response::new(proto::DeleteAccountResponse {}))
     }
-}
-
-/// The current and the new password.
-fn change_password(message: proto::ChangePasswordRequest) -> Result<(Password, Password), Error> {
-    let current = convert::password("current_password", message.current_password);
-    let new = convert::password("new_password", message.new_password);
-    Ok((current?, new?))
 }
 
 impl From<Account> for proto::GetAccountResponse {

@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Handlers, call, convert};
 use crate::{
-    auth::{Error, Issuer, LoggedIn, Login, Register, Registered, SigningKey, TokenPair},
+    auth::{Error, Issuer, LoggedIn, Login, Register, Registered, SigningKey},
     model::Email,
     proto::{self, auth_service_server::AuthService},
     telemetry::audit,
@@ -26,7 +26,7 @@ impl AuthService for Handlers {
         request: Request<proto::RegisterRequest>,
     ) -> Result<Response<proto::RegisterResponse>, Status> {
         let call = self.throttled_call(&request)?;
-        let register = register(request.into_inner())?;
+        let register = parse_register(request.into_inner())?;
         let registered = self.auth.register(register, &call).await?;
         Ok(Response::new(registered.into()))
     }
@@ -36,7 +36,7 @@ impl AuthService for Handlers {
         request: Request<proto::LoginRequest>,
     ) -> Result<Response<proto::LoginResponse>, Status> {
         let call = self.throttled_call(&request)?;
-        let login = login(request.into_inner())?;
+        let login = parse_login(request.into_inner())?;
         let logged_in = self.auth.login(login, &call).await?;
         Ok(Response::new(logged_in.into()))
     }
@@ -48,7 +48,8 @@ impl AuthService for Handlers {
         let call = call(&request);
         let token = convert::refresh_token(request.into_inner().refresh_token)?;
         let tokens = self.auth.refresh(token, &call).await?;
-        Ok(Response::new(tokens.into()))
+        let tokens = Some(tokens.into());
+        Ok(Response::new(proto::RefreshResponse { tokens }))
     }
 
     async fn logout(
@@ -71,7 +72,7 @@ impl AuthService for Handlers {
     }
 }
 
-fn register(message: proto::RegisterRequest) -> Result<Register, Error> {
+fn parse_register(message: proto::RegisterRequest) -> Result<Register, Error> {
     let password = convert::password("password", message.password);
     let email = convert::required("email", &message.email)?;
     let email = Email::parse(email).map_err(|problem| convert::invalid("email", problem))?;
@@ -83,7 +84,7 @@ fn register(message: proto::RegisterRequest) -> Result<Register, Error> {
     })
 }
 
-fn login(message: proto::LoginRequest) -> Result<Login, Error> {
+fn parse_login(message: proto::LoginRequest) -> Result<Login, Error> {
     let password = convert::password("password", message.password);
     let email = convert::required("email", &message.email)?;
     Ok(Login {
@@ -114,14 +115,6 @@ impl From<LoggedIn> for proto::LoginResponse {
             user_id: logged_in.user_id.to_string(),
             session_id: logged_in.session.id.to_string(),
             tokens: Some(logged_in.session.tokens.into()),
-        }
-    }
-}
-
-impl From<TokenPair> for proto::RefreshResponse {
-    fn from(tokens: TokenPair) -> Self {
-        Self {
-            tokens: Some(tokens.into()),
         }
     }
 }

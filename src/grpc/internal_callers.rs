@@ -4,7 +4,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tonic::{Extensions, Request, metadata::MetadataMap};
 
-use super::server::Peer;
+use super::{convert::invalid, server::Peer};
 use crate::{
     auth::Error,
     model::ClientAddress,
@@ -39,7 +39,6 @@ impl InternalCallers {
         }
     }
 
-    /// The names of the tokens and of the certificates.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let tokens = self.tokens.iter().map(|token| token.name.as_str());
         tokens.chain(self.client_names.iter().map(String::as_str))
@@ -47,17 +46,12 @@ impl InternalCallers {
 
     /// Refuses all callers except internal services, and writes the audit log.
     pub(super) fn authorise<T>(&self, request: &Request<T>, event: Event) -> Result<(), Error> {
-        let audit = Audit::of(event);
-        match self.identify(request) {
-            Some(caller) => {
-                audit.caller(Some(caller)).ok();
-                Ok(())
-            }
-            None => {
-                audit.failed(Reason::UnknownCaller);
-                Err(Error::PermissionDenied)
-            }
-        }
+        let Some(caller) = self.identify(request) else {
+            Audit::of(event).failed(Reason::UnknownCaller);
+            return Err(Error::PermissionDenied);
+        };
+        Audit::of(event).caller(Some(caller)).ok();
+        Ok(())
     }
 
     /// The client's address in an internal service's call. It is ignored from other callers,
@@ -74,16 +68,14 @@ impl InternalCallers {
             return Ok(None);
         }
         let address = value.to_str().ok().and_then(ClientAddress::parse);
-        match address.filter(|_| values.next().is_none()) {
-            Some(address) => Ok(Some(address)),
-            None => Err(Error::InvalidArgument {
-                field: CLIENT_ADDRESS,
-                problem: "must be one IP address without a port".to_owned(),
-            }),
+        if address.is_none() || values.next().is_some() {
+            let problem = "must be one IP address without a port";
+            return Err(invalid(CLIENT_ADDRESS, problem));
         }
+        Ok(address)
     }
 
-    /// The name of the internal service that sent the request. Its metadata can be trusted.
+    /// The name of the internal service that sent the request. Only its metadata is trusted.
     fn identify<T>(&self, request: &Request<T>) -> Option<&str> {
         let mut tokens = bearer_tokens(request.metadata());
         let by_token = tokens.find_map(|token| self.holder(token));
@@ -119,13 +111,11 @@ impl InternalCallers {
 /// matter (RFC 9110, 11.1). There may be several: an internal service can send a user's token
 /// next to its own.
 fn bearer_tokens(metadata: &MetadataMap) -> impl Iterator<Item = &str> {
-    metadata
-        .get_all("authorization")
-        .iter()
-        .filter_map(|value| {
-            let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-        })
+    let values = metadata.get_all("authorization").iter();
+    values.filter_map(|value| {
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    })
 }
 
 #[cfg(test)]

@@ -4,21 +4,23 @@
 //! 2. `deadline` ends it at its deadline.
 //! 3. `wipe_stack` overwrites what the inner layers and the handlers leave on the stack.
 //! 4. `body_budget` bounds the memory that unfinished requests take.
-//! 5. `unreadable` gives errors of tonic itself the form of our errors.
+//! 5. `tonic_errors` gives errors of tonic itself the form of our errors.
 
 mod body_budget;
 mod deadline;
 mod methods;
 mod observe;
+mod tonic_errors;
 mod trace;
-mod unreadable;
 mod wipe_stack;
 
 pub(super) use self::{
     body_budget::BodyBudget,
-    deadline::{Deadline, DeadlineLayer},
-    methods::Methods,
-    observe::ObserveLayer,
-    unreadable::explain,
+    deadline::{Deadline, end_at_deadline},
+    observe::{Observer, observe},
+    tonic_errors::with_error_info,
     wipe_stack::Wiping,
 };
+
+type Request = http::Request<tonic::body::Body>;
+type Response = http::Response<tonic::body::Body>;

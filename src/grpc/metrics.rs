@@ -13,7 +13,7 @@ use prometheus_client::{
 };
 use tonic::Code;
 
-/// From a Refresh to the default of `REQUEST_TIMEOUT`, in seconds.
+/// Seconds: from a fast Refresh to the default of `REQUEST_TIMEOUT`.
 const BUCKETS: [f64; 10] = [0.002, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0];
 
 /// Indexed by the number of the code.
@@ -70,10 +70,8 @@ impl Metrics {
         let (method, code) = (Arc::clone(method), CODES[code as usize]);
         let call = Call { method, code };
         self.calls.get_or_create(&call).inc();
-        let method = Method {
-            method: call.method,
-        };
-        let histogram = self.durations.get_or_create(&method);
+        let Call { method, .. } = call;
+        let histogram = self.durations.get_or_create(&Method { method });
         histogram.observe(duration.as_secs_f64());
     }
 }

@@ -1,12 +1,12 @@
 //! The server, and the life of a connection.
 //!
 //! 1. `accept` takes the connection from the listener. At the connection limit it closes
-//!    the connection at once, so that the client tries another replica and does not wait in
-//!    an invisible queue.
+//!    the connection at once, so that the client tries another replica and does not wait
+//!    without an answer.
 //! 2. tonic serves each connection in a task of its own. The first read or write does the
 //!    TLS handshake (`transport`), so a slow client delays only its own connection.
-//! 3. A client has `PREFACE_TIMEOUT` for the TLS handshake and the preface of HTTP/2. Then
-//!    `connection` closes it: it is a port scanner, or an attack on the connection limit.
+//! 3. A client has `PREFACE_TIMEOUT` for the TLS handshake and the preface of HTTP/2. After that
+//!    `connection` closes the connection: the client scans ports or attacks the connection limit.
 //! 4. Keep-alive pings find a client that went away without closing.
 //! 5. At the connection age, tonic sends GOAWAY. The client opens a new connection for new
 //!    calls, and its running calls finish.
@@ -30,20 +30,24 @@ use tonic_health::{
     pb::health_server::HealthServer,
     server::{HealthReporter, HealthService},
 };
-use tower::util::{MapFutureLayer, MapRequestLayer, MapResponseLayer};
+use tower::{
+    layer::layer_fn,
+    util::{MapFutureLayer, MapRequestLayer, MapResponseLayer},
+};
 
 pub use self::accept::Tls;
 pub(super) use self::transport::Peer;
 use super::{
     DESCRIPTORS, Handlers, MAX_MESSAGE_BYTES, Metrics, VALID_DESCRIPTORS,
-    layer::{BodyBudget, DeadlineLayer, Methods, ObserveLayer, Wiping, explain},
+    layer::{BodyBudget, Observer, Wiping, end_at_deadline, observe, with_error_info},
 };
 use crate::proto::{
     account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer,
 };
 
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
-/// A gateway may cancel them all at once, which is not yet the attack of CVE-2023-44487.
+/// A gateway may cancel all its streams at once; that must not count as the attack of
+/// CVE-2023-44487.
 const MAX_STREAMS_PER_CONNECTION: u32 = 256;
 /// The bytes that a client may send before the server reads them, per stream and per
 /// connection: the memory that a hostile client can take. hyper's defaults, 1 MiB each, are
@@ -95,13 +99,14 @@ impl Server {
         let limits = self.limits;
         let lifetime = limits.connection_age + limits.goaway_grace_period;
         let connections = accept::connections(self.listener, self.tls, lifetime, stop.clone());
+        let observer = Arc::new(Observer::new(self.metrics));
         let budget = BodyBudget::new();
         http2(limits.connection_age)
-            .layer(ObserveLayer::new(Methods::decode(), self.metrics))
-            .layer(DeadlineLayer::new(limits.call))
+            .layer(layer_fn(move |inner| observe(inner, Arc::clone(&observer))))
+            .layer(layer_fn(move |inner| end_at_deadline(inner, limits.call)))
             .layer(MapFutureLayer::new(Wiping::new))
             .layer(MapRequestLayer::new(move |request| budget.meter(request)))
-            .layer(MapResponseLayer::new(explain))
+            .layer(MapResponseLayer::new(with_error_info))
             .add_routes(routes(self.handlers, self.health))
             .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
             .await

@@ -57,13 +57,6 @@ words! {
     }
 }
 
-words! {
-    enum Outcome {
-        Ok = "ok",
-        Failed = "failed",
-    }
-}
-
 /// A line, written by [`Audit::ok`] or [`Audit::failed`].
 #[derive(Clone, Copy)]
 #[must_use]
@@ -95,21 +88,21 @@ impl<'a> Audit<'a> {
     }
 
     /// The internal service that called.
-    pub fn caller(self, name: Option<&'a str>) -> Self {
-        let caller = name;
+    pub fn caller(self, caller: Option<&'a str>) -> Self {
         Self { caller, ..self }
     }
 
     pub fn ok(self) {
-        self.write(Outcome::Ok, None);
+        self.write(None);
     }
 
     pub fn failed(self, reason: Reason) {
-        self.write(Outcome::Failed, Some(reason));
+        self.write(Some(reason));
     }
 
-    fn write(self, outcome: Outcome, reason: Option<Reason>) {
-        let (event, outcome) = (self.event.word(), outcome.word());
+    fn write(self, reason: Option<Reason>) {
+        let event = self.event.word();
+        let outcome = reason.map_or("ok", |_| "failed");
         let (reason, caller) = (reason.map(Reason::word), self.caller);
         let user_id = self.user_id.as_ref().map(display);
         let session_id = self.session_id.as_ref().map(display);
@@ -128,7 +121,7 @@ mod tests {
         let (section, _) = section.split_once("\n## ").unwrap();
         let words = (Event::ALL.iter().map(|value| value.word()))
             .chain(Reason::ALL.iter().map(|value| value.word()))
-            .chain(Outcome::ALL.iter().map(|value| value.word()));
+            .chain(["ok", "failed"]);
         for word in words {
             assert!(section.contains(&format!("`{word}`")), "{word}");
         }

@@ -1,10 +1,11 @@
 //! The registry behind `/metrics`, and what the groups of metrics share.
 //!
-//! Each part of the service owns its group, which is constructed by registering it. All
-//! series exist from the start, so that a rate over the first failure is not lost; only the
-//! RPC metrics, which are too many, appear with the first call. Label values come from fixed
+//! Each part of the service defines and registers its own metrics. All series exist from the
+//! start, so that a rate over the first failure is not lost; only the RPC metrics, which are
+//! too many, appear with the first call. Label values come from fixed
 //! sets: no id, no address, nothing that a caller chose.
 
+#[cfg(target_os = "linux")]
 mod process;
 
 use std::hash::Hash;
@@ -14,8 +15,6 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, info::Info},
     registry::Registry,
 };
-
-use self::process::Process;
 
 pub(crate) type Labels<const N: usize> = [(&'static str, &'static str); N];
 pub(crate) type Counters<V> = Family<[(&'static str, V); 1], Counter>;
@@ -27,7 +26,8 @@ pub fn registry() -> Registry {
     let version = [("version", env!("CARGO_PKG_VERSION"))];
     let help = "The version that runs";
     registry.register("auth_build", help, Info::new(version));
-    registry.register_collector(Box::new(Process));
+    #[cfg(target_os = "linux")]
+    registry.register_collector(Box::new(process::Process));
     registry
 }
 

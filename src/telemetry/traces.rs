@@ -30,8 +30,8 @@ use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 use super::{Causes, SPANS};
 use crate::model::Traceparent;
 
-/// How long the end of the process waits for the last spans. Drain and this wait together end
-/// within the 15 s that a stop may take.
+/// The time limit for sending the last spans at exit. It and the drain together end within the
+/// 15 s that a stop may take.
 const LAST_SPANS: Duration = Duration::from_millis(1500);
 
 pub struct Traces(SdkTracerProvider);

@@ -29,19 +29,12 @@ pub fn parse(certificate: &CertificateDer<'_>) -> Result<Certificate, der::Error
     })
 }
 
-fn name(name: GeneralName) -> Option<String> {
-    match name {
-        GeneralName::DnsName(name) => {
-            Some(name.as_str().to_ascii_lowercase()).filter(|name| !is_uri(name))
-        }
-        GeneralName::UniformResourceIdentifier(uri) => {
-            Some(uri.as_str().to_owned()).filter(|uri| is_uri(uri))
-        }
-        _ => None,
-    }
-}
-
 /// A URI has a colon after its scheme and a DNS name has none, so they cannot be confused.
-fn is_uri(name: &str) -> bool {
-    name.contains(':')
+fn name(name: GeneralName) -> Option<String> {
+    let (name, is_uri) = match name {
+        GeneralName::DnsName(name) => (name.as_str().to_ascii_lowercase(), false),
+        GeneralName::UniformResourceIdentifier(uri) => (uri.as_str().to_owned(), true),
+        _ => return None,
+    };
+    (name.contains(':') == is_uri).then_some(name)
 }

@@ -2,7 +2,8 @@
 //!
 //! The files are read every few seconds, so it does not matter how they change: by an editor,
 //! by `cp`, or by the symbolic links of a Kubernetes secret. New connections use the new set;
-//! open connections continue. A set that does not fit together is only logged.
+//! open connections continue. If the files do not fit together, the error is logged and the old
+//! files stay in use.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +13,7 @@ use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::server::{Flaw, Identity, ServerFiles};
+use super::server::{Content, Flaw, Identity, ServerFiles};
 
 const INTERVAL: Duration = Duration::from_secs(2);
 
@@ -57,14 +58,16 @@ impl Reloader {
 
     fn checked(mut self) -> Self {
         let content = self.files.read();
-        let found = content.as_ref().map(super::server::Content::fingerprint);
+        let found = content.as_ref().map(Content::fingerprint);
         let found = found.map_err(Clone::clone);
         if found != self.found {
             self.found = found;
             match content.and_then(|content| content.parse()) {
                 Ok(identity) => self.replace(&identity),
                 Err(flaw) => {
-                    error!("TLS: THE CHANGED FILES ARE NOT USED, the old ones still are: {flaw}");
+                    error!(
+                        "TLS: THE CHANGED FILES ARE NOT USED, the old certificate stays in use: {flaw}"
+                    );
                 }
             }
         }

@@ -8,7 +8,7 @@
 use std::{fs, path::PathBuf, sync::Arc};
 
 use rustls::{
-    Error, InconsistentKeys, RootCertStore, ServerConfig,
+    Error, InconsistentKeys, ServerConfig,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
@@ -52,19 +52,16 @@ pub enum Flaw {
     ClientAuthorities(String),
 }
 
-/// The content of the files.
 pub struct Content {
     certificate: Vec<u8>,
     key: Zeroizing<Vec<u8>>,
     client_authorities: Option<Vec<u8>>,
 }
 
-/// The parsed files.
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub config: Arc<ServerConfig>,
     pub certificate: Certificate,
-    /// The fingerprint of the content.
     pub fingerprint: [u8; 32],
 }
 
@@ -73,13 +70,12 @@ impl ServerFiles {
         let read = |path, flaw: fn(String) -> Flaw| {
             fs::read(path).map_err(|error| flaw(format!("cannot read the file ({})", error.kind())))
         };
-        let client_authorities = self.client_authorities.as_ref();
+        let authorities = self.client_authorities.as_ref();
+        let authorities = authorities.map(|path| read(path, Flaw::ClientAuthorities));
         Ok(Content {
             certificate: read(&self.certificate, Flaw::Certificate)?,
             key: read(&self.key, Flaw::Key)?.into(),
-            client_authorities: client_authorities
-                .map(|path| read(path, Flaw::ClientAuthorities))
-                .transpose()?,
+            client_authorities: authorities.transpose()?,
         })
     }
 
@@ -135,8 +131,7 @@ impl Content {
 }
 
 fn client_verifier(pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, Flaw> {
-    let authorities: RootCertStore =
-        authorities(pem).map_err(|what| Flaw::ClientAuthorities(what.into()))?;
+    let authorities = authorities(pem).map_err(|what| Flaw::ClientAuthorities(what.into()))?;
     let provider = Arc::new(ring::default_provider());
     WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider)
         .allow_unauthenticated()

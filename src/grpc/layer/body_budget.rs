@@ -34,7 +34,6 @@ impl BodyBudget {
         Self(Arc::new(Semaphore::new(BUDGET_BYTES)))
     }
 
-    /// Counts the request's body against the budget.
     pub fn meter(&self, request: http::Request<Body>) -> http::Request<Body> {
         request.map(|body| {
             Body::new(MeteredBody {
@@ -56,7 +55,7 @@ struct MeteredBody {
 }
 
 impl MeteredBody {
-    /// A stream counts as one message at most: the server keeps one message at a time.
+    /// Counts at most one message of a stream, because the server holds one at a time.
     fn count(&mut self, bytes: usize) -> Result<(), Status> {
         let counted = |received: usize| received.saturating_sub(FREE_BYTES).min(MAX_MESSAGE_BYTES);
         let before = counted(self.received);

@@ -1,47 +1,18 @@
 //! Ends every call at its deadline: the caller's (`grpc-timeout`), at most `REQUEST_TIMEOUT`.
 //!
 //! tonic has a time-out of its own, whose error lacks our `ErrorInfo`. This layer starts its
-//! clock first, so it answers first. Handlers read the deadline from the request's extensions.
+//! timer before tonic does, so its error is sent. Handlers read the deadline from the request's
+//! extensions.
 
-use std::{
-    convert::Infallible,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{convert::Infallible, time::Duration};
 
 use http::{Extensions, HeaderMap};
 use tokio::time::{Instant, timeout_at};
-use tonic::{Status, body::Body};
-use tower::{Layer, Service};
+use tonic::Status;
+use tower::{Service, service_fn};
 
+use super::{Request, Response};
 use crate::auth::Error;
-
-#[derive(Clone, Copy)]
-pub struct DeadlineLayer {
-    longest: Duration,
-}
-
-impl DeadlineLayer {
-    pub const fn new(longest: Duration) -> Self {
-        Self { longest }
-    }
-}
-
-impl<S> Layer<S> for DeadlineLayer {
-    type Service = EndAtDeadline<S>;
-
-    fn layer(&self, inner: S) -> EndAtDeadline<S> {
-        let longest = self.longest;
-        EndAtDeadline { inner, longest }
-    }
-}
-
-#[derive(Clone)]
-pub struct EndAtDeadline<S> {
-    inner: S,
-    longest: Duration,
-}
 
 /// The moment at which a call ends.
 #[derive(Clone, Copy)]
@@ -53,30 +24,24 @@ impl Deadline {
     }
 }
 
-impl<S> Service<http::Request<Body>> for EndAtDeadline<S>
+/// `service_fn` does not ask `inner` whether it is ready: tonic's routes always are.
+pub fn end_at_deadline<S>(
+    mut inner: S,
+    longest: Duration,
+) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone
 where
-    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone,
 {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        let wanted = timeout(request.headers()).unwrap_or(self.longest);
-        let deadline = Instant::now() + wanted.min(self.longest);
+    service_fn(move |mut request: Request| {
+        let wanted = timeout(request.headers()).unwrap_or(longest);
+        let deadline = Instant::now() + wanted.min(longest);
         request.extensions_mut().insert(Deadline(deadline));
-        let response = self.inner.call(request);
-        Box::pin(async move {
-            timeout_at(deadline, response)
-                .await
-                .unwrap_or_else(|_| Ok(Status::from(Error::DeadlineExceeded).into_http()))
-        })
-    }
+        let response = timeout_at(deadline, inner.call(request));
+        async move {
+            let expired = |_| Ok(Status::from(Error::DeadlineExceeded).into_http());
+            response.await.unwrap_or_else(expired)
+        }
+    })
 }
 
 /// The `grpc-timeout` header: up to 8 digits and a unit. A malformed one counts as absent.
@@ -122,19 +87,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_no_timeout() {
-        for value in [
-            "",
-            "S",
-            "5",
-            "5x",
-            "-5S",
-            "+5S",
-            "1.5S",
-            "123456789S",
-            "5 S",
-            "5S ",
-        ] {
+        for value in ["", "S", "5", "5x", "-5S", "+5S", "1.5S", "5 S", "5S "] {
             assert_eq!(parse(value), None, "{value:?}");
         }
+        assert_eq!(parse("123456789S"), None);
     }
 }

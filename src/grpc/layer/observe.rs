@@ -3,84 +3,56 @@
 //! This is the outermost layer, so it also counts the calls that the other layers refuse and
 //! the calls that the caller cancels (`CANCELLED`). A stream is counted when it begins.
 
-use std::{
-    convert::Infallible,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Instant,
-};
+use std::{convert::Infallible, sync::Arc, time::Instant};
 
-use tonic::{Code, Status, body::Body};
-use tower::{Layer, Service};
+use tonic::{Code, Status};
+use tower::{Service, service_fn};
 use tracing::Instrument as _;
 
-use super::{methods::Methods, trace::Spans};
+use super::{Request, Response, methods::Methods, trace::Spans};
 use crate::grpc::Metrics;
 
-#[derive(Clone)]
-pub struct ObserveLayer(Arc<Observer>);
-
-struct Observer {
+pub struct Observer {
     methods: Methods,
     metrics: Metrics,
 }
 
-impl ObserveLayer {
-    pub fn new(methods: Methods, metrics: Metrics) -> Self {
-        Self(Arc::new(Observer { methods, metrics }))
+impl Observer {
+    pub fn new(metrics: Metrics) -> Self {
+        let methods = Methods::decode();
+        Self { methods, metrics }
     }
 }
 
-impl<S> Layer<S> for ObserveLayer {
-    type Service = Observe<S>;
-
-    fn layer(&self, inner: S) -> Observe<S> {
-        let observer = Arc::clone(&self.0);
-        Observe { inner, observer }
-    }
-}
-
-#[derive(Clone)]
-pub struct Observe<S> {
-    inner: S,
+/// `service_fn` does not ask `inner` whether it is ready: tonic's routes always are.
+pub fn observe<S>(
+    mut inner: S,
     observer: Arc<Observer>,
-}
-
-impl<S> Service<http::Request<Body>> for Observe<S>
+) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone
 where
-    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone,
 {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        let method = Arc::clone(self.observer.methods.name(request.uri().path()));
+    service_fn(move |mut request: Request| {
+        let method = Arc::clone(observer.methods.name(request.uri().path()));
         let spans = Spans::begin(&method, &mut request);
         let (call, rpc) = (spans.call.clone(), spans.rpc.clone());
         let mut running = RunningCall {
-            observer: Arc::clone(&self.observer),
+            observer: Arc::clone(&observer),
             method,
             started: Instant::now(),
             code: Code::Cancelled,
             spans,
         };
-        let response = self.inner.call(request);
-        let observed = async move {
+        let response = inner.call(request);
+        let counted = async move {
             let response = response.await;
             if let Ok(response) = &response {
                 running.answered(response);
             }
             response
         };
-        Box::pin(observed.instrument(rpc).instrument(call))
-    }
+        counted.instrument(rpc).instrument(call)
+    })
 }
 
 /// Counts the call when it is dropped: after the response, or when the caller cancels it.
@@ -95,7 +67,7 @@ struct RunningCall {
 impl RunningCall {
     /// The headers name the code of an error. A response with a message is OK: its code
     /// follows in the trailers.
-    fn answered<B>(&mut self, response: &http::Response<B>) {
+    fn answered(&mut self, response: &Response) {
         let status = Status::from_header_map(response.headers());
         self.code = status.map_or(Code::Ok, |status| status.code());
     }
@@ -104,7 +76,7 @@ impl RunningCall {
 impl Drop for RunningCall {
     fn drop(&mut self) {
         let duration = self.started.elapsed();
-        let metrics = &self.observer.metrics;
+        let Observer { metrics, .. } = &*self.observer;
         metrics.count(&self.method, self.code, duration);
         self.spans.end(self.code);
     }

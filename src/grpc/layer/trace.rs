@@ -4,7 +4,6 @@
 //! gives each log line of the call its method and its trace id, if there is one. Handlers read
 //! the `Traceparent` from the request's extensions and pass it on to the events of the call.
 
-use http::HeaderMap;
 use tonic::Code;
 use tracing::{
     Span,
@@ -12,6 +11,7 @@ use tracing::{
     info_span,
 };
 
+use super::Request;
 use crate::{
     model::Traceparent,
     telemetry::{CALLS, SPANS, traces},
@@ -19,14 +19,15 @@ use crate::{
 
 pub(super) struct Spans {
     pub(super) call: Span,
-    /// Disabled without an exporter.
     pub(super) rpc: Span,
 }
 
 impl Spans {
     /// Continues the caller's trace if there is one.
-    pub(super) fn begin<B>(method: &str, request: &mut http::Request<B>) -> Self {
-        let callers = valid_traceparent(request.headers());
+    pub(super) fn begin(method: &str, request: &mut Request) -> Self {
+        let header = request.headers().get("traceparent");
+        let header = header.and_then(|value| value.to_str().ok());
+        let callers = header.and_then(Traceparent::parse);
         let call = info_span!(target: CALLS, "call", method, trace_id = Empty);
         let rpc = info_span!(target: SPANS, parent: None, "rpc", otel.name = method,
             otel.kind = "server", otel.status_code = Empty,
@@ -43,7 +44,7 @@ impl Spans {
 
     pub(super) fn end(&self, code: Code) {
         self.rpc.record("rpc.grpc.status_code", code as i32);
-        // The codes that are the server's fault (OpenTelemetry's conventions for gRPC).
+        // The codes that OpenTelemetry's conventions for gRPC treat as server errors.
         if matches!(
             code,
             Code::Unknown
@@ -56,8 +57,4 @@ impl Spans {
             self.rpc.record("otel.status_code", "ERROR");
         }
     }
-}
-
-fn valid_traceparent(headers: &HeaderMap) -> Option<Traceparent> {
-    Traceparent::parse(headers.get("traceparent")?.to_str().ok()?)
 }

@@ -46,7 +46,7 @@ pub(super) fn connections(
         lifetime,
         stop,
         connection_limit: Arc::new(Semaphore::new(max_connections())),
-        turned_away: RateLimitedCounter::default(),
+        refused: RateLimitedCounter::default(),
         failed_handshakes: Arc::default(),
     };
     stream::unfold(acceptor, async |acceptor| {
@@ -60,7 +60,7 @@ struct Acceptor {
     lifetime: Duration,
     stop: CancellationToken,
     connection_limit: Arc<Semaphore>,
-    turned_away: RateLimitedCounter,
+    refused: RateLimitedCounter,
     failed_handshakes: Arc<RateLimitedCounter>,
 }
 
@@ -85,7 +85,7 @@ impl Acceptor {
     }
 
     fn log_connection_limit(&self) {
-        if let Some(turned_away) = self.turned_away.add() {
+        if let Some(turned_away) = self.refused.add() {
             warn!(turned_away, "too many connections: closing new ones");
         }
     }

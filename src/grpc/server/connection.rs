@@ -32,7 +32,7 @@ pub(super) struct Connection {
     end: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// Counts from the preface.
     lifetime: Duration,
-    /// One of the connection limit.
+    /// Counts this connection against the connection limit.
     _permit: OwnedSemaphorePermit,
 }
 
@@ -56,10 +56,6 @@ impl Connection {
         }
     }
 
-    fn transport(self: Pin<&mut Self>) -> Pin<&mut Transport> {
-        Pin::new(&mut self.get_mut().transport)
-    }
-
     fn count_preface(&mut self, received: usize) {
         if self.missing_preface_bytes > 0 {
             self.missing_preface_bytes = self.missing_preface_bytes.saturating_sub(received);
@@ -69,7 +65,7 @@ impl Connection {
         }
     }
 
-    /// Applies the end to a read or write that waits for the client.
+    /// Fails a pending read or write when the connection must be closed.
     fn until_end<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -110,7 +106,8 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = self.as_mut().transport().poll_read(context, buffer);
+        let transport = &mut self.transport;
+        let read = transport.poll(context, |stream, context| stream.poll_read(context, buffer));
         self.count_preface(buffer.filled().len() - before);
         self.until_end(context, read)
     }
@@ -122,7 +119,8 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = self.as_mut().transport().poll_write(context, bytes);
+        let transport = &mut self.transport;
+        let written = transport.poll(context, |stream, context| stream.poll_write(context, bytes));
         self.until_preface_end(context, written)
     }
 
@@ -131,21 +129,24 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let transport = self.as_mut().transport();
-        let written = transport.poll_write_vectored(context, slices);
+        let written = self.transport.poll(context, |stream, context| {
+            stream.poll_write_vectored(context, slices)
+        });
         self.until_preface_end(context, written)
     }
 
+    /// Both kinds of stream support it.
     fn is_write_vectored(&self) -> bool {
-        self.transport.is_write_vectored()
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = self.as_mut().transport().poll_flush(context);
+        let transport = &mut self.transport;
+        let flushed = transport.poll(context, AsyncWrite::poll_flush);
         self.until_preface_end(context, flushed)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.transport().poll_shutdown(context)
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.transport.poll_shutdown(context)
     }
 }

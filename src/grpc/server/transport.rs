@@ -4,7 +4,7 @@
 //! task, delays no other connection, and counts towards the preface time-out.
 
 use std::{
-    io::{self, ErrorKind, IoSlice},
+    io::{self, ErrorKind},
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, OnceLock},
@@ -13,7 +13,7 @@ use std::{
 
 use rustls::{ServerConfig, ServerConnection};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
 use tokio_rustls::{Accept, TlsAcceptor, server::TlsStream};
@@ -83,17 +83,32 @@ impl Transport {
         }
     }
 
-    fn poll_open(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Pin<&mut dyn Stream>>> {
+    /// Polls the stream, after the handshake.
+    pub(super) fn poll<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        act: impl FnOnce(Pin<&mut (dyn Stream + 'static)>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if let State::Handshake(handshake) = &mut self.state {
             let opened = ready!(handshake.poll(context, &self.peer));
+            // If the handshake failed, the state stays `Failed`.
             self.state = State::Failed;
             self.state = State::Secure(Box::new(opened?));
         }
-        Poll::Ready(match &mut self.state {
-            State::Plain(stream) => Ok(Pin::new(stream)),
-            State::Secure(stream) => Ok(Pin::new(stream)),
-            State::Handshake(_) | State::Failed => Err(ErrorKind::NotConnected.into()),
-        })
+        match &mut self.state {
+            State::Plain(stream) => act(Pin::new(stream), context),
+            State::Secure(stream) => act(Pin::new(stream), context),
+            State::Handshake(_) | State::Failed => Poll::Ready(Err(ErrorKind::NotConnected.into())),
+        }
+    }
+
+    /// A stream without a finished handshake needs no shutdown.
+    pub(super) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.state {
+            State::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            State::Secure(stream) => Pin::new(stream).poll_shutdown(context),
+            State::Handshake(_) | State::Failed => Poll::Ready(Ok(())),
+        }
     }
 }
 
@@ -127,51 +142,5 @@ impl Handshake {
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
-
-impl AsyncRead for Transport {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        ready!(self.poll_open(context))?.poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Transport {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_open(context))?.poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_open(context))?.poll_write_vectored(context, slices)
-    }
-
-    /// Both kinds of stream support it.
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_open(context))?.poll_flush(context)
-    }
-
-    /// A stream without a finished handshake needs no shutdown.
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.state {
-            State::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            State::Secure(stream) => Pin::new(stream).poll_shutdown(context),
-            State::Handshake(_) | State::Failed => Poll::Ready(Ok(())),
-        }
-    }
-}

@@ -1,15 +1,16 @@
 //! Gives tonic's own errors the form of our errors.
 //!
 //! tonic answers a message that it cannot read before it calls a handler: INTERNAL for a
-//! message that is not protobuf (a code that would page our operators), `OUT_OF_RANGE` for
+//! message that is not protobuf (a code that triggers alerts), `OUT_OF_RANGE` for
 //! one that is too large, both without `ErrorInfo`. Both are the caller's fault. All errors
 //! of the service itself have details, so an error without details comes from tonic.
 
-use tonic::{Code, Status, body::Body};
+use tonic::{Code, Status};
 
+use super::Response;
 use crate::{auth::Error, grpc::MAX_MESSAGE_BYTES};
 
-pub fn explain(response: http::Response<Body>) -> http::Response<Body> {
+pub fn with_error_info(response: Response) -> Response {
     let Some(status) = Status::from_header_map(response.headers()) else {
         return response;
     };
