@@ -71,10 +71,12 @@ fn run_logged(
         .context("cannot start the runtime")
         .and_then(|runtime| {
             let entered = runtime.enter();
-            let telemetry = telemetry::init(log)?;
+            let traces = telemetry::init(log)?;
             drop(entered);
             let done = runtime.block_on(work);
-            telemetry.close();
+            if let Some(traces) = traces {
+                traces.close();
+            }
             // A thread that hangs in a system call must not delay the exit.
             runtime.shutdown_background();
             done

@@ -61,17 +61,6 @@ impl Display for Causes<'_> {
     }
 }
 
-/// The started telemetry, to be closed at the end.
-pub struct Telemetry(Option<Traces>);
-
-impl Telemetry {
-    pub fn close(self) {
-        if let Some(traces) = self.0 {
-            traces.close();
-        }
-    }
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("cannot start the log")]
@@ -80,14 +69,14 @@ pub enum StartError {
     Traces(#[from] ExporterBuildError),
 }
 
-/// Starts the log of this process, and the export of traces if it is configured. The caller
-/// must have entered a runtime.
-pub fn init(settings: &Settings) -> Result<Telemetry, StartError> {
+/// Starts the log of this process, and the export of traces if it is configured; the caller
+/// closes it at the end. The caller must have entered a runtime.
+pub fn init(settings: &Settings) -> Result<Option<Traces>, StartError> {
     let color = stderr().is_terminal();
     let traces = settings.traces.as_deref().map(Traces::to).transpose()?;
     subscriber(settings, color, stderr, traces.as_ref()).try_init()?;
     panic::set_hook(Box::new(log_panic));
-    Ok(Telemetry(traces))
+    Ok(traces)
 }
 
 fn subscriber<W>(

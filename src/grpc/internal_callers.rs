@@ -50,7 +50,7 @@ impl InternalCallers {
             Audit::of(event).failed(Reason::UnknownCaller);
             return Err(Error::PermissionDenied);
         };
-        Audit::of(event).caller(Some(caller)).ok();
+        Audit::of(event).caller(caller).ok();
         Ok(())
     }
 

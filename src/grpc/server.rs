@@ -62,11 +62,9 @@ const MAX_CONNECTION_AGE: Duration = Duration::from_mins(5);
 /// The part of the GOAWAY grace period for the network, on top of the longest call.
 const NETWORK_GRACE: Duration = Duration::from_mins(1);
 
-/// How long calls and connections may last.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub call: Duration,
-    /// Until GOAWAY.
     pub connection_age: Duration,
     /// From GOAWAY until the connection is closed. tonic's setting of this name is not used:
     /// with it, tonic sends no GOAWAY and only cuts the connection off.

@@ -13,8 +13,7 @@ pub(super) const TARGET: &str = "audit";
 
 /// An enum whose values are words of the log.
 macro_rules! words {
-    ($(#[$doc:meta])* $vis:vis enum $name:ident { $($value:ident = $word:literal,)+ }) => {
-        $(#[$doc])*
+    ($vis:vis enum $name:ident { $($value:ident = $word:literal,)+ }) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         $vis enum $name { $($value,)+ }
 
@@ -30,7 +29,6 @@ macro_rules! words {
 }
 
 words! {
-    /// An act that was done or attempted.
     pub enum Event {
         Register = "register",
         Login = "login",
@@ -45,7 +43,6 @@ words! {
 }
 
 words! {
-    /// Why an attempt failed.
     pub enum Reason {
         EmailTaken = "email_taken",
         Throttled = "throttled",
@@ -88,7 +85,8 @@ impl<'a> Audit<'a> {
     }
 
     /// The internal service that called.
-    pub fn caller(self, caller: Option<&'a str>) -> Self {
+    pub fn caller(self, name: &'a str) -> Self {
+        let caller = Some(name);
         Self { caller, ..self }
     }
 

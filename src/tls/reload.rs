@@ -43,7 +43,6 @@ impl Reloader {
         }
     }
 
-    /// The configuration for new connections.
     #[must_use]
     pub fn current(&self) -> watch::Receiver<Arc<ServerConfig>> {
         self.current.subscribe()

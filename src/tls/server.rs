@@ -29,7 +29,6 @@ pub struct Settings {
     pub identity: Identity,
 }
 
-/// The paths of PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerFiles {
     /// The server's certificate and the intermediate ones.

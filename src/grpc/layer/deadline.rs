@@ -14,7 +14,6 @@ use tower::{Service, service_fn};
 use super::{Request, Response};
 use crate::auth::Error;
 
-/// The moment at which a call ends.
 #[derive(Clone, Copy)]
 pub struct Deadline(Instant);
 

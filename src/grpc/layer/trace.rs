@@ -23,7 +23,6 @@ pub(super) struct Spans {
 }
 
 impl Spans {
-    /// Continues the caller's trace if there is one.
     pub(super) fn begin(method: &str, request: &mut Request) -> Self {
         let header = request.headers().get("traceparent");
         let header = header.and_then(|value| value.to_str().ok());

@@ -8,7 +8,6 @@ use std::{
 
 use crate::password::stack;
 
-/// A future that wipes the stack after every poll, on the thread that polled it.
 pub struct Wiping<F>(Pin<Box<F>>);
 
 impl<F> Wiping<F> {

@@ -15,7 +15,6 @@ use rustix::{
     process::{Resource, getrlimit},
 };
 
-/// Reads `/proc` at each scrape.
 #[derive(Debug)]
 pub(super) struct Process;
 
