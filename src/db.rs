@@ -14,13 +14,13 @@
 //! it meet the deletion of an account in the same rows, Postgres rolls one of the two back, and
 //! it is tried again. `throttle` locks its rows in statements of their own.
 
-mod accounts;
 mod cleanup;
 mod connect;
 mod metrics;
 mod migrate;
 mod outbox;
 mod revocations;
+mod rows;
 mod schema;
 mod sessions;
 mod settings;
@@ -36,7 +36,6 @@ use diesel_async::{
     pooled_connection::deadpool::{Pool, PoolError},
     sync_connection_wrapper::SyncConnectionWrapper,
 };
-
 use prometheus_client::registry::Registry;
 use tracing::{Span, info_span};
 
@@ -72,19 +71,14 @@ type SqliteConn = SyncConnectionWrapper<SqliteConnection>;
 
 /// Runs one unit of work within the time limit: the body, with `$conn` a connection of the pool.
 macro_rules! with_conn {
-    ($db:expr, $conn:ident => $body:expr) => {{
-        let deadline = tokio::time::Instant::now() + $db.timeout;
-        with_conn!($db, deadline, $conn => $body)
-    }};
+    ($db:expr, $conn:ident => $body:expr) => {
+        with_conn!($db, tokio::time::Instant::now() + $db.timeout, $conn => $body)
+    };
     ($db:expr, $deadline:expr, $conn:ident => $body:expr) => {{
         let deadline = $deadline;
         match &$db.pools {
-            $crate::db::Pools::Postgres(pool) => {
-                with_conn!(@ $db, pool, deadline, $conn => $body)
-            }
-            $crate::db::Pools::Sqlite(pool) => {
-                with_conn!(@ $db, pool, deadline, $conn => $body)
-            }
+            $crate::db::Pools::Postgres(pool) => with_conn!(@ $db, pool, deadline, $conn => $body),
+            $crate::db::Pools::Sqlite(pool) => with_conn!(@ $db, pool, deadline, $conn => $body),
         }
     }};
     (@ $db:expr, $pool:expr, $deadline:expr, $conn:ident => $body:expr) => {{
@@ -175,8 +169,7 @@ impl Db {
         self.metrics.pool(busy, status.available, status.max_size);
     }
 
-    /// Succeeds if the database can write. One that only reads, such as a standby, cannot serve
-    /// the service.
+    /// Succeeds if the database can write: a standby, which only reads, does not suffice.
     pub async fn ping(&self) -> Result<(), Error> {
         with_conn!(self, conn => {
             diesel::update(outbox_lease::table)

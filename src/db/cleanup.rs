@@ -17,7 +17,6 @@ const ROWS: i64 = 500;
 
 #[derive(Debug)]
 pub struct Step<Position> {
-    /// How many rows were deleted.
     pub deleted: usize,
     /// The last row that was read, after which the next step starts. `None` at the end.
     pub next: Option<Position>,
@@ -39,9 +38,7 @@ impl Db {
                 .select(sessions::id)
                 .load(conn)
                 .await?;
-            let Some(last) = ids.pop() else {
-                return Ok(Step { deleted: 0, next: None });
-            };
+            let Some(last) = ids.pop() else { return Ok(Step { deleted: 0, next: None }) };
             let deleted = diesel::delete(sessions::table)
                 .filter(sessions::id.gt(after))
                 .filter(sessions::id.le(last))
@@ -74,12 +71,9 @@ impl Db {
                 .select(login_throttle::key_hash)
                 .load(conn)
                 .await?;
-            let Some(last) = keys.pop() else {
-                return Ok(Step { deleted: 0, next: None });
-            };
-            let deleted = Statement::delete_faded(after, last.clone(), faded_before)
-                .execute(conn)
-                .await?;
+            let Some(last) = keys.pop() else { return Ok(Step { deleted: 0, next: None }) };
+            let statement = Statement::delete_faded(after, last.clone(), faded_before);
+            let deleted = statement.execute(conn).await?;
             Step { deleted, next: Some(last) }
         })
     }

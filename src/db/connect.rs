@@ -11,10 +11,7 @@ use diesel_async::{
         AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, deadpool::Pool,
     },
 };
-use futures::{
-    FutureExt as _,
-    stream::{FuturesUnordered, StreamExt as _},
-};
+use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use tokio::time::timeout;
 use tokio_postgres_rustls::MakeRustlsConnect;
 

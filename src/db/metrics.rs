@@ -24,21 +24,12 @@ impl Metrics {
             connections: Family::default(),
             most: Gauge::default(),
         };
-        registry.register(
-            "auth_db_connections",
-            "Connections to the database, by state",
-            metrics.connections.clone(),
-        );
-        registry.register(
-            "auth_db_connections_max",
-            "The most connections there may be",
-            metrics.most.clone(),
-        );
-        registry.register(
-            "auth_db_wait_seconds",
-            "How long units of work waited for a connection",
-            metrics.wait.clone(),
-        );
+        let help = "Connections to the database, by state";
+        registry.register("auth_db_connections", help, metrics.connections.clone());
+        let help = "The most connections there may be";
+        registry.register("auth_db_connections_max", help, metrics.most.clone());
+        let help = "How long units of work waited for a connection";
+        registry.register("auth_db_wait_seconds", help, metrics.wait.clone());
         metrics
     }
 
@@ -47,7 +38,6 @@ impl Metrics {
         self.wait.observe(since.elapsed().as_secs_f64());
     }
 
-    /// Sets the gauges of the pool.
     pub(super) fn pool(&self, busy: usize, idle: usize, most: usize) {
         let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         for (state, n) in [("busy", busy), ("idle", idle)] {

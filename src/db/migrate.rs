@@ -5,7 +5,7 @@
 //! transaction, and the primary key of that row lets one replica win. The others look again and
 //! find nothing left to do.
 
-use std::{collections::HashSet, error::Error as StdError, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
 use diesel::{
     QueryDsl as _, backend::Backend, dsl::sql, migration::MigrationSource, pg::Pg, sql_types::Bool,
@@ -29,8 +29,6 @@ const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const ATTEMPTS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(250);
 
-type Fault = Box<dyn StdError + Send + Sync>;
-
 diesel::table! {
     __diesel_schema_migrations (version) {
         version -> Text,
@@ -39,37 +37,32 @@ diesel::table! {
 
 impl Db {
     /// Brings the schema up to date. Refuses one that is newer than this binary.
-    ///
     /// Needs a multi-threaded runtime, because Diesel's migrations are blocking code.
     pub async fn migrate(&self) -> Result<(), Error> {
-        let mut attempt = 1;
-        loop {
+        for _ in 1..ATTEMPTS {
             match self.try_to_migrate().await {
-                Err(error @ (Error::Migrate(_) | Error::Query(_))) if attempt < ATTEMPTS => {
+                Err(error @ (Error::Migrate(_) | Error::Query(_))) => {
                     // Another process may hold the database for long: the log says why this one
                     // waits.
                     let error = Causes(&error);
                     info!(%error, "cannot migrate the database yet, trying again");
-                    attempt += 1;
                 }
                 done => return done,
             }
             sleep(PAUSE).await;
         }
+        self.try_to_migrate().await
     }
 
     /// The number of migrations that have not run yet. Refuses a newer schema.
     pub async fn pending_migrations(&self) -> Result<usize, Error> {
         let known = match &self.pools {
-            Pools::Postgres(_) => versions::<Pg>(&POSTGRES),
-            Pools::Sqlite(_) => versions::<Sqlite>(&SQLITE),
-        }
-        .map_err(Error::Migrate)?;
+            Pools::Postgres(_) => versions::<Pg>(&POSTGRES)?,
+            Pools::Sqlite(_) => versions::<Sqlite>(&SQLITE)?,
+        };
         let applied = self.applied_migrations().await?;
-        match applied.difference(&known).max() {
-            Some(version) => Err(Error::NewerSchema {
-                version: version.clone(),
-            }),
+        match applied.difference(&known).max().cloned() {
+            Some(version) => Err(Error::NewerSchema { version }),
             None => Ok(known.len() - applied.len()),
         }
     }
@@ -77,6 +70,8 @@ impl Db {
     /// The versions that have run. (Diesel's own query first creates its table, which needs a
     /// right that a service may not have.)
     async fn applied_migrations(&self) -> Result<HashSet<String>, Error> {
+        use self::__diesel_schema_migrations::{table, version};
+
         let exists = match &self.pools {
             Pools::Postgres(_) => "to_regclass('__diesel_schema_migrations') IS NOT NULL",
             Pools::Sqlite(_) => {
@@ -85,11 +80,7 @@ impl Db {
         };
         with_conn!(self, conn => {
             if diesel::select(sql::<Bool>(exists)).get_result(conn).await? {
-                let versions = __diesel_schema_migrations::table
-                    .select(__diesel_schema_migrations::version)
-                    .load(conn)
-                    .await?;
-                versions.into_iter().collect()
+                table.select(version).load(conn).await?.into_iter().collect()
             } else {
                 HashSet::new()
             }
@@ -127,12 +118,15 @@ impl Db {
             Pools::Postgres(pool) => {
                 let conn = timeout(self.timeout, pool.get()).await.map_err(silent)??;
                 let mut harness = AsyncMigrationHarness::new(conn);
-                run(&mut harness, POSTGRES)?;
+                let done = harness.run_pending_migrations(POSTGRES);
+                done.map(drop).map_err(Error::Migrate)?;
                 tune(&mut harness.into_inner(), self.timeout).await;
             }
             Pools::Sqlite(pool) => {
                 let conn = timeout(self.timeout, pool.get()).await.map_err(silent)??;
-                run(&mut AsyncMigrationHarness::new(conn), SQLITE)?;
+                let mut harness = AsyncMigrationHarness::new(conn);
+                let done = harness.run_pending_migrations(SQLITE);
+                done.map(drop).map_err(Error::Migrate)?;
             }
         }
         self.pending_migrations().await.map(drop)
@@ -163,16 +157,8 @@ async fn tune(conn: &mut AsyncPgConnection, limit: Duration) {
     }
 }
 
-fn run<DB: Backend>(
-    harness: &mut impl MigrationHarness<DB>,
-    known: EmbeddedMigrations,
-) -> Result<(), Error> {
-    let done = harness.run_pending_migrations(known);
-    done.map(drop).map_err(Error::Migrate)
-}
-
-fn versions<DB: Backend>(known: &EmbeddedMigrations) -> Result<HashSet<String>, Fault> {
-    let known = MigrationSource::<DB>::migrations(known)?;
+fn versions<DB: Backend>(known: &EmbeddedMigrations) -> Result<HashSet<String>, Error> {
+    let known = MigrationSource::<DB>::migrations(known).map_err(Error::Migrate)?;
     let versions = known.iter().map(|known| known.name().version().to_string());
     Ok(versions.collect())
 }

@@ -4,7 +4,6 @@
 mod backlog;
 mod insert;
 mod lease;
-mod parked;
 mod pending;
 
-pub(super) use self::insert::{EventRow, insert_events};
+pub(super) use self::insert::{EventRow, insert_event, insert_events};

@@ -1,7 +1,4 @@
-//! The tables as Diesel sees them: one definition for both databases. `migrations/`
-//! makes them.
-
-use diesel::{allow_tables_to_appear_in_same_query, joinable};
+//! The tables as Diesel sees them, the same for both databases. `migrations/` makes them.
 
 macro_rules! tables {
     ($($name:ident ($key:ident) { $($columns:tt)* })*) => {
@@ -72,5 +69,5 @@ tables! {
     }
 }
 
-joinable!(sessions -> users (user_id));
-allow_tables_to_appear_in_same_query!(users, sessions);
+diesel::joinable!(sessions -> users (user_id));
+diesel::allow_tables_to_appear_in_same_query!(users, sessions);

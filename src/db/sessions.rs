@@ -3,52 +3,13 @@
 mod rotate;
 mod start;
 
-use diesel::{pg::Pg, prelude::*};
+use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 pub use self::{rotate::Rotation, start::NewSession};
-pub(super) use self::{rotate::batch::Batches, start::NewSessionRow};
+pub(super) use self::{rotate::batch::Batches, start::FIRST_GENERATION};
 use super::{Db, Error, schema::sessions, with_conn};
-use crate::model::{Session, SessionId, Timestamp, UserId};
-
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = sessions)]
-pub(super) struct SessionRow {
-    id: SessionId,
-    user_id: UserId,
-    token_hash: Vec<u8>,
-    previous_token_hash: Option<Vec<u8>>,
-    sealed_successor: Option<Vec<u8>>,
-    rotated_at: Timestamp,
-    expires_at: Timestamp,
-    ends_at: Timestamp,
-    revoked_at: Option<Timestamp>,
-}
-
-type Columns = <SessionRow as Selectable<Pg>>::SelectExpression;
-
-impl SessionRow {
-    /// The columns that a statement written as SQL returns.
-    fn columns() -> Columns {
-        <Self as Selectable<Pg>>::construct_selection()
-    }
-}
-
-impl From<SessionRow> for Session {
-    fn from(row: SessionRow) -> Self {
-        Self {
-            id: row.id,
-            user_id: row.user_id,
-            token_hash: row.token_hash,
-            previous_token_hash: row.previous_token_hash,
-            sealed_successor: row.sealed_successor,
-            rotated_at: row.rotated_at,
-            expires_at: row.expires_at,
-            ends_at: row.ends_at,
-            revoked_at: row.revoked_at,
-        }
-    }
-}
+use crate::model::{LiveSession, MAX_LISTED_SESSIONS, Session, SessionId, Timestamp, UserId};
 
 /// [`Session::is_live`] in SQL.
 #[diesel::dsl::auto_type(no_type_alias)]
@@ -65,11 +26,49 @@ impl Db {
         with_conn!(self, conn => {
             sessions::table
                 .filter(sessions::handle_hash.eq(handle_hash))
-                .select(SessionRow::as_select())
+                .select(Session::as_select())
                 .first(conn)
                 .await
                 .optional()?
-                .map(Session::from)
+        })
+    }
+
+    pub async fn find_own_session(
+        &self,
+        user_id: UserId,
+        id: SessionId,
+    ) -> Result<Option<Session>, Error> {
+        with_conn!(self, conn => {
+            sessions::table
+                .find(id)
+                .filter(sessions::user_id.eq(user_id))
+                .select(Session::as_select())
+                .first(conn)
+                .await
+                .optional()?
+        })
+    }
+
+    /// A user's live sessions: `first`, then the others, newest first.
+    pub async fn live_sessions(
+        &self,
+        user_id: UserId,
+        first: SessionId,
+        now: Timestamp,
+    ) -> Result<Vec<LiveSession>, Error> {
+        with_conn!(self, conn => {
+            sessions::table
+                .filter(sessions::user_id.eq(user_id))
+                .filter(is_live(now))
+                .order((
+                    sessions::id.eq(first).desc(),
+                    sessions::created_at.desc(),
+                    sessions::id.desc(),
+                ))
+                .limit(MAX_LISTED_SESSIONS)
+                .select(LiveSession::as_select())
+                .load(conn)
+                .await?
         })
     }
 }

@@ -28,11 +28,10 @@ pub struct Postgres {
     /// Each server that the URL names, in its order: host, user, database and time limits.
     /// Their `ssl_mode` says whether to encrypt.
     pub servers: Vec<tokio_postgres::Config>,
-    /// Which certificates are accepted on an encrypted connection.
     pub trust: Trust,
 }
 
-/// Which certificates of a server are accepted.
+/// Which certificates are accepted on an encrypted connection.
 #[derive(Clone, Debug)]
 pub enum Trust {
     /// Any, as in libpq when no root certificate is named.

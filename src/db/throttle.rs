@@ -24,7 +24,6 @@ use crate::model::{Credentials, ThrottleLimits, Timestamp, UserId};
 /// The key of a counter: a hash.
 pub type Key = [u8; 32];
 
-/// A counter of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count {
     pub key: Key,
@@ -42,7 +41,6 @@ pub struct Attempt<'a> {
     /// The account together with the caller address. If the pair is known, the account's counter
     /// does not hold it back.
     pub pair: Option<Count>,
-    /// The caller address.
     pub address: Option<Count>,
     pub now: Timestamp,
     pub limits: &'a ThrottleLimits,
@@ -175,7 +173,6 @@ impl Attempt<'_> {
             .all(|count| is_raised(count) || (is_known && self.account == Some(count)))
     }
 
-    /// The changes to the rows.
     fn settled(&self, counted: &Counted, settlement: Settlement) -> Vec<Row> {
         let taken_back = |(key, blocked_until): &(Vec<u8>, i64)| {
             Row::taken_back(key, self.limits.fade, *blocked_until, is(self.account, key))

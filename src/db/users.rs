@@ -5,14 +5,15 @@ use diesel_async::{AsyncConnection as _, RunQueryDsl};
 
 use super::{
     Db, Error,
-    outbox::EventRow,
-    schema::{outbox_events, sessions, users},
-    sessions::{NewSession, NewSessionRow},
+    outbox::insert_event,
+    schema::{sessions, users},
+    sessions::{FIRST_GENERATION, NewSession, is_live},
     with_conn,
 };
-use crate::model::{Credentials, Event, Timestamp, UserId};
+use crate::model::{Account, Credentials, Event, SessionId, Timestamp, UserId};
 
-/// An account to create.
+#[derive(Insertable)]
+#[diesel(table_name = users)]
 pub struct NewUser<'a> {
     pub id: UserId,
     /// The normalised address.
@@ -20,23 +21,6 @@ pub struct NewUser<'a> {
     /// The bcrypt string.
     pub password_hash: &'a str,
     pub created_at: Timestamp,
-}
-
-#[derive(Queryable)]
-struct CredentialsRow {
-    user_id: UserId,
-    password_hash: String,
-    password_changed_at: Timestamp,
-}
-
-impl From<CredentialsRow> for Credentials {
-    fn from(row: CredentialsRow) -> Self {
-        Self {
-            user_id: row.user_id,
-            password_hash: row.password_hash,
-            password_changed_at: row.password_changed_at,
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,15 +36,30 @@ impl Db {
         with_conn!(self, conn => {
             users::table
                 .filter(users::email.eq(email))
-                .select((
-                    users::id,
-                    users::password_hash,
-                    users::password_changed_at,
-                ))
-                .first::<CredentialsRow>(conn)
+                .select(Credentials::as_select())
+                .first(conn)
                 .await
                 .optional()?
-                .map(Credentials::from)
+        })
+    }
+
+    /// Finds the account of a live session of this user.
+    pub async fn find_account(
+        &self,
+        user_id: UserId,
+        session_id: SessionId,
+        now: Timestamp,
+    ) -> Result<Option<Account>, Error> {
+        with_conn!(self, conn => {
+            users::table
+                .inner_join(sessions::table)
+                .filter(users::id.eq(user_id))
+                .filter(sessions::id.eq(session_id))
+                .filter(is_live(now))
+                .select(Account::as_select())
+                .first(conn)
+                .await
+                .optional()?
         })
     }
 
@@ -73,19 +72,15 @@ impl Db {
         event: &Event,
     ) -> Result<Registration, Error> {
         const FIRST_VERSION: i64 = 1;
-        let row = (
-            users::id.eq(user.id),
-            users::email.eq(user.email),
-            users::password_hash.eq(user.password_hash),
-            users::created_at.eq(user.created_at),
+        let user = (
+            user,
             users::event_version.eq(FIRST_VERSION),
             users::password_changed_at.eq(user.created_at),
         );
-        let event = &EventRow::new(event, FIRST_VERSION);
         with_conn!(self, conn => {
             conn.transaction(async |conn| {
                 let created = diesel::insert_into(users::table)
-                    .values(row)
+                    .values(user)
                     .on_conflict(users::email)
                     .do_nothing()
                     .execute(conn)
@@ -94,15 +89,14 @@ impl Db {
                     return Ok(Registration::EmailTaken);
                 }
                 if let Some(session) = session {
+                    let generation = sessions::generation.eq(FIRST_GENERATION);
+                    let rotated_at = sessions::rotated_at.eq(session.created_at);
                     diesel::insert_into(sessions::table)
-                        .values(NewSessionRow::from(session))
+                        .values((session, generation, rotated_at))
                         .execute(conn)
                         .await?;
                 }
-                diesel::insert_into(outbox_events::table)
-                    .values(event)
-                    .execute(conn)
-                    .await?;
+                insert_event(event, FIRST_VERSION).execute(conn).await?;
                 Ok::<_, Error>(Registration::Created)
             })
             .await?

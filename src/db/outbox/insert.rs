@@ -3,21 +3,21 @@
 use diesel::{
     backend::Backend,
     prelude::*,
-    query_builder::{BoxedSqlQuery, SqlQuery},
+    query_builder::{BoxedSqlQuery, InsertStatement, SqlQuery},
     serialize::ToSql,
     sql_types::{BigInt, Binary, HasSqlType, Nullable, Text},
 };
 
 use crate::{
     db::{
-        schema::outbox_events,
+        schema::outbox_events::table,
         sql_types::{Moment, Uuid},
     },
     model::{Event, EventId, Timestamp, Traceparent, UserId},
 };
 
 #[derive(Insertable)]
-#[diesel(table_name = outbox_events)]
+#[diesel(table_name = crate::db::schema::outbox_events)]
 pub(in crate::db) struct EventRow<'a> {
     event_id: EventId,
     user_id: UserId,
@@ -43,11 +43,15 @@ impl<'a> EventRow<'a> {
     }
 }
 
-/// Inserts several rows in one statement, in this order. (Diesel's own way has no
-/// asynchronous form on SQLite.)
-pub(in crate::db) fn insert_events<'a, DB>(
-    rows: Vec<EventRow<'a>>,
-) -> BoxedSqlQuery<'a, DB, SqlQuery>
+pub(in crate::db) fn insert_event(
+    event: &Event,
+    user_version: i64,
+) -> InsertStatement<table, <EventRow<'_> as Insertable<table>>::Values> {
+    diesel::insert_into(table).values(EventRow::new(event, user_version))
+}
+
+/// Inserts rows in one statement, in this order. (Diesel's own way is not async on SQLite.)
+pub(in crate::db) fn insert_events<DB>(rows: Vec<EventRow<'_>>) -> BoxedSqlQuery<'_, DB, SqlQuery>
 where
     DB: Backend + HasSqlType<Uuid> + HasSqlType<Moment> + HasSqlType<Nullable<Text>>,
     EventId: ToSql<Uuid, DB>,
@@ -55,26 +59,17 @@ where
     i64: ToSql<BigInt, DB>,
     &'static str: ToSql<Text, DB>,
     Timestamp: ToSql<Moment, DB>,
-    Option<&'a str>: ToSql<Nullable<Text>, DB>,
+    for<'a> Option<&'a str>: ToSql<Nullable<Text>, DB>,
     Vec<u8>: ToSql<Binary, DB>,
 {
-    const COLUMNS: [&str; 7] = [
-        "event_id",
-        "user_id",
-        "user_version",
-        "event_type",
-        "occurred_at",
-        "traceparent",
-        "payload",
-    ];
     let tuple = |row: usize| {
-        let parameters = (1..=COLUMNS.len()).map(|n| format!("${}", row * COLUMNS.len() + n));
-        format!("({})", parameters.collect::<Vec<_>>().join(", "))
+        let parameters = [1, 2, 3, 4, 5, 6, 7].map(|n| format!("${}", row * 7 + n));
+        format!("({})", parameters.join(", "))
     };
     let tuples: Vec<_> = (0..rows.len()).map(tuple).collect();
     let sql = format!(
-        "INSERT INTO outbox_events ({}) VALUES {}",
-        COLUMNS.join(", "),
+        "INSERT INTO outbox_events (event_id, user_id, user_version, event_type, occurred_at, \
+         traceparent, payload) VALUES {}",
         tuples.join(", ")
     );
     let query = diesel::sql_query(sql).into_boxed();

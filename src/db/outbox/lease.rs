@@ -19,21 +19,15 @@ impl Db {
     pub async fn hold_lease(&self, owner: ReplicaId, ttl: Duration) -> Result<bool, Error> {
         let (now, until) = match &self.pools {
             Pools::Postgres(_) => (
-                "now()".to_owned(),
+                "now()",
                 format!("now() + interval '{} milliseconds'", ttl.as_millis()),
             ),
-            Pools::Sqlite(_) => (
-                SQLITE_NOW.to_owned(),
-                format!("{SQLITE_NOW} + {}", ttl.as_micros()),
-            ),
+            Pools::Sqlite(_) => (SQLITE_NOW, format!("{SQLITE_NOW} + {}", ttl.as_micros())),
         };
         with_conn!(self, conn => {
+            let has_ended = outbox_lease::expires_at.le(sql::<Moment>(now));
             diesel::update(outbox_lease::table)
-                .filter(
-                    outbox_lease::owner
-                        .eq(owner)
-                        .or(outbox_lease::expires_at.le(sql::<Moment>(&now))),
-                )
+                .filter(outbox_lease::owner.eq(owner).or(has_ended))
                 .set((
                     outbox_lease::owner.eq(owner),
                     outbox_lease::expires_at.eq(sql::<Moment>(&until)),

@@ -1,75 +1,39 @@
-//! Events for the publisher.
+//! Events for the publisher, and parked ones for the operator.
 
 use std::collections::HashSet;
 
-use diesel::prelude::*;
+use diesel::{
+    dsl::{exists, not},
+    prelude::*,
+};
 use diesel_async::RunQueryDsl;
 
 use crate::{
     db::{Db, Error, schema::outbox_events, with_conn},
-    model::{EventId, PendingEvent, Timestamp, UserId},
+    model::{EventId, ParkedEvent, PendingEvent, Timestamp, UserId},
 };
-
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = outbox_events)]
-struct PendingEventRow {
-    id: i64,
-    event_id: EventId,
-    user_id: UserId,
-    user_version: i64,
-    event_type: String,
-    occurred_at: Timestamp,
-    traceparent: Option<String>,
-    payload: Vec<u8>,
-}
-
-impl From<PendingEventRow> for PendingEvent {
-    fn from(row: PendingEventRow) -> Self {
-        Self {
-            id: row.id,
-            event_id: row.event_id,
-            user_id: row.user_id,
-            user_version: row.user_version,
-            event_type: row.event_type,
-            occurred_at: row.occurred_at,
-            traceparent: row.traceparent,
-            payload: row.payload,
-        }
-    }
-}
 
 impl Db {
     /// The oldest events after this row whose user has no parked one.
     ///
     /// A lower id may become visible later, because ids are drawn before the commit. A caller
     /// that goes on after a row asks [`Db::users_with_earlier_events`], too.
-    pub async fn pending_events(
-        &self,
-        after: i64,
-        limit: usize,
-    ) -> Result<Vec<PendingEvent>, Error> {
+    pub async fn pending_events(&self, row: i64, limit: usize) -> Result<Vec<PendingEvent>, Error> {
         let parked = diesel::alias!(outbox_events as parked);
-        let (parked_user, parked_at) = (
-            parked.field(outbox_events::user_id),
-            parked.field(outbox_events::parked_at),
-        );
+        let is_parked = parked.field(outbox_events::parked_at).is_not_null();
+        let is_same_user = parked
+            .field(outbox_events::user_id)
+            .eq(outbox_events::user_id);
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         with_conn!(self, conn => {
             outbox_events::table
-                .filter(outbox_events::id.gt(after))
-                .filter(diesel::dsl::not(diesel::dsl::exists(
-                    parked
-                        .filter(parked_at.is_not_null())
-                        .filter(parked_user.eq(outbox_events::user_id)),
-                )))
+                .filter(outbox_events::id.gt(row))
+                .filter(not(exists(parked.filter(is_parked).filter(is_same_user))))
                 .order(outbox_events::id)
                 .limit(limit)
-                .select(PendingEventRow::as_select())
+                .select(PendingEvent::as_select())
                 .load(conn)
                 .await?
-                .into_iter()
-                .map(PendingEvent::from)
-                .collect()
         })
     }
 
@@ -82,10 +46,7 @@ impl Db {
         last: i64,
     ) -> Result<HashSet<UserId>, Error> {
         let earlier = diesel::alias!(outbox_events as earlier);
-        let (id, user_id) = (
-            earlier.field(outbox_events::id),
-            earlier.field(outbox_events::user_id),
-        );
+        let (id, user_id) = earlier.fields((outbox_events::id, outbox_events::user_id));
         with_conn!(self, conn => {
             outbox_events::table
                 .filter(outbox_events::id.gt(row).and(outbox_events::id.le(last)))
@@ -101,9 +62,8 @@ impl Db {
     /// Deletes events that Kafka acknowledged.
     pub async fn delete_events(&self, ids: &[i64]) -> Result<(), Error> {
         with_conn!(self, conn => {
-            diesel::delete(outbox_events::table.filter(outbox_events::id.eq_any(ids)))
-                .execute(conn)
-                .await?;
+            let events = outbox_events::table.filter(outbox_events::id.eq_any(ids));
+            diesel::delete(events).execute(conn).await?;
         })
     }
 
@@ -117,6 +77,44 @@ impl Db {
                 ))
                 .execute(conn)
                 .await?;
+        })
+    }
+
+    /// The parked events, oldest first.
+    pub async fn parked_events(&self) -> Result<Vec<ParkedEvent>, Error> {
+        with_conn!(self, conn => {
+            outbox_events::table
+                .filter(outbox_events::parked_at.is_not_null())
+                .order(outbox_events::id)
+                .select(ParkedEvent::as_select())
+                .load(conn)
+                .await?
+        })
+    }
+
+    /// Lets a parked event be tried again. False if there is no such parked event.
+    pub async fn requeue_event(&self, event_id: EventId) -> Result<bool, Error> {
+        with_conn!(self, conn => {
+            diesel::update(outbox_events::table)
+                .filter(outbox_events::event_id.eq(event_id))
+                .filter(outbox_events::parked_at.is_not_null())
+                .set((
+                    outbox_events::parked_at.eq(None::<Timestamp>),
+                    outbox_events::parked_reason.eq(None::<String>),
+                ))
+                .execute(conn)
+                .await? > 0
+        })
+    }
+
+    /// Deletes a parked event: it is never published. False if there is no such parked event.
+    pub async fn discard_event(&self, event_id: EventId) -> Result<bool, Error> {
+        with_conn!(self, conn => {
+            diesel::delete(outbox_events::table)
+                .filter(outbox_events::event_id.eq(event_id))
+                .filter(outbox_events::parked_at.is_not_null())
+                .execute(conn)
+                .await? > 0
         })
     }
 }

@@ -8,21 +8,14 @@ use diesel_async::{AsyncConnection as _, RunQueryDsl};
 
 use super::{Outcome, Undone, outcome, steps::Steps as _};
 use crate::{
-    db::{
-        Db, Error,
-        outbox::EventRow,
-        schema::{outbox_events, users},
-        with_conn,
-    },
+    db::{Db, Error, outbox::insert_event, schema::users, with_conn},
     model::{Account, Event, SessionEnd, SessionId, Timestamp},
 };
 
-/// A password to set.
 pub struct NewHash<'a> {
     /// The bcrypt string.
     pub hash: &'a str,
     pub changed_at: Timestamp,
-    /// The event of this change.
     pub event: &'a Event,
 }
 
@@ -77,13 +70,8 @@ impl Db {
                     .optional()?
                     .ok_or(Undone::PasswordChanged)?;
                 conn.require_live(own, event.act.now).await?;
-                diesel::insert_into(outbox_events::table)
-                    .values(EventRow::new(event, version))
-                    .execute(conn)
-                    .await?;
-                diesel::delete(users::table.find(account.user_id))
-                    .execute(conn)
-                    .await?;
+                insert_event(event, version).execute(conn).await?;
+                diesel::delete(users::table.find(account.user_id)).execute(conn).await?;
                 Ok(())
             });
             outcome(done.await)?

@@ -10,8 +10,8 @@ use super::{
 use crate::{
     db::{
         Db, Error,
-        outbox::EventRow,
-        schema::{outbox_events, sessions, users},
+        outbox::insert_event,
+        schema::{sessions, users},
         sessions::is_live,
         with_conn,
     },
@@ -46,10 +46,7 @@ impl Db {
                     .optional()?
                     .ok_or(Undone::SessionEnded)?;
                 let event = session.event(end, act);
-                diesel::insert_into(outbox_events::table)
-                    .values(EventRow::new(&event, version))
-                    .execute(conn)
-                    .await?;
+                insert_event(&event, version).execute(conn).await?;
                 Ok(event)
             });
             match outcome(done.await)? {
@@ -80,7 +77,7 @@ impl Db {
         })
     }
 
-    /// Ends a user's sessions except the `kept` newest, and returns their number. It is at most
+    /// Ends a user's sessions except the `kept` newest. Returns their number: at most
     /// [`MAX_SESSIONS_ENDED_BY_LOGIN`].
     pub async fn end_oldest_sessions(
         &self,

@@ -35,10 +35,8 @@ impl EndedSession {
 /// The events of several ended sessions, the oldest session first.
 pub(super) fn events(mut ended: Vec<EndedSession>, end: SessionEnd, act: &Act) -> Vec<Event> {
     ended.sort_by_key(|session| session.id);
-    ended
-        .iter()
-        .map(|session| session.event(end, act))
-        .collect()
+    let events = ended.iter().map(|session| session.event(end, act));
+    events.collect()
 }
 
 /// The change that ends a session.
@@ -51,103 +49,77 @@ pub(super) fn ended(now: Timestamp, reason: SessionEndReason) -> _ {
     )
 }
 
-/// Implemented for the connections of both pools. (Generic functions would need the bounds of
-/// each query for each backend.)
-pub(super) trait Steps {
-    /// Locks the user's row and returns the version of the user's last event.
-    async fn lock_user(&mut self, user_id: UserId) -> QueryResult<Option<i64>>;
+/// Declares the steps, for the connections of both pools. (Generic functions would need the
+/// bounds of each query for each backend.)
+macro_rules! steps {
+    ($(
+        $(#[$doc:meta])*
+        async fn $name:ident(&mut $self:ident, $($arg:ident: $type:ty),+) -> $result:ty $body:block
+    )+) => {
+        pub(super) trait Steps {
+            $($(#[$doc])* async fn $name(&mut self, $($arg: $type),+) -> $result;)+
+        }
 
-    async fn require_live(&mut self, session: SessionId, now: Timestamp) -> Result<(), Undone>;
+        impl Steps for AsyncPgConnection {
+            $(async fn $name(&mut $self, $($arg: $type),+) -> $result $body)+
+        }
+
+        impl Steps for SqliteConn {
+            $(async fn $name(&mut $self, $($arg: $type),+) -> $result $body)+
+        }
+    };
+}
+
+steps! {
+    /// Locks the user's row and returns the version of the user's last event.
+    async fn lock_user(&mut self, user_id: UserId) -> QueryResult<Option<i64>> {
+        diesel::update(users::table.find(user_id))
+            .set(users::event_version.eq(users::event_version))
+            .returning(users::event_version)
+            .get_result(self)
+            .await
+            .optional()
+    }
+
+    async fn require_live(&mut self, session: SessionId, now: Timestamp) -> Result<(), Undone> {
+        let live = sessions::table.find(session).filter(is_live(now)).count();
+        let live: i64 = live.get_result(self).await?;
+        if live == 0 { Err(Undone::SessionEnded) } else { Ok(()) }
+    }
 
     /// Ends the user's sessions except the caller's `own`, and returns the events.
     async fn end_others(
-        &mut self,
-        user_id: UserId,
-        own: SessionId,
-        end: SessionEnd,
-        act: &Act,
-    ) -> QueryResult<Vec<Event>>;
+        &mut self, user_id: UserId, own: SessionId, end: SessionEnd, act: &Act
+    ) -> QueryResult<Vec<Event>> {
+        let others = diesel::update(sessions::table)
+            .filter(sessions::user_id.eq(user_id))
+            .filter(sessions::id.ne(own))
+            .filter(is_live(act.now))
+            .set(ended(act.now, end.reason))
+            .returning(EndedSession::as_returning())
+            .get_results(self)
+            .await?;
+        Ok(events(others, end, act))
+    }
 
     /// Writes the next events of a user whose last one has this version.
     async fn write_events(
-        &mut self,
-        user_id: UserId,
-        version: i64,
-        events: &[&Event],
-    ) -> QueryResult<()>;
-}
-
-macro_rules! steps_of {
-    ($($connection:ty),+) => {$(
-        impl Steps for $connection {
-            async fn lock_user(&mut self, user_id: UserId) -> QueryResult<Option<i64>> {
-                diesel::update(users::table.find(user_id))
-                    .set(users::event_version.eq(users::event_version))
-                    .returning(users::event_version)
-                    .get_result(self)
-                    .await
-                    .optional()
-            }
-
-            async fn require_live(
-                &mut self,
-                session: SessionId,
-                now: Timestamp,
-            ) -> Result<(), Undone> {
-                let live: i64 = sessions::table
-                    .find(session)
-                    .filter(is_live(now))
-                    .count()
-                    .get_result(self)
-                    .await?;
-                if live == 0 {
-                    return Err(Undone::SessionEnded);
-                }
-                Ok(())
-            }
-
-            async fn end_others(
-                &mut self,
-                user_id: UserId,
-                own: SessionId,
-                end: SessionEnd,
-                act: &Act,
-            ) -> QueryResult<Vec<Event>> {
-                let others = diesel::update(sessions::table)
-                    .filter(sessions::user_id.eq(user_id))
-                    .filter(sessions::id.ne(own))
-                    .filter(is_live(act.now))
-                    .set(ended(act.now, end.reason))
-                    .returning(EndedSession::as_returning())
-                    .get_results(self)
-                    .await?;
-                Ok(events(others, end, act))
-            }
-
-            async fn write_events(
-                &mut self,
-                user_id: UserId,
-                version: i64,
-                events: &[&Event],
-            ) -> QueryResult<()> {
-                if events.is_empty() {
-                    return Ok(());
-                }
-                let count = i64::try_from(events.len()).expect("memory is smaller");
-                diesel::update(users::table.find(user_id))
-                    .set(users::event_version.eq(users::event_version + count))
-                    .execute(self)
-                    .await?;
-                let mut versions = version + 1..;
-                for events in events.chunks(EVENTS_AT_ONCE) {
-                    let rows = events.iter().zip(&mut versions);
-                    let rows = rows.map(|(event, version)| EventRow::new(event, version));
-                    insert_events(rows.collect()).execute(self).await?;
-                }
-                Ok(())
-            }
+        &mut self, user_id: UserId, version: i64, events: &[&Event]
+    ) -> QueryResult<()> {
+        if events.is_empty() {
+            return Ok(());
         }
-    )+};
+        let count = i64::try_from(events.len()).expect("memory is smaller");
+        diesel::update(users::table.find(user_id))
+            .set(users::event_version.eq(users::event_version + count))
+            .execute(self)
+            .await?;
+        let mut versions = version + 1..;
+        for events in events.chunks(EVENTS_AT_ONCE) {
+            let rows = events.iter().zip(&mut versions);
+            let rows = rows.map(|(event, version)| EventRow::new(event, version));
+            insert_events(rows.collect()).execute(self).await?;
+        }
+        Ok(())
+    }
 }
-
-steps_of!(AsyncPgConnection, SqliteConn);

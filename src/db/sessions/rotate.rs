@@ -9,14 +9,12 @@ use tokio::time::{Instant, timeout};
 use tracing::{Instrument as _, Span, info_span};
 
 use self::{batch::Entry, statement::RotateOne};
-use super::SessionRow;
 use crate::{
     db::{Db, Error, with_conn},
     model::{Session, Timestamp},
     telemetry::SPANS,
 };
 
-/// The rotation of one refresh token.
 #[derive(Clone)]
 pub struct Rotation {
     /// SHA-256 of the presented token's handle.
@@ -59,10 +57,9 @@ impl Db {
     ) -> Result<Option<Session>, Error> {
         with_conn!(self, deadline, conn => {
             RotateOne::new(rotation)
-                .get_result::<SessionRow>(conn)
+                .get_result(conn)
                 .await
                 .optional()?
-                .map(Session::from)
         })
     }
 }

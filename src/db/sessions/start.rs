@@ -19,9 +19,10 @@ use crate::{
     model::{DeviceName, SessionId, Timestamp, UserId},
 };
 
-const FIRST_GENERATION: i64 = 1;
+pub(in crate::db) const FIRST_GENERATION: i64 = 1;
 
-/// A session to start.
+#[derive(Insertable)]
+#[diesel(table_name = sessions)]
 pub struct NewSession {
     pub id: SessionId,
     pub user_id: UserId,
@@ -35,44 +36,6 @@ pub struct NewSession {
     pub expires_at: Timestamp,
     /// The absolute end.
     pub ends_at: Timestamp,
-}
-
-#[derive(Insertable)]
-#[diesel(table_name = sessions)]
-pub(in crate::db) struct NewSessionRow<'a> {
-    id: SessionId,
-    user_id: UserId,
-    handle_hash: &'a [u8],
-    token_hash: &'a [u8],
-    device_name: Option<&'a str>,
-    created_at: Timestamp,
-    expires_at: Timestamp,
-    ends_at: Timestamp,
-    generation: i64,
-    rotated_at: Timestamp,
-}
-
-impl NewSession {
-    fn device_name(&self) -> Option<&str> {
-        self.device_name.as_ref().map(DeviceName::as_str)
-    }
-}
-
-impl<'a> From<&'a NewSession> for NewSessionRow<'a> {
-    fn from(session: &'a NewSession) -> Self {
-        Self {
-            id: session.id,
-            user_id: session.user_id,
-            handle_hash: &session.handle_hash,
-            token_hash: &session.token_hash,
-            device_name: session.device_name(),
-            created_at: session.created_at,
-            expires_at: session.expires_at,
-            ends_at: session.ends_at,
-            generation: FIRST_GENERATION,
-            rotated_at: session.created_at,
-        }
-    }
 }
 
 /// The sessions of a new session's user that have not been revoked.
@@ -102,7 +65,7 @@ impl Db {
                 session.handle_hash.as_slice().into_sql::<Binary>(),
                 session.token_hash.as_slice().into_sql::<Binary>(),
                 FIRST_GENERATION.into_sql::<BigInt>(),
-                session.device_name().into_sql::<Nullable<Text>>(),
+                session.device_name.as_ref().into_sql::<Nullable<Text>>(),
                 session.created_at.into_sql::<Moment>(),
                 session.created_at.into_sql::<Moment>(),
                 session.expires_at.into_sql::<Moment>(),
@@ -124,13 +87,12 @@ impl Db {
         let deadline = Instant::now() + self.timeout;
         match &self.pools {
             Pools::Postgres(pool) => with_conn!(@ self, pool, deadline, conn => {
-                let row = row.for_share();
-                let insert = insert.values(row).into_columns(columns).returning(count());
-                insert.get_result(conn).await.optional()?
+                let insert = insert.values(row.for_share()).into_columns(columns);
+                insert.returning(count()).get_result(conn).await.optional()?
             }),
             Pools::Sqlite(pool) => with_conn!(@ self, pool, deadline, conn => {
-                let insert = insert.values(row).into_columns(columns).returning(count());
-                insert.get_result(conn).await.optional()?
+                let insert = insert.values(row).into_columns(columns);
+                insert.returning(count()).get_result(conn).await.optional()?
             }),
         }
     }

@@ -20,7 +20,6 @@ use crate::{
     model::Timestamp,
 };
 
-/// A template and its values.
 pub(in crate::db) struct Statement {
     template: &'static str,
     rows: Vec<Row>,

@@ -33,7 +33,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{super::SessionRow, Rotation, statement::RotateMany};
+use super::{Rotation, statement::RotateMany};
 use crate::{
     db::{Error, metrics::Metrics, with_conn},
     model::Session,
@@ -100,10 +100,8 @@ impl Batches {
             return Entry::InFlight(Slot(self.clone()));
         }
         let (answer, answered) = oneshot::channel();
-        state.queue.push(Queued {
-            rotation: rotation.clone(),
-            answer,
-        });
+        let rotation = rotation.clone();
+        state.queue.push(Queued { rotation, answer });
         Entry::Queued(answered)
     }
 
@@ -124,9 +122,9 @@ impl Batches {
         let deadline = Instant::now() + self.timeout;
         let statement = RotateMany::new(batch.iter().map(|queued| &queued.rotation));
         let pool = &self.pool;
-        let sessions: Vec<SessionRow> =
+        let sessions: Vec<Session> =
             with_conn!(@ self, pool, deadline, conn => statement.load(conn).await?)?;
-        for session in sessions.into_iter().map(Session::from) {
+        for session in sessions {
             // If several callers presented one token, the new token tells which of them won.
             let won = |queued: &Queued| session.token_hash == queued.rotation.new_token_hash;
             if let Some(at) = batch.iter().position(won) {

@@ -10,11 +10,14 @@ use diesel::{
     sql_types::{Array, Binary, HasSqlType},
 };
 
-use super::{
-    super::{Columns, SessionRow},
-    Rotation,
+use super::Rotation;
+use crate::{
+    db::sql_types::Moment,
+    model::{Session, Timestamp},
 };
-use crate::{db::sql_types::Moment, model::Timestamp};
+
+/// The columns that the statements return.
+type Columns = <Session as Selectable<Pg>>::SelectExpression;
 
 #[derive(QueryId)]
 pub(super) struct RotateOne {
@@ -26,7 +29,7 @@ impl RotateOne {
     pub(super) fn new(rotation: &Rotation) -> Self {
         Self {
             rotation: rotation.clone(),
-            columns: SessionRow::columns(),
+            columns: <Session as Selectable<Pg>>::construct_selection(),
         }
     }
 }
@@ -75,10 +78,8 @@ impl Query for RotateOne {
 /// after the statement began, Postgres checks them against the newest version.
 #[derive(QueryId)]
 pub(super) struct RotateMany {
-    handle_hashes: Vec<[u8; 32]>,
-    token_hashes: Vec<[u8; 32]>,
-    new_token_hashes: Vec<[u8; 32]>,
-    sealed_successors: Vec<[u8; 32]>,
+    /// The handles, the tokens, the new tokens, and the sealed successors.
+    hashes: [Vec<[u8; 32]>; 4],
     now: Vec<Timestamp>,
     expires_at: Vec<Timestamp>,
     columns: Columns,
@@ -87,13 +88,15 @@ pub(super) struct RotateMany {
 impl RotateMany {
     pub(super) fn new<'a>(rotations: impl Iterator<Item = &'a Rotation> + Clone) -> Self {
         Self {
-            handle_hashes: rotations.clone().map(|one| one.handle_hash).collect(),
-            token_hashes: rotations.clone().map(|one| one.token_hash).collect(),
-            new_token_hashes: rotations.clone().map(|one| one.new_token_hash).collect(),
-            sealed_successors: rotations.clone().map(|one| one.sealed_successor).collect(),
+            hashes: [
+                rotations.clone().map(|one| one.handle_hash).collect(),
+                rotations.clone().map(|one| one.token_hash).collect(),
+                rotations.clone().map(|one| one.new_token_hash).collect(),
+                rotations.clone().map(|one| one.sealed_successor).collect(),
+            ],
             now: rotations.clone().map(|one| one.now).collect(),
             expires_at: rotations.map(|one| one.expires_at).collect(),
-            columns: SessionRow::columns(),
+            columns: <Session as Selectable<Pg>>::construct_selection(),
         }
     }
 }
@@ -106,19 +109,13 @@ impl QueryFragment<Pg> for RotateMany {
              generation = sessions.generation + 1, rotated_at = given.now, \
              expires_at = given.expires_at FROM unnest(",
         );
-        out.push_bind_param::<Array<Binary>, _>(&self.handle_hashes)?;
-        for hashes in [
-            &self.token_hashes,
-            &self.new_token_hashes,
-            &self.sealed_successors,
-        ] {
-            out.push_sql(", ");
+        for hashes in &self.hashes {
             out.push_bind_param::<Array<Binary>, _>(hashes)?;
-        }
-        for times in [&self.now, &self.expires_at] {
             out.push_sql(", ");
-            out.push_bind_param::<Array<Moment>, _>(times)?;
         }
+        out.push_bind_param::<Array<Moment>, _>(&self.now)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Moment>, _>(&self.expires_at)?;
         out.push_sql(
             ") AS given (handle_hash, token_hash, new_token_hash, sealed_successor, now, expires_at), \
              LATERAL (SELECT id FROM sessions WHERE handle_hash = given.handle_hash \

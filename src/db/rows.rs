@@ -1,0 +1,75 @@
+//! How model types are read from the tables. (Derives in `model` would tie it to Diesel.)
+
+use diesel::{
+    backend::Backend,
+    deserialize::{self, FromStaticSqlRow},
+    dsl::SqlTypeOf,
+    prelude::*,
+};
+
+use super::schema::{outbox_events, sessions, users};
+use crate::model::{
+    Account, Credentials, EventId, LiveSession, ParkedEvent, PendingEvent, Session, SessionId,
+    Timestamp, UserId,
+};
+
+/// Each entry: a table, the columns to select, and the value that they make.
+macro_rules! rows {
+    ($($table:ident { $($column:ident: $type:ty),+ } => $model:ident { $($fields:tt)+ })+) => {$(
+        impl<DB: Backend> Selectable<DB> for $model {
+            type SelectExpression = ($($table::$column,)+);
+
+            fn construct_selection() -> Self::SelectExpression {
+                ($($table::$column,)+)
+            }
+        }
+
+        impl<DB: Backend> Queryable<SqlTypeOf<($($table::$column,)+)>, DB> for $model
+        where
+            ($($type,)+): FromStaticSqlRow<SqlTypeOf<($($table::$column,)+)>, DB>,
+        {
+            type Row = ($($type,)+);
+
+            fn build(($($column,)+): Self::Row) -> deserialize::Result<Self> {
+                Ok(Self { $($fields)+ })
+            }
+        }
+    )+};
+}
+
+rows! {
+    users { id: UserId, email: String, created_at: Timestamp, password_changed_at: Timestamp }
+        => Account { user_id: id, email, created_at, password_changed_at }
+
+    users { id: UserId, password_hash: String, password_changed_at: Timestamp }
+        => Credentials { user_id: id, password_hash, password_changed_at }
+
+    sessions {
+        id: SessionId, user_id: UserId, token_hash: Vec<u8>,
+        previous_token_hash: Option<Vec<u8>>, sealed_successor: Option<Vec<u8>>,
+        rotated_at: Timestamp, expires_at: Timestamp, ends_at: Timestamp,
+        revoked_at: Option<Timestamp>
+    } => Session {
+        id, user_id, token_hash, previous_token_hash, sealed_successor,
+        rotated_at, expires_at, ends_at, revoked_at
+    }
+
+    sessions {
+        id: SessionId, device_name: Option<String>,
+        created_at: Timestamp, rotated_at: Timestamp, expires_at: Timestamp, ends_at: Timestamp
+    } => LiveSession {
+        id, device_name, created_at, rotated_at, expires_at: expires_at.min(ends_at)
+    }
+
+    outbox_events {
+        id: i64, event_id: EventId, user_id: UserId, user_version: i64, event_type: String,
+        occurred_at: Timestamp, traceparent: Option<String>, payload: Vec<u8>
+    } => PendingEvent {
+        id, event_id, user_id, user_version, event_type, occurred_at, traceparent, payload
+    }
+
+    outbox_events {
+        event_id: EventId, user_id: UserId, user_version: i64, event_type: String,
+        parked_at: Option<Timestamp>, parked_reason: Option<String>
+    } => ParkedEvent { event_id, user_id, user_version, event_type, parked_at, parked_reason }
+}
