@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-/// It equals the idle interval of the poller.
+/// Equals the idle interval of the poller.
 const MIN: Duration = Duration::from_millis(200);
 
 /// The maximum delay of the first event after the broker is back.

@@ -7,10 +7,10 @@ use tracing::{debug, info, warn};
 use super::{Error, Outcome, backoff};
 use crate::telemetry::Causes;
 
-/// For the lease holder: a commit of another replica is seen within it.
+/// The maximum delay until the lease holder sees a commit of another replica.
 const IDLE_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A released lease is taken over within it.
+/// The maximum delay until a released lease is taken over.
 const STANDBY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A fault that lasts is logged again after this many failed ticks: at the longest back-off,

@@ -2,8 +2,8 @@
 //!
 //! Keeps the promises of [`Publisher`], and always answers in time, however the brokers
 //! behave. Its only state is a connection, which is reused while there is no fault. After a
-//! fault the next pass connects anew, because rskafka does not recover by itself from
-//! everything that may happen to a cluster.
+//! fault the next pass opens a new one, because rskafka does not recover by itself from all
+//! faults of a cluster.
 //!
 //! A record may arrive twice: when its acknowledgement was lost, and when the broker
 //! throttles us. Then rskafka sends a request again that succeeded, until we give up after
@@ -27,7 +27,7 @@ use self::topic::Topic;
 use super::publisher::{BatchInPass, PublishError, Published, Publisher};
 use crate::model::PendingEvent;
 
-/// The poller's lease must last longer.
+/// The time limit for a produce request. The poller's lease must last longer.
 pub const PRODUCE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The time limit for connecting to a partition's leader. All partitions are opened in parallel,

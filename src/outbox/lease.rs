@@ -14,7 +14,7 @@ use crate::{
 /// After a replica dies, the others wait this long.
 const TTL: Duration = Duration::from_secs(15);
 
-/// A lease with less left is renewed, so that it outlasts a leader that hangs and then a
+/// A lease with less time left is renewed, so that it outlasts a leader that hangs and then a
 /// produce request to another one.
 const RENEW_BELOW: Duration = Duration::from_secs(12);
 const _: () = assert!(LEADER_TIMEOUT.as_secs() + PRODUCE_TIMEOUT.as_secs() < RENEW_BELOW.as_secs());

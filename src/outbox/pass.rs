@@ -4,10 +4,8 @@ use super::publisher::{BatchInPass, PublishError, Published};
 
 #[derive(Debug, Default)]
 pub(super) enum Pass {
-    /// The next batch begins with the oldest event.
     #[default]
     New,
-    /// The next batch begins after the resume position.
     Resumed {
         /// The row id of the last event that was tried.
         after: i64,

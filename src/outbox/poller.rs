@@ -38,7 +38,6 @@ pub struct Poller {
 pub enum Outcome {
     /// Another replica publishes.
     Standby,
-    /// There was nothing to publish.
     Idle,
     /// Events were published, parked or skipped; there may be more.
     Progress,

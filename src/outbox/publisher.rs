@@ -41,7 +41,6 @@ pub struct Published {
     pub acknowledged: Vec<i64>,
     /// The row ids of events whose record Kafka will never take (too large, invalid), and why.
     pub refused: Vec<(i64, String)>,
-    /// The first fault of the environment.
     pub fault: Option<PublishError>,
     /// Whether the whole cluster was unreachable, so that other events would fail too.
     pub unreachable: bool,

@@ -28,7 +28,6 @@ use super::{
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HashError {
-    /// No lane would be free in time.
     #[error("too busy to hash a password in time")]
     Overloaded { retry_after: Duration },
     /// A hashing thread died: see `Hasher::failed`.
@@ -86,7 +85,6 @@ impl Engine {
         })
     }
 
-    /// The refusal that a hash would get now.
     pub(super) fn check(
         &self,
         rounds: u32,
@@ -96,14 +94,12 @@ impl Engine {
         (self.shared.lock_open()?.queue).check(rounds, Purpose::Answer, time_left)
     }
 
-    /// Resolves when a thread died.
     pub(super) async fn failed(&self) {
         self.shared.failed.cancelled().await;
     }
 }
 
 impl Drop for Engine {
-    /// Ends the threads, each after a few rounds.
     fn drop(&mut self) {
         self.shared.close();
     }

@@ -91,7 +91,6 @@ impl Drop for Wanted<'_> {
 pub(super) struct Waiting {
     since: Instant,
     metrics: Metrics,
-    /// Ends with the wait.
     _span: Span,
 }
 

@@ -221,15 +221,6 @@ mod tests {
         assert!(Policy::verdict(0, Password::of("password"), "a@b.c").is_ok());
     }
 
-    #[test]
-    fn the_messages_name_the_rule() {
-        insta::assert_snapshot!(Weakness::TooShort, @"must have at least 8 characters");
-        insta::assert_snapshot!(Weakness::TooLong, @"must have at most 72 bytes in UTF-8");
-        insta::assert_snapshot!(Weakness::Nul, @"must not contain a NUL character");
-        insta::assert_snapshot!(Weakness::Guessable, @"is too easy to guess");
-        insta::assert_snapshot!(Weakness::Leaked, @"is on a list of leaked passwords");
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]

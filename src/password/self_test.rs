@@ -9,7 +9,6 @@ use bcrypt_lanes::{Key, LANES, Lanes};
 
 use super::{hash::PasswordHash, round_times::RoundTimes};
 
-/// A password and its hash.
 type Answer = (&'static [u8], &'static str);
 
 /// From `crypt_blowfish`'s own tests. The first has the sign bit set, which the `$2x$`

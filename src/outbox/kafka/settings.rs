@@ -3,7 +3,6 @@ use std::sync::Arc;
 use rustls::RootCertStore;
 use secrecy::SecretString;
 
-/// A Kafka cluster and the topic of the events.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// `host:port` of some brokers; they know the others.

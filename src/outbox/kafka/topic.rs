@@ -60,7 +60,6 @@ impl Topic {
         Ok(open?.len())
     }
 
-    /// Publishes what can be published before `lease_end`.
     pub(super) async fn publish(
         &mut self,
         events: &[PendingEvent],
