@@ -10,7 +10,7 @@ pub mod housekeeping;
 mod system_clock;
 mod tasks;
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
 use futures::{FutureExt as _, TryFutureExt as _};
@@ -21,14 +21,11 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tonic_health::server::HealthReporter;
 use tracing::{info, warn};
 
 pub use self::system_clock::SystemClock;
-use self::{
-    admin::Metrics,
-    health::{Monitor, WatchStreams},
-    tasks::Tasks,
-};
+use self::{health::Monitor, tasks::Tasks};
 use crate::{
     auth::{self, Auth},
     config::Config,
@@ -41,13 +38,13 @@ use crate::{
     tls::reload::Reloader,
 };
 
-/// How long running calls may take after `stop`, so that the process exits within 15 s.
+/// Time for running calls after `stop`. The process exits within 15 s.
 const DRAIN: Duration = Duration::from_secs(13);
 
-/// How long open health streams stay after NOT_SERVING, if calls still run.
+/// Health streams stay open for this time after NOT_SERVING, so that clients receive it.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A unit of database work takes milliseconds. If it takes this long, something is broken.
+/// A unit of database work takes milliseconds. A database that needs this long is broken.
 const DATABASE_TIMEOUT: Duration = Duration::from_millis(2500);
 
 /// The service, listening but not serving yet.
@@ -72,20 +69,17 @@ impl App {
     pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let mut registry = telemetry::metrics::registry();
         let hasher = Arc::new(Hasher::start(&config.passwords, &mut registry)?);
-        let timeout = database_timeout(config.request_timeout);
+        // At most half of a call's time, so that the call can still report the time-out.
+        let timeout = DATABASE_TIMEOUT.min(config.request_timeout / 2);
         let db = Db::new(&config.database, timeout, &mut registry);
         db.migrate().await?;
         let outbox = Arc::new(Notify::new());
         let outbox_metrics = outbox::Metrics::register(&mut registry);
         let poller = config.kafka.map(|kafka| {
             let publisher = KafkaPublisher::new(kafka, outbox_metrics.produce.clone());
-            Poller::new(
-                db.clone(),
-                Arc::new(publisher),
-                Arc::clone(&clock),
-                Arc::clone(&outbox),
-                outbox_metrics.clone(),
-            )
+            let (publisher, clock) = (Arc::new(publisher), Arc::clone(&clock));
+            let (outbox, metrics) = (Arc::clone(&outbox), outbox_metrics.clone());
+            Poller::new(db.clone(), publisher, clock, outbox, metrics)
         });
         if poller.is_none() {
             warn!("KAFKA_BROKERS is not set: events are kept in the outbox");
@@ -117,20 +111,19 @@ impl App {
         })
     }
 
-    pub fn grpc_addr(&self) -> std::io::Result<SocketAddr> {
+    pub fn grpc_addr(&self) -> io::Result<SocketAddr> {
         self.grpc_listener.local_addr()
     }
 
-    pub fn admin_addr(&self) -> std::io::Result<SocketAddr> {
+    pub fn admin_addr(&self) -> io::Result<SocketAddr> {
         self.admin_listener.local_addr()
     }
 
-    /// Serves until `stop` is cancelled, then drains. Fails if a part of the service ended by
-    /// itself.
+    /// Serves until `stop` is cancelled, then drains. Fails if a task ended by itself.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         info!(grpc = %self.grpc_addr()?, admin = %self.admin_addr()?, "listening");
         let health = Monitor::new(self.db.clone()).await;
-        let watch_streams = health.watch_streams();
+        let reporter = health.reporter();
         let mut tasks = Tasks::default();
         let mut admin = self.start(health, &mut tasks);
         let failure = tokio::select! {
@@ -140,7 +133,7 @@ impl App {
         };
         info!("stopping");
         tasks.stop();
-        let drained = drain(&mut tasks, watch_streams).await;
+        let drained = drain(&mut tasks, reporter).await;
         if let Some(failure) = failure {
             return Err(failure);
         }
@@ -148,13 +141,9 @@ impl App {
         drained
     }
 
-    /// Starts the tasks, and the admin server, which is none of them: it answers until the
-    /// process ends, so that operators can watch the drain.
-    fn start(
-        mut self,
-        health: Monitor,
-        tasks: &mut Tasks,
-    ) -> AbortOnDropHandle<std::io::Result<()>> {
+    /// Starts the tasks and the admin server. The admin server is not a task: it answers until
+    /// the process ends, so that operators can watch the drain.
+    fn start(mut self, health: Monitor, tasks: &mut Tasks) -> AbortOnDropHandle<io::Result<()>> {
         let server = grpc::Server {
             listener: self.grpc_listener,
             tls: self.tls.as_ref().map(Reloader::current),
@@ -166,8 +155,8 @@ impl App {
             metrics: grpc::Metrics::register(&mut self.registry),
             limits: self.limits,
         };
-        let metrics = Metrics::new(self.registry, self.db.clone());
-        let admin = admin::serve(self.admin_listener, health.readiness(), metrics);
+        let (readiness, db) = (health.readiness(), self.db.clone());
+        let admin = admin::serve(self.admin_listener, readiness, self.registry, db);
         tasks.spawn("gRPC server", |stop| server.serve(stop).map_err(Into::into));
         tasks.spawn("health", |stop| health.run(stop));
         if let Some(tls) = self.tls {
@@ -177,9 +166,8 @@ impl App {
             tasks.spawn("outbox", |stop| poller.run(stop).map(Ok));
         }
         let (db, clock) = (self.db.clone(), Arc::clone(&self.clock));
-        tasks.spawn("backlog", |stop| {
-            backlog::run(db, clock, self.outbox_metrics, stop)
-        });
+        let metrics = self.outbox_metrics;
+        tasks.spawn("backlog", |stop| backlog::run(db, clock, metrics, stop));
         tasks.spawn("housekeeping", |stop| {
             housekeeping::run(self.db, self.throttle, self.clock, stop)
         });
@@ -189,32 +177,25 @@ impl App {
 }
 
 /// Waits for the tasks to end, for at most [`DRAIN`]: a client may hold a stream open.
-async fn drain(tasks: &mut Tasks, watch_streams: WatchStreams) -> anyhow::Result<()> {
+async fn drain(tasks: &mut Tasks, reporter: HealthReporter) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut ended = pin!(tasks.ended());
     if let Ok(ended) = timeout_at(started + LINGER, &mut ended).await {
         return ended;
     }
-    watch_streams.close().await;
-    timeout_at(started + DRAIN, ended)
-        .await
-        .unwrap_or_else(|_| {
-            warn!("stopped before all calls had ended");
-            Ok(())
-        })
+    health::close_watch_streams(reporter).await;
+    let ended = timeout_at(started + DRAIN, ended).await;
+    ended.unwrap_or_else(|_| {
+        warn!("stopped before all calls had ended");
+        Ok(())
+    })
 }
 
-/// Fails if a password thread ends before `stop`.
 async fn watch(hasher: Arc<Hasher>, stop: CancellationToken) -> anyhow::Result<()> {
     match stop.run_until_cancelled(hasher.failed()).await {
         Some(()) => bail!("a password thread died"),
         None => Ok(()),
     }
-}
-
-/// A call must have time left to report that the database hangs.
-fn database_timeout(request_timeout: Duration) -> Duration {
-    DATABASE_TIMEOUT.min(request_timeout / 2)
 }
 
 async fn listen(variable: &str, addr: SocketAddr) -> anyhow::Result<TcpListener> {

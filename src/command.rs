@@ -1,10 +1,8 @@
 //! The commands. Each reads the part of the configuration that it needs, then does one thing.
 
 mod check_config;
-mod completions;
 mod healthcheck;
 mod keys;
-mod migrate;
 mod outbox;
 mod serve;
 
@@ -17,13 +15,12 @@ use auth_service::{
     telemetry::{self, Causes},
 };
 use prometheus_client::registry::Registry;
-use tracing::error;
+use tracing::{error, info};
 
-/// How long one step of a command on the database may take.
+/// The time limit of one step of a command on the database.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Runs the given command. The arguments hold secrets as plain text, so they are dropped
-/// before the work begins.
+/// The arguments are dropped before the work begins, because they hold secrets as plain text.
 pub(crate) fn run(args: Args) -> Result<ExitCode, Vec<Problem>> {
     let here = Path::new("");
     Ok(match args.command.clone().unwrap_or(Command::Serve) {
@@ -35,7 +32,11 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Vec<Problem>> {
         Command::Migrate => {
             let config = config::database(&args, here)?;
             let (log, db) = database(args, &config)?;
-            run_logged(&log, migrate::run(db))
+            run_logged(&log, async move {
+                db.migrate().await?;
+                info!("the database is up to date");
+                Ok(())
+            })
         }
         Command::CheckConfig => {
             let config = Config::check(&args, here)?;
@@ -52,7 +53,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Vec<Problem>> {
             KeysAction::Generate => keys::generate(),
             KeysAction::Jwks => keys::jwks(config::signing_secrets(&args, here)?),
         }),
-        Command::Completions { shell } => exit_code(completions::run(shell)),
+        Command::Completions { shell } => exit_code(print(Args::completions(shell).trim_end())),
     })
 }
 
@@ -62,7 +63,7 @@ fn database(args: Args, config: &db::Settings) -> Result<(telemetry::Settings, D
     Ok((log, Db::new(config, STEP_TIMEOUT, &mut Registry::default())))
 }
 
-/// Runs asynchronous work on a runtime, with a log.
+/// Runs an asynchronous command and logs its error.
 fn run_logged(
     log: &telemetry::Settings,
     work: impl Future<Output = anyhow::Result<()>>,
@@ -86,12 +87,12 @@ fn run_logged(
             error!("{}", Causes(&*error));
             ExitCode::FAILURE
         }
-        // Without a log the error is printed as it is.
+        // If the log could not start, the error goes to stderr.
         done => exit_code(done),
     }
 }
 
-/// The exit code of a finished command, whose error is printed to stderr.
+/// Prints the error of a finished command to stderr.
 fn exit_code(done: anyhow::Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -102,7 +103,6 @@ fn exit_code(done: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// Prints a line of a command's result to stdout.
 fn print(line: &str) -> anyhow::Result<()> {
     writeln!(std::io::stdout(), "{line}")?;
     Ok(())

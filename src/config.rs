@@ -49,12 +49,9 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Config {
     pub grpc_addr: SocketAddr,
-    /// Where probes and metrics are answered.
     pub admin_addr: SocketAddr,
-    /// The longest a call may take.
     pub request_timeout: Duration,
     pub database: db::Settings,
-    /// Tokens, sessions and the login throttle.
     pub auth: auth::Settings,
     pub passwords: password::Settings,
     pub internal_callers: InternalCallers,
@@ -63,20 +60,20 @@ pub struct Config {
     /// `None` keeps the events in the outbox.
     pub kafka: Option<outbox::kafka::Settings>,
     pub log: telemetry::Settings,
-    /// The embedded default, if there is no `DATABASE_URL`.
+    /// `None` with a `DATABASE_URL`.
     pub embedded: Option<Embedded>,
 }
 
 impl Config {
-    /// The configuration of `serve`. Makes the folder and the secrets of the embedded default
-    /// below `base` (`""` is the current directory), but only if there is no problem.
+    /// Creates the folder and the secrets of the embedded default below `base` (`""` is the
+    /// current directory), but only if there is no problem.
     pub fn load(args: &Args, base: &Path) -> Result<Self, Vec<Problem>> {
         let (config, folder) = Self::read(args, base)?;
         let embedded = embedded::create(folder)?;
         Ok(Self { embedded, ..config })
     }
 
-    /// Like [`Self::load`], but makes nothing: [`Embedded`] says what would be created.
+    /// Like [`Self::load`], but creates nothing: [`Embedded`] says what would be created.
     pub fn check(args: &Args, base: &Path) -> Result<Self, Vec<Problem>> {
         let (config, folder) = Self::read(args, base)?;
         let embedded = folder.map(DataFolder::plan);

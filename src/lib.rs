@@ -26,11 +26,10 @@
 //!   model                         ids, time, e-mail, tokens, sessions, events: no I/O
 //! ```
 //!
-//! Dependencies point down: a part uses the parts below it and never those above or beside
-//! it. `floors.rs` lists the floors and tests this. [`auth`] names neither tonic nor Diesel,
-//! [`grpc`] no Diesel, [`db`] no tonic. Each part defines its settings; [`config`] fills them
-//! in. There are two traits, for what tests replace: [`model::Clock`] and
-//! [`outbox::publisher::Publisher`]. The database is an enum.
+//! A part uses only parts on lower floors: `floors.rs` lists the floors and tests this.
+//! [`auth`] names neither tonic nor Diesel, [`grpc`] no Diesel, [`db`] no tonic. Each part
+//! defines its settings; [`config`] fills them in. There are two public traits, which tests
+//! replace: [`model::Clock`] and [`outbox::publisher::Publisher`]. The database is an enum.
 //!
 //! # A login, end to end
 //!
@@ -38,30 +37,32 @@
 //!    most `REQUEST_TIMEOUT`.
 //! 2. The handler parses the message: the e-mail to a [`model::Email`] if it is valid, the
 //!    password to a [`password::Password`] that wipes its memory.
-//! 3. [`auth::Auth::login`] counts the attempt and looks the account up, by one statement.
-//!    After too many wrong passwords the attempt is refused here.
-//! 4. [`password::Hasher::verify`] queues for a hash lane, or refuses at once if the wait would
-//!    be too long. An unknown user takes the same way, with a dummy hash. A
-//!    right password takes the attempt back from the counters.
+//! 3. [`auth::Auth::login`] refuses the call if the hash would have to wait too long. It then
+//!    counts the attempt and looks the account up, by one statement. After too many wrong
+//!    passwords the attempt is refused here.
+//! 4. [`password::Hasher::verify`] waits for a hash lane. An unknown user gets a dummy hash, so
+//!    that the time is the same. If the hash is refused, the attempt is taken back. After a
+//!    right password the counters are settled, and the caller's address is known.
 //! 5. If the stored hash has another cost than the configured one, it is replaced.
 //! 6. The session is drafted with its refresh token and a signed access token, because nothing
 //!    may fail after the next step. Then [`db::Db::start_session`] writes its row, which holds
-//!    only hashes of the token, unless the password was changed meanwhile.
+//!    only hashes of the token, unless the password was changed meanwhile. A user with too many
+//!    sessions loses the oldest ones.
 //! 7. The handler turns the result into the reply. `grpc::status` turns an [`auth::Error`] into
 //!    a code and a reason, and logs a fault.
 //!
-//! A call of `AccountService` begins with [`auth::Auth::authenticate`], which checks the
-//! access token and asks the database whether its session lives. Acts that end sessions are in
+//! Each call of `AccountService` needs [`auth::Auth::authenticate`], which checks the access
+//! token and asks the database whether its session lives. Acts that end sessions are in
 //! `db::revocations`.
 //!
 //! # An event, end to end
 //!
 //! 1. [`auth::Auth::register`] drafts a [`model::Event`] beside the account that it announces.
 //! 2. [`db::Db::register`] inserts both in one transaction. The event is encoded there, once,
-//!    with its version. Later events raise the user's version first; this locks the user's row
-//!    and so orders the events of one user.
-//! 3. The commit wakes the [`outbox::Poller`] of this process; other replicas look every 200 ms.
-//!    Only the replica that holds the lease publishes.
+//!    with its version. Later acts update the user's row first and raise its version; the lock
+//!    of the row orders the events of one user.
+//! 3. Only the replica that holds the lease publishes. A commit wakes its [`outbox::Poller`] at
+//!    once; commits of other replicas are seen within 200 ms.
 //! 4. The poller reads the oldest rows and, outside any transaction, gives them to
 //!    [`outbox::kafka::KafkaPublisher`], which sends each user's events to one partition, in
 //!    order.
@@ -70,10 +71,11 @@
 //!
 //! # Where to add something
 //!
-//! - **An RPC**: its messages in `proto/`, its use case in [`auth`] (one file), what it keeps in
-//!   [`db`] (one method), its handler in the service's file in [`grpc`] and its conversions in
-//!   `grpc::convert`. A new way to fail is a variant of [`auth::Error`]; the compiler then asks
-//!   for its code in `grpc::status`.
+//! - **An RPC**: its messages in `proto/`, its use case in [`auth`] (one file), its statements in
+//!   [`db`] (one method), its handler and the conversions of its messages in the service's file
+//!   in [`grpc`]. `grpc::convert` holds only the fields that services share. Metrics, traces and
+//!   reflection read the name of the method from the embedded descriptors. A new way to fail is
+//!   a variant of [`auth::Error`]; the compiler then asks for its code in `grpc::status`.
 //! - **An event**: a message in `user_event.proto`, a variant of [`model::Payload`], and the act
 //!   that causes it.
 //! - **A variable**: its declaration in [`config`] and its use by the part that owns the setting.

@@ -1,6 +1,7 @@
 //! The command line. Exit codes: 0 done, 1 failed, 64 wrong usage or configuration.
 
 mod command;
+#[cfg(target_os = "linux")]
 mod process;
 
 use std::{alloc::System, process::ExitCode};
@@ -8,20 +9,20 @@ use std::{alloc::System, process::ExitCode};
 use auth_service::config::Args;
 use zeroizing_alloc::ZeroAlloc;
 
-/// Wipes all memory that the process frees. Passwords and tokens also lie in buffers that no
-/// type of ours owns, those of protobuf and HTTP/2.
+/// Wipes all memory that the process frees. Passwords and tokens are also in the buffers of
+/// protobuf and HTTP/2, which no type of ours owns.
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 const EX_USAGE: u8 = 64;
 
 fn main() -> ExitCode {
-    process::keep_memory_private();
-    process::allow_many_connections();
+    #[cfg(target_os = "linux")]
+    process::set_limits();
     let args = match Args::from_argv(std::env::args_os()) {
         Ok(args) => args,
         Err(exit) => {
-            // If it cannot be printed, the exit code still tells.
+            // If printing fails, the exit code still reports the error.
             let _ = exit.print();
             return exit.code().into();
         }

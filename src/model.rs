@@ -1,8 +1,8 @@
-//! The nouns of the service, and the pure decisions about them.
+//! The domain types of the service, and the pure functions on them.
 //!
-//! Every part of the service may use this one: it does no I/O, never waits, and knows neither
-//! Diesel nor tonic. The only impure calls take random bytes from the operating system. A
-//! value is parsed once, at the edge: a type with private fields cannot hold an invalid value.
+//! Every part of the service may use this one: it does no I/O and knows neither Diesel nor
+//! tonic. The only impure calls take random bytes from the operating system. A value is parsed
+//! once, at the edge: a type with private fields cannot hold an invalid value.
 
 mod account;
 mod client_address;

@@ -1,34 +1,22 @@
-//! Settings of the process in the operating system, made before anything else.
+//! Limits of the process that are set before anything else.
 
-/// Prevents core dumps, and reading of our memory by another process of the same user.
-pub(crate) fn keep_memory_private() {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::process::{
-            DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit,
-        };
-        let none = Rlimit {
-            current: Some(0),
-            maximum: Some(0),
-        };
-        // This is only hardening: if the kernel refuses, the service still works.
-        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-        let _ = setrlimit(Resource::Core, none);
-    }
-}
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
 
-/// Raises the limit of file descriptors to the highest that the system grants. The default of
-/// 1024 is for programs that use `select`, and is below our connection limit.
-pub(crate) fn allow_many_connections() {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-        let limit = getrlimit(Resource::Nofile);
-        let most = Rlimit {
-            current: limit.maximum,
-            ..limit
-        };
-        // If the kernel refuses, fewer connections are possible.
-        let _ = setrlimit(Resource::Nofile, most);
-    }
+/// If the kernel refuses a limit, the service still works.
+pub(crate) fn set_limits() {
+    // Hardening: no core dumps, and no reading of our memory by another process of the same user.
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let _ = setrlimit(Resource::Core, none);
+
+    // As many file descriptors as the system grants. The default of 1024 is for programs that
+    // use `select`, and is below our connection limit.
+    let mut files = getrlimit(Resource::Nofile);
+    files.current = files.maximum;
+    let _ = setrlimit(Resource::Nofile, files);
 }

@@ -14,50 +14,34 @@ use tokio::{net::TcpListener, sync::watch};
 use super::health::Readiness;
 use crate::db::Db;
 
-/// Serves `/livez`, `/readyz` and `/metrics`, without an end.
 pub(super) async fn serve(
     listener: TcpListener,
     readiness: watch::Receiver<Readiness>,
-    metrics: Metrics,
+    registry: Registry,
+    db: Db,
 ) -> io::Result<()> {
-    let metrics = Arc::new(metrics);
+    let registry = Arc::new(registry);
     let routes = Router::new()
         .route("/livez", get(|| ready("alive\n")))
         .route("/readyz", get(move || ready(answer(*readiness.borrow()))))
-        .route("/metrics", get(move || ready(metrics.show())));
+        .route("/metrics", get(move || ready(metrics(&registry, &db))));
     axum::serve(listener, routes).await
 }
 
 fn answer(readiness: Readiness) -> (StatusCode, &'static str) {
-    match readiness {
-        Readiness::Ready => (StatusCode::OK, "ready\n"),
-        Readiness::NoDatabase => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "not ready: the database does not answer\n",
-        ),
-        Readiness::Stopping => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "not ready: the service is stopping\n",
-        ),
-    }
+    let reason = match readiness {
+        Readiness::Ready => return (StatusCode::OK, "ready\n"),
+        Readiness::NoDatabase => "not ready: the database does not answer\n",
+        Readiness::Stopping => "not ready: the service is stopping\n",
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, reason)
 }
 
-pub(super) struct Metrics {
-    registry: Registry,
-    db: Db,
-}
-
-impl Metrics {
-    pub(super) const fn new(registry: Registry, db: Db) -> Self {
-        Self { registry, db }
-    }
-
-    fn show(&self) -> Response {
-        self.db.count_connections();
-        let mut text = String::new();
-        match prometheus_text::encode(&mut text, &self.registry) {
-            Ok(()) => ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
-            Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-        }
+fn metrics(registry: &Registry, db: &Db) -> Response {
+    db.count_connections();
+    let mut text = String::new();
+    match prometheus_text::encode(&mut text, registry) {
+        Ok(()) => ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

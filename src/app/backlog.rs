@@ -19,7 +19,6 @@ use crate::{
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Measures until `stop`.
 pub(super) async fn run(
     db: Db,
     clock: Arc<dyn Clock>,
@@ -44,8 +43,7 @@ async fn tick(db: &Db, clock: &dyn Clock, metrics: &Metrics) -> Result<(), db::E
     let age = backlog.oldest.map(|oldest| clock.now().since(oldest));
     metrics.pending.set(backlog.pending);
     metrics.parked.set(backlog.parked);
-    metrics
-        .oldest_age
-        .set(age.unwrap_or_default().as_secs_f64());
+    let age = age.unwrap_or_default().as_secs_f64();
+    metrics.oldest_age.set(age);
     Ok(())
 }

@@ -14,8 +14,8 @@ use crate::{
     telemetry::Causes,
 };
 
-/// How often the database is asked. Together with the time limit of one query, an outage
-/// shows within five seconds.
+/// How often the database is asked. With the time limit of one query, an outage is
+/// reported within five seconds.
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// The names that health checks use: the whole process, and each service.
@@ -47,14 +47,8 @@ impl Monitor {
         monitor
     }
 
-    /// For the health service, and to end its streams.
     pub(super) fn reporter(&self) -> HealthReporter {
         self.reporter.clone()
-    }
-
-    /// Handle that closes all health-watch streams on shutdown.
-    pub(super) fn watch_streams(&self) -> WatchStreams {
-        WatchStreams(self.reporter.clone())
     }
 
     pub(super) fn readiness(&self) -> watch::Receiver<Readiness> {
@@ -71,19 +65,16 @@ impl Monitor {
         Ok(())
     }
 
-    /// Asks the database; reports and logs a change.
     async fn check(&self, before: Option<Readiness>) {
-        let fault = self.db.ping().await.err();
-        let fault = fault.map(|error| Causes(&error).to_string());
-        let readiness = if fault.is_none() {
-            Readiness::Ready
-        } else {
-            Readiness::NoDatabase
+        let answer = self.db.ping().await;
+        let readiness = match answer {
+            Ok(()) => Readiness::Ready,
+            Err(_) => Readiness::NoDatabase,
         };
         if before != Some(readiness) {
-            match fault {
-                Some(fault) => warn!(fault, "not serving"),
-                None => info!("serving"),
+            match answer {
+                Ok(()) => info!("serving"),
+                Err(error) => warn!(fault = %Causes(&error), "not serving"),
             }
             self.report(readiness).await;
         }
@@ -91,10 +82,9 @@ impl Monitor {
 
     async fn report(&self, readiness: Readiness) {
         self.readiness.send_replace(readiness);
-        let status = if readiness == Readiness::Ready {
-            ServingStatus::Serving
-        } else {
-            ServingStatus::NotServing
+        let status = match readiness {
+            Readiness::Ready => ServingStatus::Serving,
+            Readiness::NoDatabase | Readiness::Stopping => ServingStatus::NotServing,
         };
         for name in NAMES {
             self.reporter.set_service_status(name, status).await;
@@ -102,15 +92,10 @@ impl Monitor {
     }
 }
 
-/// The streams of clients that watch the health of the service. They do not end by
-/// themselves and would hold up the drain.
-pub(super) struct WatchStreams(HealthReporter);
-
-impl WatchStreams {
-    /// Ends the streams. Their clients have received NOT_SERVING before.
-    pub(super) async fn close(mut self) {
-        for name in NAMES {
-            self.0.clear_service_status(name).await;
-        }
+/// Ends the streams of clients that watch the health. The clients have received NOT_SERVING,
+/// but the streams do not end by themselves and would delay the drain.
+pub(super) async fn close_watch_streams(mut reporter: HealthReporter) {
+    for name in NAMES {
+        reporter.clear_service_status(name).await;
     }
 }

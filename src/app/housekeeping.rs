@@ -1,4 +1,4 @@
-//! Deletes sessions a while after they ended, and throttle counters that have faded.
+//! Deletes sessions some time after they ended, and throttle counters that are back at zero.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,18 +7,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::{
-    db::{self, Db},
+    db::{self, Db, Step},
     model::{Clock, ThrottleLimits, Timestamp},
     telemetry::Causes,
 };
 
 const INTERVAL: Duration = Duration::from_hours(1);
-/// Between two batches, so that calls never wait for housekeeping.
+/// The pause between two batches, so that calls do not wait for housekeeping.
 const PAUSE: Duration = Duration::from_millis(50);
 /// An ended session is kept this long, for the investigation of an incident.
 const RETENTION: Duration = Duration::from_hours(24);
 
-/// Works once an hour until `stop`, on every replica: they do not disturb each other.
+/// Works once an hour until `stop`, on every replica. Their deletions do not conflict.
 pub(super) async fn run(
     db: Db,
     limits: ThrottleLimits,
@@ -27,7 +27,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     let rounds = async {
         // The first wait is random: replicas that start together do not work at the same time,
-        // and the work is also done where no replica lives for an hour.
+        // and the work is also done if no replica lives for an hour.
         let random = f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX);
         sleep(INTERVAL.mul_f64(random)).await;
         loop {
@@ -59,17 +59,7 @@ fn log(rows: &str, deleted: Result<usize, db::Error>) {
 
 /// Reads all sessions once and deletes those that ended a while ago. Returns their number.
 pub async fn delete_ended_sessions(db: &Db, now: Timestamp) -> Result<usize, db::Error> {
-    let mut deleted = 0;
-    let mut after = None;
-    loop {
-        let step = db.delete_ended_sessions(after, now - RETENTION).await?;
-        deleted += step.deleted;
-        if step.next.is_none() {
-            return Ok(deleted);
-        }
-        after = step.next;
-        sleep(PAUSE).await;
-    }
+    delete_all(|after| db.delete_ended_sessions(after, now - RETENTION)).await
 }
 
 /// Reads all counters once and deletes those that have faded. Returns their number.
@@ -79,15 +69,22 @@ pub async fn delete_faded_counters(
     now: Timestamp,
 ) -> Result<usize, db::Error> {
     let faded_before = now - limits.longest_fade();
-    let mut deleted = 0;
-    let mut after = None;
+    delete_all(|after| db.delete_faded_counters(after, faded_before)).await
+}
+
+/// Takes all steps from the beginning of a table to its end.
+async fn delete_all<P, F>(step: impl Fn(Option<P>) -> F) -> Result<usize, db::Error>
+where
+    F: Future<Output = Result<Step<P>, db::Error>>,
+{
+    let (mut deleted, mut after) = (0, None);
     loop {
-        let step = db.delete_faded_counters(after, faded_before).await?;
-        deleted += step.deleted;
-        if step.next.is_none() {
+        let done = step(after).await?;
+        deleted += done.deleted;
+        after = done.next;
+        if after.is_none() {
             return Ok(deleted);
         }
-        after = step.next;
         sleep(PAUSE).await;
     }
 }

@@ -2,7 +2,6 @@ use chrono::Utc;
 
 use crate::model::{Clock, Timestamp};
 
-/// The clock of the operating system.
 #[derive(Debug, Default)]
 pub struct SystemClock;
 

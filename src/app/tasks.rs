@@ -1,7 +1,7 @@
 //! The tasks of the service, each with a name for the log.
 //!
-//! A task runs until it is asked to stop. If one ends before, the process stops: half a
-//! service is worse than one that is restarted.
+//! A task runs until it is asked to stop. If a task ends earlier, the process stops, because a
+//! restart is better than a service with a missing part.
 
 use std::collections::HashMap;
 
@@ -26,7 +26,7 @@ impl Tasks {
         self.names.insert(started.id(), name);
     }
 
-    /// Waits until a task ends by itself, and says which and why.
+    /// Waits until a task ends by itself. The error names the task and the cause.
     pub(super) async fn failed(&mut self) -> anyhow::Error {
         let Some((name, result)) = self.next().await else {
             return anyhow!("no task was started");
@@ -37,7 +37,6 @@ impl Tasks {
         }
     }
 
-    /// Asks all tasks to end.
     pub(super) fn stop(&self) {
         self.stop.cancel();
     }

@@ -1,7 +1,7 @@
 //! `auth-service check-config`: reports what `serve` would do and whether it would work.
 //!
-//! Tries everything that the configuration names and changes nothing. Each result is a line
-//! with the name of the variable that an operator would change.
+//! Tests each part of the configuration and changes nothing. Prints one line for each part,
+//! with the variable that an operator would change.
 
 use std::{
     fs::{self, OpenOptions},
@@ -14,7 +14,7 @@ use auth_service::{
     app::SystemClock,
     auth::SigningKey,
     config::Config,
-    db::{Db, Url},
+    db::{self, Db, Url},
     model::Clock as _,
     outbox::kafka,
     telemetry::Causes,
@@ -25,7 +25,6 @@ use secrecy::SecretSlice;
 
 use super::{STEP_TIMEOUT, print};
 
-/// The result of one check, as text.
 type Finding = Result<String, String>;
 
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
@@ -51,27 +50,15 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn findings(config: Config) -> Vec<(&'static str, Finding)> {
-    let passwords = &config.passwords;
+    let security = security(config.tls.as_ref());
+    let (cost, threads) = (config.passwords.cost, config.passwords.threads);
     vec![
-        (
-            "GRPC_ADDR",
-            Ok(format!(
-                "{}, {}",
-                config.grpc_addr,
-                security(config.tls.as_ref())
-            )),
-        ),
+        ("GRPC_ADDR", Ok(format!("{}, {security}", config.grpc_addr))),
         ("ADMIN_ADDR", Ok(config.admin_addr.to_string())),
         ("DATABASE_URL", database(&config).await),
         ("JWT_SECRET", Ok(keys(&config))),
         ("INTERNAL_TOKENS", Ok(callers(&config))),
-        (
-            "BCRYPT_COST",
-            Ok(format!(
-                "{} on {} threads",
-                passwords.cost, passwords.threads
-            )),
-        ),
+        ("BCRYPT_COST", Ok(format!("{cost} on {threads} threads"))),
         ("KAFKA_BROKERS", events(config.kafka.as_ref()).await),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", Ok(traces(&config))),
     ]
@@ -82,20 +69,17 @@ fn security(tls: Option<&server::Settings>) -> String {
         return "plain text".to_owned();
     };
     let certificate = &tls.identity.certificate;
-    let names = certificate.names.join(", ");
-    format!(
-        "TLS, the certificate of {names} until {}",
-        certificate.not_after
-    )
+    let (names, until) = (certificate.names.join(", "), certificate.not_after);
+    format!("TLS, the certificate of {names} until {until}")
 }
 
 async fn database(config: &Config) -> Finding {
     let url = &config.database.url;
     if let Url::Sqlite(file) = url {
-        let folder = file
+        let named = file
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
+        let folder = named.unwrap_or(Path::new("."));
         if folder.is_dir() {
             try_to_write(folder)
                 .map_err(|error| format!("cannot write to its folder ({error})"))?;
@@ -105,10 +89,9 @@ async fn database(config: &Config) -> Finding {
         }
     }
     let db = Db::new(&config.database, STEP_TIMEOUT, &mut Registry::default());
-    let pending = db.pending_migrations().await;
-    let pending = pending.map_err(|error| Causes(&error).to_string())?;
-    let has_rights = db.has_rights(pending).await;
-    if !has_rights.map_err(|error| Causes(&error).to_string())? {
+    let text = |error: db::Error| Causes(&error).to_string();
+    let pending = db.pending_migrations().await.map_err(text)?;
+    if !db.has_rights(pending).await.map_err(text)? {
         return Err(match pending {
             0 => "this role lacks a right on the tables".to_owned(),
             _ => format!("this role may not run the {pending} migrations that are due"),
@@ -117,8 +100,7 @@ async fn database(config: &Config) -> Finding {
     if pending > 0 {
         return Ok(format!("answers, would run {pending} migrations"));
     }
-    let answer = db.ping().await;
-    answer.map_err(|error| Causes(&error).to_string())?;
+    db.ping().await.map_err(text)?;
     Ok("answers, is up to date".to_owned())
 }
 
@@ -128,54 +110,44 @@ fn new_database(config: &Config) -> String {
     };
     let secrets = embedded.created.iter();
     let files: Vec<_> = secrets.map(|path| path.display().to_string()).collect();
-    let folder = embedded.folder.display();
-    format!(
-        "not set: would make {folder}/auth.db {}, not for production",
-        files.join(" ")
-    )
+    let (folder, files) = (embedded.folder.display(), files.join(" "));
+    format!("not set: would make {folder}/auth.db {files}, not for production")
 }
 
-/// A file is written because permissions do not show a full or read-only disk.
+/// Writes a file, because permissions do not show a full or read-only disk.
 fn try_to_write(folder: &Path) -> io::Result<()> {
     let path = folder.join(format!(".auth-service-check-{}", std::process::id()));
     let written = OpenOptions::new().write(true).create_new(true).open(&path);
     let written = written.and_then(|mut file| io::Write::write_all(&mut file, &[0; 4096]));
-    // Fails if the file could not be made.
+    // If the file could not be created, there is nothing to remove.
     let _ = fs::remove_file(&path);
     written
 }
 
 fn keys(config: &Config) -> String {
-    let created = config
+    let mut created = config
         .embedded
         .iter()
         .flat_map(|embedded| &embedded.created);
-    if created.into_iter().any(|path| path.ends_with("jwt-secret")) {
+    if created.any(|path| path.ends_with("jwt-secret")) {
         return "would be generated".to_owned();
     }
     let id = |secret: &SecretSlice<u8>| SigningKey::new(secret.clone()).id().to_owned();
     let secrets = &config.auth.secrets;
-    let others: Vec<_> = secrets
-        .next
-        .iter()
-        .chain(&secrets.previous)
-        .map(id)
-        .collect();
+    let others = secrets.next.iter().chain(&secrets.previous);
+    let others: Vec<_> = others.map(id).collect();
     let signing = id(&secrets.current);
-    match others.len() {
-        0 => format!("signs with key {signing}"),
-        _ => format!(
-            "signs with key {signing}, also valid: {}",
-            others.join(", ")
-        ),
+    match others.join(", ").as_str() {
+        "" => format!("signs with key {signing}"),
+        others => format!("signs with key {signing}, also valid: {others}"),
     }
 }
 
 fn callers(config: &Config) -> String {
     let callers: Vec<_> = config.internal_callers.names().collect();
-    match callers.len() {
-        0 => "nobody may call GetSigningKey".to_owned(),
-        _ => format!("{} may call GetSigningKey", callers.join(", ")),
+    match callers.join(", ").as_str() {
+        "" => "no service may call GetSigningKey".to_owned(),
+        callers => format!("{callers} may call GetSigningKey"),
     }
 }
 
@@ -184,11 +156,11 @@ async fn events(config: Option<&kafka::Settings>) -> Finding {
         return Ok("not set: events are kept in the database".to_owned());
     };
     let partitions = kafka::count_partitions(config).await;
-    let partitions = partitions.map_err(|error| error.to_string())?;
-    Ok(format!(
-        "the topic {} has {partitions} partitions",
-        config.topic
-    ))
+    let (partitions, topic) = (
+        partitions.map_err(|error| error.to_string())?,
+        &config.topic,
+    );
+    Ok(format!("the topic {topic} has {partitions} partitions"))
 }
 
 /// The receiver is not contacted: the service works without it.

@@ -33,7 +33,7 @@ fn ask(addr: SocketAddr) -> std::io::Result<String> {
     Ok(answer)
 }
 
-/// An unspecified address (`0.0.0.0`) can be listened on, but not connected to.
+/// A client cannot connect to an unspecified address (`0.0.0.0`), so it uses loopback.
 fn reachable(addr: SocketAddr) -> SocketAddr {
     let ip = match addr.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

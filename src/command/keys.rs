@@ -11,10 +11,9 @@ use zeroize::Zeroizing;
 
 use super::print;
 
-/// As long as the hash: more would not make it stronger (RFC 2104, section 3).
+/// The length of the hash. A longer key is not stronger (RFC 2104, section 3).
 const KEY_BYTES: usize = 32;
 
-/// Prints a new key in the format of `JWT_SECRET`.
 pub(super) fn generate() -> anyhow::Result<()> {
     let mut key = Zeroizing::new([0; KEY_BYTES]);
     getrandom::fill(&mut *key).map_err(|_| anyhow!("the operating system gave no random bytes"))?;
@@ -23,9 +22,7 @@ pub(super) fn generate() -> anyhow::Result<()> {
 
 /// Prints the keys as a JWK set (RFC 7517, section 5), the one that signs first.
 pub(super) fn jwks(secrets: SigningSecrets) -> anyhow::Result<()> {
-    eprintln!(
-        "These keys are secret: they can issue tokens. Keep the set as private as JWT_SECRET."
-    );
+    eprintln!("These keys can issue tokens: keep the set as private as JWT_SECRET.");
     let keys: Vec<_> = secrets.into_keys().map(|key| jwk(&key)).collect();
     print(&format!(r#"{{"keys":[{}]}}"#, keys.join(",")))
 }

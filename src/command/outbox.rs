@@ -9,8 +9,12 @@ pub(super) async fn run(db: &Db, action: OutboxAction) -> anyhow::Result<()> {
     match action {
         OutboxAction::List => list(db).await,
         OutboxAction::Requeue { events, all } => {
-            let events = if all { parked_ids(db).await? } else { events };
-            for event in events {
+            let parked = if all {
+                db.parked_events().await?
+            } else {
+                vec![]
+            };
+            for event in parked.iter().map(|event| event.event_id).chain(events) {
                 report(event, "requeued", db.requeue_event(event).await?)?;
             }
             Ok(())
@@ -24,13 +28,8 @@ pub(super) async fn run(db: &Db, action: OutboxAction) -> anyhow::Result<()> {
     }
 }
 
-async fn parked_ids(db: &Db) -> anyhow::Result<Vec<EventId>> {
-    let parked = db.parked_events().await?;
-    Ok(parked.into_iter().map(|event| event.event_id).collect())
-}
-
-/// Prints one line per event: id, user, type, when and why it was parked, version. Never its
-/// content.
+/// Prints one line for each event: id, user, type, time and reason of parking, version. The
+/// content is not printed.
 async fn list(db: &Db) -> anyhow::Result<()> {
     let parked = db.parked_events().await?;
     if parked.is_empty() {

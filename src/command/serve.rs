@@ -20,11 +20,10 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         warn!("{warning}");
     }
     let stop = CancellationToken::new();
-    // Handle signals before the start, which may take long.
-    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-    let [terminate, interrupt] = signals;
+    // Signals are handled from here on, also during a long start.
+    let [terminate, interrupt] = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     tokio::spawn(stop_on_signal(terminate?, interrupt?, stop.clone()));
-    // In a task of its own, because migrations block.
+    // Runs in its own task, because migrations block the thread.
     let app = tokio::spawn(App::build(config, Arc::new(SystemClock)));
     let app = tokio::select! {
         app = app => app.context("the start panicked")??,
@@ -49,20 +48,18 @@ async fn stop_on_signal(mut terminate: Signal, mut interrupt: Signal, stop: Canc
     std::process::exit(1);
 }
 
-/// Generated secrets must not go unnoticed.
+/// Warns that the service runs with generated secrets.
 fn warn_of_embedded_default(embedded: &Embedded) {
-    let created: Vec<_> = embedded
+    let files = embedded
         .created
         .iter()
-        .map(|path| path.display().to_string())
-        .collect();
-    let generated = if created.is_empty() {
-        String::new()
-    } else {
-        format!("; GENERATED {}", created.join(", "))
+        .map(|path| path.display().to_string());
+    let generated = match files.collect::<Vec<_>>().join(", ").as_str() {
+        "" => String::new(),
+        files => format!("; GENERATED {files}"),
     };
+    let folder = embedded.folder.display();
     warn!(
-        "NO DATABASE_URL: RUNNING ON THE EMBEDDED DEFAULT in {}/auth.db, not for production{generated}",
-        embedded.folder.display()
+        "NO DATABASE_URL: RUNNING ON THE EMBEDDED DEFAULT in {folder}/auth.db, not for production{generated}"
     );
 }

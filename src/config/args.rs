@@ -40,10 +40,8 @@ const USED: [(&str, &[&str]); 5] = [
     ("completions", &[]),
 ];
 
-/// What was given on the command line or in the environment. There is no `Debug`: some of the
-/// texts are secrets.
+/// The command line and the environment. There is no `Debug`: some of the texts are secrets.
 pub struct Args {
-    /// `serve` when not given.
     pub command: Option<Command>,
     /// The texts by the names of the variables.
     given: HashMap<String, String>,
@@ -52,7 +50,6 @@ pub struct Args {
 /// The program ends at once: help was asked for, or the usage is wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum Exit {
-    /// clap's message.
     #[error(transparent)]
     Clap(#[from] clap::Error),
     /// Variables that are not text; clap would not say which.
@@ -96,12 +93,10 @@ impl Args {
         Self::from_command(definition(), argv)
     }
 
-    /// The text of the variable `name`, without its default.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.given.get(name).map(String::as_str)
     }
 
-    /// The script for a shell that completes our commands and options.
     #[must_use]
     pub fn completions(shell: Shell) -> String {
         let mut script = Vec::new();
@@ -116,15 +111,13 @@ impl Args {
         argv: impl IntoIterator<Item = OsString>,
     ) -> Result<Self, Exit> {
         let matches = command.try_get_matches_from(argv)?;
-        let command = match matches.subcommand_name() {
-            Some(_) => Some(Command::from_arg_matches(&matches)?),
-            None => None,
-        };
-        let given = variables().flat_map(Declaration::names).filter_map(|name| {
-            let text = matches.get_one::<String>(&name)?.clone();
-            Some((name, text))
-        });
-        let given = given.collect();
+        let command = matches.subcommand_name();
+        let command = command
+            .map(|_| Command::from_arg_matches(&matches))
+            .transpose()?;
+        let given = |name: String| Some((matches.get_one::<String>(&name)?.clone(), name));
+        let given = variables().flat_map(Declaration::names).filter_map(given);
+        let given = given.map(|(text, name)| (name, text)).collect();
         Ok(Self { command, given })
     }
 
@@ -158,9 +151,7 @@ pub(super) fn definition() -> clap::Command {
 fn options(variable: &Declaration) -> impl Iterator<Item = Arg> + use<> {
     let help = variable.help.trim();
     let help = match variable.default {
-        Default::Text(default) | Default::Described(default) => {
-            format!("{help} [default: {default}]")
-        }
+        Default::Text(text) | Default::Described(text) => format!("{help} [default: {text}]"),
         Default::Nothing => help.to_owned(),
     };
     let heading = variable.heading;

@@ -1,5 +1,3 @@
-//! Where the database is.
-
 use std::path::{Path, PathBuf};
 
 use super::{
@@ -21,7 +19,7 @@ variables! {
     DATABASE_MAX_CONNECTIONS: usize = value("COUNT", |text| number(text, 1..=1000)).default("16");
 }
 
-/// The database alone, for `migrate`. No other variable is read. Makes the folder of the
+/// The database alone, for `migrate`. No other variable is read. Creates the folder of the
 /// embedded default below `base` if there is no `DATABASE_URL`.
 pub fn database(args: &Args, base: &Path) -> Result<Settings, Vec<Problem>> {
     let mut reader = Reader::new(args, base);
@@ -31,7 +29,7 @@ pub fn database(args: &Args, base: &Path) -> Result<Settings, Vec<Problem>> {
     Ok(settings)
 }
 
-/// Like [`database`] for `outbox`, but makes nothing: without a database there are no events.
+/// Like [`database`] for `outbox`, but creates nothing: without a database there are no events.
 pub fn existing_database(args: &Args, base: &Path) -> Result<Settings, Vec<Problem>> {
     let mut reader = Reader::new(args, base);
     let settings = read(&mut reader);
@@ -63,9 +61,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Settings> {
 fn url(text: &str) -> Result<Url, String> {
     match text.split_once("://") {
         Some(("sqlite", path)) => sqlite_path(path).map(Url::Sqlite),
-        Some(("postgres" | "postgresql", _)) => {
-            postgres::parse(text).map(|servers| Url::Postgres(Box::new(servers)))
-        }
+        Some(("postgres" | "postgresql", _)) => Ok(Url::Postgres(Box::new(postgres::parse(text)?))),
         _ => Err("must begin with sqlite:// or postgres://".into()),
     }
 }
@@ -76,9 +72,8 @@ fn sqlite_path(path: &str) -> Result<PathBuf, String> {
         return Err("must be sqlite:// and the path of a file, without parameters".into());
     }
     let path = PathBuf::from(path);
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = path.parent();
+    let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
     if path.is_dir() {
         return Err("names a folder, not a file".into());
     }

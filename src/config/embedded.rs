@@ -16,12 +16,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Problem, value::secret_file};
 
-/// What the log says of the embedded default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Embedded {
     /// The folder of the database and the secrets.
     pub folder: PathBuf,
-    /// The secret files that this start made.
+    /// The secret files that this start created.
     pub created: Vec<PathBuf>,
 }
 
@@ -32,7 +31,7 @@ pub(super) struct Secret {
     pub(super) text: SecretString,
 }
 
-/// The folder as it was found, and the secrets that are still to be written.
+/// The folder, and the secrets that are still to be written.
 pub(super) struct DataFolder {
     path: PathBuf,
     missing: Vec<(PathBuf, Secret)>,
@@ -40,10 +39,8 @@ pub(super) struct DataFolder {
 
 impl DataFolder {
     pub(super) fn new(base: &Path) -> Self {
-        Self {
-            path: base.join("data"),
-            missing: Vec::new(),
-        }
+        let (path, missing) = (base.join("data"), Vec::new());
+        Self { path, missing }
     }
 
     pub(super) fn database(&self) -> PathBuf {
@@ -82,47 +79,34 @@ impl DataFolder {
         !self.missing.is_empty()
     }
 
-    /// What [`Self::create`] would make.
     pub(super) fn plan(self) -> Embedded {
-        Embedded {
-            folder: self.path,
-            created: self.missing.into_iter().map(|(path, _)| path).collect(),
-        }
+        let created = self.missing.into_iter().map(|(path, _)| path).collect();
+        let folder = self.path;
+        Embedded { folder, created }
     }
 
-    /// Makes the folder (mode 0700) and the missing files (0600).
+    /// Creates the folder (mode 0700) and the missing files (0600).
     pub(super) fn create(self) -> Result<Embedded, Problem> {
         let mut folder = DirBuilder::new();
-        folder
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.path)
-            .map_err(|error| {
-                let path = self.path.display();
-                let what = format!(
-                    "is not set, and the folder {path} cannot be made ({})",
-                    error.kind()
-                );
-                Problem::new("DATABASE_URL", what)
-            })?;
+        let folder = folder.recursive(true).mode(0o700).create(&self.path);
+        folder.map_err(|error| {
+            let (path, kind) = (self.path.display(), error.kind());
+            let what = format!("is not set, and the folder {path} cannot be made ({kind})");
+            Problem::new("DATABASE_URL", what)
+        })?;
         let mut created = Vec::new();
         for (path, secret) in self.missing {
             write_new(&path, secret.text.expose_secret()).map_err(|error| {
-                Problem::new(
-                    secret.origin,
-                    format!("cannot make the file ({})", error.kind()),
-                )
+                let what = format!("cannot make the file ({})", error.kind());
+                Problem::new(secret.origin, what)
             })?;
             created.push(path);
         }
-        Ok(Embedded {
-            folder: self.path,
-            created,
-        })
+        let folder = self.path;
+        Ok(Embedded { folder, created })
     }
 }
 
-/// Makes the folder of the embedded default, if it is used.
 pub(super) fn create(folder: Option<DataFolder>) -> Result<Option<Embedded>, Vec<Problem>> {
     let embedded = folder.map(DataFolder::create).transpose();
     embedded.map_err(|problem| vec![problem])
@@ -130,14 +114,14 @@ pub(super) fn create(folder: Option<DataFolder>) -> Result<Option<Embedded>, Vec
 
 /// Fails if the file exists: another process may have begun to use it.
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new()
+    let mut options = OpenOptions::new();
+    let mut file = options
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)?;
-    let written = file
-        .write_all(text.as_bytes())
-        .and_then(|()| file.sync_all());
+    let written = file.write_all(text.as_bytes());
+    let written = written.and_then(|()| file.sync_all());
     // Half a secret would make every later start fail.
     written.inspect_err(|_| drop(fs::remove_file(path)))
 }

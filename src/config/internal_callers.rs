@@ -1,5 +1,3 @@
-//! The internal services, which may call `GetSigningKey`.
-
 use std::net::IpAddr;
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -29,11 +27,8 @@ const MIN_TOKEN_CHARS: usize = 32;
 
 pub(super) fn read(reader: &mut Reader<'_>) -> InternalCallers {
     let tokens = read_tokens(reader).unwrap_or_default();
-    reader.refuse_without(
-        &TLS_CLIENT_CA_FILE,
-        &INTERNAL_CLIENT_NAMES,
-        "needs TLS_CLIENT_CA_FILE",
-    );
+    let needs = "needs TLS_CLIENT_CA_FILE";
+    reader.refuse_without(&TLS_CLIENT_CA_FILE, &INTERNAL_CLIENT_NAMES, needs);
     let client_names = reader.optional(&INTERNAL_CLIENT_NAMES).unwrap_or_default();
     InternalCallers::new(tokens, client_names)
 }
@@ -48,7 +43,6 @@ fn read_tokens(reader: &mut Reader<'_>) -> Option<Vec<InternalToken>> {
     reader.embedded_secret(&INTERNAL_TOKENS, "internal-token", encode, local)
 }
 
-/// `name:token`, comma-separated.
 fn tokens(text: &str) -> Result<Vec<InternalToken>, String> {
     let tokens = each(text, |entry| {
         let (name, text) = entry.split_once(':').ok_or("must be name:token")?;
@@ -59,12 +53,12 @@ fn tokens(text: &str) -> Result<Vec<InternalToken>, String> {
         token(name, text)
     })?;
     for (index, token) in tokens.iter().enumerate() {
-        let twice =
+        let is_same =
             |other: &InternalToken| other.name == token.name || other.sha256 == token.sha256;
-        if tokens[..index].iter().any(twice) {
+        if tokens[..index].iter().any(is_same) {
+            let number = index + 1;
             return Err(format!(
-                "entry {} has a name or token that is given twice",
-                index + 1
+                "entry {number} has a name or token that is given twice"
             ));
         }
     }
@@ -82,13 +76,10 @@ fn token(name: &str, text: &str) -> Result<InternalToken, String> {
             "must have a token of at least {MIN_TOKEN_CHARS} characters"
         ));
     }
-    Ok(InternalToken {
-        name: name.to_owned(),
-        sha256: Sha256::digest(text).into(),
-    })
+    let (name, sha256) = (name.to_owned(), Sha256::digest(text).into());
+    Ok(InternalToken { name, sha256 })
 }
 
-/// DNS names and URIs, comma-separated.
 fn client_names(text: &str) -> Result<Vec<String>, String> {
     let names = text.split(',').map(str::trim).map(client_name);
     let names = names.collect::<Option<Vec<_>>>();

@@ -1,7 +1,5 @@
-//! Where events go, under the names that Kafka's own clients use.
-//!
-//! A setting that would have no effect (a password without SASL, anything without brokers)
-//! is refused: its owner expects an effect.
+//! The variables have the names that Kafka's own clients use. A setting that would have no
+//! effect (a password without SASL, anything without brokers) is refused.
 
 use std::sync::Arc;
 
@@ -74,21 +72,19 @@ const SASL: [Declaration; 3] = [
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<Settings> {
     let topic = reader.value(&KAFKA_TOPIC);
     if !reader.is_set(&KAFKA_BROKERS.declaration) {
-        let needs = "needs KAFKA_BROKERS";
-        reader.refuse(&[KAFKA_SECURITY_PROTOCOL.declaration], needs);
-        reader.refuse(&SASL, needs);
-        reader.refuse(&[KAFKA_SSL_CA_FILE.declaration], needs);
+        let [_brokers, _topic, others @ ..] = VARIABLES else {
+            return None;
+        };
+        reader.refuse(others, "needs KAFKA_BROKERS");
         return None;
     }
     let brokers = reader.optional(&KAFKA_BROKERS);
     let protocol = reader.optional(&KAFKA_SECURITY_PROTOCOL)?;
-    let tls = read_tls(protocol, reader);
-    let sasl = read_sasl(protocol, reader);
     Some(Settings {
-        brokers: brokers?,
         topic,
-        tls,
-        sasl,
+        tls: read_tls(protocol, reader),
+        sasl: read_sasl(protocol, reader),
+        brokers: brokers?,
     })
 }
 
@@ -109,8 +105,10 @@ fn read_tls(protocol: Protocol, reader: &mut Reader<'_>) -> Option<Arc<RootCertS
 
 fn read_sasl(protocol: Protocol, reader: &mut Reader<'_>) -> Option<Sasl> {
     if !protocol.has_sasl {
-        let needs = "needs KAFKA_SECURITY_PROTOCOL SASL_PLAINTEXT or SASL_SSL";
-        reader.refuse(&SASL, needs);
+        reader.refuse(
+            &SASL,
+            "needs KAFKA_SECURITY_PROTOCOL SASL_PLAINTEXT or SASL_SSL",
+        );
         return None;
     }
     for variable in SASL {
@@ -131,20 +129,16 @@ fn read_sasl(protocol: Protocol, reader: &mut Reader<'_>) -> Option<Sasl> {
 fn topic(text: &str) -> Result<String, String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if text.len() > MAX_TOPIC || !text.chars().all(legal) || text == "." || text == ".." {
-        return Err(format!(
-            "must be 1 to {MAX_TOPIC} letters, digits, '.', '_' and '-'"
-        ));
+        let what = format!("must be 1 to {MAX_TOPIC} letters, digits, '.', '_' and '-'");
+        return Err(what);
     }
     Ok(text.to_owned())
 }
 
 fn brokers(text: &str) -> Result<Vec<String>, String> {
-    let brokers: Vec<_> = text.split(',').map(str::trim).map(str::to_owned).collect();
-    if brokers.iter().all(|broker| is_broker(broker)) {
-        Ok(brokers)
-    } else {
-        Err("must be host:port, comma-separated".into())
-    }
+    let broker = |text: &str| is_broker(text).then(|| text.to_owned());
+    let brokers: Option<_> = text.split(',').map(str::trim).map(broker).collect();
+    brokers.ok_or_else(|| "must be host:port, comma-separated".into())
 }
 
 fn is_broker(text: &str) -> bool {

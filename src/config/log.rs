@@ -1,5 +1,3 @@
-//! What is logged, how it looks, and where traces go.
-
 use std::{
     io::{IsTerminal as _, stderr},
     path::Path,
@@ -28,6 +26,9 @@ variables! {
     OTEL_EXPORTER_OTLP_ENDPOINT: String = value("URL", http_url).when_unset("none");
 }
 
+const WRONG_FILTER: &str =
+    "must be off, error, warn, info, debug or trace, or target=level, comma-separated";
+
 const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 /// The settings without traces, for commands that have none.
@@ -38,10 +39,9 @@ pub fn log(args: &Args) -> Result<Settings, Vec<Problem>> {
 }
 
 pub(super) fn read(reader: &mut Reader<'_>) -> Settings {
-    let settings = read_without_traces(reader);
     Settings {
         traces: reader.optional(&OTEL_EXPORTER_OTLP_ENDPOINT),
-        ..settings
+        ..read_without_traces(reader)
     }
 }
 
@@ -67,9 +67,6 @@ fn filter(text: &str) -> Result<EnvFilter, String> {
     let has_spans = text.contains('[');
     match EnvFilter::try_new(text) {
         Ok(filter) if has_spans || !text.split(',').any(is_misspelt) => Ok(filter),
-        _ => Err(
-            "must be off, error, warn, info, debug or trace, or target=level, comma-separated"
-                .into(),
-        ),
+        _ => Err(WRONG_FILTER.into()),
     }
 }

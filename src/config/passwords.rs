@@ -1,5 +1,3 @@
-//! How passwords are judged and hashed.
-
 use std::{num::NonZeroUsize, path::Path, sync::Arc, thread, time::Duration};
 
 use super::{
@@ -38,10 +36,10 @@ pub(super) fn read(reader: &mut Reader<'_>, request_timeout: Duration) -> Settin
         min_score: reader.value(&PASSWORD_MIN_SCORE),
         blocklist: reader.optional(&PASSWORD_BLOCKLIST_FILE).map(Arc::new),
     };
+    let defaults = [PASSWORD_MAX_WAIT, REQUEST_TIMEOUT].map(|variable| variable.default_text());
     let what = format!(
-        "must be shorter than REQUEST_TIMEOUT (the defaults are {} and {})",
-        PASSWORD_MAX_WAIT.default_text(),
-        REQUEST_TIMEOUT.default_text()
+        "must be shorter than REQUEST_TIMEOUT (the defaults are {})",
+        defaults.join(" and ")
     );
     let holds = settings.max_wait < request_timeout;
     reader.require(holds, &PASSWORD_MAX_WAIT, &REQUEST_TIMEOUT, what);

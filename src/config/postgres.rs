@@ -4,13 +4,17 @@
 //! `sslmode` (it lacks `verify-full`) and `sslrootcert`. They are taken out before, without a
 //! URL type, because none accepts several hosts.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{error::Error, sync::Arc};
 
 use rustls::RootCertStore;
 use tokio_postgres::config::{Host, SslMode};
 
 use super::value::{authorities, one_of, system_authorities};
 use crate::db::{Postgres, Trust};
+
+/// Time limits that the URL can override: a lost server must be noticed in seconds.
+const DEFAULTS: &str = "connect_timeout=2&tcp_user_timeout=10&keepalives_idle=30\
+    &keepalives_interval=5&keepalives_retries=3&application_name=auth-service";
 
 /// libpq's `sslmode`, without `allow` and `verify-ca`, which check less than they seem to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,31 +53,34 @@ pub(super) fn parse(url: &str) -> Result<Postgres, String> {
     let servers = one_url_each(start)
         .iter()
         .map(|start| {
-            let url = format!("{start}?{others}");
+            let url = format!("{start}?{DEFAULTS}&{others}");
             let mut config = url.parse().map_err(|error| explain(&error))?;
-            complete(&mut config, ssl_mode)?;
+            require_one_host(&config)?;
+            config.ssl_mode(ssl_mode);
             Ok(config)
         })
         .collect::<Result<_, String>>()?;
     Ok(Postgres { servers, trust })
 }
 
-/// A root certificate is there to be checked, so naming one also excludes plain text.
+/// A root certificate requires TLS and the check of the server in every mode.
 fn encryption(
     mode: Option<Mode>,
     root_cert: Option<RootCertStore>,
 ) -> Result<(SslMode, Trust), String> {
-    let checked = |roots| Ok((SslMode::Require, Trust::Authorities(Arc::new(roots))));
-    match (mode.unwrap_or(Mode::Prefer), root_cert) {
-        (Mode::Disable, Some(_)) => Err("sslrootcert has no meaning with sslmode=disable".into()),
-        (_, Some(roots)) => checked(roots),
-        (Mode::VerifyFull, None) => {
-            checked(system_authorities().map_err(|what| format!("sslrootcert {what}"))?)
+    let roots = match (mode.unwrap_or(Mode::Prefer), root_cert) {
+        (Mode::Disable, None) => return Ok((SslMode::Disable, Trust::Anybody)),
+        (Mode::Prefer, None) => return Ok((SslMode::Prefer, Trust::Anybody)),
+        (Mode::Require, None) => return Ok((SslMode::Require, Trust::Anybody)),
+        (Mode::Disable, Some(_)) => {
+            return Err("sslrootcert has no meaning with sslmode=disable".into());
         }
-        (Mode::Disable, None) => Ok((SslMode::Disable, Trust::Anybody)),
-        (Mode::Prefer, None) => Ok((SslMode::Prefer, Trust::Anybody)),
-        (Mode::Require, None) => Ok((SslMode::Require, Trust::Anybody)),
-    }
+        (_, Some(roots)) => roots,
+        (Mode::VerifyFull, None) => {
+            system_authorities().map_err(|what| format!("sslrootcert {what}"))?
+        }
+    };
+    Ok((SslMode::Require, Trust::Authorities(Arc::new(roots))))
 }
 
 /// Splits at the `?` that begins the parameters. A `?` in the password does not count.
@@ -88,47 +95,21 @@ fn split_parameters(url: &str) -> (&str, &str) {
 /// One URL for each host. With one URL for all, tokio-postgres would try them in turn and
 /// wait without limit for a server that accepts the connection and then is silent.
 fn one_url_each(url: &str) -> Vec<String> {
-    let hosts_from = [
-        url.find("://").map(|index| index + 3),
-        url.find('@').map(|index| index + 1),
-    ];
-    let from = hosts_from.into_iter().flatten().max().unwrap_or(0);
-    let to = url[from..]
-        .find('/')
-        .map_or(url.len(), |index| from + index);
-    url[from..to]
-        .split(',')
-        .map(|host| format!("{}{host}{}", &url[..from], &url[to..]))
-        .collect()
+    let after = |text: &str| url.find(text).map_or(0, |index| index + text.len());
+    let from = after("://").max(after("@"));
+    let (before, rest) = url.split_at(from);
+    let (hosts, after) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let hosts = hosts.split(',');
+    hosts.map(|host| format!("{before}{host}{after}")).collect()
 }
 
-/// Adds time limits that the URL does not set: a lost server must be noticed in seconds.
-fn complete(config: &mut tokio_postgres::Config, ssl_mode: SslMode) -> Result<(), String> {
+fn require_one_host(config: &tokio_postgres::Config) -> Result<(), String> {
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
         return Err("names no host".into());
     }
     let is_list = |host: &Host| matches!(host, Host::Tcp(name) if name.contains(','));
     if config.get_hosts().iter().any(is_list) || config.get_hostaddrs().len() > 1 {
         return Err("must name several hosts like postgres://user@one:5432,two:5432/name".into());
-    }
-    config.ssl_mode(ssl_mode);
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(Duration::from_secs(2));
-    }
-    if config.get_tcp_user_timeout().is_none() {
-        config.tcp_user_timeout(Duration::from_secs(10));
-    }
-    if config.get_keepalives_idle() == tokio_postgres::Config::new().get_keepalives_idle() {
-        config.keepalives_idle(Duration::from_secs(30));
-    }
-    if config.get_keepalives_interval().is_none() {
-        config.keepalives_interval(Duration::from_secs(5));
-    }
-    if config.get_keepalives_retries().is_none() {
-        config.keepalives_retries(3);
-    }
-    if config.get_application_name().is_none() {
-        config.application_name("auth-service");
     }
     Ok(())
 }

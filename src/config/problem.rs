@@ -1,7 +1,5 @@
-//! One thing that is wrong with the configuration.
-//!
-//! A problem says what is expected, never what was found: any variable may hold a secret
-//! that was put into the wrong one.
+//! A problem of the configuration. It says what is expected, never what was found: a secret may
+//! have been put into the wrong variable.
 
 use std::fmt;
 
@@ -14,10 +12,8 @@ pub struct Problem {
 
 impl Problem {
     pub(super) fn new(name: impl Into<String>, what: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            what: what.into(),
-        }
+        let (name, what) = (name.into(), what.into());
+        Self { name, what }
     }
 
     pub(super) fn name(&self) -> &str {

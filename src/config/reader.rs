@@ -1,5 +1,3 @@
-//! Reads variables, and collects everything that is wrong with them.
-
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -16,6 +14,8 @@ use super::{
     variable::{Declaration, Default, Variable},
 };
 
+type Finished<T> = (T, Option<DataFolder>);
+
 /// Reads variables by their declarations. All problems are kept for [`Self::finish`], so a
 /// wrong value is read as if it were not set and reading goes on.
 pub(super) struct Reader<'a> {
@@ -28,35 +28,31 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// The embedded default is below `base`.
     pub(super) fn new(args: &'a Args, base: &Path) -> Self {
-        let mut reader = Self {
+        let mut names = DATABASE_URL.declaration.names();
+        let is_embedded = names.all(|name| args.get(&name).is_none());
+        Self {
             args,
-            folder: None,
+            folder: is_embedded.then(|| DataFolder::new(base)),
             problems: Vec::new(),
-        };
-        if !reader.is_set(&DATABASE_URL.declaration) {
-            reader.folder = Some(DataFolder::new(base));
         }
-        reader
-    }
-
-    /// The text of a variable, without its default.
-    pub(super) fn given(&self, name: &str) -> Option<&'a str> {
-        self.args.get(name)
     }
 
     /// Whether the variable is set, or its file.
     pub(super) fn is_set(&self, variable: &Declaration) -> bool {
-        variable.names().any(|name| self.given(&name).is_some())
+        let mut names = variable.names();
+        names.any(|name| self.args.get(&name).is_some())
     }
 
     /// The value or the default. `None` if it is wrong, or not set and without a default text.
     pub(super) fn optional<T>(&mut self, variable: &Variable<T>) -> Option<T> {
         let name = variable.name();
         let file = variable.declaration.file().unwrap_or_default();
-        match (self.given(name), self.given(&file)) {
+        match (self.args.get(name), self.args.get(&file)) {
             (Some(_), Some(_)) => {
-                let what = format!("is set together with {file}: keep one of them");
-                self.problem(name, what);
+                self.problem(
+                    name,
+                    format!("is set together with {file}: keep one of them"),
+                );
                 None
             }
             (Some(text), None) => self.parse(name, text, variable.parse),
@@ -76,9 +72,7 @@ impl<'a> Reader<'a> {
 
     fn default<T>(variable: &Variable<T>) -> Option<T> {
         match variable.declaration.default {
-            Default::Text(text) => {
-                Some((variable.parse)(text).expect("a test parses each default"))
-            }
+            Default::Text(text) => Some((variable.parse)(text).expect("a test parses it")),
             Default::Described(_) | Default::Nothing => None,
         }
     }
@@ -134,32 +128,29 @@ impl<'a> Reader<'a> {
     /// Reports each of the variables that is set.
     pub(super) fn refuse(&mut self, variables: &[Declaration], what: &str) {
         for name in variables.iter().flat_map(Declaration::names) {
-            if self.given(&name).is_some() {
+            if self.args.get(&name).is_some() {
                 self.problem(&name, what);
             }
         }
     }
 
-    /// Reports `variable` if it is set without `needed`. An empty one is
-    /// reported when it is read.
+    /// Reports `variable` if it is set without `needed`. An empty one is reported when it is read.
     pub(super) fn refuse_without<T, U>(
         &mut self,
         needed: &Variable<T>,
         variable: &Variable<U>,
         what: &str,
     ) {
-        let given = self.given(variable.name()).unwrap_or_default();
+        let given = self.args.get(variable.name()).unwrap_or_default();
         if !given.is_empty() && !self.is_set(&needed.declaration) {
             self.problem(variable.name(), what);
         }
     }
 
-    /// Whether there is no `DATABASE_URL`.
     pub(super) fn is_embedded(&self) -> bool {
         self.folder.is_some()
     }
 
-    /// The database of the embedded default, if it is used.
     pub(super) fn embedded_database(&self) -> Option<PathBuf> {
         self.folder.as_ref().map(DataFolder::database)
     }
@@ -188,10 +179,7 @@ impl<'a> Reader<'a> {
 
     /// `value` and the folder of the embedded default, if there is no problem. Without a value
     /// there must be one.
-    pub(super) fn finish<T>(
-        self,
-        value: Option<T>,
-    ) -> Result<(T, Option<DataFolder>), Vec<Problem>> {
+    pub(super) fn finish<T>(self, value: Option<T>) -> Result<Finished<T>, Vec<Problem>> {
         match value {
             Some(value) if self.problems.is_empty() => Ok((value, self.folder)),
             _ => Err(self.problems),

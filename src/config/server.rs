@@ -1,5 +1,3 @@
-//! Where the service listens, and how long a call may take.
-
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use super::{
@@ -24,15 +22,10 @@ variables! {
 pub(super) const WAIT: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_hours(1);
 
-/// The addresses of gRPC and of probes.
 pub(super) fn read_addresses(reader: &mut Reader<'_>) -> [SocketAddr; 2] {
     let (grpc, admin) = (reader.value(&GRPC_ADDR), reader.value(&ADMIN_ADDR));
-    reader.require(
-        !overlap(grpc, admin),
-        &ADMIN_ADDR,
-        &GRPC_ADDR,
-        "must not be where GRPC_ADDR is",
-    );
+    let what = "must not be where GRPC_ADDR is";
+    reader.require(!overlap(grpc, admin), &ADMIN_ADDR, &GRPC_ADDR, what);
     [grpc, admin]
 }
 
@@ -41,7 +34,7 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && one.port() == other.port() && (everywhere || one.ip() == other.ip())
 }
 
-/// Where probes are answered, for `healthcheck`. No other variable is read.
+/// The address of probes, for `healthcheck`. No other variable is read.
 pub fn admin_addr(args: &Args) -> Result<SocketAddr, Vec<Problem>> {
     let mut reader = Reader::new(args, Path::new(""));
     let addr = reader.value(&ADMIN_ADDR);

@@ -1,5 +1,3 @@
-//! The limits of the login throttle.
-
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
@@ -36,7 +34,7 @@ variables! {
 
 const WAIT: RangeInclusive<Duration> = Duration::from_millis(1)..=DAY;
 const FADE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(7 * 24);
-/// The year is as long as humantime's.
+/// humantime's year has 365.25 days.
 const KNOWN_FOR: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(8766);
 
 /// A million is as good as no limit, and no sum of times comes near an overflow.

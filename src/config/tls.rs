@@ -1,7 +1,7 @@
 //! TLS on the gRPC port.
 //!
-//! A setting that would have no effect is refused, above all a client CA without names: it
-//! looks as if every client had to show a certificate.
+//! A setting that would have no effect is refused, above all a client CA without names: an
+//! operator could think that every client needs a certificate.
 
 use std::path::PathBuf;
 
@@ -33,33 +33,21 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Settings> {
     if reader.is_set(&TLS_CERT_FILE.declaration) {
         reader.refuse_without(&INTERNAL_CLIENT_NAMES, &TLS_CLIENT_CA_FILE, no_effect);
     }
-    let (certificate, key) = (
-        reader.optional(&TLS_CERT_FILE),
-        reader.optional(&TLS_KEY_FILE),
-    );
+    let certificate = reader.optional(&TLS_CERT_FILE);
+    let key = reader.optional(&TLS_KEY_FILE);
     let files = ServerFiles {
         client_authorities: reader.optional(&TLS_CLIENT_CA_FILE),
         certificate: certificate?,
         key: key?,
     };
-    match files.read().and_then(|content| content.parse()) {
-        Ok(identity) => Some(Settings { files, identity }),
-        Err(flaw) => {
-            report(flaw, reader);
-            None
-        }
-    }
-}
-
-fn report(flaw: Flaw, reader: &mut Reader<'_>) {
-    let (variable, what) = match flaw {
-        Flaw::Certificate(what) => (&TLS_CERT_FILE, what),
-        Flaw::Key(what) => (&TLS_KEY_FILE, what),
-        Flaw::KeyMismatch => {
-            let what = "is not the key of the certificate in TLS_CERT_FILE";
-            (&TLS_KEY_FILE, what.to_owned())
-        }
-        Flaw::ClientAuthorities(what) => (&TLS_CLIENT_CA_FILE, what),
+    let mismatch = "is not the key of the certificate in TLS_CERT_FILE";
+    let (variable, what) = match files.read().and_then(|content| content.parse()) {
+        Ok(identity) => return Some(Settings { files, identity }),
+        Err(Flaw::Certificate(what)) => (&TLS_CERT_FILE, what),
+        Err(Flaw::Key(what)) => (&TLS_KEY_FILE, what),
+        Err(Flaw::KeyMismatch) => (&TLS_KEY_FILE, mismatch.to_owned()),
+        Err(Flaw::ClientAuthorities(what)) => (&TLS_CLIENT_CA_FILE, what),
     };
     reader.problem(variable.name(), what);
+    None
 }

@@ -1,4 +1,4 @@
-//! The keys of access tokens, and how long tokens and sessions last.
+//! The keys of access tokens, and the lifetimes of tokens and sessions.
 
 use std::{ops::RangeInclusive, path::Path, time::Duration};
 
@@ -56,7 +56,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Settings> {
     })
 }
 
-/// The keys alone, for `keys jwks`. No other variable is read, and nothing is made.
+/// The keys alone, for `keys jwks`. No other variable is read, and nothing is created.
 pub fn signing_secrets(args: &Args, base: &Path) -> Result<SigningSecrets, Vec<Problem>> {
     let mut reader = Reader::new(args, base);
     let secrets = read_secrets(&mut reader);
@@ -70,11 +70,11 @@ pub fn signing_secrets(args: &Args, base: &Path) -> Result<SigningSecrets, Vec<P
 fn read_secrets(reader: &mut Reader<'_>) -> Option<SigningSecrets> {
     let current = read_current(reader);
     let next = reader.optional(&JWT_NEXT_SECRET);
-    let previous = reader.optional(&JWT_PREVIOUS_SECRETS);
+    let previous = reader.optional(&JWT_PREVIOUS_SECRETS).unwrap_or_default();
     let secrets = SigningSecrets {
         current: current?,
         next,
-        previous: previous.unwrap_or_default(),
+        previous,
     };
     refuse_doubles(&secrets, reader);
     Some(secrets)
@@ -119,11 +119,7 @@ fn keys(text: &str) -> Result<Vec<Key>, String> {
 /// A key that is given twice would make its id ambiguous.
 fn refuse_doubles(secrets: &SigningSecrets, reader: &mut Reader<'_>) {
     let same = |a: &Key, b: &Key| a.expose_secret() == b.expose_secret();
-    let SigningSecrets {
-        current,
-        next,
-        previous,
-    } = secrets;
+    let (current, next, previous) = (&secrets.current, &secrets.next, &secrets.previous);
     if next.as_ref().is_some_and(|next| same(next, current)) {
         reader.problem(JWT_NEXT_SECRET.name(), "is the same key as JWT_SECRET");
     }
@@ -161,9 +157,8 @@ fn read_lifetimes(reader: &mut Reader<'_>) -> Lifetimes {
 
 fn access_token_ttl(text: &str) -> Result<Duration, String> {
     let ttl = duration(text, Duration::from_secs(1)..=30 * DAY)?;
-    if ttl.subsec_nanos() == 0 {
-        Ok(ttl)
-    } else {
-        Err("must be whole seconds".to_owned())
-    }
+    let is_whole = ttl.subsec_nanos() == 0;
+    is_whole
+        .then_some(ttl)
+        .ok_or_else(|| "must be whole seconds".into())
 }

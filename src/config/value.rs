@@ -1,4 +1,4 @@
-//! How the text of a variable becomes a value. Each error says which text would be right.
+//! Parsers of variables. Each error says which text would be right.
 
 use std::{
     fmt::Display, fs, io, net::SocketAddr, ops::RangeInclusive, path::Path, str::FromStr,
@@ -13,10 +13,9 @@ use crate::tls;
 pub(super) const DAY: Duration = Duration::from_hours(24);
 
 pub(super) fn text(text: &str) -> Result<String, String> {
-    if text.chars().any(char::is_control) {
-        return Err("must not contain control characters".into());
-    }
-    Ok(text.to_owned())
+    let is_line = !text.chars().any(char::is_control);
+    let line = is_line.then(|| text.to_owned());
+    line.ok_or_else(|| "must not contain control characters".into())
 }
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
@@ -32,9 +31,8 @@ pub(super) fn http_url(text: &str) -> Result<String, String> {
             && url.path() == "/"
             && url.query().is_none()
     };
-    let url = text.parse().ok().filter(is_plain);
-    url.map(|_| text.to_owned())
-        .ok_or_else(|| "must be http://host:port or https://host:port".into())
+    let url = text.parse().ok().filter(is_plain).map(|_| text.to_owned());
+    url.ok_or_else(|| "must be http://host:port or https://host:port".into())
 }
 
 pub(super) fn number<T: FromStr + PartialOrd + Display>(
@@ -42,13 +40,8 @@ pub(super) fn number<T: FromStr + PartialOrd + Display>(
     range: RangeInclusive<T>,
 ) -> Result<T, String> {
     let number = text.parse().ok().filter(|number| range.contains(number));
-    number.ok_or_else(|| {
-        format!(
-            "must be a whole number from {} to {}",
-            range.start(),
-            range.end()
-        )
-    })
+    let (min, max) = range.into_inner();
+    number.ok_or_else(|| format!("must be a whole number from {min} to {max}"))
 }
 
 pub(super) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, String> {
@@ -79,13 +72,11 @@ pub(super) fn each<T>(
         .collect()
 }
 
-/// The authorities in a PEM file.
 pub(super) fn authorities(path: &str) -> Result<RootCertStore, String> {
     let pem = fs::read(path).map_err(|error| unreadable(&error))?;
     Ok(tls::authorities(&pem)?)
 }
 
-/// The authorities that the operating system trusts.
 pub(super) fn system_authorities() -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -102,14 +93,13 @@ pub(super) fn secret_file(path: &Path) -> Result<SecretString, String> {
         Some(line) => line.strip_suffix('\r').unwrap_or(line),
         None => &text,
     };
-    if line.is_empty() {
-        Err("the file is empty".into())
-    } else {
-        Ok(line.into())
-    }
+    let is_given = !line.is_empty();
+    is_given
+        .then(|| line.into())
+        .ok_or_else(|| "the file is empty".into())
 }
 
-/// Leaves the path out: it is the value of a variable too.
+/// Leaves the path out, because it is the value of a variable.
 pub(super) fn unreadable(error: &io::Error) -> String {
     format!("cannot read the file ({})", error.kind())
 }

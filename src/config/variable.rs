@@ -1,13 +1,10 @@
-//! The declaration of a variable: everything that `--help`, the reader and the tests need to
-//! know of it, in one place.
+//! The declaration of a variable, for `--help`, the reader and the tests.
 
 /// A variable without its type and parser.
 #[derive(Clone, Copy, Debug)]
 pub struct Declaration {
     pub name: &'static str,
-    /// Its group in `--help`.
     pub heading: &'static str,
-    /// What `--help` calls the value.
     pub value_name: &'static str,
     pub help: &'static str,
     pub default: Default,
@@ -15,7 +12,6 @@ pub struct Declaration {
     pub is_secret: bool,
 }
 
-/// What is used when a variable is not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Default {
     /// This text, parsed as if it had been given.
@@ -70,13 +66,11 @@ pub(super) const fn secret<T>(value_name: &'static str, parse: Parser<T>) -> Var
 }
 
 impl<T> Variable<T> {
-    /// Sets the default text.
     pub(super) const fn default(mut self, text: &'static str) -> Self {
         self.declaration.default = Default::Text(text);
         self
     }
 
-    /// Describes a default that has no text.
     pub(super) const fn when_unset(mut self, description: &'static str) -> Self {
         self.declaration.default = Default::Described(description);
         self

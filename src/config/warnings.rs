@@ -27,19 +27,18 @@ impl Config {
 fn tls_warnings(tls: &Settings, now: Timestamp) -> Vec<String> {
     let mut warnings = Vec::new();
     let not_after = tls.identity.certificate.not_after;
+    let mut warn = |text: String| warnings.push(text);
     if not_after < now {
-        warnings.push(format!(
+        warn(format!(
             "TLS_CERT_FILE: THE CERTIFICATE EXPIRED on {not_after}"
         ));
     } else if not_after < now + SOON {
-        warnings.push(format!(
+        warn(format!(
             "TLS_CERT_FILE: the certificate expires on {not_after}"
         ));
     }
     if tls.files.key_is_exposed() {
-        warnings.push(
-            "TLS_KEY_FILE: everybody on this machine may read the key: make it 0600".to_owned(),
-        );
+        warn("TLS_KEY_FILE: everybody on this machine may read the key: make it 0600".to_owned());
     }
     warnings
 }

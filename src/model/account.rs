@@ -1,6 +1,5 @@
 use super::{Timestamp, UserId};
 
-/// An account, as its user sees it.
 pub struct Account {
     pub user_id: UserId,
     /// The normalised address.
@@ -11,11 +10,10 @@ pub struct Account {
     pub password_changed_at: Timestamp,
 }
 
-/// What a login is checked against.
+/// The account data that a password check needs.
 pub struct Credentials {
     pub user_id: UserId,
     /// The bcrypt string.
     pub password_hash: String,
-    /// [`Account::password_changed_at`].
     pub password_changed_at: Timestamp,
 }

@@ -1,8 +1,8 @@
 use std::net::IpAddr;
 
-/// The network address of a caller, reduced to what identifies one customer line: an IPv4
-/// address (also in its mapped form), or the first 64 bits of an IPv6 address. One line owns
-/// all addresses with the same 64 bits (RFC 6177).
+/// The network address of a caller, reduced to the part that identifies one subscriber: an
+/// IPv4 address (also in its mapped form), or the first 64 bits of an IPv6 address. A
+/// subscriber owns all addresses with the same 64 bits (RFC 6177).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAddress {
     V4([u8; 4]),

@@ -1,7 +1,7 @@
 //! The events about users that go to Kafka: the payloads of `user_event.proto`.
 //!
-//! A use case creates the event. The transaction of the act encodes it once, as soon as it
-//! knows the event's number among those of the user.
+//! A use case creates the event. The transaction of the act encodes it once, when it knows the
+//! event's `user_version`.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use prost_types::Timestamp as ProtoTimestamp;
 use super::{Email, EventId, SessionId, Timestamp, Traceparent, UserId};
 use crate::proto::{self, user_event};
 
-/// What all events of one act have in common.
+/// Data that all events of one act share.
 #[derive(Clone, Debug)]
 pub struct Act {
     pub now: Timestamp,
@@ -33,7 +33,6 @@ pub enum Payload {
     PasswordChanged {
         changed_at: Timestamp,
     },
-    /// A session ended before its time.
     SessionEnded {
         session_id: SessionId,
         reason: SessionEndReason,
@@ -43,7 +42,7 @@ pub enum Payload {
     UserDeleted,
 }
 
-/// Why a session ended before its time.
+/// Why a session was ended before it expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionEndReason {
     Logout,
@@ -55,7 +54,7 @@ pub enum SessionEndReason {
     PasswordChanged,
 }
 
-/// What an act needs to end sessions and to create their events.
+/// The reason for ending sessions, and the token lifetime that their events need.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionEnd {
     pub reason: SessionEndReason,
@@ -119,7 +118,7 @@ impl Payload {
                 access_tokens_expire_at,
             } => user_event::Payload::SessionEnded(proto::SessionEnded {
                 session_id: session_id.to_string(),
-                reason: proto::SessionEndReason::from(*reason).into(),
+                reason: reason.encode().into(),
                 access_tokens_expire_at: Some((*access_tokens_expire_at).into()),
             }),
         }
@@ -127,7 +126,7 @@ impl Payload {
 }
 
 impl SessionEndReason {
-    /// The word in the session's row.
+    /// The value of the column `revoke_reason`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -137,15 +136,13 @@ impl SessionEndReason {
             Self::PasswordChanged => "password_changed",
         }
     }
-}
 
-impl From<SessionEndReason> for proto::SessionEndReason {
-    fn from(reason: SessionEndReason) -> Self {
-        match reason {
-            SessionEndReason::Logout => Self::Logout,
-            SessionEndReason::Reuse => Self::Reuse,
-            SessionEndReason::EndedByUser => Self::EndedByUser,
-            SessionEndReason::PasswordChanged => Self::PasswordChanged,
+    const fn encode(self) -> proto::SessionEndReason {
+        match self {
+            Self::Logout => proto::SessionEndReason::Logout,
+            Self::Reuse => proto::SessionEndReason::Reuse,
+            Self::EndedByUser => proto::SessionEndReason::EndedByUser,
+            Self::PasswordChanged => proto::SessionEndReason::PasswordChanged,
         }
     }
 }
@@ -167,10 +164,8 @@ impl From<Timestamp> for ProtoTimestamp {
     fn from(time: Timestamp) -> Self {
         let micros = time.as_micros();
         let nanos = i32::try_from(micros.rem_euclid(1_000_000) * 1000).expect("below 10^9");
-        Self {
-            seconds: time.as_secs(),
-            nanos,
-        }
+        let seconds = time.as_secs();
+        Self { seconds, nanos }
     }
 }
 
@@ -183,10 +178,8 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_micros(1_764_024_172_000_001);
 
     fn act(now: Timestamp) -> Act {
-        Act {
-            now,
-            traceparent: None,
-        }
+        let traceparent = None;
+        Act { now, traceparent }
     }
 
     fn encoded(payload: Payload, version: i64) -> (Event, proto::UserEvent) {
@@ -201,14 +194,11 @@ mod tests {
         assert_eq!(message.event_id, event.id.to_string());
         assert_eq!(message.user_id, event.user_id.to_string());
         assert_eq!(message.user_version, 7);
-        let now = ProtoTimestamp {
-            seconds: 1_764_024_172,
-            nanos: 1000,
-        };
+        let (seconds, nanos) = (1_764_024_172, 1000);
+        let now = ProtoTimestamp { seconds, nanos };
         assert_eq!(message.occurred_at, Some(now));
-        let payload = user_event::Payload::UserDeleted(proto::UserDeleted {
-            deleted_at: Some(now),
-        });
+        let deleted_at = Some(now);
+        let payload = user_event::Payload::UserDeleted(proto::UserDeleted { deleted_at });
         assert!(message.payload == Some(payload));
     }
 
@@ -216,12 +206,11 @@ mod tests {
     fn each_payload_is_encoded_with_its_type() {
         let later = NOW + Duration::from_secs(1);
         let session_id = SessionId::new(NOW);
+        let email = Email::parse("ana@example.com").unwrap();
         let cases = [
             (
                 "USER_CREATED",
-                Payload::UserCreated {
-                    email: Email::parse("ana@example.com").unwrap(),
-                },
+                Payload::UserCreated { email },
                 user_event::Payload::UserCreated(proto::UserCreated {
                     email: "ana@example.com".to_owned(),
                     created_at: Some(NOW.into()),
@@ -278,7 +267,6 @@ mod tests {
             let Payload::SessionEnded { access_tokens_expire_at, .. } = payload else {
                 panic!("another payload");
             };
-            // The replica that rotated last may have a clock that is ahead.
             prop_assert!(access_tokens_expire_at >= ended_at + end.access_token_ttl);
             prop_assert!(access_tokens_expire_at >= rotated_at + end.access_token_ttl);
         }

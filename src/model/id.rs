@@ -8,13 +8,12 @@ use uuid::{NoContext, Uuid};
 use super::Timestamp;
 
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($($(#[$doc:meta])* $name:ident;)+) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(Uuid);
 
         impl $name {
-            /// A new id of something that is created `now`.
             #[must_use]
             pub fn new(now: Timestamp) -> Self {
                 Self(uuid_v7(now))
@@ -46,37 +45,26 @@ macro_rules! id {
                 self.0.hyphenated().fmt(f)
             }
         }
-    };
+    )+};
 }
 
 id! {
-    UserId
-}
-id! {
+    UserId;
     /// The `sid` of the session's access tokens.
-    SessionId
-}
-id! {
+    SessionId;
     /// The same in every copy of the event.
-    EventId
-}
-id! {
+    EventId;
     /// Identifies the process that holds the outbox lease.
-    ReplicaId
-}
-id! {
+    ReplicaId;
     /// The `jti` of an access token.
-    TokenId
+    TokenId;
 }
 
 fn uuid_v7(now: Timestamp) -> Uuid {
     let micros = u64::try_from(now.as_micros()).unwrap_or(0);
     let nanos = u32::try_from(micros % 1_000_000 * 1000).expect("below 10^9");
-    Uuid::new_v7(uuid::Timestamp::from_unix(
-        NoContext,
-        micros / 1_000_000,
-        nanos,
-    ))
+    let time = uuid::Timestamp::from_unix(NoContext, micros / 1_000_000, nanos);
+    Uuid::new_v7(time)
 }
 
 #[cfg(test)]

@@ -1,11 +1,8 @@
-//! Events between their commit and Kafka's acknowledgement.
-
 use super::{EventId, Timestamp, UserId};
 
-/// An event that waits to be published.
 #[derive(Clone)]
 pub struct PendingEvent {
-    /// The row: its order among all events.
+    /// The row id. Events are published in this order.
     pub id: i64,
     pub event_id: EventId,
     /// The key of the record.
@@ -29,11 +26,9 @@ pub struct ParkedEvent {
     pub user_version: i64,
     pub event_type: String,
     pub parked_at: Option<Timestamp>,
-    /// Kafka's answer.
     pub parked_reason: Option<String>,
 }
 
-/// The events that wait to be published.
 #[derive(Debug)]
 pub struct Backlog {
     /// The number of events without the parked ones. An upper bound if there are very many.

@@ -30,7 +30,6 @@ pub struct RefreshToken {
 }
 
 impl RefreshToken {
-    /// The first token of a new session.
     pub fn generate() -> Result<Self, getrandom::Error> {
         let mut handle = [0; HANDLE];
         getrandom::fill(&mut handle)?;
@@ -45,10 +44,8 @@ impl RefreshToken {
     fn with_handle(handle: [u8; HANDLE]) -> Result<Self, getrandom::Error> {
         let mut secret = Box::new([0; SECRET]);
         getrandom::fill(&mut *secret)?;
-        Ok(Self {
-            handle,
-            secret: SecretBox::new(secret),
-        })
+        let secret = SecretBox::new(secret);
+        Ok(Self { handle, secret })
     }
 
     /// `None` unless prefix, length, alphabet and checksum are right.
@@ -65,15 +62,12 @@ impl RefreshToken {
             return None;
         }
         let (handle, secret) = body.split_at(HANDLE);
-        Some(Self {
-            handle: handle.try_into().ok()?,
-            secret: SecretBox::init_with_mut(|bytes: &mut [u8; SECRET]| {
-                bytes.copy_from_slice(secret);
-            }),
-        })
+        let handle = handle.try_into().ok()?;
+        let copy = |bytes: &mut [u8; SECRET]| bytes.copy_from_slice(secret);
+        let secret = SecretBox::init_with_mut(copy);
+        Some(Self { handle, secret })
     }
 
-    /// The text for the client.
     #[must_use]
     pub fn expose(&self) -> SecretString {
         let mut bytes = Zeroizing::new([0; LENGTH]);
@@ -159,11 +153,8 @@ mod tests {
             secret: SecretBox::default(),
         };
         // The checksum of 48 zero bytes is zlib's.
-        let expected = format!(
-            "rcr_{}",
-            BASE64URL.encode([&[0; 48][..], &0xf288_b395_u32.to_be_bytes()].concat())
-        );
-        assert_eq!(text(&token), expected);
+        let bytes = [&[0; 48][..], &0xf288_b395_u32.to_be_bytes()].concat();
+        assert_eq!(text(&token), format!("rcr_{}", BASE64URL.encode(bytes)));
     }
 
     #[test]
@@ -171,11 +162,8 @@ mod tests {
         let text = text(&RefreshToken::generate().unwrap());
         for position in 0..text.len() {
             let mut changed = text.clone().into_bytes();
-            changed[position] = if changed[position] == b'A' {
-                b'B'
-            } else {
-                b'A'
-            };
+            // Replaces A by B, and everything else by A.
+            changed[position] = b'A' + u8::from(changed[position] == b'A');
             let changed = String::from_utf8(changed).unwrap();
             assert!(RefreshToken::parse(&changed).is_none(), "at {position}");
         }

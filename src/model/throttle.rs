@@ -23,14 +23,11 @@ pub struct ThrottleLimits {
 }
 
 impl ThrottleLimits {
-    /// The time in which all free failures of any kind are forgotten.
+    /// The time after which every counter is back at zero.
     #[must_use]
     pub fn longest_fade(&self) -> Duration {
-        let most = self
-            .free_per_pair
-            .max(self.free_per_account)
-            .max(self.free_per_address)
-            .max(self.registrations_per_address);
-        self.fade * most
+        let per_account = self.free_per_pair.max(self.free_per_account);
+        let per_address = self.free_per_address.max(self.registrations_per_address);
+        self.fade * per_account.max(per_address)
     }
 }

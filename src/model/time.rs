@@ -1,14 +1,14 @@
 //! Time, passed as an argument.
 //!
-//! A use case reads its [`Clock`] once and passes the result down. One act therefore has the
-//! same time in the row, the event and the reply, and tests control the time.
+//! A use case reads its [`Clock`] once for each transaction and passes the result down. The row,
+//! the event and the reply of one act therefore have the same time, and tests control it.
 
 use std::{fmt, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-/// A point in time in whole microseconds since the Unix epoch. Both databases store exactly
-/// that, so a time that is written and read back is unchanged.
+/// A point in time in whole microseconds since the Unix epoch. Both databases store
+/// whole microseconds, so a stored time is read back unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(i64);
 
@@ -40,8 +40,7 @@ impl std::ops::Add<Duration> for Timestamp {
     type Output = Self;
 
     fn add(self, duration: Duration) -> Self {
-        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-        Self(self.0.saturating_add(micros))
+        Self(self.0.saturating_add(micros(duration)))
     }
 }
 
@@ -49,9 +48,12 @@ impl std::ops::Sub<Duration> for Timestamp {
     type Output = Self;
 
     fn sub(self, duration: Duration) -> Self {
-        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-        Self(self.0.saturating_sub(micros))
+        Self(self.0.saturating_sub(micros(duration)))
     }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 impl fmt::Display for Timestamp {
