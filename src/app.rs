@@ -73,13 +73,13 @@ impl App {
         let timeout = DATABASE_TIMEOUT.min(config.request_timeout / 2);
         let db = Db::new(&config.database, timeout, &mut registry);
         db.migrate().await?;
-        let outbox = Arc::new(Notify::new());
+        let commits = Arc::new(Notify::new());
         let outbox_metrics = outbox::Metrics::register(&mut registry);
         let poller = config.kafka.map(|kafka| {
             let publisher = KafkaPublisher::new(kafka, outbox_metrics.produce.clone());
             let (publisher, clock) = (Arc::new(publisher), Arc::clone(&clock));
-            let (outbox, metrics) = (Arc::clone(&outbox), outbox_metrics.clone());
-            Poller::new(db.clone(), publisher, clock, outbox, metrics)
+            let (commits, metrics) = (Arc::clone(&commits), outbox_metrics.clone());
+            Poller::new(db.clone(), publisher, clock, commits, metrics)
         });
         if poller.is_none() {
             warn!("KAFKA_BROKERS is not set: events are kept in the outbox");
@@ -91,7 +91,7 @@ impl App {
             hasher: Arc::clone(&hasher),
             policy: Policy::new(&config.passwords),
             clock: Arc::clone(&clock),
-            outbox,
+            commits,
         };
         let auth = Arc::new(Auth::new(config.auth, parts, &mut registry));
         Ok(Self {

@@ -1,9 +1,8 @@
-//! The use cases: one file each, with its request and its answer. Start reading here.
+//! The use cases.
 //!
-//! All input was parsed at the edge ([`Email`](crate::model::Email),
-//! [`RefreshToken`](crate::model::RefreshToken), ..), so a use case only decides. It reads
-//! the clock once per transaction, writes everything that belongs together in one
-//! transaction, and fails with an [`Error`] in the words of the contract.
+//! All input was parsed at the edge, so a use case only decides. It reads the clock once for
+//! each transaction, writes what belongs together in one transaction, and returns an
+//! [`Error`] that the API contract defines.
 //!
 //! A session is one row for its whole life. Its refresh token consists of a handle, which
 //! names the row, and a secret, which each [`Auth::refresh`] replaces.
@@ -54,25 +53,25 @@ pub struct Auth {
     db: Db,
     hasher: Arc<Hasher>,
     policy: Policy,
-    issuer: Issuer,
+    /// Its keys are published by `GetSigningKey`.
+    pub issuer: Issuer,
     lifetimes: Lifetimes,
     throttle: ThrottleLimits,
     clock: Arc<dyn Clock>,
-    outbox: Arc<Notify>,
+    commits: Arc<Notify>,
     metrics: Metrics,
 }
 
-/// The parts of the service that the use cases call.
 pub struct Parts {
     pub db: Db,
     pub hasher: Arc<Hasher>,
     pub policy: Policy,
     pub clock: Arc<dyn Clock>,
     /// Wakes the outbox poller of this process after a commit.
-    pub outbox: Arc<Notify>,
+    pub commits: Arc<Notify>,
 }
 
-/// What a use case knows about the call that it serves.
+/// The context of a call.
 #[derive(Clone, Debug)]
 pub struct Call {
     pub deadline: Instant,
@@ -83,10 +82,8 @@ pub struct Call {
 
 impl Call {
     fn act(&self, now: Timestamp) -> Act {
-        Act {
-            now,
-            traceparent: self.traceparent.clone(),
-        }
+        let traceparent = self.traceparent.clone();
+        Act { now, traceparent }
     }
 }
 
@@ -108,21 +105,15 @@ impl Auth {
             lifetimes,
             throttle,
             clock: parts.clock,
-            outbox: parts.outbox,
+            commits: parts.commits,
             metrics: Metrics::register(registry),
         }
-    }
-
-    /// The issuer of access tokens, with its keys for `GetSigningKey`.
-    #[must_use]
-    pub const fn issuer(&self) -> &Issuer {
-        &self.issuer
     }
 
     /// Logs a committed event and wakes the outbox poller.
     fn committed(&self, event: &Event) {
         debug!(event_id = %event.id, event_type = event.event_type(),
             user_id = %event.user_id, "event written");
-        self.outbox.notify_one();
+        self.commits.notify_one();
     }
 }

@@ -25,19 +25,18 @@ const TYPE: &str = "at+jwt";
 /// clock is behind would refuse a token that was issued a moment ago.
 const CLOCK_SKEW: Duration = Duration::from_mins(1);
 
-/// Signs access tokens and verifies them.
 pub struct Issuer {
-    /// The signing key first.
-    keys: Vec<SigningKey>,
+    /// The keys of all valid tokens, the signing key first.
+    pub keys: Vec<SigningKey>,
     encoding: EncodingKey,
-    name: String,
-    audience: String,
-    ttl: Duration,
+    /// The `iss`.
+    pub name: String,
+    pub audience: String,
+    pub ttl: Duration,
 }
 
 pub struct AccessToken {
     pub jwt: SecretString,
-    /// The `exp`.
     pub expires_at: Timestamp,
 }
 
@@ -65,14 +64,7 @@ struct PresentedClaims {
     exp: i64,
 }
 
-/// The user and the session of a valid token.
-pub(super) struct Bearer {
-    pub(super) user_id: UserId,
-    pub(super) session_id: SessionId,
-}
-
 impl Issuer {
-    /// `name` is the `iss`.
     #[must_use]
     pub fn new(secrets: SigningSecrets, name: String, audience: String, ttl: Duration) -> Self {
         hs256::install();
@@ -113,9 +105,9 @@ impl Issuer {
         Ok(AccessToken { jwt, expires_at })
     }
 
-    /// `None` unless this service issued the token and it is valid `now`. Its session may have
-    /// ended.
-    pub(super) fn verify(&self, token: &str, now: Timestamp) -> Option<Bearer> {
+    /// The user and the session of the token. `None` unless this service issued the token and
+    /// it is valid `now`. Its session may have ended.
+    pub(super) fn verify(&self, token: &str, now: Timestamp) -> Option<(UserId, SessionId)> {
         let header = jsonwebtoken::decode_header(token).ok()?;
         let kid = header.kid.as_deref()?;
         let key = self.keys.iter().find(|key| key.id() == kid)?;
@@ -130,38 +122,12 @@ impl Issuer {
         if !expected || !claims.is_valid_at(now) {
             return None;
         }
-        Some(Bearer {
-            user_id: UserId::parse(&claims.sub)?,
-            session_id: SessionId::parse(&claims.sid)?,
-        })
+        Some((UserId::parse(&claims.sub)?, SessionId::parse(&claims.sid)?))
     }
 
     #[must_use]
     pub fn signing_key(&self) -> &SigningKey {
         &self.keys[0]
-    }
-
-    /// The keys of all valid tokens, the signing key first.
-    #[must_use]
-    pub fn verification_keys(&self) -> &[SigningKey] {
-        &self.keys
-    }
-
-    /// The `iss`.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The `aud`.
-    #[must_use]
-    pub fn audience(&self) -> &str {
-        &self.audience
-    }
-
-    #[must_use]
-    pub const fn ttl(&self) -> Duration {
-        self.ttl
     }
 }
 

@@ -14,23 +14,19 @@ use crate::{
 
 pub struct Caller {
     pub account: Account,
-    /// The session of the access token.
     pub session_id: SessionId,
 }
 
 impl Auth {
-    /// Verifies an access token and finds the account of its session.
     pub async fn authenticate(&self, token: &str) -> Result<Caller, Error> {
         let now = self.clock.now();
-        let bearer = self.issuer.verify(token, now).ok_or(Error::InvalidToken)?;
-        let account = self
-            .db
-            .find_account(bearer.user_id, bearer.session_id, now)
-            .await?
-            .ok_or(Error::InvalidToken)?;
+        let bearer = self.issuer.verify(token, now);
+        let (user_id, session_id) = bearer.ok_or(Error::InvalidToken)?;
+        let account = self.db.find_account(user_id, session_id, now).await?;
+        let account = account.ok_or(Error::InvalidToken)?;
         Ok(Caller {
             account,
-            session_id: bearer.session_id,
+            session_id,
         })
     }
 }
@@ -43,7 +39,6 @@ impl Caller {
     }
 }
 
-/// The result of an act on the account, or the error of the contract.
 pub(super) fn done<T>(outcome: Outcome<T>) -> Result<T, Error> {
     match outcome {
         Outcome::Done(result) => Ok(result),

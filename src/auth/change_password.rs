@@ -1,5 +1,3 @@
-//! `ChangePassword`: sets a new password and ends the other sessions.
-
 use std::time::Duration;
 
 use super::{
@@ -27,15 +25,13 @@ impl Auth {
     ) -> Result<(), Error> {
         let account = &caller.account;
         let audit = caller.audit(audit::Event::ChangePassword);
-        // Before the policy, which costs time too: only this check is throttled.
+        // This check comes before the slow policy check, which is not throttled.
         self.check_password(Some(&account.email), current, call, audit)
             .await?;
         let new = self.check_policy(NEW_PASSWORD, new, &account.email).await?;
         if new.is(current) {
-            return Err(Error::InvalidArgument {
-                field: NEW_PASSWORD,
-                problem: "must differ from the current password".to_owned(),
-            });
+            let problem = "must differ from the current password";
+            return Err(Error::invalid(NEW_PASSWORD, problem));
         }
         let hash = self.hasher.hash(&new, call.deadline).await?;
 

@@ -1,7 +1,4 @@
-//! The password checks. Every call with a current password uses [`Auth::check_password`],
-//! every call with a new one [`Auth::check_policy`].
-
-use super::{Auth, Call, Error, Fault, throttle::guess};
+use super::{Auth, Call, Error, Fault};
 use crate::{
     db::Settlement,
     model::{Timestamp, UserId},
@@ -9,10 +6,9 @@ use crate::{
     telemetry::audit::{Audit, Reason},
 };
 
-/// A password that matched, and the account that it belongs to.
+/// A password that matched, its stored hash and its account.
 pub(super) struct Checked<'p> {
     pub(super) user_id: UserId,
-    /// The stored hash that it matched.
     pub(super) hash: PasswordHash,
     /// Identifies the password among those of the account.
     pub(super) changed_at: Timestamp,
@@ -23,9 +19,9 @@ impl Auth {
     /// Checks an account's password. A wrong password and an unknown user (`email` is
     /// `None` or without account) cost the same, count the same and get the same error.
     ///
-    /// The attempt is counted before the hash and taken back after a success. A cancelled
-    /// call stays counted, otherwise cancelling would make guesses free. An attempt that was
-    /// refused before its hash is taken back. A failure is audited here.
+    /// The attempt is counted before the hash, and settled after a success. A cancelled call
+    /// stays counted; otherwise a client could cancel its guesses. If the hasher refuses the
+    /// attempt, it is taken back. A failure is audited here.
     pub(super) async fn check_password<'p>(
         &self,
         email: Option<&str>,
@@ -35,11 +31,12 @@ impl Auth {
     ) -> Result<Checked<'p>, Error> {
         // Refuse before the first statement if the hash would be refused anyway.
         self.hasher.check_capacity(call.deadline)?;
-        let attempt = guess(&self.throttle, email, call.client_address, self.clock.now());
+        let attempt = self.password_attempt(email, call, self.clock.now());
         let (counted, credentials) = self.admit(&attempt, audit).await?;
         let user_id = credentials.as_ref().map(|found| found.user_id);
         let hash = (credentials.as_ref())
-            .map(|found| parse_hash(&found.password_hash))
+            .map(|found| PasswordHash::parse(&found.password_hash))
+            .map(|hash| hash.ok_or(Fault::Corrupt("password hash")))
             .transpose()?;
         let verified = self.hasher.verify(password, hash.as_ref(), call.deadline);
         let verified = self
@@ -61,7 +58,6 @@ impl Auth {
         })
     }
 
-    /// Applies the password policy to a new password. The error names `field`.
     pub(super) async fn check_policy(
         &self,
         field: &'static str,
@@ -69,13 +65,6 @@ impl Auth {
         email: &str,
     ) -> Result<NewPassword, Error> {
         let checked = self.policy.check(password, email).await?;
-        checked.map_err(|weakness| Error::InvalidArgument {
-            field,
-            problem: weakness.to_string(),
-        })
+        checked.map_err(|weakness| Error::invalid(field, weakness.to_string()))
     }
-}
-
-fn parse_hash(text: &str) -> Result<PasswordHash, Error> {
-    PasswordHash::parse(text).ok_or_else(|| Fault::Corrupt("password hash").into())
 }

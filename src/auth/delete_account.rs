@@ -1,5 +1,3 @@
-//! `DeleteAccount`: removes the account with its sessions.
-
 use super::{
     Auth, Call, Error,
     caller::{Caller, done},

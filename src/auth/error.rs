@@ -1,5 +1,5 @@
-//! The errors of the use cases, in the words of the contract. `grpc::status` maps each one to
-//! a code and a reason.
+//! The errors of the use cases, as the API contract defines them. `grpc::status` maps each one
+//! to a code and a reason.
 
 use std::time::Duration;
 
@@ -12,7 +12,6 @@ use crate::{
 pub enum Error {
     #[error("{field}: {problem}")]
     InvalidArgument {
-        /// The name in the proto.
         field: &'static str,
         /// Never contains the value.
         problem: String,
@@ -30,16 +29,10 @@ pub enum Error {
     /// Too many wrong passwords for the account or from the caller's address, or too many
     /// registrations from that address.
     #[error("too many attempts, try again later")]
-    TooManyAttempts {
-        /// The time until the next attempt is admitted.
-        retry_after: Duration,
-    },
+    TooManyAttempts { retry_after: Duration },
     /// The password cannot be hashed in time.
     #[error("too busy, try again later")]
-    Overloaded {
-        /// The time after which a retry can succeed.
-        retry_after: Duration,
-    },
+    Overloaded { retry_after: Duration },
     #[error("the deadline passed")]
     DeadlineExceeded,
     /// A fault of the service. The caller gets no details.
@@ -63,6 +56,13 @@ pub enum Fault {
     Randomness(#[from] getrandom::Error),
     #[error("cannot sign a token")]
     Signing(#[from] jsonwebtoken::errors::Error),
+}
+
+impl Error {
+    pub(crate) fn invalid(field: &'static str, problem: impl Into<String>) -> Self {
+        let problem = problem.into();
+        Self::InvalidArgument { field, problem }
+    }
 }
 
 impl From<HashError> for Error {

@@ -3,6 +3,11 @@
 //! The crate's own providers include RSA and four curves. With this one, the process cannot
 //! sign or verify a token of another algorithm at all.
 
+#![expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the provider's signature"
+)]
+
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jsonwebtoken::{
     Algorithm, AlgorithmFamily, DecodingKey, EncodingKey,
@@ -39,28 +44,14 @@ impl Hs256 {
     }
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the provider's signature"
-)]
 fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
-    Ok(Box::new(Hs256::new(
-        *algorithm,
-        key.family(),
-        key.as_bytes(),
-    )?))
+    let hs256 = Hs256::new(*algorithm, key.family(), key.as_bytes())?;
+    Ok(Box::new(hs256))
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the provider's signature"
-)]
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
-    Ok(Box::new(Hs256::new(
-        *algorithm,
-        key.family(),
-        key.try_get_as_bytes()?,
-    )?))
+    let hs256 = Hs256::new(*algorithm, key.family(), key.try_get_as_bytes()?)?;
+    Ok(Box::new(hs256))
 }
 
 impl Signer<Vec<u8>> for Hs256 {

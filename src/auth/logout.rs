@@ -1,5 +1,3 @@
-//! Logout: ends the session of a refresh token.
-
 use super::{Auth, Call, Error};
 use crate::{
     model::{RefreshToken, SessionEndReason},
@@ -12,14 +10,14 @@ impl Auth {
     pub async fn logout(&self, token: RefreshToken, call: &Call) -> Result<(), Error> {
         let now = self.clock.now();
         let session = self.db.find_session(&token.handle_hash()).await?;
-        if let Some(session) = session.filter(|session| session.is_live(now)) {
-            let reason = SessionEndReason::Logout;
-            if self.revoke(&session, reason, now, call).await? {
-                Audit::of(audit::Event::Logout)
-                    .user(session.user_id)
-                    .session(session.id)
-                    .ok();
-            }
+        let reason = SessionEndReason::Logout;
+        if let Some(session) = session.filter(|session| session.is_live(now))
+            && self.revoke(&session, reason, now, call).await?
+        {
+            Audit::of(audit::Event::Logout)
+                .user(session.user_id)
+                .session(session.id)
+                .ok();
         }
         Ok(())
     }

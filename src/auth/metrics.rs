@@ -1,5 +1,3 @@
-//! Metrics of refresh tokens and logins.
-
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 
 use crate::telemetry::metrics::{Counters, count, counters};
@@ -7,7 +5,6 @@ use crate::telemetry::metrics::{Counters, count, counters};
 #[derive(Clone, Debug)]
 pub struct Metrics {
     refreshes: Counters<&'static str>,
-    /// Attempts that the throttle refused.
     pub(super) throttled: Counter,
 }
 
@@ -18,16 +15,10 @@ impl Metrics {
             refreshes: counters("outcome", outcomes),
             throttled: Counter::default(),
         };
-        registry.register(
-            "auth_refresh",
-            "Presented refresh tokens, by outcome",
-            metrics.refreshes.clone(),
-        );
-        registry.register(
-            "auth_logins_throttled",
-            "Logins and other attempts that the throttle refused",
-            metrics.throttled.clone(),
-        );
+        let help = "Presented refresh tokens, by outcome";
+        registry.register("auth_refresh", help, metrics.refreshes.clone());
+        let help = "Logins and other attempts that the throttle refused";
+        registry.register("auth_logins_throttled", help, metrics.throttled.clone());
         metrics
     }
 

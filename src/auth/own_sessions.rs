@@ -1,4 +1,4 @@
-//! `ListSessions`, `EndSession` and `EndOtherSessions`: what users do with their own sessions.
+//! `ListSessions`, `EndSession` and `EndOtherSessions`.
 
 use super::{
     Auth, Call, Error,
@@ -14,9 +14,8 @@ impl Auth {
     /// [`MAX_LISTED_SESSIONS`](crate::model::MAX_LISTED_SESSIONS).
     pub async fn list_sessions(&self, caller: &Caller) -> Result<Vec<LiveSession>, Error> {
         let now = self.clock.now();
-        let user_id = caller.account.user_id;
-        let sessions = self.db.live_sessions(user_id, caller.session_id, now);
-        Ok(sessions.await?)
+        let (user_id, own) = (caller.account.user_id, caller.session_id);
+        Ok(self.db.live_sessions(user_id, own, now).await?)
     }
 
     /// Ends one session of the caller. The session of another user is treated like an
@@ -29,11 +28,11 @@ impl Auth {
     ) -> Result<(), Error> {
         let now = self.clock.now();
         let found = self.db.find_own_session(caller.account.user_id, id).await?;
-        if let Some(session) = found.filter(|session| session.is_live(now)) {
-            let reason = SessionEndReason::EndedByUser;
-            if self.revoke(&session, reason, now, call).await? {
-                caller.audit(audit::Event::EndSession).session(id).ok();
-            }
+        let reason = SessionEndReason::EndedByUser;
+        if let Some(session) = found.filter(|session| session.is_live(now))
+            && self.revoke(&session, reason, now, call).await?
+        {
+            caller.audit(audit::Event::EndSession).session(id).ok();
         }
         Ok(())
     }
@@ -41,15 +40,13 @@ impl Auth {
     /// Ends all sessions of the caller except the current one, and returns their number.
     pub async fn end_other_sessions(&self, caller: &Caller, call: &Call) -> Result<usize, Error> {
         let act = call.act(self.clock.now());
-        let user_id = caller.account.user_id;
+        let (user_id, own) = (caller.account.user_id, caller.session_id);
         let end = self.end(SessionEndReason::EndedByUser);
-        let ended = self
-            .db
-            .end_other_sessions(user_id, caller.session_id, end, &act);
+        let ended = self.db.end_other_sessions(user_id, own, end, &act);
         let ended = done(ended.await?)?;
         if ended > 0 {
             caller.audit(audit::Event::EndOtherSessions).ok();
-            self.outbox.notify_one();
+            self.commits.notify_one();
         }
         Ok(ended)
     }

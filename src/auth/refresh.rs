@@ -13,59 +13,9 @@ use crate::{
     telemetry::audit::{self, Audit, Reason},
 };
 
-/// The meaning of a presented refresh token.
-enum Refreshed {
-    /// The current token, replaced by its successor.
-    Rotated(Session, RefreshToken),
-    /// The previous token within the retry window, with the successor that it already has.
-    Retried(Session, RefreshToken),
-    /// An older token: another party has used it.
-    Reused(Session),
-    /// The token belongs to no live session.
-    Unknown,
-}
-
-impl Refreshed {
-    const fn outcome(&self) -> RefreshOutcome {
-        match self {
-            Self::Rotated(..) => RefreshOutcome::Rotated,
-            Self::Retried(..) => RefreshOutcome::Retried,
-            Self::Reused(_) => RefreshOutcome::Reused,
-            Self::Unknown => RefreshOutcome::Unknown,
-        }
-    }
-}
-
 impl Auth {
-    /// Replaces a refresh token by the next pair of tokens.
     pub async fn refresh(&self, token: RefreshToken, call: &Call) -> Result<TokenPair, Error> {
         let now = self.clock.now();
-        let refreshed = self.rotate(&token, now).await?;
-        self.metrics.refreshed(refreshed.outcome());
-        match refreshed {
-            Refreshed::Rotated(session, successor) | Refreshed::Retried(session, successor) => {
-                Ok(TokenPair {
-                    access_token: self.issuer.issue(session.user_id, session.id, now)?,
-                    refresh_token: successor,
-                    refresh_token_expires_at: session.expires_at.min(session.ends_at),
-                })
-            }
-            Refreshed::Reused(session) => {
-                let reason = SessionEndReason::Reuse;
-                if self.revoke(&session, reason, now, call).await? {
-                    Audit::of(audit::Event::Refresh)
-                        .user(session.user_id)
-                        .session(session.id)
-                        .failed(Reason::Reused);
-                }
-                Err(Error::InvalidToken)
-            }
-            Refreshed::Unknown => Err(Error::InvalidToken),
-        }
-    }
-
-    /// Rotates the token, or finds out why the database did not.
-    async fn rotate(&self, token: &RefreshToken, now: Timestamp) -> Result<Refreshed, Error> {
         let successor = token.generate_successor()?;
         let rotation = Rotation {
             handle_hash: token.handle_hash(),
@@ -76,21 +26,50 @@ impl Auth {
             expires_at: now + self.lifetimes.refresh_token,
         };
         if let Some(session) = self.db.rotate(&rotation).await? {
-            return Ok(Refreshed::Rotated(session, successor));
+            return self.next_tokens(RefreshOutcome::Rotated, &session, successor, now);
         }
         let Some(session) = self.db.find_session(&rotation.handle_hash).await? else {
-            return Ok(Refreshed::Unknown);
+            self.metrics.refreshed(RefreshOutcome::Unknown);
+            return Err(Error::InvalidToken);
         };
-        Ok(
-            match session.judge(token, &successor, now, self.lifetimes.retry_window) {
-                Presented::Current => Refreshed::Rotated(session, successor),
-                Presented::Previous { successor } => {
-                    let successor = successor.ok_or(Fault::Corrupt("sealed successor"))?;
-                    Refreshed::Retried(session, successor)
+        match session.judge(&token, &successor, now, self.lifetimes.retry_window) {
+            Presented::Current => {
+                self.next_tokens(RefreshOutcome::Rotated, &session, successor, now)
+            }
+            Presented::Previous { successor } => {
+                let successor = successor.ok_or(Fault::Corrupt("sealed successor"))?;
+                self.next_tokens(RefreshOutcome::Retried, &session, successor, now)
+            }
+            Presented::Reused => {
+                self.metrics.refreshed(RefreshOutcome::Reused);
+                let reason = SessionEndReason::Reuse;
+                if self.revoke(&session, reason, now, call).await? {
+                    Audit::of(audit::Event::Refresh)
+                        .user(session.user_id)
+                        .session(session.id)
+                        .failed(Reason::Reused);
                 }
-                Presented::Reused => Refreshed::Reused(session),
-                Presented::Ended => Refreshed::Unknown,
-            },
-        )
+                Err(Error::InvalidToken)
+            }
+            Presented::Ended => {
+                self.metrics.refreshed(RefreshOutcome::Unknown);
+                Err(Error::InvalidToken)
+            }
+        }
+    }
+
+    fn next_tokens(
+        &self,
+        outcome: RefreshOutcome,
+        session: &Session,
+        refresh_token: RefreshToken,
+        now: Timestamp,
+    ) -> Result<TokenPair, Error> {
+        self.metrics.refreshed(outcome);
+        Ok(TokenPair {
+            access_token: self.issuer.issue(session.user_id, session.id, now)?,
+            refresh_token,
+            refresh_token_expires_at: session.expires_at.min(session.ends_at),
+        })
     }
 }

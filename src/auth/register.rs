@@ -1,10 +1,4 @@
-//! Register: an e-mail address and a password in, an account out.
-
-use super::{
-    Auth, Call, Error,
-    session::{SessionDraft, StartedSession},
-    throttle,
-};
+use super::{Auth, Call, Error, session::StartedSession};
 use crate::{
     db::{NewUser, Registration},
     model::{DeviceName, Email, Event, Payload, Timestamp, UserId},
@@ -12,20 +6,18 @@ use crate::{
     telemetry::audit::{self, Audit, Reason},
 };
 
+const AUDIT: Audit<'_> = Audit::of(audit::Event::Register);
+
 pub struct Register {
     pub email: Email,
-    /// Not checked by the password policy yet.
     pub password: Password,
-    /// Whether to start a session too.
     pub start_session: bool,
-    /// The name of that session.
     pub device_name: Option<DeviceName>,
 }
 
 pub struct Registered {
     pub user_id: UserId,
     pub created_at: Timestamp,
-    /// The first session, if the request asked for one.
     pub session: Option<StartedSession>,
 }
 
@@ -34,49 +26,42 @@ impl Auth {
     /// part: a login right after the registration would pay for a second one.
     pub async fn register(&self, request: Register, call: &Call) -> Result<Registered, Error> {
         let email = request.email;
-        let hash = self
-            .hash_unless_taken(&email, request.password, call)
-            .await?;
+        let hash = self.hash_unless_taken(&email, request.password, call);
+        let hash = hash.await?;
 
         let now = self.clock.now();
         let user_id = UserId::new(now);
-        let session = if request.start_session {
-            Some(self.draft_session(user_id, request.device_name, now)?)
-        } else {
-            None
-        };
+        let session =
+            (request.start_session).then(|| self.draft_session(user_id, request.device_name, now));
+        let (row, session) = session.transpose()?.unzip();
         let user = NewUser {
             id: user_id,
             email: email.as_str(),
             password_hash: hash.as_str(),
             created_at: now,
         };
-        let row = session.as_ref().map(|session| &session.row);
         let payload = Payload::UserCreated {
             email: email.clone(),
         };
         let event = Event::new(user_id, payload, &call.act(now));
-        match self.db.register(&user, row, &event).await? {
+        match self.db.register(&user, row.as_ref(), &event).await? {
             Registration::Created => self.committed(&event),
             Registration::EmailTaken => return Err(email_taken()),
         }
-        let session_id = row.map(|row| row.id);
-        Audit::of(audit::Event::Register)
-            .user(user_id)
-            .session(session_id)
-            .ok();
+        let audit = AUDIT.user(user_id);
+        audit.session(session.as_ref().map(|s| s.id)).ok();
         if session.is_some() {
-            self.know_owner(&email, call).await;
+            self.store_known_device(&email, call).await;
         }
         Ok(Registered {
             user_id,
             created_at: now,
-            session: session.map(SessionDraft::started),
+            session,
         })
     }
 
-    /// Counts the attempt, and hashes a password that the policy accepts. A taken address
-    /// is refused before the hash, only to save its cost: the insert decides.
+    /// Counts the attempt, and hashes a password that the policy accepts. A taken address is
+    /// refused here to save the hash. The insert makes the final decision.
     async fn hash_unless_taken(
         &self,
         email: &Email,
@@ -84,10 +69,8 @@ impl Auth {
         call: &Call,
     ) -> Result<PasswordHash, Error> {
         let now = self.clock.now();
-        let attempt = throttle::registration(&self.throttle, email, call.client_address, now);
-        let (counted, credentials) = self
-            .admit(&attempt, Audit::of(audit::Event::Register))
-            .await?;
+        let attempt = self.registration_attempt(email, call, now);
+        let (counted, credentials) = self.admit(&attempt, AUDIT).await?;
         let password = self.check_policy("password", password, email.as_str());
         let password = self
             .take_back_if_overloaded(password.await, &attempt, &counted)
@@ -101,6 +84,6 @@ impl Auth {
 }
 
 fn email_taken() -> Error {
-    Audit::of(audit::Event::Register).failed(Reason::EmailTaken);
+    AUDIT.failed(Reason::EmailTaken);
     Error::EmailTaken
 }

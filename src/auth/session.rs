@@ -1,5 +1,3 @@
-//! How a session starts and how it is revoked: what several use cases share.
-
 use super::{AccessToken, Auth, Call, Error};
 use crate::{
     db::NewSession,
@@ -11,7 +9,6 @@ use crate::{
 
 pub struct StartedSession {
     pub id: SessionId,
-    /// The first tokens.
     pub tokens: TokenPair,
 }
 
@@ -22,31 +19,15 @@ pub struct TokenPair {
     pub refresh_token_expires_at: Timestamp,
 }
 
-/// A session before its row is written, with everything that the row and the reply need:
-/// nothing can fail after the commit.
-pub(super) struct SessionDraft {
-    /// Holds only hashes of the refresh token.
-    pub(super) row: NewSession,
-    tokens: TokenPair,
-}
-
-impl SessionDraft {
-    /// The reply, once the row is written.
-    pub(super) fn started(self) -> StartedSession {
-        StartedSession {
-            id: self.row.id,
-            tokens: self.tokens,
-        }
-    }
-}
-
 impl Auth {
+    /// Makes the row of a session, and the reply before the row is written, so that nothing can
+    /// fail after the commit. The row holds only hashes of the refresh token.
     pub(super) fn draft_session(
         &self,
         user_id: UserId,
         device_name: Option<DeviceName>,
         now: Timestamp,
-    ) -> Result<SessionDraft, Error> {
+    ) -> Result<(NewSession, StartedSession), Error> {
         let refresh_token = RefreshToken::generate()?;
         let row = NewSession {
             id: SessionId::new(now),
@@ -63,7 +44,8 @@ impl Auth {
             refresh_token,
             refresh_token_expires_at: row.expires_at.min(row.ends_at),
         };
-        Ok(SessionDraft { row, tokens })
+        let id = row.id;
+        Ok((row, StartedSession { id, tokens }))
     }
 
     /// Revokes a session and writes its event. `false` if it had already ended.
@@ -75,20 +57,18 @@ impl Auth {
         call: &Call,
     ) -> Result<bool, Error> {
         let (end, act) = (self.end(reason), call.act(now));
-        let revoked = self
-            .db
-            .end_session(session.user_id, session.id, end, &act)
-            .await?;
-        if let Some(event) = &revoked {
+        let revoked = self.db.end_session(session.user_id, session.id, end, &act);
+        let event = revoked.await?;
+        if let Some(event) = &event {
             self.committed(event);
         }
-        Ok(revoked.is_some())
+        Ok(event.is_some())
     }
 
     pub(super) const fn end(&self, reason: SessionEndReason) -> SessionEnd {
         SessionEnd {
             reason,
-            access_token_ttl: self.issuer.ttl(),
+            access_token_ttl: self.issuer.ttl,
         }
     }
 }

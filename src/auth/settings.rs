@@ -5,7 +5,6 @@ use secrecy::SecretSlice;
 use super::SigningKey;
 use crate::model::ThrottleLimits;
 
-/// The settings of tokens, sessions and the login throttle.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub secrets: SigningSecrets,
@@ -20,17 +19,15 @@ pub struct Settings {
 /// The secrets of the signing keys, all different, each of at least 32 bytes.
 #[derive(Clone, Debug)]
 pub struct SigningSecrets {
-    /// Signs new tokens.
     pub current: SecretSlice<u8>,
-    /// Will sign after the next change. It is published before that, so that verifiers know it
-    /// in time.
+    /// The next signing key. It is published early, so that verifiers know it in time.
     pub next: Option<SecretSlice<u8>>,
     /// Do not sign any more, but still verify.
     pub previous: Vec<SecretSlice<u8>>,
 }
 
 impl SigningSecrets {
-    /// The keys, the one that signs first.
+    /// The signing key first.
     pub fn into_keys(self) -> impl Iterator<Item = SigningKey> {
         let secrets = [self.current].into_iter();
         let secrets = secrets.chain(self.next).chain(self.previous);
@@ -38,7 +35,6 @@ impl SigningSecrets {
     }
 }
 
-/// How long tokens and sessions last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetimes {
     /// Whole seconds.

@@ -4,16 +4,16 @@
 //! address, and for the pair of both. Without an address it counts for the account, and for
 //! the pair of the account and no address. A malformed e-mail counts for the address only.
 //!
-//! After a login the pair is known for a while: failures of others on the account, and its
-//! daily limit, do not hold back the owner at that address.
+//! After a login the pair is known for a while. During that time, wrong passwords from other
+//! addresses and the daily limit of the account do not block the pair.
 
 use sha2::{Digest as _, Sha256};
 use tracing::warn;
 
 use super::{Auth, Call, Error};
 use crate::{
-    db::{Admission, Attempt, Count, Counted, Key, Settlement},
-    model::{ClientAddress, Credentials, Email, ThrottleLimits, Timestamp},
+    db::{Admission, Attempt, Count, Counted, Settlement},
+    model::{ClientAddress, Credentials, Email, Timestamp},
     telemetry::{
         Causes,
         audit::{Audit, Reason},
@@ -40,17 +40,16 @@ impl Auth {
 
     /// Makes the caller's address known to a new account, as after a login. A failure is
     /// only logged: the next login repeats it.
-    pub(super) async fn know_owner(&self, email: &Email, call: &Call) {
+    pub(super) async fn store_known_device(&self, email: &Email, call: &Call) {
         if call.client_address.is_none() {
             return;
         }
-        let email = Some(email.as_str());
-        let attempt = guess(&self.throttle, email, call.client_address, self.clock.now());
+        let attempt = self.password_attempt(Some(email.as_str()), call, self.clock.now());
         let known_until = attempt.now + self.throttle.known_for;
         let succeeded = Settlement::Succeeded { known_until };
         let nothing = Counted::default();
         if let Err(error) = self.db.settle(&attempt, &nothing, succeeded).await {
-            warn!(error = %Causes(&error), "cannot note where an account was registered");
+            warn!(error = %Causes(&error), "cannot store the known device of a new account");
         }
     }
 
@@ -63,57 +62,54 @@ impl Auth {
     ) -> Result<T, Error> {
         let outcome = outcome.map_err(Into::into);
         if matches!(outcome, Err(Error::Overloaded { .. })) {
-            let taken_back = Settlement::TakenBack;
-            self.db.settle(attempt, counted, taken_back).await?;
+            let settled = self.db.settle(attempt, counted, Settlement::TakenBack);
+            settled.await?;
         }
         outcome
     }
-}
 
-/// An attempt at an account's password.
-pub(super) fn guess<'a>(
-    limits: &'a ThrottleLimits,
-    email: Option<&'a str>,
-    address: Option<ClientAddress>,
-    now: Timestamp,
-) -> Attempt<'a> {
-    let count = |kind, email, address, free| Count {
-        key: key(kind, email, address),
-        free,
-    };
-    Attempt {
-        email,
-        account: email.map(|email| count("account", email, None, limits.free_per_account)),
-        pair: email.map(|email| count("pair", email, address, limits.free_per_pair)),
-        address: address.map(|_| count("address", "", address, limits.free_per_address)),
-        now,
-        limits,
+    pub(super) fn password_attempt<'a>(
+        &'a self,
+        email: Option<&'a str>,
+        call: &Call,
+        now: Timestamp,
+    ) -> Attempt<'a> {
+        let (limits, address) = (&self.throttle, call.client_address);
+        let account = |email| count("account", email, None, limits.free_per_account);
+        let pair = |email| count("pair", email, address, limits.free_per_pair);
+        Attempt {
+            email,
+            account: email.map(account),
+            pair: email.map(pair),
+            address: address.map(|_| count("address", "", address, limits.free_per_address)),
+            now,
+            limits,
+        }
+    }
+
+    /// A registration counts for the address even if it succeeds.
+    pub(super) fn registration_attempt<'a>(
+        &'a self,
+        email: &'a Email,
+        call: &Call,
+        now: Timestamp,
+    ) -> Attempt<'a> {
+        let (limits, address) = (&self.throttle, call.client_address);
+        let free = limits.registrations_per_address;
+        Attempt {
+            email: Some(email.as_str()),
+            account: None,
+            pair: None,
+            address: address.map(|_| count("registration", "", address, free)),
+            now,
+            limits,
+        }
     }
 }
 
-/// A registration: it counts for the address even if it succeeds.
-pub(super) fn registration<'a>(
-    limits: &'a ThrottleLimits,
-    email: &'a Email,
-    address: Option<ClientAddress>,
-    now: Timestamp,
-) -> Attempt<'a> {
-    Attempt {
-        email: Some(email.as_str()),
-        account: None,
-        pair: None,
-        address: address.map(|_| Count {
-            key: key("registration", "", address),
-            free: limits.registrations_per_address,
-        }),
-        now,
-        limits,
-    }
-}
-
-/// The key of a counter: a hash, so that the table shows neither e-mail nor network
-/// addresses. An e-mail address contains no NUL, so NUL separates the parts.
-fn key(kind: &str, email: &str, address: Option<ClientAddress>) -> Key {
+/// A counter. Its key is a hash, so that the table shows neither e-mail nor network addresses.
+/// An e-mail address contains no NUL, so NUL separates the parts.
+fn count(kind: &str, email: &str, address: Option<ClientAddress>, free: u32) -> Count {
     let mut hash = Sha256::new_with_prefix(kind);
     hash.update([0]);
     hash.update(email);
@@ -121,5 +117,6 @@ fn key(kind: &str, email: &str, address: Option<ClientAddress>) -> Key {
     if let Some(address) = &address {
         hash.update(address.as_bytes());
     }
-    hash.finalize().into()
+    let key = hash.finalize().into();
+    Count { key, free }
 }

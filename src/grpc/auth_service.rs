@@ -68,7 +68,7 @@ impl AuthService for Handlers {
     ) -> Result<Response<proto::GetSigningKeyResponse>, Status> {
         self.internal_callers
             .authorise(&request, audit::Event::SigningKey)?;
-        Ok(Response::new(self.auth.issuer().into()))
+        Ok(Response::new((&self.auth.issuer).into()))
     }
 }
 
@@ -123,10 +123,10 @@ impl From<&Issuer> for proto::GetSigningKeyResponse {
     fn from(issuer: &Issuer) -> Self {
         Self {
             signing_key: Some(issuer.signing_key().into()),
-            verification_keys: issuer.verification_keys().iter().map(Into::into).collect(),
-            issuer: issuer.name().to_owned(),
-            audience: issuer.audience().to_owned(),
-            access_token_ttl: ProtoDuration::try_from(issuer.ttl()).ok(),
+            verification_keys: issuer.keys.iter().map(Into::into).collect(),
+            issuer: issuer.name.clone(),
+            audience: issuer.audience.clone(),
+            access_token_ttl: ProtoDuration::try_from(issuer.ttl).ok(),
             max_age: Some(KEYS_MAX_AGE),
         }
     }

@@ -72,8 +72,8 @@ both! {
     }
 
     async fn a_commit_and_nothing_else_wakes_the_poller(service: Service) {
-        let outbox = Arc::new(Notify::new());
-        let auth = auth(&service.database, Arc::clone(&outbox));
+        let commits = Arc::new(Notify::new());
+        let auth = auth(&service.database, Arc::clone(&commits));
         let mut call = Call {
             deadline: Instant::now() + Duration::from_mins(1),
             traceparent: None,
@@ -82,16 +82,16 @@ both! {
         auth.register(registration("ana@example.com"), &call)
             .await
             .unwrap_or_else(|e| panic!("{e}"));
-        assert!(outbox.notified().now_or_never().is_some());
+        assert!(commits.notified().now_or_never().is_some());
         call.traceparent =
             Traceparent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
         let again = auth.register(registration("ana@example.com"), &call).await;
         assert!(matches!(again, Err(Error::EmailTaken)));
-        assert!(outbox.notified().now_or_never().is_none());
+        assert!(commits.notified().now_or_never().is_none());
     }
 }
 
-fn auth(database: &TestDatabase, outbox: Arc<Notify>) -> Auth {
+fn auth(database: &TestDatabase, commits: Arc<Notify>) -> Auth {
     let config = config(database, &[]);
     let registry = &mut Registry::default();
     let parts = Parts {
@@ -99,7 +99,7 @@ fn auth(database: &TestDatabase, outbox: Arc<Notify>) -> Auth {
         hasher: Arc::new(Hasher::start(&config.passwords, registry).unwrap()),
         policy: Policy::new(&config.passwords),
         clock: Arc::new(ManualClock::new(START)),
-        outbox,
+        commits,
     };
     Auth::new(config.auth, parts, registry)
 }
