@@ -16,7 +16,6 @@ mod readme;
 mod secrets;
 mod tls;
 
-/// The certificate of an authority.
 const CA: &str = include_str!("tests/ca.pem");
 const KEY: &str = "a-key-of-exactly-32-bytes-aaaaaa";
 const OTHER_KEY: &str = "b-key-of-exactly-32-bytes-bbbbbb";
@@ -44,17 +43,19 @@ fn load(line: &str) -> Config {
 }
 
 fn lines(result: Result<Config, Vec<Problem>>) -> Vec<String> {
-    result
-        .unwrap_err()
-        .iter()
-        .map(ToString::to_string)
-        .collect()
+    let problems = result.unwrap_err();
+    problems.iter().map(ToString::to_string).collect()
+}
+
+/// The problems of `line` alone.
+fn problems_alone(line: &str) -> Vec<String> {
+    let base = TempDir::new().unwrap();
+    lines(load_at(base.path(), line))
 }
 
 /// The problems of `line` added to a complete configuration.
 fn problems(line: &str) -> Vec<String> {
-    let base = TempDir::new().unwrap();
-    lines(load_at(base.path(), &format!("{COMPLETE} {line}")))
+    problems_alone(&format!("{COMPLETE} {line}"))
 }
 
 fn mode(path: &Path) -> u32 {
@@ -112,10 +113,8 @@ fn defaults_are_those_of_the_table() {
 fn every_default_is_a_right_value() {
     for variable in variables() {
         if let Default::Text(default) = variable.default {
-            load(&format!(
-                "{}={default} --kafka-brokers a:1",
-                flag(variable.name)
-            ));
+            let flag = flag(variable.name);
+            load(&format!("{flag}={default} --kafka-brokers a:1"));
         }
     }
 }
@@ -130,11 +129,7 @@ fn each_bad_value_is_one_line_that_says_what_is_right() {
 
 #[test]
 fn every_problem_is_reported_in_one_run() {
-    let base = TempDir::new().unwrap();
-    let found = lines(load_at(
-        base.path(),
-        "--database-url mysql://x --bcrypt-cost 1 --log-format x",
-    ));
+    let found = problems_alone("--database-url mysql://x --bcrypt-cost 1 --log-format x");
     let expected = [
         "DATABASE_URL: must begin with sqlite:// or postgres://",
         "JWT_SECRET: is required when DATABASE_URL is set",
@@ -163,24 +158,16 @@ fn no_problem_shows_a_value() {
                 .iter()
                 .filter(|arg| !arg.contains(suffix))
                 .fold(String::new(), |line, arg| line + " " + arg);
-            let base = TempDir::new().unwrap();
-            let found = lines(load_at(base.path(), &line));
+            let found = problems_alone(&line);
             assert!(found.len() > 20, "{found:?}");
-            assert!(
-                found
-                    .iter()
-                    .all(|line| !line.contains("needle") && !line.contains('\n')),
-                "{found:?}"
-            );
+            let is_safe = |line: &String| !line.contains("needle") && !line.contains('\n');
+            assert!(found.iter().all(is_safe), "{found:?}");
         }
     }
     let found = problems(
         "--kafka-brokers a:1 --kafka-security-protocol SASL_SSL --kafka-sasl-password-file needle --jwt-next-secret-file needle",
     );
-    assert!(
-        found.iter().all(|line| !line.contains("needle")),
-        "{found:?}"
-    );
+    assert!(!found.concat().contains("needle"), "{found:?}");
 }
 
 #[test]
@@ -188,13 +175,9 @@ fn an_empty_variable_is_a_problem_whatever_it_is() {
     for name in names() {
         let base = TempDir::new().unwrap();
         let found = lines(load_at(base.path(), &format!("{}=", flag(&name))));
-        assert!(
-            found[0].starts_with(&format!("{name}: ")),
-            "{name} {found:?}"
-        );
-        assert!(
-            fs::read_dir(base.path()).unwrap().next().is_none(),
-            "{name}"
-        );
+        let prefix = format!("{name}: ");
+        assert!(found[0].starts_with(&prefix), "{name} {found:?}");
+        let mut written = fs::read_dir(base.path()).unwrap();
+        assert!(written.next().is_none(), "{name}");
     }
 }

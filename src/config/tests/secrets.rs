@@ -23,14 +23,9 @@ fn a_secret_may_be_in_a_file_whose_one_trailing_newline_is_dropped() {
 #[test]
 fn both_forms_of_a_secret_are_a_problem_that_names_both() {
     for Declaration { name, .. } in variables().filter(|variable| variable.is_secret) {
-        let base = TempDir::new().unwrap();
         let flag = flag(name);
-        let found = lines(load_at(
-            base.path(),
-            &format!(
-                "{flag} x {flag}-file y --kafka-brokers a:1 --kafka-security-protocol SASL_SSL"
-            ),
-        ));
+        let kafka = "--kafka-brokers a:1 --kafka-security-protocol SASL_SSL";
+        let found = problems_alone(&format!("{flag} x {flag}-file y {kafka}"));
         let expected = format!("{name}: is set together with {name}_FILE: keep one of them");
         assert!(found.contains(&expected), "{found:?}");
     }
@@ -39,10 +34,8 @@ fn both_forms_of_a_secret_are_a_problem_that_names_both() {
 #[test]
 fn a_bad_secret_file_names_the_variable_of_the_file() {
     let folder = TempDir::new().unwrap();
-    let (short, empty) = (
-        file(&folder, "short", "short"),
-        file(&folder, "empty", "\n"),
-    );
+    let short = file(&folder, "short", "short");
+    let empty = file(&folder, "empty", "\n");
     let missing = folder.path().join("missing").display().to_string();
     for (path, what) in [
         (short, "must have at least 32 bytes"),
