@@ -21,9 +21,15 @@ mod rolling;
 mod sqlite;
 mod upgrade;
 
-use crate::harness::soak;
+use crate::harness::{Backend, Kafka, TestDatabase, soak};
 
 /// The number of repetitions: ten times more when `TEST_SOAK` is set.
 fn rounds(short: u32) -> u32 {
     soak(short, 10 * short)
+}
+
+/// A database on Postgres and a topic. `None` without one of them; then the test was skipped.
+async fn postgres_and_kafka() -> Option<(TestDatabase, Kafka)> {
+    let database = TestDatabase::create(Backend::Postgres).await?;
+    Some((database, Kafka::new().await?))
 }

@@ -1,6 +1,6 @@
 //! Replicas are killed (kill -9) or stopped (SIGSTOP) again and again while clients work.
 
-use super::{clients::Clients, fleet::Fleet, guarantee, rounds};
+use super::{clients::Clients, fleet::Fleet, guarantee, postgres_and_kafka, rounds};
 use crate::harness::{Backend, Kafka, Random, TestDatabase, both};
 
 both! {
@@ -31,10 +31,7 @@ both! {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_calls_survive_replicas_that_are_stopped() {
-    let Some(database) = TestDatabase::create(Backend::Postgres).await else {
-        return;
-    };
-    let Some(kafka) = Kafka::new().await else {
+    let Some((database, kafka)) = postgres_and_kafka().await else {
         return;
     };
     let mut random = Random::new();

@@ -1,15 +1,12 @@
 //! A network between the service and Postgres that breaks and recovers at any point of a
 //! transaction.
 
-use super::{clients::Clients, fleet::Fleet, guarantee, rounds};
-use crate::harness::{Backend, Kafka, Proxy, Random, TestDatabase};
+use super::{clients::Clients, fleet::Fleet, guarantee, postgres_and_kafka, rounds};
+use crate::harness::{Proxy, Random};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_calls_survive_a_network_that_breaks_and_heals() {
-    let Some(database) = TestDatabase::create(Backend::Postgres).await else {
-        return;
-    };
-    let Some(kafka) = Kafka::new().await else {
+    let Some((database, kafka)) = postgres_and_kafka().await else {
         return;
     };
     let proxy = Proxy::start(&database).await;

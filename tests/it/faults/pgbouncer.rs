@@ -1,8 +1,8 @@
 //! PgBouncer between the service and Postgres, in session mode, and in transaction mode if it
 //! knows prepared statements (1.21 or newer; Debian has 1.18).
 
-use super::{clients::Clients, fleet::Fleet, guarantee};
-use crate::harness::{Backend, Kafka, PgBouncer, Random, TestDatabase};
+use super::{clients::Clients, fleet::Fleet, guarantee, postgres_and_kafka};
+use crate::harness::{PgBouncer, Random};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_works_through_pgbouncer_and_survives_its_death() {
@@ -12,10 +12,7 @@ async fn all_works_through_pgbouncer_and_survives_its_death() {
 }
 
 async fn works_and_survives(mode: &str) {
-    let Some(database) = TestDatabase::create(Backend::Postgres).await else {
-        return;
-    };
-    let Some(kafka) = Kafka::new().await else {
+    let Some((database, kafka)) = postgres_and_kafka().await else {
         return;
     };
     let mut bouncer = PgBouncer::start(&database, 40, mode).await;

@@ -1,14 +1,11 @@
 //! Replicas are restarted one after the other, while clients try each call at most twice.
 
-use super::{clients::Clients, fleet::Fleet, guarantee, rounds};
-use crate::harness::{Backend, Kafka, Random, TestDatabase};
+use super::{clients::Clients, fleet::Fleet, guarantee, postgres_and_kafka, rounds};
+use crate::harness::Random;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_fails_no_call_of_a_client_that_retries_once() {
-    let Some(database) = TestDatabase::create(Backend::Postgres).await else {
-        return;
-    };
-    let Some(kafka) = Kafka::new().await else {
+    let Some((database, kafka)) = postgres_and_kafka().await else {
         return;
     };
     let mut random = Random::new();

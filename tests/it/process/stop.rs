@@ -59,6 +59,13 @@ async fn login_without_a_body(channel: Channel) -> Result<Response<LoginResponse
         .await
 }
 
+/// A client, after Ana has registered.
+async fn registered(process: &Process) -> Client {
+    let mut client = process.client().await;
+    client.register(register("ana@example.com")).await.unwrap();
+    client
+}
+
 async fn until_refused(addr: SocketAddr) {
     while TcpStream::connect(addr).await.is_ok() {
         // With a full queue the kernel would drop the next attempt, and repeat it only after a
@@ -74,12 +81,7 @@ both! {
         };
         let variables = [&SLOW[..], &kafka.variables()].concat();
         let mut process = Process::serve(&database, &variables);
-        let client = process.client().await;
-        client
-            .clone()
-            .register(register("ana@example.com"))
-            .await
-            .unwrap();
+        let client = registered(&process).await;
         process.wait_for("outbox lease acquired").await;
         let held = database.dialect("expires_at > 0", "expires_at > now()");
         assert_eq!(
@@ -126,12 +128,7 @@ both! {
 
     async fn a_second_signal_ends_the_process_at_once(database: TestDatabase) {
         let mut process = Process::serve(&database, &SLOW);
-        let client = process.client().await;
-        client
-            .clone()
-            .register(register("ana@example.com"))
-            .await
-            .unwrap();
+        let client = registered(&process).await;
         let login = in_flight(&client, slow_login(client.clone())).await;
         process.signal("TERM");
         process.wait_for("finishing what runs").await;
