@@ -7,9 +7,11 @@
 //! | moves the time | [`Service::clock`], a [`ManualClock`] |
 //! | needs accounts or sessions | [`Service::sign_up`], [`Service::sign_in`]; [`Service::account`] is the client of a signed-in user |
 //! | sends a request | [`register`], [`login`], [`refresh`], [`logout`].. build it |
-//! | expects an error | [`refused`], then [`reason`], [`error_line`], [`violation`], [`retry_after`] or [`assert_invalid_token`] |
+//! | expects an error | [`refused`], then [`reason`], [`error_line`], [`violation`], [`retry_after`], [`assert_invalid_token`] or [`assert_outage`] |
+//! | asks for keys or sends a token | [`signing_keys`], [`with_bearer`] |
 //! | changes or breaks a refresh token | [`TokenParts`], [`malformed_tokens`] |
 //! | reads rows or events | [`TestDatabase`]: `count`, `text`, `dump`, `events`; `hex`, `id`, `bytes`, `time` and `dialect` hide the differences between the databases |
+//! | calls the storage layer without a service | [`db`] |
 //! | counts the SQL statements of a call | [`Statements`], filled by [`Proxy::recording`] |
 //! | is about the command line, signals, exit codes, files or the log | [`Process`]; [`settings`] has the variables, each written once |
 //! | publishes to Kafka | [`Kafka`]: a topic of its own on the shared broker |
