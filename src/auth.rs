@@ -88,7 +88,6 @@ impl Call {
 }
 
 impl Auth {
-    #[must_use]
     pub fn new(settings: Settings, parts: Parts, registry: &mut Registry) -> Self {
         let Settings {
             secrets,

@@ -139,7 +139,6 @@ pub enum Error {
 impl Db {
     /// Creates the pool; connections are made when they are needed. `timeout` bounds every
     /// unit of work.
-    #[must_use]
     pub fn new(settings: &Settings, timeout: Duration, registry: &mut Registry) -> Self {
         let metrics = Metrics::register(registry);
         let (pools, batches) = match &settings.url {

@@ -45,7 +45,6 @@ pub struct Password(Zeroizing<String>);
 
 impl Password {
     /// Accepts any text; [`Policy::check`] has the rules for new passwords.
-    #[must_use]
     pub fn new(raw: Zeroizing<String>) -> Self {
         if is_nfc(&raw) {
             return Self(raw);

@@ -15,7 +15,6 @@ use rustls::{
 };
 
 /// A client that verifies the server's certificate and name.
-#[must_use]
 pub fn client(roots: Arc<RootCertStore>) -> ClientConfig {
     builder()
         .with_root_certificates(roots)
@@ -39,7 +38,6 @@ pub fn authorities(pem: &[u8]) -> Result<RootCertStore, &'static str> {
 
 /// A client that encrypts but does not verify the server: libpq's `sslmode=require` without a
 /// root certificate.
-#[must_use]
 pub fn unverified_client() -> ClientConfig {
     let algorithms = ring::default_provider().signature_verification_algorithms;
     builder()

@@ -65,7 +65,6 @@ struct PresentedClaims {
 }
 
 impl Issuer {
-    #[must_use]
     pub fn new(secrets: SigningSecrets, name: String, audience: String, ttl: Duration) -> Self {
         hs256::install();
         let encoding = EncodingKey::from_secret(secrets.current.expose_secret());
@@ -125,7 +124,6 @@ impl Issuer {
         Some((UserId::parse(&claims.sub)?, SessionId::parse(&claims.sid)?))
     }
 
-    #[must_use]
     pub fn signing_key(&self) -> &SigningKey {
         &self.keys[0]
     }

@@ -17,7 +17,6 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    #[must_use]
     pub fn new(secret: SecretSlice<u8>) -> Self {
         // RFC 7638, section 3.2: the required members of an `oct` key in lexicographic order.
         let k = Zeroizing::new(BASE64URL.encode(secret.expose_secret()));
@@ -27,12 +26,10 @@ impl SigningKey {
     }
 
     /// The `kid`.
-    #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    #[must_use]
     pub const fn secret(&self) -> &SecretSlice<u8> {
         &self.secret
     }

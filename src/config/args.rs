@@ -59,7 +59,6 @@ pub enum Exit {
 
 impl Exit {
     /// `EX_USAGE` of sysexits.h for wrong usage (clap's own choice is 2), 0 for help.
-    #[must_use]
     pub fn code(&self) -> u8 {
         match self {
             Self::Clap(error) if !error.use_stderr() => 0,
@@ -97,7 +96,6 @@ impl Args {
         self.given.get(name).map(String::as_str)
     }
 
-    #[must_use]
     pub fn completions(shell: Shell) -> String {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut definition(), NAME, &mut script);

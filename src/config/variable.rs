@@ -23,7 +23,6 @@ pub enum Default {
 
 impl Declaration {
     /// The variable that names the file of a secret.
-    #[must_use]
     pub fn file(&self) -> Option<String> {
         self.is_secret.then(|| format!("{}_FILE", self.name))
     }

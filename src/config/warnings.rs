@@ -9,7 +9,6 @@ use crate::{model::Timestamp, tls::server::Settings};
 const SOON: Duration = Duration::from_hours(7 * 24);
 
 impl Config {
-    #[must_use]
     pub fn warnings(&self, now: Timestamp) -> Vec<String> {
         match &self.tls {
             Some(tls) => tls_warnings(tls, now),

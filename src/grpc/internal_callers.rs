@@ -31,7 +31,6 @@ pub struct InternalCallers {
 
 impl InternalCallers {
     /// `client_names` are names in certificates; DNS names in lower case.
-    #[must_use]
     pub const fn new(tokens: Vec<InternalToken>, client_names: Vec<String>) -> Self {
         Self {
             tokens,

@@ -55,7 +55,6 @@ struct Method {
 }
 
 impl Metrics {
-    #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let calls = Family::default();
         let help = "Calls, by method and code";

@@ -72,7 +72,6 @@ pub struct Limits {
 }
 
 impl Limits {
-    #[must_use]
     pub fn new(call: Duration) -> Self {
         Self {
             call,

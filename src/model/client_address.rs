@@ -12,7 +12,6 @@ pub enum ClientAddress {
 
 impl ClientAddress {
     /// Reads an IP address without a port.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let address: IpAddr = text.parse().ok()?;
         Some(match address.to_canonical() {
@@ -25,7 +24,6 @@ impl ClientAddress {
     }
 
     /// 4 or 8 bytes.
-    #[must_use]
     pub const fn as_bytes(&self) -> &[u8] {
         match self {
             Self::V4(octets) => octets,

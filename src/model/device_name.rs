@@ -14,7 +14,6 @@ impl DeviceName {
         Ok((!raw.is_empty()).then_some(Self(raw)))
     }
 
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -35,7 +35,6 @@ impl Email {
         Ok(Self(address))
     }
 
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -62,7 +62,6 @@ pub struct SessionEnd {
 }
 
 impl Event {
-    #[must_use]
     pub fn new(user_id: UserId, payload: Payload, act: &Act) -> Self {
         Self {
             id: EventId::new(act.now),
@@ -73,7 +72,6 @@ impl Event {
     }
 
     /// The header `ce_type`.
-    #[must_use]
     pub const fn event_type(&self) -> &'static str {
         match self.payload {
             Payload::UserCreated { .. } => "USER_CREATED",
@@ -84,7 +82,6 @@ impl Event {
     }
 
     /// The `UserEvent`: the value of the Kafka record.
-    #[must_use]
     pub fn encode(&self, user_version: i64) -> Vec<u8> {
         proto::UserEvent {
             event_id: self.id.to_string(),
@@ -127,7 +124,6 @@ impl Payload {
 
 impl SessionEndReason {
     /// The value of the column `revoke_reason`.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Logout => "logout",
@@ -149,7 +145,6 @@ impl SessionEndReason {
 
 impl SessionEnd {
     /// The payload for one session, which was refreshed last at `rotated_at`.
-    #[must_use]
     pub fn of(self, session_id: SessionId, rotated_at: Timestamp, act: &Act) -> Payload {
         Payload::SessionEnded {
             session_id,

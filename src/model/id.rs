@@ -14,26 +14,22 @@ macro_rules! id {
         pub struct $name(Uuid);
 
         impl $name {
-            #[must_use]
             pub fn new(now: Timestamp) -> Self {
                 Self(uuid_v7(now))
             }
 
             /// Reads an id: a UUID with hyphens, in any case.
-            #[must_use]
             pub fn parse(text: &str) -> Option<Self> {
                 let hyphenated = text.len() == uuid::fmt::Hyphenated::LENGTH;
                 let id = hyphenated.then(|| Uuid::try_parse(text).ok())?;
                 id.map(Self)
             }
 
-            #[must_use]
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(Uuid::from_bytes(bytes))
             }
 
             /// Big-endian.
-            #[must_use]
             pub const fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
             }

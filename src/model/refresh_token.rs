@@ -49,7 +49,6 @@ impl RefreshToken {
     }
 
     /// `None` unless prefix, length, alphabet and checksum are right.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut bytes = Zeroizing::new([0; LENGTH]);
         let encoded = text.strip_prefix(PREFIX)?;
@@ -68,7 +67,6 @@ impl RefreshToken {
         Some(Self { handle, secret })
     }
 
-    #[must_use]
     pub fn expose(&self) -> SecretString {
         let mut bytes = Zeroizing::new([0; LENGTH]);
         bytes[..HANDLE].copy_from_slice(&self.handle);
@@ -82,25 +80,21 @@ impl RefreshToken {
     }
 
     /// SHA-256 of the handle: finds the session.
-    #[must_use]
     pub fn handle_hash(&self) -> [u8; 32] {
         Sha256::digest(self.handle).into()
     }
 
     /// SHA-256 of the secret: shows whether the token is current.
-    #[must_use]
     pub fn secret_hash(&self) -> [u8; 32] {
         Sha256::digest(self.secret.expose_secret()).into()
     }
 
     /// Whether `hash` is this token's [`secret_hash`](Self::secret_hash).
-    #[must_use]
     pub fn matches(&self, hash: &[u8]) -> bool {
         self.secret_hash().ct_eq(hash).into()
     }
 
     /// The secret of `successor`, readable only with this token.
-    #[must_use]
     pub fn seal(&self, successor: &Self) -> [u8; SECRET] {
         let mut sealed = *successor.secret.expose_secret();
         self.xor_with_pad(&mut sealed);
@@ -108,7 +102,6 @@ impl RefreshToken {
     }
 
     /// The token that was [sealed](Self::seal) with this one. `None` for a wrong length.
-    #[must_use]
     pub fn unseal(&self, sealed: &[u8]) -> Option<Self> {
         let mut secret: Box<[u8; SECRET]> = Box::new(sealed.try_into().ok()?);
         self.xor_with_pad(&mut secret);

@@ -58,13 +58,11 @@ pub enum Presented {
 }
 
 impl Session {
-    #[must_use]
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && now < self.expires_at && now < self.ends_at
     }
 
     /// Judges a token of this session that the call tried to replace by `successor`.
-    #[must_use]
     pub fn judge(
         &self,
         token: &RefreshToken,

@@ -24,7 +24,6 @@ pub struct ThrottleLimits {
 
 impl ThrottleLimits {
     /// The time after which every counter is back at zero.
-    #[must_use]
     pub fn longest_fade(&self) -> Duration {
         let per_account = self.free_per_pair.max(self.free_per_account);
         let per_address = self.free_per_address.max(self.registrations_per_address);

@@ -13,24 +13,20 @@ use chrono::{DateTime, SecondsFormat, Utc};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    #[must_use]
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    #[must_use]
     pub const fn as_micros(self) -> i64 {
         self.0
     }
 
     /// Whole seconds since the Unix epoch (an RFC 7519 `NumericDate`).
-    #[must_use]
     pub const fn as_secs(self) -> i64 {
         self.0.div_euclid(1_000_000)
     }
 
     /// The time since `earlier`; zero if `earlier` is in the future.
-    #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }

@@ -6,7 +6,6 @@ use std::fmt;
 pub struct Traceparent(String);
 
 impl Traceparent {
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let parts: Vec<&str> = text.split('-').collect();
         let [version, trace_id, parent_id, flags] = parts[..] else {
@@ -17,25 +16,21 @@ impl Traceparent {
         is_valid.then(|| Self(text.to_owned()))
     }
 
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// 32 hexadecimal digits.
-    #[must_use]
     pub fn trace_id(&self) -> &str {
         &self.0[3..35]
     }
 
     /// The caller's span: 16 hexadecimal digits.
-    #[must_use]
     pub fn parent_id(&self) -> &str {
         &self.0[36..52]
     }
 
     /// 2 hexadecimal digits.
-    #[must_use]
     pub fn flags(&self) -> &str {
         &self.0[53..]
     }

@@ -14,7 +14,6 @@ const MIN: Duration = Duration::from_millis(200);
 const MAX: Duration = Duration::from_secs(30);
 
 /// The wait after this many failures in a row. `random` is uniform over all `u32`.
-#[must_use]
 pub fn delay(failures: u32, random: u32) -> Duration {
     let cap = MIN.saturating_mul(2_u32.saturating_pow(failures)).min(MAX);
     let part = f64::from(random) / f64::from(u32::MAX);

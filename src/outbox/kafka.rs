@@ -47,7 +47,6 @@ pub struct KafkaPublisher {
 
 impl KafkaPublisher {
     /// Connects when it is first used.
-    #[must_use]
     pub fn new(settings: Settings, durations: Histogram) -> Self {
         Self {
             settings,

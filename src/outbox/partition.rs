@@ -6,7 +6,6 @@
 
 use std::num::NonZeroUsize;
 
-#[must_use]
 pub fn partition(key: &[u8], partitions: NonZeroUsize) -> usize {
     (murmur2(key) & 0x7fff_ffff) as usize % partitions
 }

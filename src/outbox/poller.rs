@@ -54,7 +54,6 @@ pub enum Error {
 
 impl Poller {
     /// `commits` is notified after each commit of events in this process.
-    #[must_use]
     pub fn new(
         db: Db,
         publisher: Arc<dyn Publisher>,

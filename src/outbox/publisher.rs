@@ -47,7 +47,6 @@ pub struct Published {
 }
 
 impl Published {
-    #[must_use]
     pub fn unreachable(fault: PublishError) -> Self {
         Self {
             fault: Some(fault),

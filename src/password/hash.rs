@@ -30,7 +30,6 @@ pub struct PasswordHash {
 
 impl PasswordHash {
     /// Reads `$2a$`, `$2b$` and `$2y$` with a cost of 4 to 31.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let parts: HashParts = text.parse().ok()?;
         if text.starts_with("$2x$") || !COSTS.contains(&parts.get_cost()) {
@@ -58,13 +57,11 @@ impl PasswordHash {
         }
     }
 
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
     /// The binary logarithm of the number of rounds.
-    #[must_use]
     pub const fn cost(&self) -> u32 {
         self.cost
     }

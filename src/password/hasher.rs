@@ -87,7 +87,6 @@ impl Hasher {
         Ok((same && possible).then_some(Verified(password)))
     }
 
-    #[must_use]
     pub const fn needs_upgrade(&self, hash: &PasswordHash) -> bool {
         hash.cost() != self.cost
     }

@@ -38,7 +38,6 @@ pub struct Policy {
 }
 
 impl Policy {
-    #[must_use]
     pub fn new(settings: &Settings) -> Self {
         Self {
             min_score: settings.min_score,
@@ -124,7 +123,6 @@ fn beginning(text: &str) -> &str {
 pub struct NewPassword(Password);
 
 impl NewPassword {
-    #[must_use]
     pub fn is(&self, other: &Password) -> bool {
         self.0.0.as_bytes().ct_eq(other.0.as_bytes()).into()
     }

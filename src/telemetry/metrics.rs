@@ -20,7 +20,6 @@ pub(crate) type Labels<const N: usize> = [(&'static str, &'static str); N];
 pub(crate) type Counters<V> = Family<[(&'static str, V); 1], Counter>;
 
 /// A registry with the metrics that every process has: build and resources.
-#[must_use]
 pub fn registry() -> Registry {
     let mut registry = Registry::default();
     let version = [("version", env!("CARGO_PKG_VERSION"))];

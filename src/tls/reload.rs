@@ -26,7 +26,6 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    #[must_use]
     pub fn new(files: ServerFiles, identity: &Identity, registry: &mut Registry) -> Self {
         let expiration = Gauge::default();
         expiration.set(identity.certificate.not_after.as_secs());
@@ -43,7 +42,6 @@ impl Reloader {
         }
     }
 
-    #[must_use]
     pub fn current(&self) -> watch::Receiver<Arc<ServerConfig>> {
         self.current.subscribe()
     }

@@ -79,7 +79,6 @@ impl ServerFiles {
     }
 
     /// Whether all users of this machine can read the key.
-    #[must_use]
     pub fn key_is_exposed(&self) -> bool {
         use std::os::unix::fs::PermissionsExt as _;
         fs::metadata(&self.key).is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
@@ -88,7 +87,6 @@ impl ServerFiles {
 
 impl Content {
     /// Equal for equal content only.
-    #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
         let parts = [
             Some(self.certificate.as_slice()),
