@@ -97,7 +97,7 @@ both! {
         let folder = TempDir::new().unwrap();
         let secrets = [("JWT_SECRET", JWT_SECRET), ("JWT_NEXT_SECRET", NEXT_SECRET)];
         let output = run(folder.path(), "keys jwks", &secrets).await;
-        assert!(output.stderr.contains("secret"));
+        assert!(output.stderr.contains("as private as JWT_SECRET"));
         let set: Value = serde_json::from_str(&output.stdout).unwrap();
 
         let service = Service::start(database, &["--jwt-next-secret", NEXT_SECRET]).await;
