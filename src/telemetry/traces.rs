@@ -75,7 +75,7 @@ impl Traces {
             }))
     }
 
-    /// Sends the last spans, for at most [`LAST_SPANS`].
+    /// Sends the last spans, for at most `LAST_SPANS`.
     pub fn close(self) {
         if let Err(error) = self.0.shutdown_with_timeout(LAST_SPANS) {
             warn!(error = %Causes(&error), "the last spans are lost");
