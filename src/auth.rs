@@ -53,8 +53,7 @@ pub struct Auth {
     db: Db,
     hasher: Arc<Hasher>,
     policy: Policy,
-    /// Its keys are published by `GetSigningKey`.
-    pub issuer: Issuer,
+    issuer: Issuer,
     lifetimes: Lifetimes,
     throttle: ThrottleLimits,
     clock: Arc<dyn Clock>,
@@ -107,6 +106,11 @@ impl Auth {
             commits: parts.commits,
             metrics: Metrics::register(registry),
         }
+    }
+
+    /// The issuer, whose keys `GetSigningKey` publishes.
+    pub const fn issuer(&self) -> &Issuer {
+        &self.issuer
     }
 
     /// Logs a committed event and wakes the outbox poller.

@@ -33,7 +33,8 @@ fn no_import_points_up_or_sideways() {
         let Some(part) = module.first() else { continue };
         let own_floor = floor(part).unwrap_or_else(|| panic!("{part} has no floor: see FLOORS"));
         for used in parts_used(&words, module.len()) {
-            let is_below = floor(used).is_none_or(|floor| floor > own_floor);
+            // A name without a floor, such as `*`, may hide any part.
+            let is_below = floor(used).is_some_and(|floor| floor > own_floor);
             if used != *part && !is_below {
                 against.push(format!("{}: {used}", module.join("::")));
             }
@@ -58,6 +59,17 @@ fn an_import_is_found_however_it_is_written() {
     ";
     let used = parts_used(&words(source), 2);
     assert_eq!(used, ["a", "d", "e", "f", "h", "j", "l", "o"]);
+    for hidden in [
+        "use crate as root;",
+        "use crate::{self as root};",
+        "use crate::*;",
+        "use self::super::super::grpc;",
+        "use super::{a, super::{b, grpc}};",
+        "use crate::r#grpc;",
+    ] {
+        let used = parts_used(&words(hidden), 2);
+        assert!(used.iter().any(|used| floor(used).is_none()), "{hidden}");
+    }
 }
 
 fn floor(part: &str) -> Option<usize> {
@@ -100,6 +112,7 @@ fn parts_used<'s>(words: &[&'s str], depth: usize) -> Vec<&'s str> {
             "{" => depths.push(depth + usize::from(at >= 2 && words[at - 2] == "mod")),
             "}" => drop(depths.pop()),
             _ => {
+                used.extend(hidden_path(&words[at..]));
                 let is_first = at == 0 || words[at - 1] != "::";
                 let path = is_first.then(|| after_root(&words[at..], depth)).flatten();
                 used.extend(path.into_iter().flat_map(first_names));
@@ -109,7 +122,20 @@ fn parts_used<'s>(words: &[&'s str], depth: usize) -> Vec<&'s str> {
     used
 }
 
-/// What follows the root's path, if the words begin with it.
+/// Spellings of the root's path that no file needs: they count as a part without a floor.
+fn hidden_path<'s>(words: &[&'s str]) -> Option<&'s str> {
+    let is_hidden = match words {
+        ["crate", "as", ..] | ["self", "::", "super", ..] => true,
+        ["super", "::", "{", rest @ ..] => {
+            let mut group = rest.iter().take_while(|word| **word != ";");
+            group.any(|word| *word == "super")
+        }
+        _ => false,
+    };
+    is_hidden.then(|| words[0])
+}
+
+/// The words after the root's path, if they begin with it.
 fn after_root<'w, 's>(words: &'w [&'s str], depth: usize) -> Option<&'w [&'s str]> {
     match words {
         ["crate" | "auth_service", "::", rest @ ..] => Some(rest),

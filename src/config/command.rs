@@ -19,13 +19,11 @@ pub enum Command {
     Healthcheck,
     /// Manage events that Kafka refused
     Outbox {
-        /// What to do with them
         #[command(subcommand)]
         action: OutboxAction,
     },
     /// Make keys of access tokens, or show them
     Keys {
-        /// What to do with them
         #[command(subcommand)]
         action: KeysAction,
     },

@@ -68,7 +68,7 @@ impl AuthService for Handlers {
     ) -> Result<Response<proto::GetSigningKeyResponse>, Status> {
         self.internal_callers
             .authorise(&request, audit::Event::SigningKey)?;
-        Ok(Response::new((&self.auth.issuer).into()))
+        Ok(Response::new(self.auth.issuer().into()))
     }
 }
 

@@ -46,7 +46,7 @@ impl Disk {
 
     /// Fills the disk to its last byte.
     fn fill(&self) {
-        let mut filler = File::create(self.filler()).expect("some room");
+        let mut filler = File::create(self.filler()).expect("some free space");
         for size in [65_536, 4096, 1] {
             while filler
                 .write(&vec![1; size])
@@ -98,7 +98,7 @@ async fn fill_up(service: &Service, disk: &Disk) {
         .client()
         .register(register("late@example.com"))
         .await
-        .expect("there is room");
+        .expect("there is free space");
     let accounts = service.database.count("SELECT count(*) FROM users").await;
     assert_eq!(accounts, i64::try_from(acknowledged.len()).unwrap() + 1);
     let events = service.database.count(EVENTS).await;
