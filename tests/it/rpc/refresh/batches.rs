@@ -210,7 +210,7 @@ async fn a_row_that_fails_fails_alone() {
     let Some((database, db)) = setup().await else {
         return;
     };
-    let sql = "CREATE FUNCTION refuse() RESLOTS trigger LANGUAGE plpgsql AS
+    let sql = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
             $$ BEGIN RAISE EXCEPTION 'no'; END $$;
         CREATE TRIGGER refuse BEFORE UPDATE ON sessions FOR EACH ROW
             WHEN (OLD.device_name = '05') EXECUTE FUNCTION refuse()";
