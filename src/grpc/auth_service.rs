@@ -75,7 +75,7 @@ impl AuthService for Handlers {
 fn parse_register(message: proto::RegisterRequest) -> Result<Register, Error> {
     let password = convert::password("password", message.password);
     let email = convert::required("email", &message.email)?;
-    let email = Email::parse(email).map_err(|problem| convert::invalid("email", problem))?;
+    let email = Email::parse(email).map_err(|problem| Error::invalid("email", problem))?;
     Ok(Register {
         email,
         password: password?,

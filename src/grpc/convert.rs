@@ -23,25 +23,18 @@ pub(super) fn password(field: &'static str, text: String) -> Result<Password, Er
 
 pub(super) fn session_id(text: &str) -> Result<SessionId, Error> {
     let field = "session_id";
-    SessionId::parse(required(field, text)?).ok_or_else(|| invalid(field, "must be a UUID"))
+    SessionId::parse(required(field, text)?).ok_or_else(|| Error::invalid(field, "must be a UUID"))
 }
 
 pub(super) fn device_name(text: String) -> Result<Option<DeviceName>, Error> {
-    DeviceName::parse(text).map_err(|problem| invalid("device_name", problem))
+    DeviceName::parse(text).map_err(|problem| Error::invalid("device_name", problem))
 }
 
 pub(super) fn required<'a>(field: &'static str, text: &'a str) -> Result<&'a str, Error> {
     if text.is_empty() {
-        return Err(invalid(field, "must not be empty"));
+        return Err(Error::invalid(field, "must not be empty"));
     }
     Ok(text)
-}
-
-pub(super) fn invalid(field: &'static str, problem: &str) -> Error {
-    Error::InvalidArgument {
-        field,
-        problem: problem.to_owned(),
-    }
 }
 
 impl From<TokenPair> for proto::TokenPair {

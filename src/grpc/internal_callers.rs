@@ -4,7 +4,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tonic::{Extensions, Request, metadata::MetadataMap};
 
-use super::{convert::invalid, server::Peer};
+use super::server::Peer;
 use crate::{
     auth::Error,
     model::ClientAddress,
@@ -69,7 +69,7 @@ impl InternalCallers {
         let address = value.to_str().ok().and_then(ClientAddress::parse);
         if address.is_none() || values.next().is_some() {
             let problem = "must be one IP address without a port";
-            return Err(invalid(CLIENT_ADDRESS, problem));
+            return Err(Error::invalid(CLIENT_ADDRESS, problem));
         }
         Ok(address)
     }
