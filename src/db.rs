@@ -10,9 +10,9 @@
 //! # Lock order
 //!
 //! Every transaction locks rows of users before rows of sessions, so two acts cannot deadlock.
-//! There are two exceptions. Deleting long ended sessions locks them in another order: should
-//! it meet the deletion of an account in the same rows, Postgres rolls one of the two back, and
-//! it is tried again. `throttle` locks its rows in statements of their own.
+//! Deleting long ended sessions is the exception: if it deadlocks with the deletion of an
+//! account, Postgres rolls one of them back. `throttle` locks its rows in statements of their
+//! own.
 
 mod cleanup;
 mod connect;

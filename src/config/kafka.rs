@@ -1,5 +1,5 @@
 //! The variables have the names that Kafka's own clients use. A setting that would have no
-//! effect (a password without SASL, anything without brokers) is refused.
+//! effect is refused: a password without SASL, or anything but the topic without brokers.
 
 use std::sync::Arc;
 
@@ -72,10 +72,12 @@ const SASL: [Declaration; 3] = [
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<Settings> {
     let topic = reader.value(&KAFKA_TOPIC);
     if !reader.is_set(&KAFKA_BROKERS.declaration) {
-        let [_brokers, _topic, others @ ..] = VARIABLES else {
-            return None;
-        };
-        reader.refuse(others, "needs KAFKA_BROKERS");
+        let allowed = [KAFKA_BROKERS.name(), KAFKA_TOPIC.name()];
+        for variable in VARIABLES {
+            if !allowed.contains(&variable.name) {
+                reader.refuse(std::slice::from_ref(variable), "needs KAFKA_BROKERS");
+            }
+        }
         return None;
     }
     let brokers = reader.optional(&KAFKA_BROKERS);
