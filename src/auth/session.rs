@@ -20,8 +20,8 @@ pub struct TokenPair {
 }
 
 impl Auth {
-    /// Makes the row of a session, and the reply before the row is written, so that nothing can
-    /// fail after the commit. The row holds only hashes of the refresh token.
+    /// Makes the row of a session and the reply. The reply is made before the row is written, so
+    /// that nothing can fail after the commit. The row holds only hashes of the refresh token.
     pub(super) fn draft_session(
         &self,
         user_id: UserId,

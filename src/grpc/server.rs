@@ -5,8 +5,8 @@
 //!    without an answer.
 //! 2. tonic serves each connection in a task of its own. The first read or write does the
 //!    TLS handshake (`transport`), so a slow client delays only its own connection.
-//! 3. A client has `PREFACE_TIMEOUT` for the TLS handshake and the preface of HTTP/2. After that
-//!    `connection` closes the connection: the client scans ports or attacks the connection limit.
+//! 3. A client has `PREFACE_TIMEOUT` for the TLS handshake and the preface of HTTP/2. A client
+//!    that takes longer scans ports or attacks the connection limit: `connection` closes it.
 //! 4. Keep-alive pings find a client that went away without closing.
 //! 5. At the connection age, tonic sends GOAWAY. The client opens a new connection for new
 //!    calls, and its running calls finish.

@@ -62,7 +62,8 @@ impl Session {
         self.revoked_at.is_none() && now < self.expires_at && now < self.ends_at
     }
 
-    /// Judges a token of this session that the call tried to replace by `successor`.
+    /// Decides what a refresh token of this session is, after the statement that would have
+    /// replaced it by `successor`.
     pub fn judge(
         &self,
         token: &RefreshToken,

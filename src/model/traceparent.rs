@@ -1,5 +1,3 @@
-use std::fmt;
-
 /// The trace context of a call, which its events carry on: a valid `traceparent` of version
 /// 00 (W3C Trace Context, section 3.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,12 +31,6 @@ impl Traceparent {
     /// 2 hexadecimal digits.
     pub fn flags(&self) -> &str {
         &self.0[53..]
-    }
-}
-
-impl fmt::Display for Traceparent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

@@ -119,7 +119,8 @@ impl Poller {
     }
 
     /// Leaves out the events of users who still have a row up to the resume position. It asks
-    /// the database after the batch was read: all earlier events of its users are then committed.
+    /// the database after the batch was read: all earlier events of the users in the batch are
+    /// committed by then.
     async fn keep_user_order(
         &self,
         events: &mut Vec<PendingEvent>,

@@ -14,10 +14,10 @@ use crate::telemetry::SPANS;
 
 /// Computes bcrypt on threads of its own, which end when it is dropped.
 ///
-/// Every call has a `deadline`. The answer is [`HashError::Overloaded`] at once if the expected
-/// wait for a lane exceeds the configured maximum, or if a hash that has to wait would not be
-/// done before its deadline. An admitted call does not watch its deadline: dropping the future
-/// frees its place in the queue or its lane.
+/// Every call has a `deadline`. A call is refused at once, as [`HashError::Overloaded`], in two
+/// cases: the expected wait for a lane exceeds the configured maximum, or the hash has to wait
+/// and would not be done before the deadline. An admitted call does not watch its deadline:
+/// dropping the future frees its place in the queue or its lane.
 pub struct Hasher {
     engine: Engine,
     cost: u32,
@@ -95,7 +95,7 @@ impl Hasher {
     pub fn check_capacity(&self, deadline: Instant) -> Result<(), HashError> {
         let capacity = self.engine.check(1 << self.cost, deadline);
         if let Err(HashError::Overloaded { .. }) = capacity {
-            self.engine.metrics.wanted().outcome = "refused";
+            self.engine.metrics.refused();
         }
         capacity
     }
@@ -124,15 +124,11 @@ impl Hasher {
         purpose: Purpose,
         deadline: Instant,
     ) -> Result<Digest, HashError> {
-        let mut wanted = self.engine.metrics.wanted();
+        let requested = self.engine.metrics.requested();
         let hashing = async { self.engine.admit(work, purpose, deadline)?.digest().await };
         let span = info_span!(target: SPANS, "hash a password");
         let digest = hashing.instrument(span).await;
-        match digest {
-            Ok(_) => wanted.outcome = "done",
-            Err(HashError::Overloaded { .. }) => wanted.outcome = "refused",
-            Err(HashError::Stopped) => {}
-        }
+        requested.end(&digest);
         digest
     }
 }

@@ -6,10 +6,15 @@ use prometheus_client::{
 };
 use tracing::{Span, info_span};
 
+use super::HashError;
 use crate::telemetry::{
     SPANS,
     metrics::{Counters, count, counters},
 };
+
+const DONE: &str = "done";
+const REFUSED: &str = "refused";
+const CANCELLED: &str = "cancelled";
 
 #[derive(Clone, Debug)]
 pub(super) struct Metrics {
@@ -24,7 +29,7 @@ impl Metrics {
         // Up to the default REQUEST_TIMEOUT; a hash itself takes 0.1 to 0.6 s.
         const BUCKETS: [f64; 8] = [0.001, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0];
         let metrics = Self {
-            hashes: counters("outcome", ["done", "refused", "cancelled"]),
+            hashes: counters("outcome", [DONE, REFUSED, CANCELLED]),
             by_cost: counters("cost", 10..=16),
             wait: Histogram::new(BUCKETS),
             lanes_busy: Gauge::default(),
@@ -43,11 +48,16 @@ impl Metrics {
         metrics
     }
 
-    /// A hash was requested. It counts as cancelled unless another outcome is set.
-    pub(super) fn wanted(&self) -> Wanted<'_> {
-        Wanted {
+    /// Counts a hash that was refused before it was requested.
+    pub(super) fn refused(&self) {
+        count(&self.hashes, "outcome", REFUSED);
+    }
+
+    /// A hash was requested. It counts as cancelled unless it ends.
+    pub(super) fn requested(&self) -> Requested<'_> {
+        Requested {
             hashes: &self.hashes,
-            outcome: "cancelled",
+            outcome: CANCELLED,
         }
     }
 
@@ -76,12 +86,22 @@ impl Metrics {
 }
 
 /// A requested hash, counted with its outcome when this is dropped.
-pub(super) struct Wanted<'a> {
+pub(super) struct Requested<'a> {
     hashes: &'a Counters<&'static str>,
-    pub(super) outcome: &'static str,
+    outcome: &'static str,
 }
 
-impl Drop for Wanted<'_> {
+impl Requested<'_> {
+    pub(super) fn end<T>(mut self, result: &Result<T, HashError>) {
+        match result {
+            Ok(_) => self.outcome = DONE,
+            Err(HashError::Overloaded { .. }) => self.outcome = REFUSED,
+            Err(HashError::Stopped) => {}
+        }
+    }
+}
+
+impl Drop for Requested<'_> {
     fn drop(&mut self) {
         count(self.hashes, "outcome", self.outcome);
     }

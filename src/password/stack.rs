@@ -3,8 +3,8 @@
 //! Nothing wipes the memory of a local variable: pieces of a password or token stay on the
 //! stack until other calls overwrite them. A thread that waits keeps them for as long as it
 //! waits. No type can prevent that, because compilers and libraries spill the values they
-//! work on. The caller of code that handles secrets therefore calls [`wipe`] afterwards. That
-//! code is never inlined, so that its frame lies below.
+//! work on. The caller of code that handles secrets therefore calls [`wipe`] afterwards. The
+//! code that handles secrets is never inlined, so that its frame lies below the caller's.
 
 use zeroize::Zeroize as _;
 

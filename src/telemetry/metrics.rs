@@ -1,9 +1,9 @@
 //! The registry behind `/metrics`, and what the groups of metrics share.
 //!
 //! Each part of the service defines and registers its own metrics. All series exist from the
-//! start, so that a rate over the first failure is not lost; only the RPC metrics, which are
-//! too many, appear with the first call. Label values come from fixed
-//! sets: no id, no address, nothing that a caller chose.
+//! start, so that a rate over the first failure is not lost. The series of the RPCs are too many
+//! for that: each appears with its first call. Label values come from fixed sets: no id, no
+//! address, nothing that a caller chose.
 
 #[cfg(target_os = "linux")]
 mod process;

@@ -50,6 +50,17 @@ pub(in crate::db) fn insert_event(
     diesel::insert_into(table).values(EventRow::new(event, user_version))
 }
 
+/// In the order of the parameters in [`insert_events`].
+const COLUMNS: [&str; 7] = [
+    "event_id",
+    "user_id",
+    "user_version",
+    "event_type",
+    "occurred_at",
+    "traceparent",
+    "payload",
+];
+
 /// Inserts rows in one statement, in this order. (Diesel's own way is not async on SQLite.)
 pub(in crate::db) fn insert_events<DB>(rows: Vec<EventRow<'_>>) -> BoxedSqlQuery<'_, DB, SqlQuery>
 where
@@ -63,13 +74,16 @@ where
     Vec<u8>: ToSql<Binary, DB>,
 {
     let tuple = |row: usize| {
-        let parameters = [1, 2, 3, 4, 5, 6, 7].map(|n| format!("${}", row * 7 + n));
+        let first = row * COLUMNS.len() + 1;
+        let parameters: Vec<_> = (first..first + COLUMNS.len())
+            .map(|n| format!("${n}"))
+            .collect();
         format!("({})", parameters.join(", "))
     };
     let tuples: Vec<_> = (0..rows.len()).map(tuple).collect();
     let sql = format!(
-        "INSERT INTO outbox_events (event_id, user_id, user_version, event_type, occurred_at, \
-         traceparent, payload) VALUES {}",
+        "INSERT INTO outbox_events ({}) VALUES {}",
+        COLUMNS.join(", "),
         tuples.join(", ")
     );
     let query = diesel::sql_query(sql).into_boxed();

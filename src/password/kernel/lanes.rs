@@ -47,8 +47,8 @@ impl<T> Lanes<T> {
         self.live.push(Live { rounds_left, tag });
     }
 
-    /// Computes up to `most` rounds in all lanes, and no more than the first hash to complete
-    /// needs. Returns the number of rounds.
+    /// Computes up to `most` rounds in all lanes, and stops when the first hash is complete.
+    /// Returns the number of rounds.
     pub fn advance(&mut self, most: u32) -> u32 {
         let rounds = self.rounds_left().fold(most, u32::min);
         advance_first(self.live.len(), &mut self.lanes, rounds);
