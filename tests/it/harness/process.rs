@@ -101,7 +101,11 @@ impl Process {
     pub async fn wait_for(&self, text: &str) -> String {
         let found = async {
             loop {
-                if let Some(line) = self.log().into_iter().find(|line| line.contains(text)) {
+                // Without a copy of the log: at `trace` it is long, and this reads it often.
+                let line = (self.log.lock().unwrap().iter())
+                    .find(|line| line.contains(text))
+                    .cloned();
+                if let Some(line) = line {
                     return line;
                 }
                 sleep(Duration::from_millis(20)).await;
