@@ -13,7 +13,7 @@ mod tasks;
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
-use futures::{FutureExt as _, TryFutureExt as _};
+use futures::FutureExt as _;
 use prometheus_client::registry::Registry;
 use tokio::{
     net::TcpListener,
@@ -21,7 +21,6 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use tonic_health::server::HealthReporter;
 use tracing::{info, warn};
 
 pub use self::system_clock::SystemClock;
@@ -30,7 +29,7 @@ use crate::{
     auth::{self, Auth},
     config::Config,
     db::Db,
-    grpc::{self, Handlers, InternalCallers, Limits},
+    grpc::{self, Exposure, Handlers, HealthReporter, InternalCallers, Limits},
     model::{Clock, ThrottleLimits},
     outbox::{self, Poller, kafka::KafkaPublisher},
     password::{Hasher, Policy},
@@ -57,6 +56,7 @@ pub struct App {
     auth: Arc<Auth>,
     throttle: ThrottleLimits,
     internal_callers: InternalCallers,
+    exposure: Exposure,
     poller: Option<Poller>,
     tls: Option<Reloader>,
     clock: Arc<dyn Clock>,
@@ -103,6 +103,7 @@ impl App {
             auth,
             throttle,
             internal_callers: config.internal_callers,
+            exposure: config.exposure,
             poller,
             tls,
             clock,
@@ -150,14 +151,16 @@ impl App {
             handlers: Handlers {
                 auth: self.auth,
                 internal_callers: self.internal_callers,
+                plaintext_keys: self.exposure.plaintext_keys,
             },
+            reflection: self.exposure.reflection,
             health: health.reporter(),
             metrics: grpc::Metrics::register(&mut self.registry),
             limits: self.limits,
         };
         let (readiness, db) = (health.readiness(), self.db.clone());
         let admin = admin::serve(self.admin_listener, readiness, self.registry, db);
-        tasks.spawn("gRPC server", |stop| server.serve(stop).map_err(Into::into));
+        tasks.spawn("gRPC server", |stop| server.serve(stop).map(Ok));
         tasks.spawn("health", |stop| health.run(stop));
         if let Some(tls) = self.tls {
             tasks.spawn("certificates", |stop| tls.run(stop));
@@ -183,7 +186,7 @@ async fn drain(tasks: &mut Tasks, reporter: HealthReporter) -> anyhow::Result<()
     if let Ok(ended) = timeout_at(started + LINGER, &mut ended).await {
         return ended;
     }
-    health::close_watch_streams(reporter).await;
+    reporter.close_watch_streams();
     let ended = timeout_at(started + DRAIN, ended).await;
     ended.unwrap_or_else(|_| {
         warn!("stopped before all calls had ended");

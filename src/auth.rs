@@ -46,6 +46,7 @@ use crate::{
     db::Db,
     model::{Act, ClientAddress, Clock, Event, ThrottleLimits, Timestamp, Traceparent},
     password::{Hasher, Policy},
+    telemetry::audit::{self, Audit},
 };
 
 /// All use cases. They keep no state in memory, so any number of replicas may run.
@@ -77,12 +78,18 @@ pub struct Call {
     pub traceparent: Option<Traceparent>,
     /// `None` unless a trusted caller has sent it.
     pub client_address: Option<ClientAddress>,
+    /// The name of the internal service that called, for the audit log.
+    pub service: Option<String>,
 }
 
 impl Call {
     fn act(&self, now: Timestamp) -> Act {
         let traceparent = self.traceparent.clone();
         Act { now, traceparent }
+    }
+
+    fn audit(&self, event: audit::Event) -> Audit<'_> {
+        Audit::of(event).caller(self.service.as_deref())
     }
 }
 

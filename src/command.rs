@@ -72,12 +72,10 @@ fn run_logged(
         .context("cannot start the runtime")
         .and_then(|runtime| {
             let entered = runtime.enter();
-            let traces = telemetry::init(log)?;
+            let telemetry = telemetry::init(log)?;
             drop(entered);
             let done = runtime.block_on(work);
-            if let Some(traces) = traces {
-                traces.close();
-            }
+            telemetry.close();
             // A thread that hangs in a system call must not delay the exit.
             runtime.shutdown_background();
             done

@@ -42,7 +42,10 @@ pub use self::{
 
 use self::{embedded::DataFolder, reader::Reader};
 use crate::{
-    auth, db, grpc::InternalCallers, outbox, password, telemetry, tls::server as tls_server,
+    auth, db,
+    grpc::{Exposure, InternalCallers},
+    outbox, password, telemetry,
+    tls::server as tls_server,
 };
 
 /// The configuration of `serve`.
@@ -51,6 +54,7 @@ pub struct Config {
     pub grpc_addr: SocketAddr,
     pub admin_addr: SocketAddr,
     pub request_timeout: Duration,
+    pub exposure: Exposure,
     pub database: db::Settings,
     pub auth: auth::Settings,
     pub passwords: password::Settings,
@@ -84,6 +88,7 @@ impl Config {
         let mut reader = Reader::new(args, base);
         let [grpc_addr, admin_addr] = server::read_addresses(&mut reader);
         let request_timeout = reader.value(&server::REQUEST_TIMEOUT);
+        let exposure = server::read_exposure(&mut reader, grpc_addr);
         let database = database::read(&mut reader);
         let auth = tokens::read(&mut reader);
         let passwords = passwords::read(&mut reader, request_timeout);
@@ -95,6 +100,7 @@ impl Config {
             grpc_addr,
             admin_addr,
             request_timeout,
+            exposure,
             database,
             auth,
             passwords,

@@ -6,11 +6,13 @@
 //!
 //! A new RPC needs no change to metrics, traces and reflection, which read the embedded
 //! descriptors. A new service needs its file in `build.rs`, a line in `server::routes` and its
-//! name here and in `app/health.rs`.
+//! name here and in `health`.
 
 mod account_service;
+mod attempt;
 mod auth_service;
 mod convert;
+mod health;
 mod internal_callers;
 mod layer;
 mod metrics;
@@ -19,9 +21,12 @@ mod status;
 
 use std::sync::Arc;
 
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Request, metadata::MetadataMap, server::NamedService};
 
+use self::{attempt::Attempt, server::ConnectionInfo};
 pub use self::{
+    health::HealthReporter,
     internal_callers::{InternalCallers, InternalToken},
     metrics::Metrics,
     server::{Limits, Server, Tls},
@@ -30,6 +35,7 @@ use crate::{
     auth::{Auth, Call, Caller, Error},
     model::Traceparent,
     proto::{account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer},
+    telemetry::audit::Event,
 };
 
 /// Service names, as health checks use them.
@@ -42,33 +48,61 @@ const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 const VALID_DESCRIPTORS: &str = "the build checks the descriptors that it embeds";
 
+/// What the server offers to the network beside the calls themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exposure {
+    pub reflection: bool,
+    /// The keys also over an unencrypted connection at an address other than loopback.
+    pub plaintext_keys: bool,
+}
+
 pub struct Handlers {
     pub auth: Arc<Auth>,
     pub internal_callers: InternalCallers,
+    /// See [`Exposure`].
+    pub plaintext_keys: bool,
 }
 
 impl Handlers {
-    /// The context of a call that the throttle counts: with the client's address.
-    fn throttled_call<T>(&self, request: &Request<T>) -> Result<Call, Error> {
-        Ok(Call {
+    /// The start of a call, for the audit log.
+    fn attempt<T>(&self, event: Event, request: &Request<T>) -> Attempt<'_> {
+        Attempt::begin(event, self.internal_callers.identify(request), request)
+    }
+
+    /// The context of a call that the throttle does not count.
+    fn call<T>(&self, request: &Request<T>) -> Call {
+        Call {
+            deadline: layer::Deadline::of(request.extensions()),
+            traceparent: request.extensions().get::<Traceparent>().cloned(),
+            client_address: None,
+            service: self.internal_callers.identify(request).map(str::to_owned),
+        }
+    }
+
+    /// The context of a call that hashes a password, which the throttle counts: with the
+    /// client's address. The permit must be held until the call ends.
+    fn password_call<T>(
+        &self,
+        request: &Request<T>,
+    ) -> Result<(Call, OwnedSemaphorePermit), Error> {
+        let permit = ConnectionInfo::of(request.extensions()).admit_password_call()?;
+        let call = Call {
             client_address: self.internal_callers.client_address(request)?,
-            ..call(request)
-        })
+            ..self.call(request)
+        };
+        Ok((call, permit))
     }
 
     /// The user whose access token came with the call.
-    async fn caller(&self, metadata: &MetadataMap) -> Result<Caller, Error> {
+    async fn caller(
+        &self,
+        metadata: &MetadataMap,
+        attempt: &mut Attempt<'_>,
+    ) -> Result<Caller, Error> {
         let token = self.internal_callers.user_token(metadata);
         let token = token.ok_or(Error::InvalidToken)?;
-        self.auth.authenticate(token).await
-    }
-}
-
-/// The context of a call that the throttle does not count.
-fn call<T>(request: &Request<T>) -> Call {
-    Call {
-        deadline: layer::Deadline::of(request.extensions()),
-        traceparent: request.extensions().get::<Traceparent>().cloned(),
-        client_address: None,
+        let caller = self.auth.authenticate(token).await?;
+        attempt.by(&caller);
+        Ok(caller)
     }
 }

@@ -10,6 +10,7 @@
 //! message may contain a value.
 
 pub mod audit;
+mod flood;
 pub mod metrics;
 mod settings;
 pub mod traces;
@@ -32,8 +33,12 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
+pub(crate) use self::flood::LIMITED;
 pub use self::settings::{LogFormat, Settings};
-use self::traces::Traces;
+use self::{
+    flood::{Floods, SUM},
+    traces::Traces,
+};
 
 /// The target of spans that only appear in traces.
 pub(crate) const SPANS: &str = "trace";
@@ -69,14 +74,32 @@ pub enum StartError {
     Traces(#[from] ExporterBuildError),
 }
 
-/// Starts the log of this process, and the export of traces if it is configured; the caller
-/// closes it at the end. The caller must have entered a runtime.
-pub fn init(settings: &Settings) -> Result<Option<Traces>, StartError> {
+/// The log of this process, and the export of its traces if that is configured.
+pub struct Telemetry {
+    traces: Option<Traces>,
+    floods: Floods,
+}
+
+impl Telemetry {
+    /// Writes and sends what is left.
+    pub fn close(self) {
+        if let Some(traces) = self.traces {
+            traces.close();
+        }
+        self.floods.sum_up();
+    }
+}
+
+/// Starts the log, and the export of traces; the caller closes them at the end. The caller must
+/// have entered a runtime.
+pub fn init(settings: &Settings) -> Result<Telemetry, StartError> {
     let color = stderr().is_terminal();
     let traces = settings.traces.as_deref().map(Traces::to).transpose()?;
-    subscriber(settings, color, stderr, traces.as_ref()).try_init()?;
+    let floods = Floods::default();
+    subscriber(settings, color, stderr, traces.as_ref(), &floods).try_init()?;
     panic::set_hook(Box::new(log_panic));
-    Ok(traces)
+    tokio::spawn(floods.clone().run());
+    Ok(Telemetry { traces, floods })
 }
 
 fn subscriber<W>(
@@ -84,6 +107,7 @@ fn subscriber<W>(
     color: bool,
     writer: W,
     traces: Option<&Traces>,
+    floods: &Floods,
 ) -> impl Subscriber + Send + Sync + use<W>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -100,16 +124,21 @@ where
         LogFormat::Text => layer.with_ansi(false).boxed(),
     };
     tracing_subscriber::registry()
-        .with(lines.with_filter(
-            filter_fn(is_always_logged).or(settings.filter.clone().and(filter_fn(may_be_logged))),
-        ))
+        .with(
+            lines.with_filter(
+                filter_fn(is_always_logged)
+                    .or(settings.filter.clone().and(filter_fn(may_be_logged)))
+                    .and(floods.clone()),
+            ),
+        )
         .with(traces.map(Traces::layer))
 }
 
 /// Audit lines, and the spans that give each line its call, do not depend on `LOG`.
 fn is_always_logged(metadata: &Metadata<'_>) -> bool {
     let is_call = metadata.is_span() && metadata.target() == CALLS;
-    is_call || metadata.is_event() && metadata.target() == audit::TARGET
+    let is_audit = metadata.target() == audit::TARGET || metadata.name() == SUM;
+    is_call || metadata.is_event() && is_audit
 }
 
 /// Only the lines of this crate are known to be free of secrets at every level.
@@ -118,8 +147,11 @@ fn may_be_logged(metadata: &Metadata<'_>) -> bool {
     if target == SPANS {
         return false;
     }
-    let own = target == "auth_service" || target.starts_with("auth_service::");
-    own || *metadata.level() <= Level::INFO && !target.starts_with("rskafka")
+    is_own(target) || *metadata.level() <= Level::INFO && !target.starts_with("rskafka")
+}
+
+fn is_own(target: &str) -> bool {
+    target == "auth_service" || target.starts_with("auth_service::")
 }
 
 fn log_panic(info: &PanicHookInfo<'_>) {
@@ -161,8 +193,12 @@ mod tests {
             format,
             traces: None,
         };
-        let subscriber = subscriber(&settings, false, move || writer.clone(), None);
-        tracing::subscriber::with_default(subscriber, act);
+        let floods = Floods::default();
+        let subscriber = subscriber(&settings, false, move || writer.clone(), None, &floods);
+        tracing::subscriber::with_default(subscriber, || {
+            act();
+            floods.sum_up();
+        });
         String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap()
     }
 
@@ -218,6 +254,87 @@ mod tests {
             log.starts_with('{') && log.contains(r#""message":"news","user_id":7"#),
             "{log}"
         );
+    }
+
+    /// The log of these lines, each as often as the number says.
+    fn flooded(lines: &[(u64, fn())]) -> Vec<String> {
+        let log = logged("info", LogFormat::Json, || {
+            for (times, line) in lines {
+                (0..*times).for_each(|_| line());
+            }
+        });
+        log.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_flood_of_one_kind_is_summed_up_with_event_outcome_reason_and_count() {
+        use audit::{Audit, Event, Reason};
+        let denied = || {
+            let audit = Audit::of(Event::SigningKey).caller("gateway");
+            audit.failed(Reason::UnknownCaller);
+        };
+        let wrong = || Audit::of(Event::Login).failed(Reason::WrongPassword);
+        let log = flooded(&[
+            (3478, denied),
+            (2, wrong),
+            (100, || {
+                Audit::of(Event::Login).ok();
+            }),
+        ]);
+        let with = |text: &str| log.iter().filter(|line| line.contains(text)).count();
+        // Another kind is in full, and a success always.
+        assert_eq!(
+            (with("wrong_password"), with(r#""outcome":"ok""#)),
+            (2, 100)
+        );
+        assert_eq!(with("unknown_caller"), 21);
+        let sum = log.last().unwrap();
+        for field in [
+            r#""target":"audit""#,
+            r#""event":"signing_key""#,
+            r#""outcome":"failed""#,
+            r#""reason":"unknown_caller""#,
+            r#""caller":"gateway""#,
+            r#""count":3458"#,
+        ] {
+            assert!(sum.contains(field), "no {field} in {sum}");
+        }
+    }
+
+    #[test]
+    fn floods_of_limited_lines_and_of_other_crates_are_summed_up_and_others_are_not() {
+        let log = flooded(&[
+            (
+                50,
+                || tracing::warn!(target: "h2::proto", "a strange frame"),
+            ),
+            (50, || {
+                tracing::warn!(name: LIMITED, target: "auth_service", reason = "full", "too many");
+            }),
+            (50, || tracing::warn!(target: "auth_service", "news")),
+        ]);
+        let with = |text: &str| log.iter().filter(|line| line.contains(text)).count();
+        assert_eq!(
+            (with("a strange frame"), with("too many"), with("news")),
+            (21, 21, 50)
+        );
+        let sums: Vec<_> = log
+            .iter()
+            .filter(|line| line.contains(r#""count":30"#))
+            .collect();
+        assert_eq!(sums.len(), 2, "{sums:?}");
+        let own = sums
+            .iter()
+            .find(|sum| sum.contains("more lines of one kind: too many"));
+        assert!(own.unwrap().contains(r#""reason":"full""#), "{own:?}");
+    }
+
+    #[test]
+    fn lines_that_the_filter_drops_are_not_summed_up() {
+        let log = logged("error", LogFormat::Text, || {
+            (0..50).for_each(|_| tracing::warn!(name: LIMITED, target: "auth_service", "x"));
+        });
+        assert_eq!(log, "");
     }
 
     #[test]

@@ -5,21 +5,13 @@ use std::time::Duration;
 
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
-use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{info, warn};
 
-use crate::{
-    db::Db,
-    grpc::{ACCOUNT_SERVICE_NAME, SERVICE_NAME},
-    telemetry::Causes,
-};
+use crate::{db::Db, grpc::HealthReporter, telemetry::Causes};
 
 /// How often the database is asked. With the time limit of one query, an outage is
 /// reported within five seconds.
 const INTERVAL: Duration = Duration::from_secs(2);
-
-/// The names that health checks use: the whole process, and each service.
-const NAMES: [&str; 3] = ["", SERVICE_NAME, ACCOUNT_SERVICE_NAME];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Readiness {
@@ -40,7 +32,7 @@ impl Monitor {
     pub(super) async fn new(db: Db) -> Self {
         let monitor = Self {
             db,
-            reporter: HealthReporter::new(),
+            reporter: HealthReporter::default(),
             readiness: watch::Sender::new(Readiness::NoDatabase),
         };
         monitor.check(None).await;
@@ -61,7 +53,7 @@ impl Monitor {
             let before = *self.readiness.borrow();
             self.check(Some(before)).await;
         }
-        self.report(Readiness::Stopping).await;
+        self.report(Readiness::Stopping);
         Ok(())
     }
 
@@ -76,26 +68,12 @@ impl Monitor {
                 Ok(()) => info!("serving"),
                 Err(error) => warn!(fault = %Causes(&error), "not serving"),
             }
-            self.report(readiness).await;
+            self.report(readiness);
         }
     }
 
-    async fn report(&self, readiness: Readiness) {
+    fn report(&self, readiness: Readiness) {
         self.readiness.send_replace(readiness);
-        let status = match readiness {
-            Readiness::Ready => ServingStatus::Serving,
-            Readiness::NoDatabase | Readiness::Stopping => ServingStatus::NotServing,
-        };
-        for name in NAMES {
-            self.reporter.set_service_status(name, status).await;
-        }
-    }
-}
-
-/// Ends the streams of clients that watch the health. The clients have received NOT_SERVING,
-/// but the streams do not end by themselves and would delay the drain.
-pub(super) async fn close_watch_streams(mut reporter: HealthReporter) {
-    for name in NAMES {
-        reporter.clear_service_status(name).await;
+        self.reporter.report(readiness == Readiness::Ready);
     }
 }

@@ -5,11 +5,11 @@
 //! take a password or end sessions check the session again once they hold the user's row:
 //! during the hash the session may have ended, or the password may have changed.
 
-use super::{Auth, Error};
+use super::{Auth, Call, Error};
 use crate::{
     db::Outcome,
     model::{Account, SessionId},
-    telemetry::audit::{self, Audit},
+    telemetry::audit::{self, Audit, Reason},
 };
 
 pub struct Caller {
@@ -23,7 +23,7 @@ impl Auth {
         let bearer = self.issuer.verify(token, now);
         let (user_id, session_id) = bearer.ok_or(Error::InvalidToken)?;
         let account = self.db.find_account(user_id, session_id, now).await?;
-        let account = account.ok_or(Error::InvalidToken)?;
+        let account = account.ok_or(Error::SessionEnded)?;
         Ok(Caller {
             account,
             session_id,
@@ -32,17 +32,20 @@ impl Auth {
 }
 
 impl Caller {
-    pub(super) fn audit(&self, event: audit::Event) -> Audit<'static> {
-        Audit::of(event)
+    pub(super) fn audit<'c>(&self, event: audit::Event, call: &'c Call) -> Audit<'c> {
+        call.audit(event)
             .user(self.account.user_id)
             .session(self.session_id)
     }
 }
 
-pub(super) fn done<T>(outcome: Outcome<T>) -> Result<T, Error> {
+pub(super) fn done<T>(outcome: Outcome<T>, audit: Audit<'_>) -> Result<T, Error> {
     match outcome {
         Outcome::Done(result) => Ok(result),
-        Outcome::PasswordChanged => Err(Error::InvalidCredentials),
-        Outcome::SessionEnded => Err(Error::InvalidToken),
+        Outcome::PasswordChanged => {
+            audit.failed(Reason::PasswordChanged);
+            Err(Error::InvalidCredentials)
+        }
+        Outcome::SessionEnded => Err(Error::SessionEnded),
     }
 }

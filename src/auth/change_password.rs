@@ -24,7 +24,7 @@ impl Auth {
         call: &Call,
     ) -> Result<(), Error> {
         let account = &caller.account;
-        let audit = caller.audit(audit::Event::ChangePassword);
+        let audit = caller.audit(audit::Event::ChangePassword, call);
         // This check comes before the slow policy check, which is not throttled.
         self.check_password(Some(&account.email), current, call, audit)
             .await?;
@@ -50,7 +50,7 @@ impl Auth {
         let changed = self
             .db
             .change_password(account, caller.session_id, &new, end);
-        done(changed.await?)?;
+        done(changed.await?, audit)?;
         self.committed(&event);
         audit.ok();
         Ok(())

@@ -18,13 +18,13 @@ impl Auth {
         call: &Call,
     ) -> Result<(), Error> {
         let account = &caller.account;
-        let audit = caller.audit(audit::Event::DeleteAccount);
+        let audit = caller.audit(audit::Event::DeleteAccount, call);
         self.check_password(Some(&account.email), current, call, audit)
             .await?;
         let now = self.clock.now();
         let event = Event::new(account.user_id, Payload::UserDeleted, &call.act(now));
         let deleted = self.db.delete_account(account, caller.session_id, &event);
-        done(deleted.await?)?;
+        done(deleted.await?, audit)?;
         self.committed(&event);
         audit.ok();
         Ok(())

@@ -21,11 +21,18 @@ pub enum Error {
     /// A wrong password or an unknown user: the caller must not learn which.
     #[error("wrong e-mail address or password")]
     InvalidCredentials,
-    /// The token is malformed, unknown, expired, revoked or reused.
+    /// The token is malformed or unknown, or an access token has expired.
     #[error("the token is not valid")]
     InvalidToken,
+    /// The token is genuine, but its session has ended. The caller must not learn that.
+    #[error("the token is not valid")]
+    SessionEnded,
     #[error("only authorised internal services may call this")]
     PermissionDenied,
+    #[error(
+        "keys are served only over TLS or on loopback; ALLOW_PLAINTEXT_KEYS=true would allow it"
+    )]
+    PlaintextKeys,
     /// Too many wrong passwords for the account or from the caller's address, or too many
     /// registrations from that address.
     #[error("too many attempts, try again later")]
@@ -56,6 +63,20 @@ pub enum Fault {
     Randomness(#[from] getrandom::Error),
     #[error("cannot sign a token")]
     Signing(#[from] jsonwebtoken::errors::Error),
+}
+
+impl Fault {
+    /// For the log.
+    pub(crate) const fn word(&self) -> &'static str {
+        match self {
+            Self::Database(_) => "database",
+            Self::Blocklist(_) => "blocklist",
+            Self::HasherStopped => "hasher_stopped",
+            Self::Corrupt(_) => "corrupt_row",
+            Self::Randomness(_) => "randomness",
+            Self::Signing(_) => "signing",
+        }
+    }
 }
 
 impl Error {

@@ -6,8 +6,8 @@ use crate::{
     model::{DeviceName, Email, MAX_SESSIONS, SessionEndReason, Timestamp, UserId},
     password::Password,
     telemetry::{
-        Causes,
-        audit::{self, Audit, Reason},
+        Causes, LIMITED,
+        audit::{self, Reason},
     },
 };
 
@@ -28,7 +28,7 @@ impl Auth {
     /// was checked: it may have changed during the hash.
     pub async fn login(&self, request: Login, call: &Call) -> Result<LoggedIn, Error> {
         let email = request.email.as_ref().map(Email::as_str);
-        let audit = Audit::of(audit::Event::Login);
+        let audit = call.audit(audit::Event::Login);
         let checked = self.check_password(email, &request.password, call, audit);
         let checked = checked.await?;
         let (user_id, changed_at) = (checked.user_id, checked.changed_at);
@@ -81,11 +81,11 @@ impl Auth {
         match self.db.end_oldest_sessions(user_id, kept, end, &act).await {
             Ok(0) => {}
             Ok(ended) => {
-                warn!(%user_id, ended, "too many sessions: ended the oldest");
+                warn!(name: LIMITED, %user_id, ended, "too many sessions: ended the oldest");
                 self.commits.notify_one();
             }
             Err(error) => {
-                warn!(%user_id, error = %Causes(&error), "cannot end the oldest sessions");
+                warn!(name: LIMITED, %user_id, error = %Causes(&error), "cannot end the oldest sessions");
             }
         }
     }

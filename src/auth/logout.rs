@@ -1,7 +1,7 @@
 use super::{Auth, Call, Error};
 use crate::{
     model::{RefreshToken, SessionEndReason},
-    telemetry::audit::{self, Audit},
+    telemetry::audit,
 };
 
 impl Auth {
@@ -14,7 +14,7 @@ impl Auth {
         if let Some(session) = session.filter(|session| session.is_live(now))
             && self.revoke(&session, reason, now, call).await?
         {
-            Audit::of(audit::Event::Logout)
+            call.audit(audit::Event::Logout)
                 .user(session.user_id)
                 .session(session.id)
                 .ok();

@@ -32,20 +32,22 @@ impl Auth {
         if let Some(session) = found.filter(|session| session.is_live(now))
             && self.revoke(&session, reason, now, call).await?
         {
-            caller.audit(audit::Event::EndSession).session(id).ok();
+            let audit = caller.audit(audit::Event::EndSession, call);
+            audit.session(id).ok();
         }
         Ok(())
     }
 
     /// Ends all sessions of the caller except the current one, and returns their number.
     pub async fn end_other_sessions(&self, caller: &Caller, call: &Call) -> Result<usize, Error> {
+        let audit = caller.audit(audit::Event::EndOtherSessions, call);
         let act = call.act(self.clock.now());
         let (user_id, own) = (caller.account.user_id, caller.session_id);
         let end = self.end(SessionEndReason::EndedByUser);
         let ended = self.db.end_other_sessions(user_id, own, end, &act);
-        let ended = done(ended.await?)?;
+        let ended = done(ended.await?, audit)?;
         if ended > 0 {
-            caller.audit(audit::Event::EndOtherSessions).ok();
+            audit.ok();
             self.commits.notify_one();
         }
         Ok(ended)

@@ -10,7 +10,7 @@ use super::{Auth, Call, Error, Fault, metrics::RefreshOutcome, session::TokenPai
 use crate::{
     db::Rotation,
     model::{Presented, RefreshToken, Session, SessionEndReason, Timestamp},
-    telemetry::audit::{self, Audit, Reason},
+    telemetry::audit::{self, Reason},
 };
 
 impl Auth {
@@ -44,16 +44,16 @@ impl Auth {
                 self.metrics.refreshed(RefreshOutcome::Reused);
                 let reason = SessionEndReason::Reuse;
                 if self.revoke(&session, reason, now, call).await? {
-                    Audit::of(audit::Event::Refresh)
+                    call.audit(audit::Event::Refresh)
                         .user(session.user_id)
                         .session(session.id)
                         .failed(Reason::Reused);
                 }
-                Err(Error::InvalidToken)
+                Err(Error::SessionEnded)
             }
             Presented::Ended => {
                 self.metrics.refreshed(RefreshOutcome::Unknown);
-                Err(Error::InvalidToken)
+                Err(Error::SessionEnded)
             }
         }
     }

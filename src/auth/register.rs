@@ -6,8 +6,6 @@ use crate::{
     telemetry::audit::{self, Audit, Reason},
 };
 
-const AUDIT: Audit<'_> = Audit::of(audit::Event::Register);
-
 pub struct Register {
     pub email: Email,
     pub password: Password,
@@ -26,7 +24,8 @@ impl Auth {
     /// part: a login right after the registration would pay for a second one.
     pub async fn register(&self, request: Register, call: &Call) -> Result<Registered, Error> {
         let email = request.email;
-        let hash = self.hash_unless_taken(&email, request.password, call);
+        let audit = call.audit(audit::Event::Register);
+        let hash = self.hash_unless_taken(&email, request.password, call, audit);
         let hash = hash.await?;
 
         let now = self.clock.now();
@@ -46,9 +45,9 @@ impl Auth {
         let event = Event::new(user_id, payload, &call.act(now));
         match self.db.register(&user, row.as_ref(), &event).await? {
             Registration::Created => self.committed(&event),
-            Registration::EmailTaken => return Err(email_taken()),
+            Registration::EmailTaken => return Err(email_taken(audit)),
         }
-        let audit = AUDIT.user(user_id);
+        let audit = audit.user(user_id);
         audit.session(session.as_ref().map(|s| s.id)).ok();
         if session.is_some() {
             self.store_known_device(&email, call).await;
@@ -67,23 +66,24 @@ impl Auth {
         email: &Email,
         password: Password,
         call: &Call,
+        audit: Audit<'_>,
     ) -> Result<PasswordHash, Error> {
         let now = self.clock.now();
         let attempt = self.registration_attempt(email, call, now);
-        let (counted, credentials) = self.admit(&attempt, AUDIT).await?;
+        let (counted, credentials) = self.admit(&attempt, audit).await?;
         let password = self.check_policy("password", password, email.as_str());
         let password = self
             .take_back_if_overloaded(password.await, &attempt, &counted)
             .await?;
         if credentials.is_some() {
-            return Err(email_taken());
+            return Err(email_taken(audit));
         }
         let hash = self.hasher.hash(&password, call.deadline).await;
         self.take_back_if_overloaded(hash, &attempt, &counted).await
     }
 }
 
-fn email_taken() -> Error {
-    AUDIT.failed(Reason::EmailTaken);
+fn email_taken(audit: Audit<'_>) -> Error {
+    audit.failed(Reason::EmailTaken);
     Error::EmailTaken
 }

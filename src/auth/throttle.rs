@@ -15,7 +15,7 @@ use crate::{
     db::{Admission, Attempt, Count, Counted, Settlement},
     model::{ClientAddress, Credentials, Email, Timestamp},
     telemetry::{
-        Causes,
+        Causes, LIMITED,
         audit::{Audit, Reason},
     },
 };
@@ -49,7 +49,7 @@ impl Auth {
         let succeeded = Settlement::Succeeded { known_until };
         let nothing = Counted::default();
         if let Err(error) = self.db.settle(&attempt, &nothing, succeeded).await {
-            warn!(error = %Causes(&error), "cannot store the known device of a new account");
+            warn!(name: LIMITED, error = %Causes(&error), "cannot store the known device of a new account");
         }
     }
 

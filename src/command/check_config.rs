@@ -15,6 +15,7 @@ use auth_service::{
     auth::SigningKey,
     config::Config,
     db::{self, Db, Url},
+    grpc::Exposure,
     model::Clock as _,
     outbox::kafka,
     telemetry::Causes,
@@ -54,6 +55,8 @@ async fn findings(config: Config) -> Vec<(&'static str, Finding)> {
     let (cost, threads) = (config.passwords.cost, config.passwords.threads);
     vec![
         ("GRPC_ADDR", Ok(format!("{}, {security}", config.grpc_addr))),
+        ("GRPC_REFLECTION", Ok(reflection(config.exposure))),
+        ("ALLOW_PLAINTEXT_KEYS", Ok(plaintext_keys(config.exposure))),
         ("ADMIN_ADDR", Ok(config.admin_addr.to_string())),
         ("DATABASE_URL", database(&config).await),
         ("JWT_SECRET", Ok(keys(&config))),
@@ -71,6 +74,20 @@ fn security(tls: Option<&server::Settings>) -> String {
     let certificate = &tls.identity.certificate;
     let (names, until) = (certificate.names.join(", "), certificate.not_after);
     format!("TLS, the certificate of {names} until {until}")
+}
+
+fn reflection(exposure: Exposure) -> String {
+    let served = if exposure.reflection { "" } else { "not " };
+    format!("reflection is {served}served")
+}
+
+fn plaintext_keys(exposure: Exposure) -> String {
+    let by = if exposure.plaintext_keys {
+        "any connection"
+    } else {
+        "TLS or loopback"
+    };
+    format!("keys are served over {by}")
 }
 
 async fn database(config: &Config) -> Finding {

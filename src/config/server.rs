@@ -3,9 +3,10 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use super::{
     Args, Problem,
     reader::Reader,
-    value::{address, duration},
+    value::{address, boolean, duration},
     variable::{value, variables},
 };
+use crate::grpc::Exposure;
 
 variables! {
     "Server"
@@ -16,6 +17,12 @@ variables! {
     ADMIN_ADDR: SocketAddr = value("IP:PORT", address).default("127.0.0.1:9464");
     /// The longest a call may take, above 0s and at most 1h
     REQUEST_TIMEOUT: Duration = value("DURATION", |text| duration(text, WAIT)).default("10s");
+    /// Whether clients may list the calls by gRPC reflection: true or false
+    GRPC_REFLECTION: bool = value("BOOL", boolean)
+        .when_unset("true if GRPC_ADDR is a loopback address, else false");
+    /// Whether GetSigningKey is served without TLS at an address other than loopback: true or
+    /// false
+    ALLOW_PLAINTEXT_KEYS: bool = value("BOOL", boolean).default("false");
 }
 
 /// How long a call, or a part of it, may wait.
@@ -27,6 +34,14 @@ pub(super) fn read_addresses(reader: &mut Reader<'_>) -> [SocketAddr; 2] {
     let what = "must not be where GRPC_ADDR is";
     reader.require(!overlap(grpc, admin), &ADMIN_ADDR, &GRPC_ADDR, what);
     [grpc, admin]
+}
+
+pub(super) fn read_exposure(reader: &mut Reader<'_>, grpc: SocketAddr) -> Exposure {
+    let on_loopback = grpc.ip().to_canonical().is_loopback();
+    Exposure {
+        reflection: reader.optional(&GRPC_REFLECTION).unwrap_or(on_loopback),
+        plaintext_keys: reader.value(&ALLOW_PLAINTEXT_KEYS),
+    }
 }
 
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {

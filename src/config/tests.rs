@@ -74,6 +74,11 @@ fn defaults_are_those_of_the_table() {
     assert_eq!(config.grpc_addr.to_string(), "127.0.0.1:50051");
     assert_eq!(config.admin_addr.to_string(), "127.0.0.1:9464");
     assert_eq!(config.request_timeout, Duration::from_secs(10));
+    let exposure = Exposure {
+        reflection: true,
+        plaintext_keys: false,
+    };
+    assert_eq!(config.exposure, exposure);
     assert_eq!(config.database.max_connections, 16);
     assert_eq!(config.auth.issuer, "realchat-auth");
     assert_eq!(config.auth.audience, "realchat");
@@ -107,6 +112,22 @@ fn defaults_are_those_of_the_table() {
     assert!(config.internal_callers.names().next().is_none() && config.kafka.is_none());
     assert!(config.embedded.is_none());
     assert_eq!(config.log.filter.to_string(), "info");
+}
+
+#[test]
+fn reflection_depends_on_the_listener_unless_it_is_set() {
+    for (line, expected) in [
+        ("", true),
+        ("--grpc-addr [::1]:1", true),
+        ("--grpc-addr [::ffff:127.0.0.1]:1", true),
+        ("--grpc-addr 0.0.0.0:1", false),
+        ("--grpc-addr [::]:1", false),
+        ("--grpc-addr 192.0.2.1:1", false),
+        ("--grpc-addr 192.0.2.1:1 --grpc-reflection true", true),
+        ("--grpc-reflection false", false),
+    ] {
+        assert_eq!(load(line).exposure.reflection, expected, "{line}");
+    }
 }
 
 #[test]

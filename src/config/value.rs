@@ -53,6 +53,10 @@ pub(super) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Du
     })
 }
 
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
+    one_of(text, &[("true", true), ("false", false)])
+}
+
 pub(super) fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
     let found = choices.iter().find(|(name, _)| *name == text);
     found.map(|(_, choice)| *choice).ok_or_else(|| {

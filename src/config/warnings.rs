@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Config;
-use crate::{model::Timestamp, tls::server::Settings};
+use crate::{grpc::Exposure, model::Timestamp, tls::server::Settings};
 
 /// Enough time to find out why the certificate was not renewed.
 const SOON: Duration = Duration::from_hours(7 * 24);
@@ -13,14 +13,22 @@ impl Config {
         match &self.tls {
             Some(tls) => tls_warnings(tls, now),
             None if self.grpc_addr.ip().is_loopback() => Vec::new(),
-            None => vec![
-                "GRPC_ADDR: OPEN TO THE NETWORK WITHOUT TLS: unless something else encrypts, \
-                 passwords, tokens and the signing key can be read on the way; set TLS_CERT_FILE \
-                 and TLS_KEY_FILE"
-                    .to_owned(),
-            ],
+            None => vec![plaintext_warning(self.exposure)],
         }
     }
+}
+
+fn plaintext_warning(exposure: Exposure) -> String {
+    let (secrets, keys) = if exposure.plaintext_keys {
+        ("passwords, tokens and the signing key", "")
+    } else {
+        let keys = "; GetSigningKey is refused except on loopback";
+        ("passwords and tokens", keys)
+    };
+    format!(
+        "GRPC_ADDR: OPEN TO THE NETWORK WITHOUT TLS: unless something else encrypts, {secrets} \
+         can be read on the way; set TLS_CERT_FILE and TLS_KEY_FILE{keys}"
+    )
 }
 
 fn tls_warnings(tls: &Settings, now: Timestamp) -> Vec<String> {

@@ -4,10 +4,11 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Handlers, call, convert};
+use super::{Handlers, convert};
 use crate::{
     model::{Account, LiveSession, SessionId},
     proto::{self, account_service_server::AccountService},
+    telemetry::audit::Event,
 };
 
 #[tonic::async_trait]
@@ -16,66 +17,96 @@ impl AccountService for Handlers {
         &self,
         request: Request<proto::GetAccountRequest>,
     ) -> Result<Response<proto::GetAccountResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
-        Ok(Response::new(caller.account.into()))
+        let mut attempt = self.attempt(Event::GetAccount, &request);
+        let reply = async {
+            let caller = self.caller(request.metadata(), &mut attempt).await?;
+            Ok(caller.account.into())
+        };
+        let reply = reply.await;
+        attempt.end(reply)
     }
 
     async fn change_password(
         &self,
         request: Request<proto::ChangePasswordRequest>,
     ) -> Result<Response<proto::ChangePasswordResponse>, Status> {
-        let call = self.throttled_call(&request)?;
-        let caller = self.caller(request.metadata()).await?;
-        let message = request.into_inner();
-        let current = convert::password("current_password", message.current_password);
-        let new = convert::password("new_password", message.new_password);
-        let (current, new) = (current?, new?);
-        let changed = self.auth.change_password(&caller, &current, new, &call);
-        changed.await?;
-        Ok(Response::new(proto::ChangePasswordResponse {}))
+        let mut attempt = self.attempt(Event::ChangePassword, &request);
+        let reply = async {
+            let (call, _permit) = self.password_call(&request)?;
+            let caller = self.caller(request.metadata(), &mut attempt).await?;
+            let message = request.into_inner();
+            let current = convert::password("current_password", message.current_password);
+            let new = convert::password("new_password", message.new_password);
+            let (current, new) = (current?, new?);
+            let changed = self.auth.change_password(&caller, &current, new, &call);
+            changed.await?;
+            Ok(proto::ChangePasswordResponse {})
+        };
+        let reply = reply.await;
+        attempt.end(reply)
     }
 
     async fn list_sessions(
         &self,
         request: Request<proto::ListSessionsRequest>,
     ) -> Result<Response<proto::ListSessionsResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
-        let sessions = self.auth.list_sessions(&caller).await?;
-        Ok(Response::new(list(sessions, caller.session_id)))
+        let mut attempt = self.attempt(Event::ListSessions, &request);
+        let reply = async {
+            let caller = self.caller(request.metadata(), &mut attempt).await?;
+            let sessions = self.auth.list_sessions(&caller).await?;
+            Ok(list(sessions, caller.session_id))
+        };
+        let reply = reply.await;
+        attempt.end(reply)
     }
 
     async fn end_session(
         &self,
         request: Request<proto::EndSessionRequest>,
     ) -> Result<Response<proto::EndSessionResponse>, Status> {
-        let call = call(&request);
-        let caller = self.caller(request.metadata()).await?;
-        let id = convert::session_id(&request.into_inner().session_id)?;
-        self.auth.end_session(&caller, id, &call).await?;
-        Ok(Response::new(proto::EndSessionResponse {}))
+        let mut attempt = self.attempt(Event::EndSession, &request);
+        let reply = async {
+            let call = self.call(&request);
+            let caller = self.caller(request.metadata(), &mut attempt).await?;
+            let id = convert::session_id(&request.into_inner().session_id)?;
+            self.auth.end_session(&caller, id, &call).await?;
+            Ok(proto::EndSessionResponse {})
+        };
+        let reply = reply.await;
+        attempt.end(reply)
     }
 
     async fn end_other_sessions(
         &self,
         request: Request<proto::EndOtherSessionsRequest>,
     ) -> Result<Response<proto::EndOtherSessionsResponse>, Status> {
-        let call = call(&request);
-        let caller = self.caller(request.metadata()).await?;
-        let ended = self.auth.end_other_sessions(&caller, &call).await?;
-        let ended = u32::try_from(ended).unwrap_or(u32::MAX);
-        Ok(Response::new(proto::EndOtherSessionsResponse { ended }))
+        let mut attempt = self.attempt(Event::EndOtherSessions, &request);
+        let reply = async {
+            let call = self.call(&request);
+            let caller = self.caller(request.metadata(), &mut attempt).await?;
+            let ended = self.auth.end_other_sessions(&caller, &call).await?;
+            let ended = u32::try_from(ended).unwrap_or(u32::MAX);
+            Ok(proto::EndOtherSessionsResponse { ended })
+        };
+        let reply = reply.await;
+        attempt.end(reply)
     }
 
     async fn delete_account(
         &self,
         request: Request<proto::DeleteAccountRequest>,
     ) -> Result<Response<proto::DeleteAccountResponse>, Status> {
-        let call = self.throttled_call(&request)?;
-        let caller = self.caller(request.metadata()).await?;
-        let current = request.into_inner().current_password;
-        let current = convert::password("current_password", current)?;
-        self.auth.delete_account(&caller, &current, &call).await?;
-        Ok(Response::new(proto::DeleteAccountResponse {}))
+        let mut attempt = self.attempt(Event::DeleteAccount, &request);
+        let reply = async {
+            let (call, _permit) = self.password_call(&request)?;
+            let caller = self.caller(request.metadata(), &mut attempt).await?;
+            let current = request.into_inner().current_password;
+            let current = convert::password("current_password", current)?;
+            self.auth.delete_account(&caller, &current, &call).await?;
+            Ok(proto::DeleteAccountResponse {})
+        };
+        let reply = reply.await;
+        attempt.end(reply)
     }
 }
 

@@ -4,12 +4,12 @@ use prost_types::Duration as ProtoDuration;
 use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
 
-use super::{Handlers, call, convert};
+use super::{Handlers, convert, server::ConnectionInfo};
 use crate::{
     auth::{Error, Issuer, LoggedIn, Login, Register, Registered, SigningKey},
     model::Email,
     proto::{self, auth_service_server::AuthService},
-    telemetry::audit,
+    telemetry::audit::{Audit, Event, Reason},
 };
 
 /// How long a gateway may cache the keys. A key that was published this long ago is known to
@@ -25,50 +25,78 @@ impl AuthService for Handlers {
         &self,
         request: Request<proto::RegisterRequest>,
     ) -> Result<Response<proto::RegisterResponse>, Status> {
-        let call = self.throttled_call(&request)?;
-        let register = parse_register(request.into_inner())?;
-        let registered = self.auth.register(register, &call).await?;
-        Ok(Response::new(registered.into()))
+        let attempt = self.attempt(Event::Register, &request);
+        let reply = async {
+            let (call, _permit) = self.password_call(&request)?;
+            let register = parse_register(request.into_inner())?;
+            Ok(self.auth.register(register, &call).await?.into())
+        };
+        attempt.end(reply.await)
     }
 
     async fn login(
         &self,
         request: Request<proto::LoginRequest>,
     ) -> Result<Response<proto::LoginResponse>, Status> {
-        let call = self.throttled_call(&request)?;
-        let login = parse_login(request.into_inner())?;
-        let logged_in = self.auth.login(login, &call).await?;
-        Ok(Response::new(logged_in.into()))
+        let attempt = self.attempt(Event::Login, &request);
+        let reply = async {
+            let (call, _permit) = self.password_call(&request)?;
+            let login = parse_login(request.into_inner())?;
+            Ok(self.auth.login(login, &call).await?.into())
+        };
+        attempt.end(reply.await)
     }
 
     async fn refresh(
         &self,
         request: Request<proto::RefreshRequest>,
     ) -> Result<Response<proto::RefreshResponse>, Status> {
-        let call = call(&request);
-        let token = convert::refresh_token(request.into_inner().refresh_token)?;
-        let tokens = self.auth.refresh(token, &call).await?;
-        let tokens = Some(tokens.into());
-        Ok(Response::new(proto::RefreshResponse { tokens }))
+        let attempt = self.attempt(Event::Refresh, &request);
+        let reply = async {
+            let call = self.call(&request);
+            let token = convert::refresh_token(request.into_inner().refresh_token)?;
+            let tokens = self.auth.refresh(token, &call).await?;
+            let tokens = Some(tokens.into());
+            Ok(proto::RefreshResponse { tokens })
+        };
+        attempt.end(reply.await)
     }
 
     async fn logout(
         &self,
         request: Request<proto::LogoutRequest>,
     ) -> Result<Response<proto::LogoutResponse>, Status> {
-        let call = call(&request);
-        let token = convert::refresh_token(request.into_inner().refresh_token)?;
-        self.auth.logout(token, &call).await?;
-        Ok(Response::new(proto::LogoutResponse {}))
+        let attempt = self.attempt(Event::Logout, &request);
+        let reply = async {
+            let call = self.call(&request);
+            let token = convert::refresh_token(request.into_inner().refresh_token)?;
+            self.auth.logout(token, &call).await?;
+            Ok(proto::LogoutResponse {})
+        };
+        attempt.end(reply.await)
     }
 
     async fn get_signing_key(
         &self,
         request: Request<proto::GetSigningKeyRequest>,
     ) -> Result<Response<proto::GetSigningKeyResponse>, Status> {
-        self.internal_callers
-            .authorise(&request, audit::Event::SigningKey)?;
+        self.may_have_keys(&request)?;
         Ok(Response::new(self.auth.issuer().into()))
+    }
+}
+
+impl Handlers {
+    fn may_have_keys<T>(&self, request: &Request<T>) -> Result<(), Error> {
+        let audit = Audit::of(Event::SigningKey);
+        let caller = self.internal_callers.authorise(request, audit)?;
+        let audit = audit.caller(caller);
+        let is_private = ConnectionInfo::of(request.extensions()).is_private();
+        if !(is_private || self.plaintext_keys) {
+            audit.failed(Reason::PlaintextConnection);
+            return Err(Error::PlaintextKeys);
+        }
+        audit.ok();
+        Ok(())
     }
 }
 

@@ -4,11 +4,11 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tonic::{Extensions, Request, metadata::MetadataMap};
 
-use super::server::Peer;
+use super::server::ConnectionInfo;
 use crate::{
     auth::Error,
     model::ClientAddress,
-    telemetry::audit::{Audit, Event, Reason},
+    telemetry::audit::{Audit, Reason},
 };
 
 /// Metadata key: the IP address of the client whose call an internal service passes on.
@@ -43,14 +43,16 @@ impl InternalCallers {
         tokens.chain(self.client_names.iter().map(String::as_str))
     }
 
-    /// Refuses all callers except internal services, and writes the audit log.
-    pub(super) fn authorise<T>(&self, request: &Request<T>, event: Event) -> Result<(), Error> {
-        let Some(caller) = self.identify(request) else {
-            Audit::of(event).failed(Reason::UnknownCaller);
-            return Err(Error::PermissionDenied);
-        };
-        Audit::of(event).caller(caller).ok();
-        Ok(())
+    /// The name of the internal service that called. Other callers are refused and audited.
+    pub(super) fn authorise<T>(
+        &self,
+        request: &Request<T>,
+        audit: Audit<'_>,
+    ) -> Result<&str, Error> {
+        self.identify(request).ok_or_else(|| {
+            audit.failed(Reason::UnknownCaller);
+            Error::PermissionDenied
+        })
     }
 
     /// The client's address in an internal service's call. It is ignored from other callers,
@@ -75,7 +77,7 @@ impl InternalCallers {
     }
 
     /// The name of the internal service that sent the request. Only its metadata is trusted.
-    fn identify<T>(&self, request: &Request<T>) -> Option<&str> {
+    pub(super) fn identify<T>(&self, request: &Request<T>) -> Option<&str> {
         let mut tokens = bearer_tokens(request.metadata());
         let by_token = tokens.find_map(|token| self.holder(token));
         by_token.or_else(|| self.by_certificate(request.extensions()))
@@ -83,7 +85,7 @@ impl InternalCallers {
 
     /// Compares whole names: a wildcard matches only itself.
     fn by_certificate(&self, extensions: &Extensions) -> Option<&str> {
-        let names = extensions.get::<Peer>()?.names();
+        let names = extensions.get::<ConnectionInfo>()?.client_names();
         let allowed = self.client_names.iter().find(|name| names.contains(name));
         allowed.map(String::as_str)
     }

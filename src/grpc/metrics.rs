@@ -1,6 +1,6 @@
-//! The RPC metrics: counts by method and code, durations by method.
+//! The metrics of calls, by method and code, and of connections.
 //!
-//! A series appears with its first call. All methods with all codes would be thousands of
+//! A series of a call appears with its first call. All methods with all codes would be thousands of
 //! series on a replica without traffic. Both labels are bounded: `Methods` gives `method`,
 //! and gRPC has 17 codes.
 
@@ -12,6 +12,8 @@ use prometheus_client::{
     registry::Registry,
 };
 use tonic::Code;
+
+use crate::telemetry::metrics::{Counters, count, counters};
 
 /// Seconds: from a fast Refresh to the default of `REQUEST_TIMEOUT`.
 const BUCKETS: [f64; 10] = [0.002, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0];
@@ -37,10 +39,32 @@ const CODES: [&str; 17] = [
     "UNAUTHENTICATED",
 ];
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Metrics {
     calls: Family<Call, Counter>,
     durations: Family<Method, Histogram, fn() -> Histogram>,
+    closed: Counters<&'static str>,
+    failed_handshakes: Counter,
+}
+
+/// The connection that the connection limit closes.
+#[derive(Clone, Copy)]
+pub(super) enum ClosedConnection {
+    /// The one that was idle the longest.
+    Idle,
+    /// A new one, because all others have running calls.
+    New,
+}
+
+impl ClosedConnection {
+    const ALL: [Self; 2] = [Self::Idle, Self::New];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::New => "new",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -62,7 +86,30 @@ impl Metrics {
         let durations = Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> _);
         let help = "How long calls took, by method";
         registry.register("auth_rpc_duration_seconds", help, durations.clone());
-        Self { calls, durations }
+        let closed = counters("which", ClosedConnection::ALL.map(ClosedConnection::label));
+        let help = "Connections that the connection limit closed";
+        registry.register("auth_connections_closed", help, closed.clone());
+        let failed_handshakes = Counter::default();
+        let help = "TLS handshakes of clients that failed";
+        registry.register(
+            "auth_tls_handshakes_failed",
+            help,
+            failed_handshakes.clone(),
+        );
+        Self {
+            calls,
+            durations,
+            closed,
+            failed_handshakes,
+        }
+    }
+
+    pub(super) fn closed(&self, connection: ClosedConnection) {
+        count(&self.closed, "which", connection.label());
+    }
+
+    pub(super) fn handshake_failed(&self) {
+        self.failed_handshakes.inc();
     }
 
     pub(super) fn count(&self, method: &Arc<str>, code: Code, duration: Duration) {

@@ -1,15 +1,15 @@
 //! The server, and the life of a connection.
 //!
-//! 1. `accept` takes the connection from the listener. At the connection limit it closes
-//!    the connection at once, so that the client tries another replica and does not wait
-//!    without an answer.
+//! 1. `accept` takes the connection from the listener. At the connection limit (`limit`), the
+//!    connection that has been idle the longest is closed for it. A connection that cannot be
+//!    admitted is closed at once, so that the client does not wait without an answer.
 //! 2. tonic serves each connection in a task of its own. The first read or write does the
 //!    TLS handshake (`transport`), so a slow client delays only its own connection.
 //! 3. A client has `PREFACE_TIMEOUT` for the TLS handshake and the preface of HTTP/2. A client
 //!    that takes longer scans ports or attacks the connection limit: `connection` closes it.
 //! 4. Keep-alive pings find a client that went away without closing.
-//! 5. At the connection age, tonic sends GOAWAY. The client opens a new connection for new
-//!    calls, and its running calls finish.
+//! 5. At the connection age, which differs by 10 % (`age`), tonic sends GOAWAY. The client opens
+//!    a new connection for new calls, and its running calls finish.
 //! 6. A connection that is still open after the GOAWAY grace period is closed. The grace
 //!    period is longer than any call, so only a stream without an end is cut off.
 //! 7. When the service stops, nothing more is accepted. Connections without a preface are
@@ -17,38 +17,45 @@
 //!    calls finish. `app` bounds how long that may take.
 
 mod accept;
+mod age;
 mod connection;
-mod rate_limited_counter;
+mod connection_info;
+mod idle;
+mod limit;
 mod transport;
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use tokio::{net::TcpListener, sync::oneshot, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
-use tonic_health::{
-    pb::health_server::HealthServer,
-    server::{HealthReporter, HealthService},
-};
+use tonic_health::pb::health_server::HealthServer;
 use tower::{
     layer::layer_fn,
     util::{MapFutureLayer, MapRequestLayer, MapResponseLayer},
 };
 
 pub use self::accept::Tls;
-pub(super) use self::transport::Peer;
+use self::{accept::Acceptor, connection::Connection};
+pub(super) use self::{connection_info::ConnectionInfo, limit::RunningCall};
 use super::{
-    DESCRIPTORS, Handlers, MAX_MESSAGE_BYTES, Metrics, VALID_DESCRIPTORS,
-    layer::{BodyBudget, Observer, Wiping, end_at_deadline, observe, with_error_info},
+    DESCRIPTORS, Handlers, HealthReporter, MAX_MESSAGE_BYTES, Metrics, VALID_DESCRIPTORS,
+    layer::{
+        BodyBudget, Observer, Wiping, end_at_deadline, mark_running, observe, with_error_info,
+    },
 };
 use crate::proto::{
     account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer,
 };
 
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
-/// A gateway may cancel all its streams at once; that must not count as the attack of
-/// CVE-2023-44487.
-const MAX_STREAMS_PER_CONNECTION: u32 = 256;
+/// Twice the calls of a connection that may wait for a hash (`connection_info`), so that there
+/// are always streams for other calls.
+const MAX_STREAMS_PER_CONNECTION: u32 = 1024;
+/// The calls that a client may have cancelled before the server begins them. A gateway may
+/// cancel many at once; that must not count as the attack of CVE-2023-44487.
+const MAX_PENDING_RESETS: usize = 256;
 /// The bytes that a client may send before the server reads them, per stream and per
 /// connection: the memory that a hostile client can take. hyper's defaults, 1 MiB each, are
 /// for files.
@@ -56,8 +63,8 @@ const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Clients reconnect at this age. That spreads them over new replicas, and frees read
-/// buffers, which may hold a password.
+/// Clients reconnect at about this age ([`age`]). That spreads them over new replicas, and frees
+/// read buffers, which may hold a password.
 const MAX_CONNECTION_AGE: Duration = Duration::from_mins(5);
 /// The part of the GOAWAY grace period for the network, on top of the longest call.
 const NETWORK_GRACE: Duration = Duration::from_mins(1);
@@ -65,6 +72,7 @@ const NETWORK_GRACE: Duration = Duration::from_mins(1);
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub call: Duration,
+    /// The mean; each connection has an age of its own.
     pub connection_age: Duration,
     /// From GOAWAY until the connection is closed. tonic's setting of this name is not used:
     /// with it, tonic sends no GOAWAY and only cuts the connection off.
@@ -85,6 +93,7 @@ pub struct Server {
     pub listener: TcpListener,
     pub tls: Tls,
     pub handlers: Handlers,
+    pub reflection: bool,
     pub health: HealthReporter,
     pub metrics: Metrics,
     pub limits: Limits,
@@ -92,25 +101,54 @@ pub struct Server {
 
 impl Server {
     /// Serves until `stop` is cancelled and the running calls have ended.
-    pub async fn serve(self, stop: CancellationToken) -> Result<(), tonic::transport::Error> {
+    pub async fn serve(self, stop: CancellationToken) {
         let limits = self.limits;
-        let lifetime = limits.connection_age + limits.goaway_grace_period;
-        let connections = accept::connections(self.listener, self.tls, lifetime, stop.clone());
+        let metrics = self.metrics.clone();
+        let acceptor = Acceptor::new(self.listener, self.tls, stop.clone(), metrics);
         let observer = Arc::new(Observer::new(self.metrics));
         let budget = BodyBudget::new();
-        http2(limits.connection_age)
+        let server = http2()
             .layer(layer_fn(move |inner| observe(inner, Arc::clone(&observer))))
+            .layer(layer_fn(mark_running))
             .layer(layer_fn(move |inner| end_at_deadline(inner, limits.call)))
             .layer(MapFutureLayer::new(Wiping::new))
             .layer(MapRequestLayer::new(move |request| budget.meter(request)))
             .layer(MapResponseLayer::new(with_error_info))
-            .add_routes(routes(self.handlers, self.health))
-            .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
-            .await
+            .add_routes(routes(self.handlers, self.health, self.reflection));
+        let connections = TaskTracker::new();
+        let next = async || {
+            let age = age::spread(limits.connection_age, age::random());
+            let lifetime = age + limits.goaway_grace_period;
+            (age, acceptor.next(lifetime).await)
+        };
+        // tonic sends GOAWAY on all connections of a server at the same age, so each connection
+        // has a server of its own.
+        while let Some((age, (connection, closed))) = stop.run_until_cancelled(next()).await {
+            let goaway = timeout(age, stop.clone().cancelled_owned()).map(drop);
+            let server = server.clone();
+            connections.spawn(async move {
+                let only = only(connection, closed);
+                let served = server.serve_with_incoming_shutdown(only, goaway).await;
+                served.expect("the service is always ready");
+            });
+        }
+        // New clients are refused at once, and try another replica.
+        drop(acceptor);
+        connections.close();
+        connections.wait().await;
     }
 }
 
-fn http2(max_connection_age: Duration) -> tonic::transport::Server {
+/// A stream of this connection alone, which ends when the connection is closed.
+fn only(
+    connection: Connection,
+    closed: oneshot::Receiver<()>,
+) -> impl Stream<Item = Result<Connection, Infallible>> {
+    let connection = stream::iter([Ok(connection)]);
+    connection.chain(closed.map(|_| stream::empty()).flatten_stream())
+}
+
+fn http2() -> tonic::transport::Server {
     tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
@@ -118,11 +156,10 @@ fn http2(max_connection_age: Duration) -> tonic::transport::Server {
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_connection_age(max_connection_age)
-        .http2_max_pending_accept_reset_streams(Some(MAX_STREAMS_PER_CONNECTION as usize))
+        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
 }
 
-fn routes(handlers: Handlers, health: HealthReporter) -> Routes {
+fn routes(handlers: Handlers, health: HealthReporter, reflection: bool) -> Routes {
     let handlers = Arc::new(handlers);
     let auth = AuthServiceServer::from_arc(Arc::clone(&handlers))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
@@ -130,13 +167,19 @@ fn routes(handlers: Handlers, health: HealthReporter) -> Routes {
     let account = AccountServiceServer::from_arc(handlers)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let health = HealthServer::new(HealthService::from_health_reporter(health))
-        .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let health = HealthServer::new(health).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let routes = Routes::new(auth).add_service(account).add_service(health);
+    if reflection {
+        add_reflection(routes)
+    } else {
+        routes
+    }
+}
+
+fn add_reflection(routes: Routes) -> Routes {
     let v1 = reflection().build_v1().expect(VALID_DESCRIPTORS);
     let v1alpha = reflection().build_v1alpha().expect(VALID_DESCRIPTORS);
-    Routes::new(auth)
-        .add_service(account)
-        .add_service(health)
+    routes
         .add_service(v1.max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(v1alpha.max_decoding_message_size(MAX_MESSAGE_BYTES))
 }

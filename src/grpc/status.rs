@@ -9,7 +9,7 @@ use tracing::error;
 
 use crate::{
     auth::{Error, Fault},
-    telemetry::Causes,
+    telemetry::{Causes, LIMITED},
 };
 
 const DOMAIN: &str = "auth.realchat";
@@ -23,8 +23,10 @@ impl From<Error> for Status {
             Error::InvalidArgument { .. } => (Code::InvalidArgument, "INVALID_ARGUMENT"),
             Error::EmailTaken => (Code::AlreadyExists, "EMAIL_TAKEN"),
             Error::InvalidCredentials => (Code::Unauthenticated, "INVALID_CREDENTIALS"),
-            Error::InvalidToken => (Code::Unauthenticated, "INVALID_TOKEN"),
-            Error::PermissionDenied => (Code::PermissionDenied, "PERMISSION_DENIED"),
+            Error::InvalidToken | Error::SessionEnded => (Code::Unauthenticated, "INVALID_TOKEN"),
+            Error::PermissionDenied | Error::PlaintextKeys => {
+                (Code::PermissionDenied, "PERMISSION_DENIED")
+            }
             Error::TooManyAttempts { .. } => (Code::ResourceExhausted, "TOO_MANY_ATTEMPTS"),
             Error::Overloaded { .. } => (Code::ResourceExhausted, "OVERLOADED"),
             Error::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
@@ -41,7 +43,7 @@ impl From<Error> for Status {
             }
             Error::Internal(fault) => {
                 // The only place that logs the fault of a call.
-                error!("{}", Causes(fault));
+                error!(name: LIMITED, reason = fault.word(), "{}", Causes(fault));
                 if matches!(fault, Fault::Database(_)) {
                     details.set_retry_info(Some(RETRY_AFTER_FAULT));
                 }
@@ -49,7 +51,9 @@ impl From<Error> for Status {
             Error::EmailTaken
             | Error::InvalidCredentials
             | Error::InvalidToken
+            | Error::SessionEnded
             | Error::PermissionDenied
+            | Error::PlaintextKeys
             | Error::DeadlineExceeded => {}
         }
         Self::with_error_details(code, error.to_string(), details)

@@ -3,10 +3,11 @@
 //! The lines have the target `audit` and these fields, each left out where it does not
 //! apply: `event`, `outcome`, `reason`, `user_id`, `session_id`, `caller`. They hold words of
 //! this file and ids, never an e-mail address, a token or other text that a client sent.
-//! `LOG` does not silence them. Operators read about them in `deploy/telemetry.md`.
+//! `LOG` does not silence them, but a flood of failures is summed up. Operators read about them in `deploy/telemetry.md`.
 
 use tracing::{field::display, info};
 
+use super::flood::LIMITED;
 use crate::model::{SessionId, UserId};
 
 pub(super) const TARGET: &str = "audit";
@@ -38,6 +39,8 @@ words! {
         EndOtherSessions = "end_other_sessions",
         ChangePassword = "change_password",
         DeleteAccount = "delete_account",
+        GetAccount = "get_account",
+        ListSessions = "list_sessions",
         SigningKey = "signing_key",
     }
 }
@@ -51,6 +54,12 @@ words! {
         UnknownUser = "unknown_user",
         Reused = "reused",
         UnknownCaller = "unknown_caller",
+        PlaintextConnection = "plaintext_connection",
+        InvalidArgument = "invalid_argument",
+        InvalidToken = "invalid_token",
+        Overloaded = "overloaded",
+        DeadlineExceeded = "deadline_exceeded",
+        Abandoned = "abandoned",
     }
 }
 
@@ -85,26 +94,25 @@ impl<'a> Audit<'a> {
     }
 
     /// The internal service that called.
-    pub fn caller(self, name: &'a str) -> Self {
-        let caller = Some(name);
+    pub fn caller(self, name: impl Into<Option<&'a str>>) -> Self {
+        let caller = name.into();
         Self { caller, ..self }
     }
 
     pub fn ok(self) {
-        self.write(None);
-    }
-
-    pub fn failed(self, reason: Reason) {
-        self.write(Some(reason));
-    }
-
-    fn write(self, reason: Option<Reason>) {
-        let event = self.event.word();
-        let outcome = reason.map_or("ok", |_| "failed");
-        let (reason, caller) = (reason.map(Reason::word), self.caller);
+        let (event, outcome, caller) = (self.event.word(), "ok", self.caller);
         let user_id = self.user_id.as_ref().map(display);
         let session_id = self.session_id.as_ref().map(display);
-        info!(target: TARGET, event, outcome, reason, user_id, session_id, caller);
+        info!(target: TARGET, event, outcome, user_id, session_id, caller);
+    }
+
+    /// Callers can fail at will, so a flood of these lines is summed up.
+    pub fn failed(self, reason: Reason) {
+        let (event, outcome, reason) = (self.event.word(), "failed", reason.word());
+        let (user_id, caller) = (self.user_id.as_ref().map(display), self.caller);
+        let session_id = self.session_id.as_ref().map(display);
+        info!(name: LIMITED, target: TARGET,
+            event, outcome, reason, user_id, session_id, caller);
     }
 }
 

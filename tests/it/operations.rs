@@ -3,6 +3,7 @@
 mod audit;
 mod blocklist;
 mod deploy;
+mod flood;
 mod housekeeping;
 mod metrics;
 mod migrations;

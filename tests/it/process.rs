@@ -1,6 +1,7 @@
 //! The service as a process: its start, its end, its commands and its ports.
 
 mod commands;
+mod exposure;
 mod isolation;
 mod server;
 mod start;

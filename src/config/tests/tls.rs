@@ -108,7 +108,11 @@ fn what_may_be_a_mistake_is_said_aloud() {
     };
     says("", spring, &[]);
     says("--grpc-addr [::1]:1", spring, &[]);
-    says("--grpc-addr 0.0.0.0:1", spring, &["WITHOUT TLS"]);
+    let without_keys = "TLS: unless something else encrypts, passwords and tokens can be read";
+    says("--grpc-addr 0.0.0.0:1", spring, &[without_keys]);
+    let with_keys = "passwords, tokens and the signing key can be read";
+    let open = "--grpc-addr 0.0.0.0:1 --allow-plaintext-keys true";
+    says(open, spring, &[with_keys]);
     says("--grpc-addr 10.0.0.1:1", spring, &["WITHOUT TLS"]);
 
     let Files {

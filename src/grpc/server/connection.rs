@@ -10,13 +10,13 @@ use std::{
 use futures::FutureExt as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::OwnedSemaphorePermit,
+    sync::oneshot,
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
-use super::transport::{Peer, Transport};
+use super::{connection_info::ConnectionInfo, limit::Slot, transport::Transport};
 
 /// Includes the TLS handshake. Clients send their preface at once.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,33 +27,43 @@ const PREFACE_BYTES: usize = 24 + 9;
 
 pub(super) struct Connection {
     transport: Transport,
+    info: ConnectionInfo,
     missing_preface_bytes: usize,
     /// Completes when the connection must be closed.
     end: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// Counts from the preface.
     lifetime: Duration,
-    /// Counts this connection against the connection limit.
-    _permit: OwnedSemaphorePermit,
+    /// Completes when the connection is closed for a new one: see `limit`.
+    must_close: Pin<Box<dyn Future<Output = ()> + Send>>,
+    _slot: Slot,
+    /// Tells the server by its drop that the connection is closed.
+    _open: oneshot::Sender<()>,
 }
 
 impl Connection {
     /// `stop` closes a connection without a preface, which would hold up the drain.
     pub(super) fn new(
         transport: Transport,
+        is_private: bool,
         lifetime: Duration,
         stop: CancellationToken,
-        permit: OwnedSemaphorePermit,
-    ) -> Self {
+        slot: Slot,
+    ) -> (Self, oneshot::Receiver<()>) {
         let preface_end = async move {
             stop.run_until_cancelled(sleep(PREFACE_TIMEOUT)).await;
         };
-        Self {
+        let (open, closed) = oneshot::channel();
+        let connection = Self {
+            info: ConnectionInfo::new(transport.peer.clone(), is_private, slot.calls()),
             transport,
             missing_preface_bytes: PREFACE_BYTES,
             end: Box::pin(preface_end.fuse()),
             lifetime,
-            _permit: permit,
-        }
+            must_close: Box::pin(slot.must_close().fuse()),
+            _slot: slot,
+            _open: open,
+        };
+        (connection, closed)
     }
 
     fn count_preface(&mut self, received: usize) {
@@ -71,6 +81,7 @@ impl Connection {
         context: &mut Context<'_>,
         step: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
+        let step = self.until_closed(context, step);
         if step.is_pending() {
             ready!(self.end.as_mut().poll(context));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -87,15 +98,28 @@ impl Connection {
         if self.missing_preface_bytes > 0 {
             return self.until_end(context, written);
         }
-        written
+        self.until_closed(context, written)
+    }
+
+    /// Also fails a write: h2 does not read while a write is pending.
+    fn until_closed<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        step: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if step.is_pending() {
+            ready!(self.must_close.as_mut().poll(context));
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        step
     }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = Peer;
+    type ConnectInfo = ConnectionInfo;
 
-    fn connect_info(&self) -> Peer {
-        self.transport.peer.clone()
+    fn connect_info(&self) -> ConnectionInfo {
+        self.info.clone()
     }
 }
 

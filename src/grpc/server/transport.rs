@@ -19,8 +19,11 @@ use tokio::{
 use tokio_rustls::{Accept, TlsAcceptor, server::TlsStream};
 use tracing::warn;
 
-use super::rate_limited_counter::RateLimitedCounter;
-use crate::tls::{certificate, server::ALPN};
+use crate::{
+    grpc::Metrics,
+    telemetry::LIMITED,
+    tls::{certificate, server::ALPN},
+};
 
 /// The client's identity by TLS, in the extensions of each request of the connection.
 #[derive(Clone, Default)]
@@ -70,12 +73,12 @@ impl Transport {
         stream: TcpStream,
         client: SocketAddr,
         config: Arc<ServerConfig>,
-        failed: Arc<RateLimitedCounter>,
+        metrics: Metrics,
     ) -> Self {
         let handshake = Handshake {
             accept: TlsAcceptor::from(config).accept(stream),
             client,
-            failed,
+            metrics,
         };
         Self {
             state: State::Handshake(Box::new(handshake)),
@@ -115,7 +118,7 @@ impl Transport {
 struct Handshake {
     accept: Accept<TcpStream>,
     client: SocketAddr,
-    failed: Arc<RateLimitedCounter>,
+    metrics: Metrics,
 }
 
 impl Handshake {
@@ -129,15 +132,15 @@ impl Handshake {
             peer.set(tls)?;
             Ok(stream)
         });
-        Poll::Ready(opened.inspect_err(|error| self.log(error)))
+        Poll::Ready(opened.inspect_err(|error| self.report(error)))
     }
 
-    /// A client that went away is not logged: load balancers only check that the port is open.
-    fn log(&self, error: &io::Error) {
-        if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::Other)
-            && let Some(failed) = self.failed.add()
-        {
-            warn!(client = %self.client, %error, failed, "a TLS handshake failed");
+    /// A client that went away is not reported: load balancers only check that the port is open.
+    fn report(&self, error: &io::Error) {
+        if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::Other) {
+            self.metrics.handshake_failed();
+            let client = self.client;
+            warn!(name: LIMITED, %client, %error, "a TLS handshake failed");
         }
     }
 }

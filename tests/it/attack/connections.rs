@@ -6,16 +6,19 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use auth_service::grpc::Limits;
+use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use tokio::time::timeout;
+use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::harness::{
-    Backend, DATA, Frames, ManualClock, START, Service, TestDatabase, build, call_but_its_end,
-    cancelled_call, connect, end_of_call,
+    Backend, BareConnection, DATA, Frames, ManualClock, START, Service, TestDatabase, TokenParts,
+    assert_invalid_token, build, call_but_its_end, cancelled_call, connect, end_of_call, login,
+    reason, refresh, refused, retry_after,
 };
 
-/// The server's limit of open streams on a connection.
-const MAX_STREAMS: u32 = 256;
+/// A burst that the server bears: its limit of calls that are cancelled before they begin.
+const BURST: u32 = 256;
 const METHOD: &str = "GetSigningKey";
 /// A message without fields, with gRPC's prefix.
 const BODY: [u8; 5] = [0; 5];
@@ -108,7 +111,7 @@ async fn a_burst_of_cancelled_calls_leaves_the_others_alone() {
     let mut frames = Frames::open(service.addr, &running.collect::<Vec<_>>()).await;
     assert_eq!(frames.settle().await, Ok(()));
 
-    let cancelled = (0..MAX_STREAMS).flat_map(|n| cancelled_call(101 + 2 * n, METHOD));
+    let cancelled = (0..BURST).flat_map(|n| cancelled_call(101 + 2 * n, METHOD));
     let sent = frames.write(&cancelled.collect::<Vec<_>>()).await;
     sent.expect("it reads");
     assert_eq!(frames.settle().await, Ok(()));
@@ -119,4 +122,40 @@ async fn a_burst_of_cancelled_calls_leaves_the_others_alone() {
     let sent = frames.write(&ends.collect::<Vec<_>>()).await;
     sent.expect("it still reads");
     answered(&mut frames, streams).await;
+}
+
+/// A gateway may have one connection for all its users. A flood of logins must not keep their
+/// refreshes waiting: the hasher takes minutes for these logins.
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_logins_leave_the_other_calls_of_their_connection_alone() {
+    /// More than a connection may have waiting.
+    const LOGINS: usize = 600;
+    let slow_hashes = ["--bcrypt-cost", "16", "--password-threads", "1"];
+    let patience = ["--password-max-wait", "59m", "--request-timeout", "1h"];
+    let options = [slow_hashes, patience].concat();
+    let database = TestDatabase::create(Backend::Sqlite).await;
+    let database = database.expect("SQLite is always there");
+    let service = Service::start_unconnected(database, &options).await;
+    let connection = BareConnection::open(service.addr).await;
+
+    let mut waiting = FuturesUnordered::new();
+    for n in 0..LOGINS {
+        let mut client = connection.client();
+        let login = login(&format!("user-{n}@example.com"));
+        waiting.push(tokio::spawn(async move { client.login(login).await }));
+    }
+    // The first answer is that of a login beyond the limit of the connection.
+    let first = waiting.next().await.expect("there are logins").unwrap();
+    let overloaded = refused(first);
+    let expected = (Code::ResourceExhausted, "OVERLOADED".to_owned());
+    assert_eq!(reason(&overloaded), expected);
+    assert!(retry_after(&overloaded).is_some());
+
+    let token = TokenParts::random().text();
+    let answer = connection.client().refresh(refresh(&token)).await;
+    assert_invalid_token(&refused(answer));
+    // The refused ones are gone; many more than the streams of before still wait.
+    let answered = std::iter::from_fn(|| waiting.next().now_or_never().flatten());
+    let answered = answered.count();
+    assert!(waiting.len() > 256, "{answered} of {LOGINS} are answered");
 }

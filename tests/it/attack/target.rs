@@ -24,7 +24,11 @@ pub struct Target {
 
 impl Target {
     pub async fn start(database: TestDatabase) -> Self {
-        let variables = [&GATEWAY[..], &[("LOG", "debug")]].concat();
+        Self::start_with(database, &[]).await
+    }
+
+    async fn start_with(database: TestDatabase, more: &[(&str, &str)]) -> Self {
+        let variables = [&GATEWAY[..], &[("LOG", "debug")], more].concat();
         let process = Process::serve(&database, &variables);
         let addr = process.grpc_addr().await;
         Self {
@@ -35,8 +39,13 @@ impl Target {
     }
 
     pub async fn on_sqlite() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// On SQLite, with more settings.
+    pub async fn with(more: &[(&str, &str)]) -> Self {
         let database = TestDatabase::create(Backend::Sqlite).await;
-        Self::start(database.expect("SQLite is always there")).await
+        Self::start_with(database.expect("SQLite is always there"), more).await
     }
 
     /// A number of `/proc/<pid>/status`, in KiB.

@@ -1,15 +1,19 @@
 //! The audit log: one line for each event, with ids and without personal data.
 
+use std::time::Duration;
+
 use auth_service::proto::{
     ChangePasswordRequest, DeleteAccountRequest, EndOtherSessionsRequest, EndSessionRequest,
     GetSigningKeyRequest, LoginRequest, RegisterRequest,
     account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
 };
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use serde_json::Value;
+use tonic::Code;
 
 use crate::harness::{
-    GATEWAY, INTERNAL_TOKEN, PASSWORD, Process, TestDatabase, both, connect, login, logout,
-    refresh, refused, register, with_bearer,
+    BareConnection, GATEWAY, INTERNAL_TOKEN, PASSWORD, Process, TestDatabase, both, connect, login,
+    logout, refresh, refused, register, with_bearer,
 };
 
 const NEW_PASSWORD: &str = "another lake tulip harbour";
@@ -122,6 +126,54 @@ both! {
         for secret in ["@example.com", "horse battery", "rcr_", INTERNAL_TOKEN, PASSWORD, NEW_PASSWORD] {
             assert!(!log.contains(secret), "{secret}");
         }
+    }
+}
+
+both! {
+    async fn attempts_that_are_refused_or_cut_off_are_audited_with_their_caller(database: TestDatabase) {
+        // Hashes take seconds, and no login waits for one.
+        let process = Process::serve(&database, &[
+            GATEWAY[0],
+            ("BCRYPT_COST", "16"),
+            ("PASSWORD_THREADS", "1"),
+            ("PASSWORD_MAX_WAIT", "1ms"),
+        ]);
+        let connection = BareConnection::open(process.grpc_addr().await).await;
+        let login = || with_bearer(login("ana@example.com"), INTERNAL_TOKEN);
+        let mut late = login();
+        late.set_timeout(Duration::from_millis(50));
+        let late = refused(connection.client().login(late).await);
+        assert_eq!(late.code(), Code::DeadlineExceeded);
+        // More than a thread has lanes.
+        let mut logins = FuturesUnordered::new();
+        for _ in 0..20 {
+            let mut client = connection.client();
+            logins.push(async move { client.login(login()).await });
+        }
+        let refused = refused(logins.next().await.unwrap());
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        drop((logins, connection));
+        for reason in ["deadline_exceeded", "overloaded", "abandoned"] {
+            let line = process.wait_for(&format!(r#""reason":"{reason}""#)).await;
+            let line: Value = serde_json::from_str(&line).unwrap();
+            let fields = ["target", "event", "outcome", "caller"].map(|name| line[name].as_str());
+            assert_eq!(fields, ["audit", "login", "failed", "gateway"].map(Some));
+        }
+    }
+
+    async fn lines_name_the_internal_service_that_passed_a_call_on(database: TestDatabase) {
+        let process = Process::serve(&database, &GATEWAY);
+        let mut client = process.client().await;
+        client.register(with_bearer(register("ana@example.com"), INTERNAL_TOKEN)).await.unwrap();
+        client.login(with_bearer(login("ana@example.com"), INTERNAL_TOKEN)).await.unwrap();
+        refused(client.login(with_bearer(login("nobody@example.com"), INTERNAL_TOKEN)).await);
+        process.signal("TERM");
+        process.wait_for("\"stopped\"").await;
+        let lines = audit(&process.log());
+        let events = ["register", "login", "login"];
+        let expected = events.map(|event| [event, "gateway"].map(str::to_owned));
+        let found: Vec<_> = lines.into_iter().map(|[event, .., caller]| [event, caller]).collect();
+        assert_eq!(found, expected);
     }
 }
 

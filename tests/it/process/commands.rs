@@ -187,7 +187,12 @@ async fn check_config_tries_certificates_and_warns_of_what_may_be_a_mistake() {
     assert_says(&output.stdout, &expected);
     let open = [("GRPC_ADDR", "0.0.0.0:0")];
     let output = run(folder.path(), "check-config", &open).await;
-    assert_says(&output.stdout, &["WARNING GRPC_ADDR: "]);
+    let expected = [
+        "WARNING GRPC_ADDR: ",
+        "GRPC_REFLECTION: reflection is not served",
+        "ALLOW_PLAINTEXT_KEYS: keys are served over TLS or loopback",
+    ];
+    assert_says(&output.stdout, &expected);
 }
 
 #[tokio::test]

@@ -1,10 +1,14 @@
 //! Reflection and health, and requests that the server refuses.
 
 use auth_service::grpc::{ACCOUNT_SERVICE_NAME, SERVICE_NAME};
+use futures::FutureExt as _;
 use prost::Message as _;
 use prost_types::FileDescriptorProto;
-use tonic::{Code, Request, client::Grpc, codegen::http::uri::PathAndQuery};
-use tonic_health::pb::health_check_response::ServingStatus;
+use tonic::{Code, Request, Streaming, client::Grpc, codegen::http::uri::PathAndQuery};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+    health_client::HealthClient,
+};
 use tonic_prost::ProstCodec;
 use tonic_reflection::pb::{v1, v1alpha};
 
@@ -88,6 +92,29 @@ both! {
             assert_eq!(service.probe(path).await.0, 200, "{path}");
         }
         assert_eq!(service.probe("/").await.0, 404);
+    }
+
+    async fn a_watch_of_an_unknown_name_stays_open(service: Service) {
+        let watch = async |name: &str| {
+            let request = HealthCheckRequest { service: name.to_owned() };
+            let watch = HealthClient::new(service.channel()).watch(request).await;
+            watch.expect("a stream").into_inner()
+        };
+        let mut known = watch(SERVICE_NAME).await;
+        let mut unknown = watch("realchat.auth.v1.NoService").await;
+        let status = async |watch: &mut Streaming<HealthCheckResponse>| {
+            watch.message().await.unwrap().map(|message| message.status())
+        };
+        assert_eq!(status(&mut known).await, Some(ServingStatus::Serving));
+        assert_eq!(status(&mut unknown).await, Some(ServingStatus::ServiceUnknown));
+        // The end of the stream would have come before this answer.
+        service.health("").await.unwrap();
+        assert!(status(&mut unknown).now_or_never().is_none());
+        let (ended, statuses) = tokio::join!(service.stop(), async {
+            (status(&mut known).await, status(&mut known).await, status(&mut unknown).await)
+        });
+        ended.0.unwrap();
+        assert_eq!(statuses, (Some(ServingStatus::NotServing), None, None));
     }
 
     async fn an_unknown_method_is_unimplemented(service: Service) {

@@ -37,7 +37,7 @@ use super::{Rotation, statement::RotateMany};
 use crate::{
     db::{Error, metrics::Metrics, with_conn},
     model::Session,
-    telemetry::Causes,
+    telemetry::{Causes, LIMITED},
 };
 
 /// With more slots the batches are too small to pay. With one the database idles while a reply
@@ -163,7 +163,7 @@ impl Drop for Slot {
             let statement = self.0.clone().run(batch);
             runtime.spawn(async {
                 if let Err(error) = slot.hold_during(statement).await {
-                    warn!(error = %Causes(&error), "a batch of refreshes failed: each goes alone");
+                    warn!(name: LIMITED, error = %Causes(&error), "a batch of refreshes failed: each goes alone");
                 }
             });
         }

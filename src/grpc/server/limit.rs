@@ -1,0 +1,235 @@
+//! The connection limit.
+//!
+//! Each connection costs memory and a file descriptor, and without a free descriptor the
+//! service cannot reach the database either. At the limit, the connection that has been idle
+//! the longest is closed for a new one, so idle connections never keep new clients out. RFC
+//! 9113 (9.1) lets a server close an idle connection at any time. If every connection has a
+//! running call, the new one is closed; calls end at their deadline, so that lasts a short time.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tracing::warn;
+
+use super::idle::{ConnectionId, IdleOrder};
+use crate::{
+    grpc::metrics::{ClosedConnection, Metrics},
+    telemetry::LIMITED,
+};
+
+/// Gateways and services hold a few connections each. An idle one takes about 20 KiB.
+const MAX_CONNECTIONS: usize = 4096;
+
+/// File descriptors for everything else: database, Kafka, log, files, probes.
+#[cfg(target_os = "linux")]
+const RESERVED_DESCRIPTORS: usize = 128;
+
+pub(super) struct ConnectionLimit {
+    free: Arc<Semaphore>,
+    open: Arc<OpenConnections>,
+    metrics: Metrics,
+}
+
+impl ConnectionLimit {
+    pub(super) fn new(connections: usize, metrics: Metrics) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(connections)),
+            open: Arc::default(),
+            metrics,
+        }
+    }
+
+    /// Admits a new connection, if one is free or can be closed. Waits until the connection
+    /// that it closes is gone, so the limit holds at every moment.
+    pub(super) async fn admit(&self) -> Option<Slot> {
+        let permit = match Arc::clone(&self.free).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) if self.close_longest_idle() => {
+                let permit = Arc::clone(&self.free).acquire_owned().await;
+                permit.expect("it is never closed")
+            }
+            Err(_) => {
+                warn!(name: LIMITED, "too many connections, all with running calls: closed a new one");
+                self.metrics.closed(ClosedConnection::New);
+                return None;
+            }
+        };
+        Some(Slot::new(&self.open, permit))
+    }
+
+    fn close_longest_idle(&self) -> bool {
+        let is_closed = self.open.close_longest_idle();
+        if is_closed {
+            warn!(name: LIMITED, "too many connections: closed the one that was idle the longest");
+            self.metrics.closed(ClosedConnection::Idle);
+        }
+        is_closed
+    }
+}
+
+#[derive(Default)]
+struct OpenConnections(Mutex<Open>);
+
+#[derive(Default)]
+struct Open {
+    order: IdleOrder,
+    must_close: HashMap<ConnectionId, CancellationToken>,
+}
+
+impl OpenConnections {
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close_longest_idle(&self) -> bool {
+        let mut open = self.lock();
+        let longest_idle = open.order.take_longest_idle();
+        let must_close = longest_idle.and_then(|id| open.must_close.remove(&id));
+        // The waker of the connection's task runs here and must not need the lock.
+        drop(open);
+        must_close.map(|token| token.cancel()).is_some()
+    }
+}
+
+/// The place of one connection, until it is dropped.
+pub(super) struct Slot {
+    id: ConnectionId,
+    open: Arc<OpenConnections>,
+    must_close: CancellationToken,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Slot {
+    fn new(open: &Arc<OpenConnections>, permit: OwnedSemaphorePermit) -> Self {
+        let must_close = CancellationToken::new();
+        let mut all = open.lock();
+        let id = all.order.open();
+        all.must_close.insert(id, must_close.clone());
+        drop(all);
+        Self {
+            id,
+            open: Arc::clone(open),
+            must_close,
+            _permit: permit,
+        }
+    }
+
+    /// Completes when the connection is closed for a new one.
+    pub(super) fn must_close(&self) -> WaitForCancellationFutureOwned {
+        self.must_close.clone().cancelled_owned()
+    }
+
+    pub(super) fn calls(&self) -> Calls {
+        Calls {
+            id: self.id,
+            open: Arc::clone(&self.open),
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut open = self.open.lock();
+        open.order.close(self.id);
+        open.must_close.remove(&self.id);
+    }
+}
+
+/// Tells the limit which calls of a connection run.
+pub(super) struct Calls {
+    id: ConnectionId,
+    open: Arc<OpenConnections>,
+}
+
+impl Calls {
+    /// The call runs until the returned value is dropped.
+    pub(super) fn begin(&self) -> RunningCall {
+        let (id, open) = (self.id, Arc::clone(&self.open));
+        open.lock().order.begin_call(id);
+        RunningCall { id, open }
+    }
+}
+
+pub struct RunningCall {
+    id: ConnectionId,
+    open: Arc<OpenConnections>,
+}
+
+impl Drop for RunningCall {
+    fn drop(&mut self) {
+        self.open.lock().order.end_call(self.id);
+    }
+}
+
+/// As many as the service wants, or the system lets it have.
+pub(super) fn max_connections() -> usize {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Resource, getrlimit};
+        let descriptors = getrlimit(Resource::Nofile).current;
+        let descriptors = descriptors.and_then(|limit| usize::try_from(limit).ok());
+        descriptors.map_or(MAX_CONNECTIONS, |limit| {
+            let for_clients = limit.saturating_sub(RESERVED_DESCRIPTORS);
+            MAX_CONNECTIONS.min(for_clients.max(limit / 2))
+        })
+    }
+    #[cfg(not(target_os = "linux"))]
+    MAX_CONNECTIONS
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use prometheus_client::{encoding::text::encode, registry::Registry};
+
+    use super::*;
+
+    /// A limit of two, and what its metrics say.
+    fn limit() -> (ConnectionLimit, impl Fn(&str) -> bool) {
+        let mut registry = Registry::default();
+        let limit = ConnectionLimit::new(2, Metrics::register(&mut registry));
+        let counted = move |series: &str| {
+            let mut text = String::new();
+            encode(&mut text, &registry).expect("metrics");
+            text.contains(&format!("auth_connections_closed_total{series}\n"))
+        };
+        (limit, counted)
+    }
+
+    #[tokio::test]
+    async fn at_the_limit_the_connection_that_was_idle_the_longest_makes_way() {
+        let (limit, counted) = limit();
+        let first = limit.admit().await.expect("below the limit");
+        let second = limit.admit().await.expect("below the limit");
+        // The first is used later than the second.
+        drop(first.calls().begin());
+        let mut admitted = Box::pin(limit.admit());
+        assert!(
+            (&mut admitted).now_or_never().is_none(),
+            "it waits for the place"
+        );
+        assert!(second.must_close().now_or_never().is_some());
+        assert!(first.must_close().now_or_never().is_none());
+        drop(second);
+        assert!(admitted.await.is_some());
+        assert!(counted(r#"{which="idle"} 1"#) && counted(r#"{which="new"} 0"#));
+    }
+
+    #[tokio::test]
+    async fn a_connection_with_a_running_call_is_not_closed() {
+        let (limit, counted) = limit();
+        let first = limit.admit().await.expect("below the limit");
+        let second = limit.admit().await.expect("below the limit");
+        let calls = [first.calls().begin(), second.calls().begin()];
+        assert!(limit.admit().await.is_none());
+        assert!(counted(r#"{which="idle"} 0"#) && counted(r#"{which="new"} 1"#));
+        let [_, of_second] = calls;
+        drop(of_second);
+        assert!(limit.admit().now_or_never().is_none());
+        assert!(second.must_close().now_or_never().is_some());
+    }
+}
