@@ -146,6 +146,7 @@ async fn session(db: &Db) -> Result<RefreshToken> {
         created_at: now,
         expires_at: now + Duration::from_hours(1),
         ends_at: now + Duration::from_hours(1),
+        access_tokens_expire_at: now + Duration::from_hours(1),
     };
     new_user(db, &format!("{user_id}@example.com"), "x", Some(&session)).await?;
     Ok(token)

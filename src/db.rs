@@ -30,7 +30,7 @@ mod users;
 
 use std::time::Duration;
 
-use diesel::{ExpressionMethods as _, SqliteConnection};
+use diesel::{ExpressionMethods as _, SqliteConnection, dsl::sql};
 use diesel_async::{
     AsyncPgConnection, RunQueryDsl as _,
     pooled_connection::deadpool::{Pool, PoolError},
@@ -41,14 +41,15 @@ use tracing::{Span, info_span};
 
 pub use self::{
     cleanup::Step,
+    outbox::Hold,
     revocations::{NewHash, Outcome},
     sessions::{NewSession, Rotation},
     settings::{Postgres, Settings, Trust, Url},
     throttle::{Admission, Attempt, Count, Counted, Key, Settlement},
-    users::{NewUser, Registration},
+    users::{Advanced, NewUser, Registration},
 };
-use self::{metrics::Metrics, schema::outbox_lease, sessions::Batches};
-use crate::telemetry::SPANS;
+use self::{metrics::Metrics, schema::outbox_lease, sessions::Batches, sql_types::Moment};
+use crate::{model::Timestamp, telemetry::SPANS};
 
 /// The database. Clones share one pool.
 #[derive(Clone)]
@@ -166,6 +167,32 @@ impl Db {
         };
         let busy = status.size.saturating_sub(status.available);
         self.metrics.pool(busy, status.available, status.max_size);
+    }
+
+    /// The database's clock: a second opinion for a replica whose own clock may be wrong.
+    pub async fn now(&self) -> Result<Timestamp, Error> {
+        let now = self.sql_now();
+        with_conn!(self, conn => {
+            diesel::select(sql::<Moment>(now)).get_result(conn).await?
+        })
+    }
+
+    /// The SQL of the database's clock, read when it is evaluated.
+    const fn sql_now(&self) -> &'static str {
+        match self.pools {
+            Pools::Postgres(_) => "clock_timestamp()",
+            // Microseconds since 1970, as in the columns of time.
+            Pools::Sqlite(_) => "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
+        }
+    }
+
+    /// The SQL of the database's clock and a time span after it.
+    fn sql_now_and(&self, later: Duration) -> String {
+        let now = self.sql_now();
+        match self.pools {
+            Pools::Postgres(_) => format!("{now} + interval '{} milliseconds'", later.as_millis()),
+            Pools::Sqlite(_) => format!("{now} + {}", later.as_micros()),
+        }
     }
 
     /// Succeeds if the database can write: a standby, which only reads, does not suffice.

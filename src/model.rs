@@ -27,10 +27,9 @@ pub use self::{
     outbox::{Backlog, ParkedEvent, PendingEvent},
     refresh_token::RefreshToken,
     session::{
-        LiveSession, MAX_LISTED_SESSIONS, MAX_SESSIONS, MAX_SESSIONS_ENDED_BY_LOGIN, Presented,
-        Session,
+        LiveSession, MAX_SESSIONS, MAX_SESSIONS_ENDED_BY_LOGIN, Presented, Session, TokenTimes,
     },
-    throttle::ThrottleLimits,
+    throttle::{StoredBlock, THROTTLE_DAY, ThrottleLimits},
     time::{Clock, Timestamp},
     traceparent::Traceparent,
 };

@@ -77,11 +77,13 @@ impl Issuer {
         }
     }
 
+    /// Signs a token that expires at [`Self::expiry`], but never after `not_after`.
     pub fn issue(
         &self,
         user_id: UserId,
         session_id: SessionId,
         now: Timestamp,
+        not_after: Timestamp,
     ) -> Result<AccessToken, jsonwebtoken::errors::Error> {
         let header = Header {
             typ: Some(TYPE.to_owned()),
@@ -89,19 +91,23 @@ impl Issuer {
             ..Header::new(Algorithm::HS256)
         };
         // NumericDate has whole seconds (RFC 7519, section 2).
-        let issued_at = Timestamp::from_micros(now.as_secs() * 1_000_000);
-        let expires_at = issued_at + self.ttl;
+        let expires_at = self.expiry(now).min(not_after.whole_seconds());
         let claims = Claims {
             iss: &self.name,
             aud: &self.audience,
             sub: user_id.to_string(),
             sid: session_id.to_string(),
             jti: TokenId::new(now).to_string(),
-            iat: issued_at.as_secs(),
+            iat: now.as_secs(),
             exp: expires_at.as_secs(),
         };
         let jwt = jsonwebtoken::encode(&header, &claims, &self.encoding)?.into();
         Ok(AccessToken { jwt, expires_at })
+    }
+
+    /// When a token that is issued `now` expires, unless its session ends earlier.
+    pub(super) fn expiry(&self, now: Timestamp) -> Timestamp {
+        now.whole_seconds() + self.ttl
     }
 
     /// The user and the session of the token. `None` unless this service issued the token and
@@ -118,7 +124,7 @@ impl Issuer {
         let token = jsonwebtoken::decode::<PresentedClaims>(token, &key, &signature_only()).ok()?;
         let claims = token.claims;
         let expected = claims.iss == self.name && claims.aud == self.audience;
-        if !expected || !claims.is_valid_at(now) {
+        if !expected || !claims.is_valid_at(now) || !claims.is_shorter_than(self.ttl) {
             return None;
         }
         Some((UserId::parse(&claims.sub)?, SessionId::parse(&claims.sid)?))
@@ -134,6 +140,13 @@ impl PresentedClaims {
     fn is_valid_at(&self, now: Timestamp) -> bool {
         let latest = (now + CLOCK_SKEW).as_secs();
         now.as_secs() < self.exp && self.iat <= latest && self.nbf.is_none_or(|nbf| nbf <= latest)
+    }
+
+    /// Whether the token lives at most as long as one that this replica issues: a key that leaked
+    /// for a moment must not make tokens for years.
+    fn is_shorter_than(&self, ttl: Duration) -> bool {
+        let life = u64::try_from(self.exp.saturating_sub(self.iat));
+        life.is_ok_and(|seconds| seconds <= ttl.as_secs())
     }
 }
 

@@ -3,14 +3,14 @@ use super::{
     caller::{Caller, done},
 };
 use crate::{
-    model::{Event, Payload},
+    model::{Event, Payload, SessionEndReason},
     password::Password,
     telemetry::audit,
 };
 
 impl Auth {
-    /// Deletes the account with its sessions. Its events stay until they are published, and
-    /// the last one says that the account is deleted.
+    /// Deletes the account with its sessions. Its events stay until they are published: one for
+    /// each session, and the last one says that the account is deleted.
     pub async fn delete_account(
         &self,
         caller: &Caller,
@@ -23,7 +23,8 @@ impl Auth {
             .await?;
         let now = self.clock.now();
         let event = Event::new(account.user_id, Payload::UserDeleted, &call.act(now));
-        let deleted = self.db.delete_account(account, caller.session_id, &event);
+        let end = self.end(SessionEndReason::AccountDeleted);
+        let deleted = (self.db).delete_account(account, caller.session_id, &event, end);
         done(deleted.await?, audit)?;
         self.committed(&event);
         audit.ok();

@@ -3,7 +3,8 @@ use tracing::{debug, warn};
 
 use super::{Auth, Call, Error, credentials::Checked, session::StartedSession};
 use crate::{
-    model::{DeviceName, Email, MAX_SESSIONS, SessionEndReason, Timestamp, UserId},
+    db::NewSession,
+    model::{DeviceName, Email, MAX_SESSIONS, SessionEndReason, UserId},
     password::Password,
     telemetry::{
         Causes, LIMITED,
@@ -46,7 +47,7 @@ impl Auth {
         };
         // The count includes the new session on SQLite but not on Postgres.
         if count >= MAX_SESSIONS {
-            self.end_oldest_sessions(user_id, now, call).await;
+            self.end_oldest_sessions(&row, call).await;
         }
         audit.session(session.id).ok();
         Ok(LoggedIn { user_id, session })
@@ -75,10 +76,11 @@ impl Auth {
 
     /// Ends the sessions beyond the limit. The new session is already written, so a failure
     /// does not fail the login.
-    async fn end_oldest_sessions(&self, user_id: UserId, now: Timestamp, call: &Call) {
-        let (end, act) = (self.end(SessionEndReason::EndedByUser), call.act(now));
-        let kept = MAX_SESSIONS;
-        match self.db.end_oldest_sessions(user_id, kept, end, &act).await {
+    async fn end_oldest_sessions(&self, started: &NewSession, call: &Call) {
+        let (user_id, act) = (started.user_id, call.act(started.created_at));
+        let end = self.end(SessionEndReason::TooMany);
+        let ended = self.db.end_oldest_sessions(user_id, started.id, end, &act);
+        match ended.await {
             Ok(0) => {}
             Ok(ended) => {
                 warn!(name: LIMITED, %user_id, ended, "too many sessions: ended the oldest");

@@ -11,7 +11,8 @@ impl Auth {
         let now = self.clock.now();
         let session = self.db.find_session(&token.handle_hash()).await?;
         let reason = SessionEndReason::Logout;
-        if let Some(session) = session.filter(|session| session.is_live(now))
+        if let Some(session) = session
+            && self.is_revocable(&session, now).await?
             && self.revoke(&session, reason, now, call).await?
         {
             call.audit(audit::Event::Logout)

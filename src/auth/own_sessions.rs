@@ -10,8 +10,8 @@ use crate::{
 };
 
 impl Auth {
-    /// The live sessions: first the caller's own, then the others, newest first. At most
-    /// [`MAX_LISTED_SESSIONS`](crate::model::MAX_LISTED_SESSIONS).
+    /// The live sessions: first the caller's own, then the others, newest first. All of them,
+    /// since a user has at most [`MAX_SESSIONS`](crate::model::MAX_SESSIONS).
     pub async fn list_sessions(&self, caller: &Caller) -> Result<Vec<LiveSession>, Error> {
         let now = self.clock.now();
         let (user_id, own) = (caller.account.user_id, caller.session_id);
@@ -29,7 +29,8 @@ impl Auth {
         let now = self.clock.now();
         let found = self.db.find_own_session(caller.account.user_id, id).await?;
         let reason = SessionEndReason::EndedByUser;
-        if let Some(session) = found.filter(|session| session.is_live(now))
+        if let Some(session) = found
+            && self.is_revocable(&session, now).await?
             && self.revoke(&session, reason, now, call).await?
         {
             let audit = caller.audit(audit::Event::EndSession, call);

@@ -24,6 +24,7 @@ impl Auth {
             sealed_successor: token.seal(&successor),
             now,
             expires_at: now + self.lifetimes.refresh_token,
+            access_tokens_expire_at: self.issuer.expiry(now) + self.lifetimes.retry_window,
         };
         if let Some(session) = self.db.rotate(&rotation).await? {
             return self.next_tokens(RefreshOutcome::Rotated, &session, successor, now);
@@ -66,8 +67,12 @@ impl Auth {
         now: Timestamp,
     ) -> Result<TokenPair, Error> {
         self.metrics.refreshed(outcome);
+        // A retry writes nothing, so its token must not outlive what the rotation announced.
+        let announced = session.access_tokens_expire_at;
+        let not_after = announced.map_or(session.ends_at, |at| at.min(session.ends_at));
+        let (user_id, id) = (session.user_id, session.id);
         Ok(TokenPair {
-            access_token: self.issuer.issue(session.user_id, session.id, now)?,
+            access_token: self.issuer.issue(user_id, id, now, not_after)?,
             refresh_token,
             refresh_token_expires_at: session.expires_at.min(session.ends_at),
         })

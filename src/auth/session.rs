@@ -29,22 +29,25 @@ impl Auth {
         now: Timestamp,
     ) -> Result<(NewSession, StartedSession), Error> {
         let refresh_token = RefreshToken::generate()?;
+        let id = SessionId::new(now);
+        let ends_at = now + self.lifetimes.session;
+        let access_token = self.issuer.issue(user_id, id, now, ends_at)?;
         let row = NewSession {
-            id: SessionId::new(now),
+            id,
             user_id,
             handle_hash: refresh_token.handle_hash(),
             token_hash: refresh_token.secret_hash(),
             device_name,
             created_at: now,
             expires_at: now + self.lifetimes.refresh_token,
-            ends_at: now + self.lifetimes.session,
+            ends_at,
+            access_tokens_expire_at: access_token.expires_at,
         };
         let tokens = TokenPair {
-            access_token: self.issuer.issue(user_id, row.id, now)?,
+            access_token,
             refresh_token,
             refresh_token_expires_at: row.expires_at.min(row.ends_at),
         };
-        let id = row.id;
         Ok((row, StartedSession { id, tokens }))
     }
 
@@ -63,6 +66,19 @@ impl Auth {
             self.committed(event);
         }
         Ok(event.is_some())
+    }
+
+    /// Whether there is anything to revoke: the session has not ended, by this replica's clock or
+    /// by the database's. If this clock is ahead, the session lives on at other replicas.
+    pub(super) async fn is_revocable(
+        &self,
+        session: &Session,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        if session.revoked_at.is_some() || session.is_live(now) {
+            return Ok(session.revoked_at.is_none());
+        }
+        Ok(session.is_live(self.db.now().await?))
     }
 
     pub(super) const fn end(&self, reason: SessionEndReason) -> SessionEnd {

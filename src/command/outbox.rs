@@ -1,4 +1,5 @@
-//! `auth-service outbox`: lists, requeues and discards events that Kafka refused.
+//! `auth-service outbox`: lists, requeues and discards events that Kafka refused, and raises the
+//! versions of all users.
 
 use anyhow::bail;
 use auth_service::{config::OutboxAction, db::Db, model::EventId};
@@ -25,6 +26,7 @@ pub(super) async fn run(db: &Db, action: OutboxAction) -> anyhow::Result<()> {
             }
             Ok(())
         }
+        OutboxAction::AdvanceVersions { by } => advance_versions(db, by).await,
     }
 }
 
@@ -44,6 +46,20 @@ async fn list(db: &Db) -> anyhow::Result<()> {
         ))?;
     }
     Ok(())
+}
+
+/// Goes on from the beginning if it is repeated after a crash: some users are raised twice then,
+/// which no consumer minds.
+async fn advance_versions(db: &Db, by: i64) -> anyhow::Result<()> {
+    let (mut users, mut after) = (0, None);
+    loop {
+        let advanced = db.advance_versions(after, by).await?;
+        users += advanced.users;
+        after = advanced.next;
+        if after.is_none() {
+            return print(&format!("raised the versions of {users} users by {by}"));
+        }
+    }
 }
 
 fn report(event: EventId, what: &str, found: bool) -> anyhow::Result<()> {

@@ -17,7 +17,7 @@ pub enum Command {
     CheckConfig,
     /// Ask the service that runs here whether it is ready, for containers without a shell
     Healthcheck,
-    /// Manage events that Kafka refused
+    /// Manage events that Kafka refused, and the versions of events
     Outbox {
         #[command(subcommand)]
         action: OutboxAction,
@@ -39,10 +39,12 @@ pub enum Command {
 pub enum KeysAction {
     /// Print a new key for JWT_SECRET or JWT_NEXT_SECRET
     Generate,
-    /// Print the keys as a JWK set, for gateways that read one; the set is secret
+    /// Print the keys as a JWK set. It is secret, and has only today's keys: a gateway that reads it
+    /// once needs a new one and a restart at each rotation
     Jwks,
 }
 
+#[expect(clippy::doc_markdown, reason = "--help shows these texts as they are")]
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum OutboxAction {
     /// Show the parked events
@@ -62,7 +64,19 @@ pub enum OutboxAction {
         #[arg(value_parser = event_id, required = true)]
         events: Vec<EventId>,
     },
+    /// Raise the user_version of all users, after a restore from a backup: the versions that were
+    /// used since the backup must not be used again. Replicas may run. A second run raises
+    /// them once more, which does no harm
+    AdvanceVersions {
+        /// By how much: more than the events that any user had since the backup
+        #[arg(long, value_name = "N", default_value_t = 1_000_000,
+            value_parser = clap::value_parser!(i64).range(1..=MAX_ADVANCE))]
+        by: i64,
+    },
 }
+
+/// Millions of runs stay below the largest version.
+const MAX_ADVANCE: i64 = 1_000_000_000_000;
 
 fn event_id(text: &str) -> Result<EventId, uuid::Error> {
     Ok(EventId::from_bytes(Uuid::try_parse(text)?.into_bytes()))

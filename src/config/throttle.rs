@@ -27,15 +27,14 @@ variables! {
     /// How long it takes until one failure is forgotten, up to 7days
     THROTTLE_FADE: Duration = value("DURATION", |text| duration(text, FADE)).default("30m");
     /// How long after a login an account at that caller address is not held back by failures
-    /// elsewhere, up to 1year; 0s: never
+    /// elsewhere, up to 365days; 0s: never
     THROTTLE_KNOWN_FOR: Duration = value("DURATION", |text| duration(text, KNOWN_FOR))
         .default("30d");
 }
 
 const WAIT: RangeInclusive<Duration> = Duration::from_millis(1)..=DAY;
 const FADE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(7 * 24);
-/// humantime's year has 365.25 days.
-const KNOWN_FOR: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(8766);
+const KNOWN_FOR: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(365 * 24);
 
 /// A million is as good as no limit, and no sum of times comes near an overflow.
 fn count(text: &str) -> Result<u32, String> {

@@ -42,7 +42,8 @@ variables! {
 /// HS256 needs a key as long as its hash (RFC 7518, section 3.2).
 const MIN_KEY_BYTES: usize = 32;
 /// Ten years: longer is surely a mistake, and no sum of times comes near an overflow.
-const LIFE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(10 * 8766);
+const LIFE: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_hours(10 * 365 * 24);
 const WINDOW: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
 
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<Settings> {

@@ -44,17 +44,31 @@ pub(super) fn number<T: FromStr + PartialOrd + Display>(
     number.ok_or_else(|| format!("must be a whole number from {min} to {max}"))
 }
 
+/// `M` and `y` are refused: a month is easily written for a minute, and neither has a fixed length.
 pub(super) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, String> {
+    const CALENDAR_UNITS: [&str; 8] = ["months", "month", "M", "years", "year", "yr", "yrs", "y"];
+    let mut units = text.split(|c: char| !c.is_alphabetic());
+    if units.any(|unit| CALENDAR_UNITS.contains(&unit)) {
+        return Err("must not be in months (M) or years (y); m is minutes, d is days".into());
+    }
     let duration = humantime::parse_duration(text).ok();
     let duration = duration.filter(|duration| range.contains(duration));
     duration.ok_or_else(|| {
-        let [min, max] = [*range.start(), *range.end()].map(humantime::format_duration);
+        let [min, max] = [*range.start(), *range.end()].map(in_days_or_less);
         format!("must be a duration from {min} to {max}, such as 90s, 60m or 24h")
     })
 }
 
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
     one_of(text, &[("true", true), ("false", false)])
+}
+
+fn in_days_or_less(duration: Duration) -> String {
+    let days = duration.as_secs() / DAY.as_secs();
+    if days > 1 && duration == DAY * u32::try_from(days).unwrap_or(u32::MAX) {
+        return format!("{days}days");
+    }
+    humantime::format_duration(duration).to_string()
 }
 
 pub(super) fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {

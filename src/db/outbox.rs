@@ -7,3 +7,4 @@ mod lease;
 mod pending;
 
 pub(super) use self::insert::{EventRow, insert_event, insert_events};
+pub use self::lease::Hold;

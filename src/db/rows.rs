@@ -10,7 +10,7 @@ use diesel::{
 use super::schema::{outbox_events, sessions, users};
 use crate::model::{
     Account, Credentials, EventId, LiveSession, ParkedEvent, PendingEvent, Session, SessionId,
-    Timestamp, UserId,
+    Timestamp, TokenTimes, UserId,
 };
 
 /// Each entry: a table, the columns to select, and the value that they make.
@@ -48,11 +48,15 @@ rows! {
         id: SessionId, user_id: UserId, token_hash: Vec<u8>,
         previous_token_hash: Option<Vec<u8>>, sealed_successor: Option<Vec<u8>>,
         rotated_at: Timestamp, expires_at: Timestamp, ends_at: Timestamp,
-        revoked_at: Option<Timestamp>
+        access_tokens_expire_at: Option<Timestamp>, revoked_at: Option<Timestamp>
     } => Session {
         id, user_id, token_hash, previous_token_hash, sealed_successor,
-        rotated_at, expires_at, ends_at, revoked_at
+        rotated_at, expires_at, ends_at, access_tokens_expire_at, revoked_at
     }
+
+    sessions {
+        rotated_at: Timestamp, ends_at: Timestamp, access_tokens_expire_at: Option<Timestamp>
+    } => TokenTimes { rotated_at, ends_at, access_tokens_expire_at }
 
     sessions {
         id: SessionId, device_name: Option<String>,

@@ -36,6 +36,7 @@ tables! {
         rotated_at -> Moment,
         expires_at -> Moment,
         ends_at -> Moment,
+        access_tokens_expire_at -> Nullable<Moment>,
         revoked_at -> Nullable<Moment>,
         revoke_reason -> Nullable<Text>,
     }
@@ -51,6 +52,7 @@ tables! {
         payload -> Binary,
         parked_at -> Nullable<Moment>,
         parked_reason -> Nullable<Text>,
+        retry_at -> Nullable<Moment>,
     }
 
     outbox_lease (id) {

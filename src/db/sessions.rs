@@ -9,7 +9,7 @@ use diesel_async::RunQueryDsl;
 pub use self::{rotate::Rotation, start::NewSession};
 pub(super) use self::{rotate::batch::Batches, start::FIRST_GENERATION};
 use super::{Db, Error, schema::sessions, with_conn};
-use crate::model::{LiveSession, MAX_LISTED_SESSIONS, Session, SessionId, Timestamp, UserId};
+use crate::model::{LiveSession, MAX_SESSIONS, Session, SessionId, Timestamp, UserId};
 
 /// [`Session::is_live`] in SQL.
 #[diesel::dsl::auto_type(no_type_alias)]
@@ -65,7 +65,7 @@ impl Db {
                     sessions::created_at.desc(),
                     sessions::id.desc(),
                 ))
-                .limit(MAX_LISTED_SESSIONS)
+                .limit(MAX_SESSIONS)
                 .select(LiveSession::as_select())
                 .load(conn)
                 .await?

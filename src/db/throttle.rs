@@ -19,7 +19,7 @@ use diesel_async::RunQueryDsl;
 use self::row::Row;
 pub(super) use self::statement::Statement;
 use super::{Db, Error, schema::login_throttle, with_conn};
-use crate::model::{Credentials, ThrottleLimits, Timestamp, UserId};
+use crate::model::{Credentials, StoredBlock, ThrottleLimits, Timestamp, UserId};
 
 /// The key of a counter: a hash.
 pub type Key = [u8; 32];
@@ -139,16 +139,18 @@ impl Db {
         let is_known = rows
             .iter()
             .any(|(key, .., known_until)| attempt.is_known_pair(key, *known_until));
-        let ends = rows.iter().map(|(key, blocked, failures, day_end, _)| {
-            if is_known && is(attempt.account, key) {
-                return 0;
-            }
-            let spent = *failures >= i64::from(attempt.limits.daily_per_account);
-            (*blocked).max(if spent { *day_end } else { 0 })
+        let holds_back = |key: &[u8]| !(is_known && is(attempt.account, key));
+        let holding = rows.iter().filter(|(key, ..)| holds_back(key));
+        let ends = holding.filter_map(|(_, blocked_until, day_failures, day_ends_at, _)| {
+            let stored = StoredBlock {
+                blocked_until: Timestamp::from_micros(*blocked_until),
+                day_failures: *day_failures,
+                day_ends_at: Timestamp::from_micros(*day_ends_at),
+            };
+            attempt.limits.held_until(stored, attempt.now)
         });
         // If the block has ended by now, the attempt may come again at once.
-        let until = ends.max().unwrap_or(0).max(attempt.now.as_micros());
-        Ok(Timestamp::from_micros(until))
+        Ok(ends.max().unwrap_or(attempt.now))
     }
 }
 

@@ -23,6 +23,17 @@ pub struct NewUser<'a> {
     pub created_at: Timestamp,
 }
 
+/// How many users one statement advances: it takes some milliseconds.
+const ADVANCED_AT_ONCE: i64 = 1000;
+
+/// One step of [`Db::advance_versions`].
+#[derive(Debug)]
+pub struct Advanced {
+    pub users: usize,
+    /// The last user, after whom the next step starts. `None` at the end.
+    pub next: Option<UserId>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registration {
     Created,
@@ -100,6 +111,32 @@ impl Db {
                 Ok::<_, Error>(Registration::Created)
             })
             .await?
+        })
+    }
+
+    /// Raises the event version of the users after this one, in the order of their ids. A row is
+    /// locked only while one step runs, and any act of its user comes before or after it.
+    pub async fn advance_versions(
+        &self,
+        after: Option<UserId>,
+        by: i64,
+    ) -> Result<Advanced, Error> {
+        let after = after.unwrap_or(UserId::from_bytes([0; 16]));
+        with_conn!(self, conn => {
+            let mut ids: Vec<UserId> = users::table
+                .filter(users::id.gt(after))
+                .order(users::id)
+                .limit(ADVANCED_AT_ONCE)
+                .select(users::id)
+                .load(conn)
+                .await?;
+            let Some(last) = ids.pop() else { return Ok(Advanced { users: 0, next: None }) };
+            let users = diesel::update(users::table)
+                .filter(users::id.gt(after).and(users::id.le(last)))
+                .set(users::event_version.eq(users::event_version + by))
+                .execute(conn)
+                .await?;
+            Advanced { users, next: Some(last) }
         })
     }
 

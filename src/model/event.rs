@@ -8,7 +8,7 @@ use std::time::Duration;
 use prost::Message as _;
 use prost_types::Timestamp as ProtoTimestamp;
 
-use super::{Email, EventId, SessionId, Timestamp, Traceparent, UserId};
+use super::{Email, EventId, SessionId, Timestamp, TokenTimes, Traceparent, UserId};
 use crate::proto::{self, user_event};
 
 /// Data that all events of one act share.
@@ -36,7 +36,7 @@ pub enum Payload {
     SessionEnded {
         session_id: SessionId,
         reason: SessionEndReason,
-        /// The time when the last access token of the session expires.
+        /// No access token of the session expires later.
         access_tokens_expire_at: Timestamp,
     },
     UserDeleted,
@@ -48,10 +48,14 @@ pub enum SessionEndReason {
     Logout,
     /// An old refresh token was presented.
     Reuse,
-    /// The user ended it from another session, or started too many.
+    /// The user ended it from another session.
     EndedByUser,
     /// The user changed the password in another session.
     PasswordChanged,
+    /// The user deleted the account.
+    AccountDeleted,
+    /// The user started more sessions than allowed; this was the oldest.
+    TooMany,
 }
 
 /// The reason for ending sessions, and the token lifetime that their events need.
@@ -130,6 +134,8 @@ impl SessionEndReason {
             Self::Reuse => "reuse",
             Self::EndedByUser => "ended_by_user",
             Self::PasswordChanged => "password_changed",
+            Self::AccountDeleted => "account_deleted",
+            Self::TooMany => "too_many",
         }
     }
 
@@ -139,18 +145,25 @@ impl SessionEndReason {
             Self::Reuse => proto::SessionEndReason::Reuse,
             Self::EndedByUser => proto::SessionEndReason::EndedByUser,
             Self::PasswordChanged => proto::SessionEndReason::PasswordChanged,
+            Self::AccountDeleted => proto::SessionEndReason::AccountDeleted,
+            Self::TooMany => proto::SessionEndReason::TooMany,
         }
     }
 }
 
 impl SessionEnd {
-    /// The payload for one session, which was refreshed last at `rotated_at`.
-    pub fn of(self, session_id: SessionId, rotated_at: Timestamp, act: &Act) -> Payload {
+    /// The payload for one session.
+    ///
+    /// The row knows when its tokens expire, also those that another replica issued: with another
+    /// lifetime, or by a clock that is ahead. An older version did not write that column, so
+    /// the lifetime of this replica counts from the last moment at which a token was issued.
+    pub fn of(self, session_id: SessionId, times: TokenTimes, act: &Act) -> Payload {
+        let by_own_ttl = act.now.max(times.rotated_at) + self.access_token_ttl;
+        let stored = times.access_tokens_expire_at.unwrap_or(by_own_ttl);
         Payload::SessionEnded {
             session_id,
             reason: self.reason,
-            // The last access token may come from a replica whose clock is ahead.
-            access_tokens_expire_at: act.now.max(rotated_at) + self.access_token_ttl,
+            access_tokens_expire_at: stored.max(by_own_ttl).min(times.ends_at),
         }
     }
 }
@@ -248,22 +261,27 @@ mod tests {
     proptest! {
         #[test]
         fn no_access_token_outlives_the_announced_expiry(
-            ended_at in 0..i64::MAX / 2,
-            rotated_at in 0..i64::MAX / 2,
+            [ended_at, rotated_at, ends_at, stored] in prop::array::uniform4(0..i64::MAX / 2),
+            is_stored: bool,
             ttl in 0_u64..1 << 40,
         ) {
-            let (ended_at, rotated_at) =
-                (Timestamp::from_micros(ended_at), Timestamp::from_micros(rotated_at));
+            let [ended_at, rotated_at, ends_at, stored] =
+                [ended_at, rotated_at, ends_at, stored].map(Timestamp::from_micros);
             let end = SessionEnd {
                 reason: SessionEndReason::Logout,
                 access_token_ttl: Duration::from_micros(ttl),
             };
-            let payload = end.of(SessionId::new(NOW), rotated_at, &act(ended_at));
-            let Payload::SessionEnded { access_tokens_expire_at, .. } = payload else {
+            let access_tokens_expire_at = is_stored.then_some(stored);
+            let times = TokenTimes { rotated_at, ends_at, access_tokens_expire_at };
+            let payload = end.of(SessionId::new(NOW), times, &act(ended_at));
+            let Payload::SessionEnded { access_tokens_expire_at: announced, .. } = payload else {
                 panic!("another payload");
             };
-            prop_assert!(access_tokens_expire_at >= ended_at + end.access_token_ttl);
-            prop_assert!(access_tokens_expire_at >= rotated_at + end.access_token_ttl);
+            for expires_at in [ended_at + end.access_token_ttl, rotated_at + end.access_token_ttl] {
+                prop_assert!(announced >= expires_at.min(ends_at));
+            }
+            prop_assert!(access_tokens_expire_at.is_none_or(|at| announced >= at.min(ends_at)));
+            prop_assert!(announced <= ends_at, "no token outlives the session");
         }
     }
 }

@@ -1,4 +1,10 @@
+use std::time::Duration;
+
 use super::{EventId, Timestamp, UserId};
+
+/// Topics refuse records that are too old after hours or days, if at all
+/// (`message.timestamp.before.max.ms`). A clock that was ahead is corrected sooner.
+const OLD: Duration = Duration::from_hours(24);
 
 #[derive(Clone)]
 pub struct PendingEvent {
@@ -16,6 +22,14 @@ pub struct PendingEvent {
     pub traceparent: Option<String>,
     /// The encoded `UserEvent`.
     pub payload: Vec<u8>,
+}
+
+impl PendingEvent {
+    /// Whether Kafka can accept the event's time later, after it has refused it. It can if its
+    /// clock has not reached that time. An event that is old becomes only older.
+    pub fn may_become_timely(&self, now: Timestamp) -> bool {
+        now.since(self.occurred_at) < OLD
+    }
 }
 
 /// An event that Kafka refused, and that blocks the later ones of its user.
@@ -36,4 +50,32 @@ pub struct Backlog {
     /// The time of the oldest pending event.
     pub oldest: Option<Timestamp>,
     pub parked: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_time_is_waited_out_unless_it_is_long_past() {
+        let now = Timestamp::from_micros(1_764_024_172_000_001);
+        let event = |occurred_at| PendingEvent {
+            id: 1,
+            event_id: EventId::from_bytes([1; 16]),
+            user_id: UserId::from_bytes([1; 16]),
+            user_version: 1,
+            event_type: "USER_CREATED".to_owned(),
+            occurred_at,
+            traceparent: None,
+            payload: vec![],
+        };
+        let day = Duration::from_hours(24);
+        let microsecond = Duration::from_micros(1);
+        for ahead in [microsecond, Duration::from_hours(2), 365 * day] {
+            assert!(event(now + ahead).may_become_timely(now), "{ahead:?}");
+        }
+        // A clock that is ahead itself sees the event in the past.
+        assert!(event(now - day + microsecond).may_become_timely(now));
+        assert!(!event(now - day).may_become_timely(now));
+    }
 }

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use super::{RefreshToken, SessionId, Timestamp, UserId};
 
-/// The most sessions that one user has. An act that ends all of them is one transaction, which
-/// must fit into the time of one call.
-pub const MAX_SESSIONS: i64 = 1000;
-
-/// The most sessions in one list. A session takes at most 500 bytes of a response of 64 KiB.
-pub const MAX_LISTED_SESSIONS: i64 = 100;
+/// The most sessions that one user has. All of them fit into one list: a session takes at most
+/// 500 bytes of a response of 64 KiB.
+pub const MAX_SESSIONS: i64 = 100;
 
 /// The most old sessions that one login ends. It keeps the login short for a user who has far
 /// too many sessions.
 pub const MAX_SESSIONS_ENDED_BY_LOGIN: i64 = 100;
+
+/// How far the clocks of two replicas may differ when one judges a rotation of the other.
+const CLOCK_SKEW: Duration = Duration::from_mins(1);
 
 pub struct Session {
     pub id: SessionId,
@@ -30,6 +30,9 @@ pub struct Session {
     pub expires_at: Timestamp,
     /// The session ends then in any case.
     pub ends_at: Timestamp,
+    /// No access token of the session expires later, those of retries included. `None` if an
+    /// older version of the service wrote the row.
+    pub access_tokens_expire_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
 }
 
@@ -40,6 +43,15 @@ pub struct LiveSession {
     pub rotated_at: Timestamp,
     /// The earlier of the sliding and the absolute end.
     pub expires_at: Timestamp,
+}
+
+/// The times of a session that bound the life of its access tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenTimes {
+    pub rotated_at: Timestamp,
+    pub ends_at: Timestamp,
+    /// See [`Session::access_tokens_expire_at`].
+    pub access_tokens_expire_at: Option<Timestamp>,
 }
 
 /// The meaning of a refresh token that the database did not rotate.
@@ -79,15 +91,21 @@ impl Session {
         }
         let previous = self.previous_token_hash.as_deref();
         let is_previous = previous.is_some_and(|hash| token.matches(hash));
-        // If the clock is behind the last rotation, the elapsed time is zero.
-        let is_in_time = !retry_window.is_zero() && now.since(self.rotated_at) <= retry_window;
-        if !is_previous || !is_in_time {
+        if !is_previous || !self.is_retry_in_time(now, retry_window) {
             return Presented::Reused;
         }
         let sealed = self.sealed_successor.as_deref();
         let successor = sealed.and_then(|sealed| token.unseal(sealed));
         let successor = successor.filter(|successor| successor.matches(&self.token_hash));
         Presented::Previous { successor }
+    }
+
+    /// The elapsed time is zero if this clock is a little behind the last rotation. If it is
+    /// further behind, the rotation's clock was ahead: the window would stay open for as long.
+    fn is_retry_in_time(&self, now: Timestamp, retry_window: Duration) -> bool {
+        !retry_window.is_zero()
+            && now.since(self.rotated_at) <= retry_window
+            && self.rotated_at.since(now) <= CLOCK_SKEW
     }
 }
 
@@ -122,6 +140,7 @@ mod tests {
                 rotated_at: NOW,
                 expires_at: NOW + HOUR,
                 ends_at: NOW + HOUR,
+                access_tokens_expire_at: None,
                 revoked_at: None,
             };
             Self {
@@ -154,6 +173,19 @@ mod tests {
         assert!(rotated.is_retry(&rotated.judge_previous(NOW + WINDOW, WINDOW)));
         let late = rotated.judge_previous(NOW + WINDOW + MICROSECOND, WINDOW);
         assert!(matches!(late, Presented::Reused));
+    }
+
+    #[test]
+    fn a_clock_behind_by_more_than_a_minute_sees_no_retry() {
+        let rotated = Rotated::new();
+        let minute = Duration::from_mins(1);
+        for behind in [MICROSECOND, WINDOW, minute] {
+            assert!(rotated.is_retry(&rotated.judge_previous(NOW - behind, WINDOW)));
+        }
+        for behind in [minute + MICROSECOND, HOUR, 1000 * HOUR] {
+            let presented = rotated.judge_previous(NOW - behind, WINDOW);
+            assert!(matches!(presented, Presented::Reused), "{behind:?}");
+        }
     }
 
     #[test]
@@ -226,7 +258,7 @@ mod tests {
             let rotated = Rotated::new();
             let now = Timestamp::from_micros(NOW.as_micros() + elapsed);
             let presented = rotated.judge_previous(now, Duration::from_micros(window));
-            let in_time = u64::try_from(elapsed).unwrap_or(0) <= window;
+            let in_time = elapsed >= -60_000_000 && u64::try_from(elapsed).unwrap_or(0) <= window;
             prop_assert_eq!(rotated.is_retry(&presented), window > 0 && in_time);
             prop_assert_eq!(matches!(presented, Presented::Reused), window == 0 || !in_time);
         }

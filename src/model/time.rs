@@ -26,6 +26,11 @@ impl Timestamp {
         self.0.div_euclid(1_000_000)
     }
 
+    /// Without the fraction of a second.
+    pub const fn whole_seconds(self) -> Self {
+        Self(self.as_secs() * 1_000_000)
+    }
+
     /// The time since `earlier`; zero if `earlier` is in the future.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))

@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use super::kafka::{LEADER_TIMEOUT, PRODUCE_TIMEOUT};
 use crate::{
-    db::{self, Db},
+    db::{self, Db, Hold},
     model::ReplicaId,
     telemetry::Causes,
 };
@@ -53,6 +53,11 @@ impl Lease {
             let still_held = self.end.is_some_and(|end| Instant::now() < end);
             self.held.set(still_held.into());
         })?;
+        if held == Hold::TakenFromTheFuture {
+            warn!(replica = %self.replica, "the outbox lease ended later than any lease can: the \
+                clock of the database was ahead; it is taken over");
+        }
+        let held = held != Hold::Refused;
         if held != self.end.is_some() {
             let change = if held { "acquired" } else { "lost" };
             info!(replica = %self.replica, held, "outbox lease {change}");

@@ -2,7 +2,7 @@ use std::{mem, sync::Arc, time::Duration};
 
 use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::{
     Metrics,
@@ -39,7 +39,7 @@ pub enum Outcome {
     /// Another replica publishes.
     Standby,
     Idle,
-    /// Events were published, parked or skipped; there may be more.
+    /// Events were published, parked, postponed or skipped; there may be more.
     Progress,
 }
 
@@ -114,6 +114,7 @@ impl Poller {
         let published = self.publisher.publish(&events, batch, lease_end).await;
         self.delete(&published.acknowledged).await?;
         self.park(&events, &published.refused).await?;
+        self.postpone_or_park(&events, &published.untimely).await?;
         self.pass = pass.advance(published, last_of_full_batch)?;
         Ok(Outcome::Progress)
     }
@@ -158,6 +159,32 @@ impl Poller {
             self.db.park_event(*id, reason, self.clock.now()).await?;
         }
         Ok(())
+    }
+
+    /// Events whose time Kafka refused wait for Kafka's clock, unless they are too old. The clock
+    /// of this replica may be the one that was ahead, so the database's decides.
+    async fn postpone_or_park(
+        &self,
+        events: &[PendingEvent],
+        untimely: &[i64],
+    ) -> Result<(), db::Error> {
+        if untimely.is_empty() {
+            return Ok(());
+        }
+        let now = self.db.now().await?;
+        let untimely = events.iter().filter(|event| untimely.contains(&event.id));
+        let (postponed, old): (Vec<_>, Vec<_>) =
+            untimely.partition(|event| event.may_become_timely(now));
+        if let Some(event) = postponed.first() {
+            warn!(event_id = %event.event_id, occurred_at = %event.occurred_at, database_now = %now,
+                count = postponed.len(), "Kafka refuses the time of events: a clock was ahead; \
+                they wait, and hold up only the later events of their users");
+            let ids: Vec<_> = postponed.iter().map(|event| event.id).collect();
+            self.db.postpone_events(&ids).await?;
+        }
+        let reason = |event: &PendingEvent| (event.id, "InvalidTimestamp".to_owned());
+        let refused: Vec<_> = old.into_iter().map(reason).collect();
+        self.park(events, &refused).await
     }
 }
 

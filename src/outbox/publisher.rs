@@ -12,7 +12,7 @@ use crate::model::PendingEvent;
 
 pub trait Publisher: Send + Sync {
     /// Publishes `events`, which are oldest first: in this order within a partition, all
-    /// partitions in parallel. After an event is refused, later ones of its user are left
+    /// partitions in parallel. After an event or its time is refused, later ones of its user are left
     /// out. A partition that had a fault is not used until the pass ends.
     ///
     /// No request is sent that could outlive the lease. Events for which there is no time
@@ -41,6 +41,9 @@ pub struct Published {
     pub acknowledged: Vec<i64>,
     /// The row ids of events whose record Kafka will never take (too large, invalid), and why.
     pub refused: Vec<(i64, String)>,
+    /// The row ids of events whose time Kafka refused: too far ahead of its clock, or too old. Its
+    /// answer does not say which.
+    pub untimely: Vec<i64>,
     pub fault: Option<PublishError>,
     /// Whether the whole cluster was unreachable, so that other events would fail too.
     pub unreachable: bool,
@@ -58,6 +61,7 @@ impl Published {
     pub fn merge(&mut self, other: Self) {
         self.acknowledged.extend(other.acknowledged);
         self.refused.extend(other.refused);
+        self.untimely.extend(other.untimely);
         self.fault = self.fault.take().or(other.fault);
     }
 }

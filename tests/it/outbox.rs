@@ -3,6 +3,7 @@
 //! Tests that need an exact fault answer in place of Kafka. They call `tick`, so they
 //! need not wait.
 
+mod advance;
 mod backlog;
 mod commit;
 mod kafka;

@@ -1,6 +1,7 @@
 //! The calls, on SQLite and on Postgres.
 
 mod accounts;
+mod clocks;
 mod enumeration;
 mod errors;
 mod forged_tokens;

@@ -7,33 +7,52 @@ use diesel::{dsl::sql, prelude::*};
 use diesel_async::RunQueryDsl;
 
 use crate::{
-    db::{Db, Error, Pools, schema::outbox_lease, sql_types::Moment, with_conn},
+    db::{Db, Error, schema::outbox_lease, sql_types::Moment, with_conn},
     model::{ReplicaId, Timestamp},
 };
 
-/// Microseconds since 1970, as in the columns of time.
-const SQLITE_NOW: &str = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)";
+/// A distributed database has several clocks. A lease of the one that is a little ahead must not
+/// look impossible to another.
+const CLOCK_SKEW: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    Held,
+    /// Held now. Another replica had a lease that ended later than any lease can: the database's
+    /// clock was ahead when it was written.
+    TakenFromTheFuture,
+    /// Another replica holds it.
+    Refused,
+}
 
 impl Db {
-    /// Takes the lease or renews it for `ttl`. False if another replica holds it.
-    pub async fn hold_lease(&self, owner: ReplicaId, ttl: Duration) -> Result<bool, Error> {
-        let (now, until) = match &self.pools {
-            Pools::Postgres(_) => (
-                "now()",
-                format!("now() + interval '{} milliseconds'", ttl.as_millis()),
-            ),
-            Pools::Sqlite(_) => (SQLITE_NOW, format!("{SQLITE_NOW} + {}", ttl.as_micros())),
-        };
+    /// Takes the lease or renews it for `ttl`.
+    ///
+    /// The clock is read when the row is locked. The time of the transaction's start may be
+    /// earlier than that of the renewal that it waited for.
+    pub async fn hold_lease(&self, owner: ReplicaId, ttl: Duration) -> Result<Hold, Error> {
+        let (now, until) = (self.sql_now(), self.sql_now_and(ttl));
+        let latest = self.sql_now_and(ttl + CLOCK_SKEW);
         with_conn!(self, conn => {
+            let taken = (
+                outbox_lease::owner.eq(owner),
+                outbox_lease::expires_at.eq(sql::<Moment>(&until)),
+            );
             let has_ended = outbox_lease::expires_at.le(sql::<Moment>(now));
-            diesel::update(outbox_lease::table)
+            let held = diesel::update(outbox_lease::table)
                 .filter(outbox_lease::owner.eq(owner).or(has_ended))
-                .set((
-                    outbox_lease::owner.eq(owner),
-                    outbox_lease::expires_at.eq(sql::<Moment>(&until)),
-                ))
+                .set(taken.clone())
                 .execute(conn)
-                .await? > 0
+                .await?;
+            if held > 0 {
+                return Ok(Hold::Held);
+            }
+            let held = diesel::update(outbox_lease::table)
+                .filter(outbox_lease::expires_at.gt(sql::<Moment>(&latest)))
+                .set(taken)
+                .execute(conn)
+                .await?;
+            if held > 0 { Hold::TakenFromTheFuture } else { Hold::Refused }
         })
     }
 

@@ -1,20 +1,26 @@
 //! Events for the publisher, and parked ones for the operator.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use diesel::{
-    dsl::{exists, not},
+    dsl::{exists, not, sql},
     prelude::*,
+    sql_types::Nullable,
 };
 use diesel_async::RunQueryDsl;
 
 use crate::{
-    db::{Db, Error, schema::outbox_events, with_conn},
+    db::{Db, Error, schema::outbox_events, sql_types::Moment, with_conn},
     model::{EventId, ParkedEvent, PendingEvent, Timestamp, UserId},
 };
 
+/// How long an event waits whose time Kafka refused. A longer wait that is stored was written by
+/// a clock that was ahead.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
 impl Db {
-    /// The oldest events after this row whose user has no parked one.
+    /// The oldest events after this row whose user has no parked one and none that waits until
+    /// Kafka accepts its time.
     ///
     /// A lower id may become visible later, because ids are drawn before the commit. A caller
     /// that goes on after a row asks [`Db::users_with_earlier_events`], too.
@@ -24,11 +30,22 @@ impl Db {
         let is_same_user = parked
             .field(outbox_events::user_id)
             .eq(outbox_events::user_id);
+        let waiting = diesel::alias!(outbox_events as waiting);
+        let (retry_at, waiting_user) =
+            waiting.fields((outbox_events::retry_at, outbox_events::user_id));
+        let (now, latest) = (self.sql_now(), self.sql_now_and(RETRY_AFTER));
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         with_conn!(self, conn => {
             outbox_events::table
                 .filter(outbox_events::id.gt(row))
                 .filter(not(exists(parked.filter(is_parked).filter(is_same_user))))
+                // The list of users is made once: all events of a user wait, or none.
+                .filter(outbox_events::user_id.ne_all(
+                    waiting
+                        .filter(retry_at.gt(sql::<Nullable<Moment>>(now)).assume_not_null())
+                        .filter(retry_at.le(sql::<Nullable<Moment>>(&latest)).assume_not_null())
+                        .select(waiting_user),
+                ))
                 .order(outbox_events::id)
                 .limit(limit)
                 .select(PendingEvent::as_select())
@@ -75,6 +92,17 @@ impl Db {
                     outbox_events::parked_at.eq(now),
                     outbox_events::parked_reason.eq(reason),
                 ))
+                .execute(conn)
+                .await?;
+        })
+    }
+
+    /// Lets events wait whose time Kafka refused, with the later ones of their users.
+    pub async fn postpone_events(&self, ids: &[i64]) -> Result<(), Error> {
+        let retry_at = self.sql_now_and(RETRY_AFTER);
+        with_conn!(self, conn => {
+            diesel::update(outbox_events::table.filter(outbox_events::id.eq_any(ids)))
+                .set(outbox_events::retry_at.eq(sql::<Nullable<Moment>>(&retry_at)))
                 .execute(conn)
                 .await?;
         })

@@ -6,9 +6,16 @@ use std::iter;
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 
-use super::{Outcome, Undone, outcome, steps::Steps as _};
+use super::{
+    Outcome, Undone, outcome,
+    steps::{EndedSession, Steps as _, events},
+};
 use crate::{
-    db::{Db, Error, outbox::insert_event, schema::users, with_conn},
+    db::{
+        Db, Error,
+        schema::{sessions, users},
+        with_conn,
+    },
     model::{Account, Event, SessionEnd, SessionId, Timestamp},
 };
 
@@ -52,26 +59,37 @@ impl Db {
         })
     }
 
-    /// Deletes the account with its sessions. The event is the user's last one.
+    /// Deletes the account with its sessions. The event is the user's last one, after those of
+    /// the sessions that were not revoked.
     pub async fn delete_account(
         &self,
         account: &Account,
         own: SessionId,
         event: &Event,
+        end: SessionEnd,
     ) -> Result<Outcome<()>, Error> {
+        let (user_id, act) = (account.user_id, &event.act);
         with_conn!(self, conn => {
             let done = conn.transaction(async |conn| {
-                let version: i64 = diesel::update(users::table.find(account.user_id))
+                let version: i64 = diesel::update(users::table.find(user_id))
                     .filter(users::password_changed_at.eq(account.password_changed_at))
-                    .set(users::event_version.eq(users::event_version + 1))
+                    .set(users::event_version.eq(users::event_version))
                     .returning(users::event_version)
                     .get_result(conn)
                     .await
                     .optional()?
                     .ok_or(Undone::PasswordChanged)?;
-                conn.require_live(own, event.act.now).await?;
-                insert_event(event, version).execute(conn).await?;
-                diesel::delete(users::table.find(account.user_id)).execute(conn).await?;
+                conn.require_live(own, act.now).await?;
+                let ended: Vec<EndedSession> = diesel::delete(sessions::table)
+                    .filter(sessions::user_id.eq(user_id))
+                    .filter(sessions::revoked_at.is_null())
+                    .returning(EndedSession::as_returning())
+                    .get_results(conn)
+                    .await?;
+                let ended = events(ended, end, act);
+                let events: Vec<_> = ended.iter().chain([event]).collect();
+                conn.write_last_events(version, &events).await?;
+                diesel::delete(users::table.find(user_id)).execute(conn).await?;
                 Ok(())
             });
             outcome(done.await)?

@@ -12,14 +12,13 @@ use crate::{
         Db, Error,
         outbox::insert_event,
         schema::{sessions, users},
-        sessions::is_live,
         with_conn,
     },
-    model::{Act, Event, MAX_SESSIONS_ENDED_BY_LOGIN, SessionEnd, SessionId, UserId},
+    model::{Act, Event, MAX_SESSIONS, MAX_SESSIONS_ENDED_BY_LOGIN, SessionEnd, SessionId, UserId},
 };
 
 impl Db {
-    /// Ends a session and returns the event. Does nothing if it has already ended.
+    /// Ends a session and returns the event. Does nothing if it was revoked before.
     pub async fn end_session(
         &self,
         user_id: UserId,
@@ -38,7 +37,7 @@ impl Db {
                     .ok_or(Undone::SessionEnded)?;
                 let session: EndedSession = diesel::update(sessions::table.find(id))
                     .filter(sessions::user_id.eq(user_id))
-                    .filter(is_live(act.now))
+                    .filter(sessions::revoked_at.is_null())
                     .set(ended(act.now, end.reason))
                     .returning(EndedSession::as_returning())
                     .get_result(conn)
@@ -77,12 +76,15 @@ impl Db {
         })
     }
 
-    /// Ends a user's sessions except the `kept` newest. Returns their number: at most
-    /// [`MAX_SESSIONS_ENDED_BY_LOGIN`].
+    /// Ends the oldest sessions of a user who has more than [`MAX_SESSIONS`]. Returns their
+    /// number: at most [`MAX_SESSIONS_ENDED_BY_LOGIN`].
+    ///
+    /// The session that has just started stays, also if this replica's clock is behind and the
+    /// session looks like the oldest one.
     pub async fn end_oldest_sessions(
         &self,
         user_id: UserId,
-        kept: i64,
+        started: SessionId,
         end: SessionEnd,
         act: &Act,
     ) -> Result<usize, Error> {
@@ -91,9 +93,10 @@ impl Db {
                 let Some(version) = conn.lock_user(user_id).await? else { return Ok(0) };
                 let oldest: Vec<SessionId> = sessions::table
                     .filter(sessions::user_id.eq(user_id))
-                    .filter(is_live(act.now))
+                    .filter(sessions::id.ne(started))
+                    .filter(sessions::revoked_at.is_null())
                     .order((sessions::created_at.desc(), sessions::id.desc()))
-                    .offset(kept)
+                    .offset(MAX_SESSIONS - 1)
                     .limit(MAX_SESSIONS_ENDED_BY_LOGIN)
                     .select(sessions::id)
                     .load(conn)

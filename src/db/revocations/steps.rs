@@ -11,7 +11,7 @@ use crate::{
         schema::{sessions, users},
         sessions::is_live,
     },
-    model::{Act, Event, SessionEnd, SessionEndReason, SessionId, Timestamp, UserId},
+    model::{Act, Event, SessionEnd, SessionEndReason, SessionId, Timestamp, TokenTimes, UserId},
 };
 
 /// How many events are written in one statement: SQLite allows 32766 parameters.
@@ -23,12 +23,13 @@ const EVENTS_AT_ONCE: usize = 1000;
 pub(super) struct EndedSession {
     id: SessionId,
     user_id: UserId,
-    rotated_at: Timestamp,
+    #[diesel(embed)]
+    times: TokenTimes,
 }
 
 impl EndedSession {
     pub(super) fn event(&self, end: SessionEnd, act: &Act) -> Event {
-        Event::new(self.user_id, end.of(self.id, self.rotated_at, act), act)
+        Event::new(self.user_id, end.of(self.id, self.times, act), act)
     }
 }
 
@@ -87,14 +88,15 @@ steps! {
         if live == 0 { Err(Undone::SessionEnded) } else { Ok(()) }
     }
 
-    /// Ends the user's sessions except the caller's `own`, and returns the events.
+    /// Ends the user's sessions except the caller's `own`, and returns the events. A session that
+    /// has expired by this replica's clock ends too: the clock may be ahead.
     async fn end_others(
         &mut self, user_id: UserId, own: SessionId, end: SessionEnd, act: &Act
     ) -> QueryResult<Vec<Event>> {
         let others = diesel::update(sessions::table)
             .filter(sessions::user_id.eq(user_id))
             .filter(sessions::id.ne(own))
-            .filter(is_live(act.now))
+            .filter(sessions::revoked_at.is_null())
             .set(ended(act.now, end.reason))
             .returning(EndedSession::as_returning())
             .get_results(self)
@@ -114,6 +116,11 @@ steps! {
             .set(users::event_version.eq(users::event_version + count))
             .execute(self)
             .await?;
+        self.write_last_events(version, events).await
+    }
+
+    /// Like `write_events`, for a user whose row is deleted.
+    async fn write_last_events(&mut self, version: i64, events: &[&Event]) -> QueryResult<()> {
         let mut versions = version + 1..;
         for events in events.chunks(EVENTS_AT_ONCE) {
             let rows = events.iter().zip(&mut versions);

@@ -28,6 +28,8 @@ pub struct Rotation {
     pub now: Timestamp,
     /// The new sliding end.
     pub expires_at: Timestamp,
+    /// No access token that is issued for this rotation or a retry of it expires later.
+    pub access_tokens_expire_at: Timestamp,
 }
 
 impl Db {

@@ -36,6 +36,8 @@ pub struct NewSession {
     pub expires_at: Timestamp,
     /// The absolute end.
     pub ends_at: Timestamp,
+    /// When the first access token expires.
+    pub access_tokens_expire_at: Timestamp,
 }
 
 /// The sessions of a new session's user that have not been revoked.
@@ -70,6 +72,9 @@ impl Db {
                 session.created_at.into_sql::<Moment>(),
                 session.expires_at.into_sql::<Moment>(),
                 session.ends_at.into_sql::<Moment>(),
+                session
+                    .access_tokens_expire_at
+                    .into_sql::<Nullable<Moment>>(),
             ));
         let columns = (
             sessions::id,
@@ -82,6 +87,7 @@ impl Db {
             sessions::rotated_at,
             sessions::expires_at,
             sessions::ends_at,
+            sessions::access_tokens_expire_at,
         );
         let insert = diesel::insert_into(sessions::table);
         let deadline = Instant::now() + self.timeout;

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use super::{Attempt, Count};
-use crate::model::Timestamp;
-
-const DAY_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
+use crate::model::{THROTTLE_DAY, Timestamp};
 
 pub(super) struct Row {
     pub(super) key: Vec<u8>,
@@ -27,7 +25,11 @@ impl Row {
             free_from: now + (2 - i64::from(count.free)) * fade,
             blocked_until: if count.free > 1 { 0 } else { blocked_until },
             day_failures: i64::from(is_account),
-            day_ends_at: if is_account { now + DAY_MICROS } else { 0 },
+            day_ends_at: if is_account {
+                now + micros(THROTTLE_DAY)
+            } else {
+                0
+            },
             known_until: 0,
         }
     }

@@ -4,7 +4,9 @@
 //! prepared. These are templates, in which `:name` stands for a value.
 
 /// Counts an attempt unless one of its rows is blocked. The conditions are checked again when a
-/// row is raised: another attempt may have blocked it since the statement began.
+/// row is raised: another attempt may have blocked it since the statement began. They are those
+/// of [`ThrottleLimits::held_until`](crate::model::ThrottleLimits::held_until): a time beyond
+/// `:latest_block` or `:latest_day` counts as past. It is then replaced.
 ///
 /// A failure moves `free_from` forward by the time in which one failure fades (`:fade`). As long
 /// as `free_from` is in the past, the failure was free. Each `:fade` by which it lies in the
@@ -15,7 +17,9 @@ INSERT INTO login_throttle AS kept
 SELECT column1, column2, column3, column4, column5, column6 FROM (VALUES :rows) AS attempt
 WHERE NOT EXISTS (
     SELECT 1 FROM login_throttle AS held WHERE held.key_hash IN (:keys)
-    AND (held.blocked_until > :now OR (held.day_ends_at > :now AND held.day_failures >= :daily))
+    AND ((held.blocked_until > :now AND held.blocked_until <= :latest_block)
+        OR (held.day_ends_at > :now AND held.day_ends_at <= :latest_day
+            AND held.day_failures >= :daily))
     AND NOT (held.key_hash = :account AND EXISTS (
         SELECT 1 FROM login_throttle AS pair
         WHERE pair.key_hash = :pair AND pair.known_until > :now)))
@@ -24,15 +28,17 @@ ON CONFLICT (key_hash) DO UPDATE SET
     (free_from, blocked_until) = (
         SELECT raised, CASE WHEN raised > :now THEN :now + :least(:longest,
             :first << CAST(((raised - :now - 1) - (raised - :now - 1) % :fade) / :fade AS integer))
-            ELSE kept.blocked_until END
+            ELSE 0 END
         FROM (SELECT :least(:greatest(kept.free_from + :fade, excluded.free_from), :most)
             AS raised) AS next),
     day_failures = excluded.day_failures
-        + CASE WHEN kept.day_ends_at > :now THEN kept.day_failures ELSE 0 END,
-    day_ends_at = CASE WHEN kept.day_ends_at > :now THEN kept.day_ends_at
-        ELSE excluded.day_ends_at END
-WHERE NOT (kept.blocked_until > :now
-    OR (kept.day_ends_at > :now AND kept.day_failures >= :daily))
+        + CASE WHEN kept.day_ends_at > :now AND kept.day_ends_at <= :latest_day
+            THEN kept.day_failures ELSE 0 END,
+    day_ends_at = CASE WHEN kept.day_ends_at > :now AND kept.day_ends_at <= :latest_day
+        THEN kept.day_ends_at ELSE excluded.day_ends_at END
+WHERE NOT ((kept.blocked_until > :now AND kept.blocked_until <= :latest_block)
+    OR (kept.day_ends_at > :now AND kept.day_ends_at <= :latest_day
+        AND kept.day_failures >= :daily))
 RETURNING key_hash, blocked_until, known_until,
     (SELECT id FROM users WHERE email = :email),
     (SELECT password_hash FROM users WHERE email = :email),

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     db::sql_types::{Moment, Uuid},
-    model::Timestamp,
+    model::{THROTTLE_DAY, Timestamp},
 };
 
 pub(in crate::db) struct Statement {
@@ -47,6 +47,8 @@ impl Statement {
                 ("fade", fade),
                 ("most", now + (doublings + 1) * fade),
                 ("daily", limits.daily_per_account.into()),
+                ("latest_block", now + longest),
+                ("latest_day", now + micros(THROTTLE_DAY)),
             ],
             bytes: vec![
                 ("account", key(attempt.account)),

@@ -24,6 +24,15 @@ pub(super) enum Pace {
     Full,
 }
 
+/// Why Kafka refused a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// A record in it is invalid, for this reason.
+    Record(String),
+    /// The time of a record in it is out of range.
+    Time,
+}
+
 /// The unsent events of one partition, and the results of the others.
 pub(super) struct PartitionQueue<'a> {
     requests: VecDeque<Request<'a>>,
@@ -58,10 +67,13 @@ impl<'a> PartitionQueue<'a> {
     }
 
     /// Kafka refused the request because of a record in it.
-    pub(super) fn refuse(&mut self, request: &Request<'a>, reason: String) {
+    pub(super) fn refuse(&mut self, request: &Request<'a>, refusal: Refusal) {
         if let [event] = request[..] {
             self.blocked_users.insert(event.user_id);
-            self.published.refused.push((event.id, reason));
+            match refusal {
+                Refusal::Record(reason) => self.published.refused.push((event.id, reason)),
+                Refusal::Time => self.published.untimely.push(event.id),
+            }
         } else {
             for event in request.iter().rev() {
                 self.requests.push_front(vec![event]);
@@ -125,7 +137,7 @@ pub(super) mod tests {
         let mut queue = queue(events, max_size, Pace::Full);
         while let Some(request) = queue.next() {
             if request.iter().any(|event| refused.contains(&event.id)) {
-                queue.refuse(&request, "too large".to_owned());
+                queue.refuse(&request, Refusal::Record("too large".to_owned()));
             } else {
                 queue.acknowledge(&request);
             }
@@ -140,6 +152,23 @@ pub(super) mod tests {
         let published = run(&events, 100_000, &[3]);
         assert_eq!(published.acknowledged, [1, 2, 4]);
         assert_eq!(published.refused, [(3, "too large".to_owned())]);
+    }
+
+    #[test]
+    fn a_refused_time_holds_up_its_user_only() {
+        let events =
+            [(1, 1, 1), (2, 2, 1), (3, 1, 2)].map(|(id, user, version)| event(id, user, version));
+        let mut queue = queue(&events, 100_000, Pace::Full);
+        while let Some(request) = queue.next() {
+            if request.iter().any(|event| event.id == 1) {
+                queue.refuse(&request, Refusal::Time);
+            } else {
+                queue.acknowledge(&request);
+            }
+        }
+        assert_eq!(queue.published.untimely, [1]);
+        assert_eq!(queue.published.acknowledged, [2]);
+        assert!(queue.published.refused.is_empty());
     }
 
     #[test]

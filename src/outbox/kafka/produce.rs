@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{
     PRODUCE_TIMEOUT,
     connect::{Partition, within},
-    partition_queue::{PartitionQueue, Request},
+    partition_queue::{PartitionQueue, Refusal, Request},
     record::record,
 };
 use crate::outbox::publisher::{PublishError, Published};
@@ -38,7 +38,7 @@ pub(super) async fn send_all(
         };
         match answer {
             Ok(Answer::Acknowledged) => queue.acknowledge(&request),
-            Ok(Answer::Refused(reason)) => queue.refuse(&request, reason.to_string()),
+            Ok(Answer::Refused(refusal)) => queue.refuse(&request, refusal),
             Err(fault) => {
                 queue.published.fault = Some(fault);
                 break;
@@ -50,29 +50,31 @@ pub(super) async fn send_all(
 
 enum Answer {
     Acknowledged,
-    Refused(ProtocolError),
+    Refused(Refusal),
 }
 
 async fn produce(client: &PartitionClient, request: &Request<'_>) -> Result<Answer, PublishError> {
     let records = request.iter().map(|event| record(event)).collect();
     match client.produce(records, Compression::NoCompression).await {
         Ok(_offsets) => Ok(Answer::Acknowledged),
-        Err(Error::ServerError { protocol_error, .. }) if is_about_a_record(protocol_error) => {
-            Ok(Answer::Refused(protocol_error))
-        }
-        Err(error) => Err(PublishError::Produce(Arc::new(error))),
+        Err(error) => match refusal(&error) {
+            Some(refusal) => Ok(Answer::Refused(refusal)),
+            None => Err(PublishError::Produce(Arc::new(error))),
+        },
     }
 }
 
-/// Whether Kafka validated the records and would refuse one of them again: the validation
-/// errors that its protocol calls not retriable. (`CorruptMessage` is retriable: it reports
-/// a damaged transfer.)
-fn is_about_a_record(error: ProtocolError) -> bool {
-    matches!(
-        error,
+/// Whether Kafka validated the records and refused one of them: the validation errors that its
+/// protocol calls not retriable. (`CorruptMessage` is retriable: it reports a damaged transfer.)
+fn refusal(error: &Error) -> Option<Refusal> {
+    let Error::ServerError { protocol_error, .. } = error else {
+        return None;
+    };
+    match protocol_error {
+        ProtocolError::InvalidTimestamp => Some(Refusal::Time),
         ProtocolError::MessageTooLarge
-            | ProtocolError::RecordListTooLarge
-            | ProtocolError::InvalidRecord
-            | ProtocolError::InvalidTimestamp
-    )
+        | ProtocolError::RecordListTooLarge
+        | ProtocolError::InvalidRecord => Some(Refusal::Record(protocol_error.to_string())),
+        _ => None,
+    }
 }

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use auth_service::{app::housekeeping::delete_ended_sessions, model::Timestamp};
+use auth_service::{
+    app::housekeeping::{delete_ended_sessions, tick},
+    model::Timestamp,
+};
 use tonic::Code;
 use uuid::Uuid;
 
-use crate::harness::{START, Service, TestDatabase, both, db, reason, refused};
+use crate::harness::{START, Service, TestDatabase, both, config, db, reason, refused};
 
 const HOUR: Duration = Duration::from_hours(1);
 const MICROSECOND: Duration = Duration::from_micros(1);
@@ -141,6 +144,30 @@ both! {
 
         assert_eq!(delete_ended_sessions(&db(database, Duration::from_secs(5)), START).await.unwrap(), 1160);
         assert_eq!(remaining(database).await, sorted(kept));
+    }
+
+    async fn a_clock_that_is_ahead_deletes_nothing_that_lives(service: Service) {
+        let first = service.sign_up("ana@example.com").await;
+        let database = &service.database;
+        let mut kept = insert(database, &[Row::live()]).await;
+        // Ended long ago by the database's clock, too.
+        insert(database, &[Row::expired(START - 1000 * HOUR)]).await;
+        let far = database.time(START + 2 * FAR);
+        let live = format!(
+            "UPDATE sessions SET expires_at = {far}, ends_at = {far} WHERE id = {}",
+            database.id(&first.id)
+        );
+        database.execute(&live).await;
+        kept.push(first.id);
+        let counter = database.bytes(&[7; 32]);
+        let time = (START + 2 * FAR).as_micros();
+        let counter = format!("INSERT INTO login_throttle VALUES ({counter}, {time}, 0, 0, 0, 0)");
+        database.execute(&counter).await;
+
+        let limits = config(database, &[]).auth.throttle;
+        tick(&db(database, Duration::from_secs(5)), &limits, START + 1000 * FAR).await;
+        assert_eq!(remaining(database).await, sorted(kept));
+        assert_eq!(database.count("SELECT count(*) FROM login_throttle").await, 1);
     }
 
     async fn nothing_is_deleted_from_an_empty_table(service: Service) {

@@ -130,6 +130,9 @@ async fn a_role_that_may_not_change_the_schema_serves_once_it_is_migrated() {
     let (_, server) = url.split_once('@').unwrap();
     let url = format!("postgres://{role}:secret@{server}");
 
+    let due = known(Backend::Postgres) - 1;
+    let due =
+        format!("FAILED  DATABASE_URL: this role may not run the {due} migrations that are due");
     let variables = [("DATABASE_URL", url.as_str()), ("JWT_SECRET", JWT_SECRET)];
     for (change, said) in [
         (
@@ -142,7 +145,7 @@ async fn a_role_that_may_not_change_the_schema_serves_once_it_is_migrated() {
         ),
         (
             format!("GRANT INSERT ON outbox_events TO {role}; {FORGET}"),
-            "FAILED  DATABASE_URL: this role may not run the 1 migrations that are due",
+            &*due,
         ),
         (
             REMEMBER.to_owned(),

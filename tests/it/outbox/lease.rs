@@ -12,7 +12,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Fake, open, poller, poller_at, sign_up};
-use crate::harness::{ManualClock, START, Service, both};
+use crate::harness::{ManualClock, Process, START, Service, TestDatabase, both};
+
+const SQLITE_NOW: &str = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)";
 
 both! {
     async fn one_of_two_pollers_publishes_until_it_is_stopped(service: Service) {
@@ -79,6 +81,43 @@ both! {
             "SELECT count(*) FROM outbox_lease WHERE expires_at > {now} AND expires_at <= {now} {until}"
         );
         assert_eq!(service.database.count(&in_time).await, 1);
+    }
+
+    async fn a_lease_that_ends_later_than_any_lease_can_is_taken_over(service: Service) {
+        let fake = Arc::new(Fake::default());
+        for (sqlite, postgres) in [
+            ("20000000", "interval '20 seconds'"),
+            ("3600000000", "interval '1 hour'"),
+            ("3153600000000000", "interval '100 years'"),
+        ] {
+            let mut first = poller(&service.database, &fake);
+            first.tick().await.unwrap();
+            let later = service.database.dialect(
+                &format!("UPDATE outbox_lease SET expires_at = {SQLITE_NOW} + {sqlite}"),
+                &format!("UPDATE outbox_lease SET expires_at = now() + {postgres}"),
+            ).to_owned();
+            service.database.execute(&later).await;
+            let mut second = poller(&service.database, &fake);
+            assert_eq!(second.tick().await.unwrap(), Outcome::Idle, "{postgres}");
+            let mut third = poller(&service.database, &fake);
+            assert_eq!(third.tick().await.unwrap(), Outcome::Standby, "{postgres}");
+            service.database.end_lease().await;
+        }
+    }
+
+    async fn a_lease_from_the_future_is_logged(database: TestDatabase) {
+        let (folder, url) = (std::env::temp_dir(), database.url());
+        let migrated = Process::run(&folder, &["migrate"], &[("DATABASE_URL", &url)]).await;
+        assert_eq!(migrated.code, Some(0));
+        let (owner, later) = (
+            database.id("0192f3a4-0000-7000-8000-000000000000"),
+            database.time(START + Duration::from_hours(24 * 365 * 100)),
+        );
+        let sql = format!("UPDATE outbox_lease SET owner = {owner}, expires_at = {later}");
+        database.execute(&sql).await;
+        // There is no broker: the lease is taken before one is needed.
+        let process = Process::serve(&database, &[("KAFKA_BROKERS", "127.0.0.1:1")]);
+        process.wait_for("the outbox lease ended later than any lease can").await;
     }
 
     async fn a_running_poller_renews_its_lease_and_releases_it_at_the_end(service: Service) {

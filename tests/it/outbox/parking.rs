@@ -13,6 +13,11 @@ async fn outbox_command(database: &TestDatabase, arguments: &[&str]) -> Ended {
     Process::run(&env::temp_dir(), &arguments, &[("DATABASE_URL", &url)]).await
 }
 
+/// A time that no clock has reached.
+fn far(database: &TestDatabase) -> String {
+    database.time(START + std::time::Duration::from_hours(24 * 365 * 100))
+}
+
 both! {
     async fn a_refused_event_is_parked_and_blocks_its_own_user_only(service: Service) {
         let (_, ana) = sign_up(&service, "ana@example.com").await;
@@ -107,6 +112,59 @@ both! {
         poller.tick().await.unwrap();
         assert_eq!(fake.offered(), [ended(2)]);
         assert_eq!(service.database.count(EVENTS).await, 0);
+    }
+
+    async fn an_event_whose_time_is_refused_waits_with_its_user_only(service: Service) {
+        let (_, ana) = sign_up(&service, "ana@example.com").await;
+        sign_up(&service, "ben@example.com").await;
+        let database = &service.database;
+        database.execute(&format!("UPDATE outbox_events SET occurred_at = {}", far(database))).await;
+        let fake = Arc::new(Fake::default());
+        fake.next(|events| Published {
+            acknowledged: vec![events[1].id],
+            untimely: vec![events[0].id],
+            ..Published::default()
+        });
+        let mut poller = poller(database, &fake);
+        assert_eq!(poller.tick().await.unwrap(), Outcome::Progress);
+        log_out(&service, &ana).await;
+        assert_eq!(poller.tick().await.unwrap(), Outcome::Idle, "her later event waits, too");
+        assert_eq!(database.count(PARKED).await, 0);
+        assert_eq!(database.count(EVENTS).await, 2);
+        let listed = outbox_command(database, &["list"]).await;
+        assert_eq!(listed.stdout, "");
+
+        // The wait is over; or a clock that was ahead wrote it.
+        for retry_at in [database.time(START), far(database)] {
+            let sql = format!("UPDATE outbox_events SET retry_at = {retry_at} WHERE retry_at IS NOT NULL");
+            database.execute(&sql).await;
+            fake.next(|events| Published {
+                untimely: vec![events[0].id],
+                ..Published::default()
+            });
+            assert_eq!(poller.tick().await.unwrap(), Outcome::Progress);
+            assert_eq!(fake.offered(), [created(1), ended(2)]);
+        }
+        let sql = format!("UPDATE outbox_events SET retry_at = {}", database.time(START));
+        database.execute(&sql).await;
+        poller.tick().await.unwrap();
+        assert_eq!(fake.offered(), [created(1), ended(2)]);
+        assert_eq!(database.count(EVENTS).await, 0);
+    }
+
+    async fn an_event_that_is_too_old_for_kafka_is_parked(service: Service) {
+        sign_up(&service, "ana@example.com").await;
+        let database = &service.database;
+        let old = database.time(START - std::time::Duration::from_hours(1000));
+        database.execute(&format!("UPDATE outbox_events SET occurred_at = {old}")).await;
+        let fake = Arc::new(Fake::default());
+        fake.next(|events| Published {
+            untimely: vec![events[0].id],
+            ..Published::default()
+        });
+        poller(database, &fake).tick().await.unwrap();
+        let reason = "SELECT parked_reason FROM outbox_events";
+        assert_eq!(database.text(reason).await.as_deref(), Some("InvalidTimestamp"));
     }
 
     async fn an_event_that_is_not_parked_can_be_neither_requeued_nor_discarded(service: Service) {

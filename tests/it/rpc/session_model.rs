@@ -18,6 +18,8 @@ use crate::harness::{Backend, START, Service, TestDatabase, both, check_cases, c
 const IDLE: Duration = Duration::from_hours(24);
 const MAX: Duration = Duration::from_hours(72);
 const RETRY_WINDOW: Duration = Duration::from_secs(30);
+/// How far behind a rotation a clock may be for a retry.
+const CLOCK_SKEW: Duration = Duration::from_mins(1);
 
 /// The actions of clients and the clock. Age 0 is the current token, 1 the one before it.
 #[derive(Clone, Debug)]
@@ -53,6 +55,8 @@ fn step() -> impl Strategy<Value = Step> {
             4 => (0..40_u64).prop_map(Duration::from_secs),
             1 => Just(RETRY_WINDOW),
             1 => Just(RETRY_WINDOW + Duration::from_micros(1)),
+            1 => Just(CLOCK_SKEW),
+            1 => Just(CLOCK_SKEW + Duration::from_micros(1)),
             2 => (1..26_u64).prop_map(Duration::from_hours),
             1 => Just(IDLE),
         ]

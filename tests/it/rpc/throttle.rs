@@ -2,6 +2,7 @@
 //! caller and for the pair of both, on all replicas together, before its hash.
 
 mod address;
+mod clocks;
 mod housekeeping;
 mod limits;
 mod owner;

@@ -54,7 +54,15 @@ where
         out.push_bind_param::<Moment, _>(&rotation.now)?;
         out.push_sql(", expires_at = ");
         out.push_bind_param::<Moment, _>(&rotation.expires_at)?;
-        out.push_sql(" WHERE handle_hash = ");
+        // A token of an earlier rotation may live longer: the lifetime was longer then.
+        out.push_sql(
+            ", access_tokens_expire_at = \
+             CASE WHEN access_tokens_expire_at > ",
+        );
+        out.push_bind_param::<Moment, _>(&rotation.access_tokens_expire_at)?;
+        out.push_sql(" THEN access_tokens_expire_at ELSE ");
+        out.push_bind_param::<Moment, _>(&rotation.access_tokens_expire_at)?;
+        out.push_sql(" END WHERE handle_hash = ");
         out.push_bind_param::<Binary, _>(&rotation.handle_hash)?;
         out.push_sql(" AND token_hash = ");
         out.push_bind_param::<Binary, _>(&rotation.token_hash)?;
@@ -80,8 +88,8 @@ impl Query for RotateOne {
 pub(super) struct RotateMany {
     /// The handles, the tokens, the new tokens, and the sealed successors.
     hashes: [Vec<[u8; 32]>; 4],
-    now: Vec<Timestamp>,
-    expires_at: Vec<Timestamp>,
+    /// The times, the new sliding ends, and the new ends of access tokens.
+    times: [Vec<Timestamp>; 3],
     columns: Columns,
 }
 
@@ -94,8 +102,11 @@ impl RotateMany {
                 rotations.clone().map(|one| one.new_token_hash).collect(),
                 rotations.clone().map(|one| one.sealed_successor).collect(),
             ],
-            now: rotations.clone().map(|one| one.now).collect(),
-            expires_at: rotations.map(|one| one.expires_at).collect(),
+            times: [
+                rotations.clone().map(|one| one.now).collect(),
+                rotations.clone().map(|one| one.expires_at).collect(),
+                rotations.map(|one| one.access_tokens_expire_at).collect(),
+            ],
             columns: <Session as Selectable<Pg>>::construct_selection(),
         }
     }
@@ -107,17 +118,20 @@ impl QueryFragment<Pg> for RotateMany {
             "UPDATE sessions SET previous_token_hash = sessions.token_hash, \
              token_hash = given.new_token_hash, sealed_successor = given.sealed_successor, \
              generation = sessions.generation + 1, rotated_at = given.now, \
-             expires_at = given.expires_at FROM unnest(",
+             expires_at = given.expires_at, access_tokens_expire_at = \
+             GREATEST(sessions.access_tokens_expire_at, given.tokens_expire_at) FROM unnest(",
         );
         for hashes in &self.hashes {
             out.push_bind_param::<Array<Binary>, _>(hashes)?;
             out.push_sql(", ");
         }
-        out.push_bind_param::<Array<Moment>, _>(&self.now)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Array<Moment>, _>(&self.expires_at)?;
+        for (n, times) in self.times.iter().enumerate() {
+            out.push_sql(if n == 0 { "" } else { ", " });
+            out.push_bind_param::<Array<Moment>, _>(times)?;
+        }
         out.push_sql(
-            ") AS given (handle_hash, token_hash, new_token_hash, sealed_successor, now, expires_at), \
+            ") AS given (handle_hash, token_hash, new_token_hash, sealed_successor, now, \
+             expires_at, tokens_expire_at), \
              LATERAL (SELECT id FROM sessions WHERE handle_hash = given.handle_hash \
              FOR NO KEY UPDATE SKIP LOCKED) AS free \
              WHERE sessions.id = free.id AND sessions.token_hash = given.token_hash \

@@ -60,7 +60,7 @@ both! {
         let (stopped, database) = service.stop().await;
         stopped.unwrap();
         let service = serve(database, &kafka, &[]).await;
-        let records = kafka.wait_for(6).await;
+        let records = kafka.wait_for(7).await;
         service.database.wait_for(EVENTS, 0).await;
         let mut of_ana: Vec<_> =
             records.iter().filter(|record| record.key == ana.user_id).collect();
@@ -71,6 +71,7 @@ both! {
             ("SESSION_ENDED", born),
             ("PASSWORD_CHANGED", changed),
             ("SESSION_ENDED", changed),
+            ("SESSION_ENDED", gone),
             ("USER_DELETED", gone),
         ];
         assert_eq!(of_ana.len(), expected.len());
@@ -86,6 +87,7 @@ both! {
                 Payload::SessionEnded(ended) => {
                     let (session, reason) = match version {
                         2 => (&phone.id, SessionEndReason::EndedByUser),
+                        5 => (&ana.id, SessionEndReason::AccountDeleted),
                         _ => (&laptop.id, SessionEndReason::PasswordChanged),
                     };
                     assert!(ended.session_id == *session && ended.reason() == reason);

@@ -1,5 +1,7 @@
 //! Events wait while Kafka fails. Calls do not.
 
+use std::time::Duration;
+
 use auth_service::{
     app::SystemClock,
     model::{Clock as _, EventId, PendingEvent, UserId},
@@ -154,6 +156,40 @@ both! {
             "SELECT CAST(user_version AS TEXT) FROM outbox_events WHERE parked_reason LIKE '%TooLarge%'",
         ).await;
         assert_eq!(parked.as_deref(), Some("1"));
+    }
+}
+
+both! {
+    async fn an_event_from_a_clock_that_is_ahead_waits_for_kafkas_clock(database: TestDatabase) {
+        let Some(kafka) = Kafka::new().await else {
+            return;
+        };
+        let service = serve(database, &kafka, &[]).await;
+        let now = service.clock.now();
+        service.clock.advance(Duration::from_hours(2));
+        let ana = sign_up(&service, "ana@example.com").await;
+        let token = ana.tokens.expect("a session").refresh_token;
+        service.log_out(&token).await.unwrap();
+        service.clock.set(now);
+        // The others go on.
+        let ben = sign_up(&service, "ben@example.com").await.user_id;
+        assert_eq!(kafka.wait_for(1).await[0].key, ben);
+        let database = &service.database;
+        let waiting = "SELECT count(*) FROM outbox_events WHERE retry_at IS NOT NULL";
+        database.wait_for(waiting, 1).await;
+        assert_eq!(database.count(EVENTS).await, 2);
+        assert_eq!(database.count(PARKED).await, 0);
+
+        // Two hours later by Kafka's clock: without help, both of her events arrive in order.
+        let later = format!("UPDATE outbox_events SET occurred_at = {}", database.time(now));
+        database.execute(&later).await;
+        let mut records = kafka.wait_for(3).await;
+        records.retain(|record| record.key == ana.user_id);
+        records.sort_by_key(|record| record.offset);
+        let types = records.iter().map(|record| &*record.headers["ce_type"]);
+        assert!(types.eq(["USER_CREATED", "SESSION_ENDED"]));
+        database.wait_for(EVENTS, 0).await;
+        assert_eq!(database.count(PARKED).await, 0);
     }
 }
 

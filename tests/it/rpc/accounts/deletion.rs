@@ -13,6 +13,7 @@ use crate::harness::{
     delete_account, login, refused, register, violation,
 };
 
+const DELETED: &str = "SESSION_END_REASON_ACCOUNT_DELETED";
 const LOGOUT: &str = "SESSION_END_REASON_LOGOUT";
 
 both! {
@@ -40,12 +41,13 @@ both! {
                 (2, LOGOUT),
                 (3, "PASSWORD_CHANGED"),
                 (4, "SESSION_END_REASON_PASSWORD_CHANGED"),
-                (5, "USER_DELETED"),
+                (5, DELETED),
+                (6, "USER_DELETED"),
             ]
         );
-        let Some(Payload::UserDeleted(deleted)) = &events[4].payload else { panic!("no") };
+        let Some(Payload::UserDeleted(deleted)) = &events[5].payload else { panic!("no") };
         assert_eq!(deleted.deleted_at, Some(service.clock.now().into()));
-        assert_eq!(events[4].occurred_at, deleted.deleted_at);
+        assert_eq!(events[5].occurred_at, deleted.deleted_at);
 
         for status in refusals(service.account(&ana)).await {
             assert_invalid_token(&status);
@@ -57,7 +59,31 @@ both! {
         let request = login("ana@example.com");
         assert_wrong_password(&refused(service.client().login(request).await));
         service.refresh(&bob.tokens.refresh_token).await.expect("another user");
-        assert_eq!(service.database.events().await.len(), 6, "nothing follows");
+        assert_eq!(service.database.events().await.len(), 7, "nothing follows");
+    }
+
+    async fn each_session_of_a_deleted_account_has_its_event(service: Service) {
+        let ana = service.sign_up("ana@example.com").await;
+        service.sign_up("bob@example.com").await;
+        let phone = service.sign_in("ana@example.com").await;
+        let gone = service.sign_in("ana@example.com").await;
+        service.log_out(&gone.tokens.refresh_token).await.unwrap();
+        service.clock.advance(Duration::from_secs(7));
+        let phone_tokens = service.refresh(&phone.tokens.refresh_token).await.unwrap();
+        let before = service.database.events().await.len();
+        service.account(&ana).delete_account(delete_account(PASSWORD)).await.unwrap();
+
+        let events = service.database.events().await.split_off(before);
+        assert_eq!(kinds(&events), [(3, DELETED), (4, DELETED), (5, "USER_DELETED")]);
+        assert!(events.iter().all(|event| event.user_id == ana.user_id));
+        assert!(events.iter().all(|event| event.occurred_at == events[2].occurred_at));
+        let issued = [&ana.tokens, &phone_tokens].map(|tokens| tokens.access_token_expires_at);
+        for ((event, session), issued) in events.iter().zip([&ana, &phone]).zip(issued) {
+            let Some(Payload::SessionEnded(ended)) = &event.payload else { panic!("no") };
+            assert_eq!(ended.session_id, session.id);
+            let announced = ended.access_tokens_expire_at.unwrap().seconds;
+            assert!(announced >= issued.unwrap().seconds, "a token outlives the event");
+        }
     }
 
     async fn without_the_password_nothing_is_deleted(service: Service) {

@@ -43,6 +43,7 @@ fn rotation(number: u8) -> Rotation {
         sealed_successor: hash(4, number),
         now,
         expires_at,
+        access_tokens_expire_at: expires_at,
     }
 }
 

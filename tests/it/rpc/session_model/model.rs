@@ -2,7 +2,7 @@
 
 use auth_service::model::Timestamp;
 
-use super::{IDLE, RETRY_WINDOW};
+use super::{CLOCK_SKEW, IDLE, RETRY_WINDOW};
 
 /// The expected state of a session.
 #[derive(Debug)]
@@ -39,7 +39,9 @@ impl Model {
             return Expected::Successor;
         }
         let previous = self.tokens.iter().rev().nth(1).map(String::as_str);
-        if previous == Some(token) && now.since(self.rotated_at) <= RETRY_WINDOW {
+        let is_in_time =
+            now.since(self.rotated_at) <= RETRY_WINDOW && self.rotated_at.since(now) <= CLOCK_SKEW;
+        if previous == Some(token) && is_in_time {
             return Expected::Same;
         }
         self.ended = Some("reuse");
