@@ -84,7 +84,7 @@ impl World {
         let traceparent = act.traceparent.as_ref().expect("every act has one");
         let Some(gates) = &self.gates else {
             if rolls_back {
-                let sql = format!("INSERT INTO fates VALUES ('{traceparent}')");
+                let sql = format!("INSERT INTO fates VALUES ('{}')", traceparent.as_str());
                 self.database.execute(&sql).await;
             }
             return 0;
