@@ -78,6 +78,7 @@ both! {
             deadline: Instant::now() + Duration::from_mins(1),
             traceparent: None,
             client_address: None,
+            service: None,
         };
         auth.register(registration("ana@example.com"), &call)
             .await
