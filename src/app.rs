@@ -72,6 +72,20 @@ impl App {
         // At most half of a call's time, so that the call can still report the time-out.
         let timeout = DATABASE_TIMEOUT.min(config.request_timeout / 2);
         let db = Db::new(&config.database, timeout, &mut registry);
+        let built = Self::build_on(db.clone(), config, clock, hasher, registry).await;
+        if built.is_err() {
+            db.close().await;
+        }
+        built
+    }
+
+    async fn build_on(
+        db: Db,
+        config: Config,
+        clock: Arc<dyn Clock>,
+        hasher: Arc<Hasher>,
+        mut registry: Registry,
+    ) -> anyhow::Result<Self> {
         db.migrate().await?;
         let commits = Arc::new(Notify::new());
         let outbox_metrics = outbox::Metrics::register(&mut registry);
@@ -123,7 +137,8 @@ impl App {
     /// Serves until `stop` is cancelled, then drains. Fails if a task ended by itself.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         info!(grpc = %self.grpc_addr()?, admin = %self.admin_addr()?, "listening");
-        let health = Monitor::new(self.db.clone()).await;
+        let db = self.db.clone();
+        let health = Monitor::new(db.clone()).await;
         let reporter = health.reporter();
         let mut tasks = Tasks::default();
         let mut admin = self.start(health, &mut tasks);
@@ -135,6 +150,7 @@ impl App {
         info!("stopping");
         tasks.stop();
         let drained = drain(&mut tasks, reporter).await;
+        db.close().await;
         if let Some(failure) = failure {
             return Err(failure);
         }

@@ -5,6 +5,7 @@ mod healthcheck;
 mod keys;
 mod outbox;
 mod serve;
+mod signals;
 
 use std::{io::Write as _, path::Path, process::ExitCode, time::Duration};
 
@@ -17,26 +18,25 @@ use auth_service::{
 use prometheus_client::registry::Registry;
 use tracing::{error, info};
 
+pub(crate) use self::signals::Signals;
+
 /// The time limit of one step of a command on the database.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The arguments are dropped before the work begins, because they hold secrets as plain text.
-pub(crate) fn run(args: Args) -> Result<ExitCode, Vec<Problem>> {
+pub(crate) fn run(args: Args, signals: &Signals) -> Result<ExitCode, Vec<Problem>> {
     let here = Path::new("");
     Ok(match args.command.clone().unwrap_or(Command::Serve) {
         Command::Serve => {
+            let stop = signals.stop_in_order();
             let config = Config::load(&args, here)?;
             drop(args);
-            run_logged(&config.log.clone(), serve::run(config))
+            run_logged(&config.log.clone(), serve::run(config, stop))
         }
         Command::Migrate => {
             let config = config::database(&args, here)?;
             let (log, db) = database(args, &config)?;
-            run_logged(&log, async move {
-                db.migrate().await?;
-                info!("the database is up to date");
-                Ok(())
-            })
+            run_logged(&log, closing(db.clone(), migrate(db)))
         }
         Command::CheckConfig => {
             let config = Config::check(&args, here)?;
@@ -47,7 +47,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Vec<Problem>> {
         Command::Outbox { action } => {
             let config = config::existing_database(&args, here)?;
             let (log, db) = database(args, &config)?;
-            run_logged(&log, async move { outbox::run(&db, action).await })
+            run_logged(&log, closing(db.clone(), outbox::run(db, action)))
         }
         Command::Keys { action } => exit_code(match action {
             KeysAction::Generate => keys::generate(),
@@ -61,6 +61,19 @@ fn database(args: Args, config: &db::Settings) -> Result<(telemetry::Settings, D
     let log = config::log(&args)?;
     drop(args);
     Ok((log, Db::new(config, STEP_TIMEOUT, &mut Registry::default())))
+}
+
+async fn migrate(db: Db) -> anyhow::Result<()> {
+    db.migrate().await?;
+    info!("the database is up to date");
+    Ok(())
+}
+
+/// Closes the database after `work`, whether it failed or not.
+async fn closing<T>(db: Db, work: impl Future<Output = T>) -> T {
+    let done = work.await;
+    db.close().await;
+    done
 }
 
 /// Runs an asynchronous command and logs its error.

@@ -15,6 +15,7 @@
 //! own.
 
 mod cleanup;
+mod close;
 mod connect;
 mod metrics;
 mod migrate;

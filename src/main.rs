@@ -7,6 +7,7 @@ mod process;
 use std::{alloc::System, process::ExitCode};
 
 use auth_service::config::Args;
+use command::Signals;
 use zeroizing_alloc::ZeroAlloc;
 
 /// Wipes all memory that the process frees. Passwords and tokens are also in the buffers of
@@ -19,6 +20,13 @@ const EX_USAGE: u8 = 64;
 fn main() -> ExitCode {
     #[cfg(target_os = "linux")]
     process::set_limits();
+    let signals = match Signals::handle() {
+        Ok(signals) => signals,
+        Err(error) => {
+            eprintln!("cannot handle signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let args = match Args::from_argv(std::env::args_os()) {
         Ok(args) => args,
         Err(exit) => {
@@ -27,7 +35,7 @@ fn main() -> ExitCode {
             return exit.code().into();
         }
     };
-    command::run(args).unwrap_or_else(|problems| {
+    command::run(args, &signals).unwrap_or_else(|problems| {
         for problem in problems {
             eprintln!("{problem}");
         }

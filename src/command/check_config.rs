@@ -24,7 +24,7 @@ use auth_service::{
 use prometheus_client::registry::Registry;
 use secrecy::SecretSlice;
 
-use super::{STEP_TIMEOUT, print};
+use super::{STEP_TIMEOUT, closing, print};
 
 type Finding = Result<String, String>;
 
@@ -106,6 +106,10 @@ async fn database(config: &Config) -> Finding {
         }
     }
     let db = Db::new(&config.database, STEP_TIMEOUT, &mut Registry::default());
+    closing(db.clone(), state_of(&db)).await
+}
+
+async fn state_of(db: &Db) -> Finding {
     let text = |error: db::Error| Causes(&error).to_string();
     let pending = db.pending_migrations().await.map_err(text)?;
     if !db.has_rights(pending).await.map_err(text)? {

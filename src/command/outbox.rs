@@ -6,9 +6,9 @@ use auth_service::{config::OutboxAction, db::Db, model::EventId};
 
 use super::print;
 
-pub(super) async fn run(db: &Db, action: OutboxAction) -> anyhow::Result<()> {
+pub(super) async fn run(db: Db, action: OutboxAction) -> anyhow::Result<()> {
     match action {
-        OutboxAction::List => list(db).await,
+        OutboxAction::List => list(&db).await,
         OutboxAction::Requeue { events, all } => {
             let parked = if all {
                 db.parked_events().await?

@@ -8,21 +8,16 @@ use auth_service::{
     config::{Config, Embedded},
     model::Clock as _,
 };
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
-pub(super) async fn run(config: Config) -> anyhow::Result<()> {
+pub(super) async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     if let Some(embedded) = &config.embedded {
         warn_of_embedded_default(embedded);
     }
     for warning in config.warnings(SystemClock.now()) {
         warn!("{warning}");
     }
-    let stop = CancellationToken::new();
-    // Signals are handled from here on, also during a long start.
-    let [terminate, interrupt] = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-    tokio::spawn(stop_on_signal(terminate?, interrupt?, stop.clone()));
     // Runs in its own task, because migrations block the thread.
     let app = tokio::spawn(App::build(config, Arc::new(SystemClock)));
     let app = tokio::select! {
@@ -30,22 +25,6 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         () = stop.cancelled() => return Ok(()),
     };
     app.run(stop).await
-}
-
-/// Stops the service on the first signal, and ends the process on the second.
-async fn stop_on_signal(mut terminate: Signal, mut interrupt: Signal, stop: CancellationToken) {
-    let mut next = async || {
-        tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        }
-    };
-    let name = next().await;
-    info!(signal = name, "finishing what runs");
-    stop.cancel();
-    let name = next().await;
-    warn!(signal = name, "a second signal: exiting at once");
-    std::process::exit(1);
 }
 
 /// Warns that the service runs with generated secrets.

@@ -115,7 +115,8 @@ impl Args {
             .transpose()?;
         let given = |name: String| Some((matches.get_one::<String>(&name)?.clone(), name));
         let given = variables().flat_map(Declaration::names).filter_map(given);
-        let given = given.map(|(text, name)| (name, text)).collect();
+        let given = given.map(|(text, name)| (name, text));
+        let given = given.filter(|(name, text)| !is_unset(name, text)).collect();
         Ok(Self { command, given })
     }
 
@@ -126,6 +127,11 @@ impl Args {
         let command = definition().mut_args(|arg| arg.env(None));
         Self::from_command(command, std::iter::once(NAME.into()).chain(argv))
     }
+}
+
+/// OpenTelemetry's rule for its variables: an empty one counts as not set.
+fn is_unset(name: &str, text: &str) -> bool {
+    name.starts_with("OTEL_") && text.is_empty()
 }
 
 /// Every option works before and after a subcommand, and `--help` shows no values.

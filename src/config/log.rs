@@ -22,8 +22,13 @@ variables! {
     /// text or json
     LOG_FORMAT: LogFormat = value("FORMAT", |text| one_of(text, &FORMATS))
         .when_unset("text on a terminal, else json");
-    /// Where traces go by OTLP over gRPC, such as http://127.0.0.1:4317
+    /// Where traces go by OTLP over gRPC, such as http://127.0.0.1:4317; a path is ignored
     OTEL_EXPORTER_OTLP_ENDPOINT: String = value("URL", http_url).when_unset("none");
+    /// The same for traces alone; it wins
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: String = value("URL", http_url).when_unset("none");
+    /// true turns traces off
+    OTEL_SDK_DISABLED: bool = value("BOOL", |text| Ok(text.eq_ignore_ascii_case("true")))
+        .default("false");
 }
 
 const WRONG_FILTER: &str =
@@ -39,8 +44,11 @@ pub fn log(args: &Args) -> Result<Settings, Vec<Problem>> {
 }
 
 pub(super) fn read(reader: &mut Reader<'_>) -> Settings {
+    let everything = reader.optional(&OTEL_EXPORTER_OTLP_ENDPOINT);
+    let traces = reader.optional(&OTEL_EXPORTER_OTLP_TRACES_ENDPOINT);
+    let is_disabled = reader.value(&OTEL_SDK_DISABLED);
     Settings {
-        traces: reader.optional(&OTEL_EXPORTER_OTLP_ENDPOINT),
+        traces: traces.or(everything).filter(|_| !is_disabled),
         ..read_without_traces(reader)
     }
 }

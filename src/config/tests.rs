@@ -149,6 +149,34 @@ fn each_bad_value_is_one_line_that_says_what_is_right() {
 }
 
 #[test]
+fn traces_go_to_their_own_endpoint_unless_opentelemetry_is_disabled() {
+    let all = "--otel-exporter-otlp-endpoint";
+    let traces = "--otel-exporter-otlp-traces-endpoint";
+    for (line, expected) in [
+        (format!("{all} http://a:4317"), Some("http://a:4317")),
+        (format!("{all} https://a"), Some("https://a")),
+        (
+            format!("{all} http://[::1]:4318/v1/traces?x=y"),
+            Some("http://[::1]:4318"),
+        ),
+        (format!("{all} http://a:4317/"), Some("http://a:4317")),
+        (
+            format!("{all} http://a:1 {traces} http://b:2/v1"),
+            Some("http://b:2"),
+        ),
+        (format!("{all} http://a:1 {traces}="), Some("http://a:1")),
+        (format!("{all}= {traces} http://b:2"), Some("http://b:2")),
+        (format!("{all} http://a:1 --otel-sdk-disabled TRUE"), None),
+        (
+            format!("{all} http://a:1 --otel-sdk-disabled no"),
+            Some("http://a:1"),
+        ),
+    ] {
+        assert_eq!(load(&line).log.traces.as_deref(), expected, "{line}");
+    }
+}
+
+#[test]
 fn every_problem_is_reported_in_one_run() {
     let found = problems_alone("--database-url mysql://x --bcrypt-cost 1 --log-format x");
     let expected = [
@@ -192,8 +220,11 @@ fn no_problem_shows_a_value() {
 }
 
 #[test]
-fn an_empty_variable_is_a_problem_whatever_it_is() {
-    for name in names() {
+fn an_empty_variable_is_a_problem_but_one_of_opentelemetry_is_not_set() {
+    let (otel, names): (Vec<_>, Vec<_>) = names().partition(|name| name.starts_with("OTEL_"));
+    let empty: Vec<_> = otel.iter().map(|name| flag(name) + "=").collect();
+    assert_eq!(load(&empty.join(" ")).log.traces, None);
+    for name in names {
         let base = TempDir::new().unwrap();
         let found = lines(load_at(base.path(), &format!("{}=", flag(&name))));
         let prefix = format!("{name}: ");

@@ -23,16 +23,17 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| "must be an IP address with a port, such as 127.0.0.1:50051".into())
 }
 
-/// The address of a gRPC server.
+/// The address of a gRPC server, from a URL. gRPC's paths are those of its methods, so the path of
+/// the URL, which OTLP over HTTP would use, is left out.
 pub(super) fn http_url(text: &str) -> Result<String, String> {
-    let is_plain = |url: &http::Uri| {
-        matches!(url.scheme_str(), Some("http" | "https"))
-            && url.authority().is_some_and(|at| !at.as_str().contains('@'))
-            && url.path() == "/"
-            && url.query().is_none()
+    let server = |url: http::Uri| {
+        let scheme = url.scheme_str()?;
+        let authority = url.authority()?;
+        let is_plain = matches!(scheme, "http" | "https") && !authority.as_str().contains('@');
+        is_plain.then(|| format!("{scheme}://{authority}"))
     };
-    let url = text.parse().ok().filter(is_plain).map(|_| text.to_owned());
-    url.ok_or_else(|| "must be http://host:port or https://host:port".into())
+    let server = text.parse().ok().and_then(server);
+    server.ok_or_else(|| "must be http://host:port or https://host:port".into())
 }
 
 pub(super) fn number<T: FromStr + PartialOrd + Display>(

@@ -89,9 +89,12 @@ fn resource() -> Resource {
         KeyValue::new("service.name", "auth-service"),
         KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
     ];
+    let name = std::env::var("OTEL_SERVICE_NAME").unwrap_or_default();
+    let name = (!name.is_empty()).then(|| KeyValue::new("service.name", name));
     Resource::builder_empty()
         .with_attributes(ours)
         .with_detector(Box::new(EnvResourceDetector::new()))
+        .with_attributes(name)
         .build()
 }
 

@@ -13,7 +13,8 @@
 //! | reads rows or events | [`TestDatabase`]: `count`, `text`, `dump`, `events`; `hex`, `id`, `bytes`, `time` and `dialect` hide the differences between the databases |
 //! | calls the storage layer without a service | [`db`] |
 //! | counts the SQL statements of a call | [`Statements`], filled by [`Proxy::recording`] |
-//! | is about the command line, signals, exit codes, files or the log | [`Process`]; [`settings`] has the variables, each written once |
+//! | is about the command line, signals, exit codes, files or the log | [`Process`], also as process 1; [`settings`] has the variables, each written once |
+//! | waits for something outside the service | [`eventually`] |
 //! | publishes to Kafka | [`Kafka`]: a topic of its own on the shared broker |
 //! | breaks Kafka | [`Cluster`]: two brokers of its own |
 //! | checks what was published | [`Published::check`] |
@@ -71,6 +72,7 @@ pub use self::{
     pgbouncer::PgBouncer,
     pki::{Authority, Pem},
     postgres_server::PostgresServer,
+    probes::eventually,
     process::{Ended, Process, without_capabilities},
     process_memory::{Needles, memory_of},
     proxy::{Proxy, Trap},

@@ -4,6 +4,8 @@ mod commands;
 mod exposure;
 mod isolation;
 mod server;
+mod signals;
+mod sqlite_file;
 mod start;
 mod stop;
 mod tls;

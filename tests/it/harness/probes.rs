@@ -14,6 +14,18 @@ use tonic_health::pb::{
 
 use super::Service;
 
+/// Waits, for at most a minute, until `check` holds.
+pub async fn eventually(mut check: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !check().await {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_mins(1), waiting)
+        .await
+        .expect("it comes true");
+}
+
 impl Service {
     /// The answer of `grpc.health.v1` for a service. An empty name means the process.
     pub async fn health(&self, name: &str) -> Result<ServingStatus, Status> {

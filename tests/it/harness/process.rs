@@ -17,7 +17,7 @@ use tokio::{
 };
 use tonic::transport::Channel;
 
-use super::{TestDatabase, connect, settings};
+use super::{TestDatabase, connect, eventually, settings};
 
 /// A command of `auth-service` that has ended.
 #[derive(Debug)]
@@ -39,6 +39,49 @@ impl Process {
     pub fn start(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let service = Path::new(env!("CARGO_BIN_EXE_auth-service"));
         Self::spawn(command(service, folder, arguments, variables))
+    }
+
+    /// Starts it as process 1 of a namespace of its own, as in a container.
+    pub fn start_as_process_one(
+        folder: &Path,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let unshare = ["--pid", "--fork", "--kill-child"];
+        let user = ["--user", "--map-root-user"];
+        let user = if rustix::process::geteuid().is_root() {
+            &[][..]
+        } else {
+            &user
+        };
+        let service = [env!("CARGO_BIN_EXE_auth-service")];
+        let arguments = [&unshare, user, &service, arguments].concat();
+        Self::spawn(command(Path::new("unshare"), folder, &arguments, variables))
+    }
+
+    /// The process that this one started, by the number that it has outside its namespace.
+    pub async fn child(&self) -> u32 {
+        let pid = self.pid();
+        let file = format!("/proc/{pid}/task/{pid}/children");
+        let mut child = None;
+        eventually(async || {
+            child = std::fs::read_to_string(&file)
+                .expect("it runs")
+                .trim()
+                .parse()
+                .ok();
+            // Before its `exec` it would still be a copy of `unshare`.
+            child.is_some_and(|pid: u32| {
+                let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+                name.is_ok_and(|name| name.starts_with("auth-service"))
+            })
+        })
+        .await;
+        child.expect("found")
+    }
+
+    pub async fn signal_child(&self, name: &str) {
+        assert!(send_signal(self.child().await, name));
     }
 
     /// Starts one test of this test binary as a process. Its code can use parts of the service.
