@@ -133,7 +133,7 @@ both! {
         let url = database.url();
         let migrated = Process::run(&std::env::temp_dir(), &["migrate"], &[("DATABASE_URL", &url)]).await;
         assert_eq!(migrated.code, Some(0), "{}", migrated.stderr);
-        let lock = Lock::take(&database, "LOCK TABLE __diesel_schema_migrations, outbox_events").await;
+        let _lock = Lock::take(&database, "LOCK TABLE __diesel_schema_migrations, outbox_events").await;
         for command in ["migrate", "check-config", "outbox list", "outbox requeue --all"] {
             assert_ends_while_it_waits(&database, command, 1).await;
         }
