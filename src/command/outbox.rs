@@ -26,7 +26,7 @@ pub(super) async fn run(db: Db, action: OutboxAction) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        OutboxAction::AdvanceVersions { by } => advance_versions(db, by).await,
+        OutboxAction::AdvanceVersions { by } => advance_versions(&db, by).await,
     }
 }
 
