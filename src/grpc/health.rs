@@ -6,7 +6,7 @@
 
 use std::pin::Pin;
 
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt as _, stream};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::{
@@ -107,7 +107,7 @@ impl Health for HealthReporter {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let statuses = self.watch(&request.get_ref().service);
-        let responses = futures::StreamExt::map(statuses, |status| Ok(response(status)));
+        let responses = statuses.map(|status| Ok(response(status)));
         Ok(Response::new(Box::pin(responses)))
     }
 }
@@ -120,28 +120,36 @@ fn response(status: ServingStatus) -> HealthCheckResponse {
 
 #[cfg(test)]
 mod tests {
-    use futures::{FutureExt as _, StreamExt as _};
+    use futures::FutureExt as _;
 
     use super::*;
+
+    /// The next status, if there is one now.
+    fn told(
+        watch: &mut (impl Stream<Item = ServingStatus> + Unpin),
+    ) -> Option<Option<ServingStatus>> {
+        watch.next().now_or_never()
+    }
 
     #[test]
     fn a_watch_is_told_each_change_once_and_ends_when_the_streams_are_closed() {
         let health = HealthReporter::default();
         let mut known = Box::pin(health.watch(SERVICE_NAME));
         let mut unknown = Box::pin(health.watch("no.such.Service"));
-        let told = |stream: &mut Pin<Box<_>>| StreamExt::next(stream).now_or_never();
         assert_eq!(told(&mut known), Some(Some(ServingStatus::NotServing)));
         health.report(false);
         assert_eq!(told(&mut known), None);
         health.report(true);
         assert_eq!(told(&mut known), Some(Some(ServingStatus::Serving)));
-        let mut told = || unknown.next().now_or_never();
-        assert_eq!(told(), Some(Some(ServingStatus::ServiceUnknown)));
+        assert_eq!(
+            told(&mut unknown),
+            Some(Some(ServingStatus::ServiceUnknown))
+        );
         health.report(false);
-        assert_eq!(told(), None);
+        assert_eq!(told(&mut unknown), None);
         health.close_watch_streams();
         health.report(true);
-        assert_eq!(told(), Some(None));
-        assert_eq!(known.next().now_or_never(), Some(None));
+        assert_eq!(told(&mut unknown), Some(None));
+        assert_eq!(told(&mut known), Some(None));
     }
 }
