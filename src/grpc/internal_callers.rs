@@ -4,7 +4,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tonic::{Extensions, Request, metadata::MetadataMap};
 
-use super::server::ConnectionInfo;
+use super::server::ConnectInfo;
 use crate::{
     auth::Error,
     model::ClientAddress,
@@ -85,7 +85,7 @@ impl InternalCallers {
 
     /// Compares whole names: a wildcard matches only itself.
     fn by_certificate(&self, extensions: &Extensions) -> Option<&str> {
-        let names = extensions.get::<ConnectionInfo>()?.client_names();
+        let names = extensions.get::<ConnectInfo>()?.connection.client_names();
         let allowed = self.client_names.iter().find(|name| names.contains(name));
         allowed.map(String::as_str)
     }

@@ -47,22 +47,25 @@ pub struct Metrics {
     failed_handshakes: Counter,
 }
 
-/// The connection that the connection limit closes.
+/// The connection that is closed at a limit.
 #[derive(Clone, Copy)]
 pub(super) enum ClosedConnection {
     /// The one that was idle the longest.
     Idle,
     /// A new one, because all others have running calls.
     New,
+    /// The one with the most unfinished requests and unread answers, at the memory limit.
+    Stalled,
 }
 
 impl ClosedConnection {
-    const ALL: [Self; 2] = [Self::Idle, Self::New];
+    const ALL: [Self; 3] = [Self::Idle, Self::New, Self::Stalled];
 
     const fn label(self) -> &'static str {
         match self {
             Self::Idle => "idle",
             Self::New => "new",
+            Self::Stalled => "stalled",
         }
     }
 }

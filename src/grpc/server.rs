@@ -22,6 +22,7 @@ mod connection;
 mod connection_info;
 mod idle;
 mod limit;
+mod memory;
 mod transport;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -37,12 +38,20 @@ use tower::{
 };
 
 pub use self::accept::Tls;
-use self::{accept::Acceptor, connection::Connection};
-pub(super) use self::{connection_info::ConnectionInfo, limit::RunningCall};
+use self::{
+    accept::Acceptor,
+    memory::{Budget, MeteredConnection},
+};
+pub(super) use self::{
+    connection_info::ConnectionInfo,
+    limit::RunningCall,
+    memory::{ConnectInfo, PeerMemory},
+};
 use super::{
     DESCRIPTORS, Handlers, HealthReporter, MAX_MESSAGE_BYTES, Metrics, VALID_DESCRIPTORS,
     layer::{
-        BodyBudget, Observer, Wiping, end_at_deadline, mark_running, observe, with_error_info,
+        BodyBudget, Observer, ServerStreams, Wiping, bounded_streams, end_at_deadline,
+        mark_running, metered_answers, observe, with_error_info,
     },
 };
 use crate::proto::{
@@ -104,13 +113,19 @@ impl Server {
     pub async fn serve(self, stop: CancellationToken) {
         let limits = self.limits;
         let metrics = self.metrics.clone();
+        let memory = Arc::new(Budget::new(metrics.clone()));
         let acceptor = Acceptor::new(self.listener, self.tls, stop.clone(), metrics);
+        let streams = Arc::new(ServerStreams::new(limits.call, limits.connection_age));
         let observer = Arc::new(Observer::new(self.metrics));
         let budget = BodyBudget::new();
         let server = http2()
             .layer(layer_fn(move |inner| observe(inner, Arc::clone(&observer))))
             .layer(layer_fn(mark_running))
+            .layer(layer_fn(metered_answers))
             .layer(layer_fn(move |inner| end_at_deadline(inner, limits.call)))
+            .layer(layer_fn(move |inner| {
+                bounded_streams(inner, Arc::clone(&streams))
+            }))
             .layer(MapFutureLayer::new(Wiping::new))
             .layer(MapRequestLayer::new(move |request| budget.meter(request)))
             .layer(MapResponseLayer::new(with_error_info))
@@ -126,6 +141,7 @@ impl Server {
         while let Some((age, (connection, closed))) = stop.run_until_cancelled(next()).await {
             let goaway = timeout(age, stop.clone().cancelled_owned()).map(drop);
             let server = server.clone();
+            let connection = MeteredConnection::new(connection, &memory);
             connections.spawn(async move {
                 let only = only(connection, closed);
                 let served = server.serve_with_incoming_shutdown(only, goaway).await;
@@ -141,9 +157,9 @@ impl Server {
 
 /// A stream of this connection alone, which ends when the connection is closed.
 fn only(
-    connection: Connection,
+    connection: MeteredConnection,
     closed: oneshot::Receiver<()>,
-) -> impl Stream<Item = Result<Connection, Infallible>> {
+) -> impl Stream<Item = Result<MeteredConnection, Infallible>> {
     let connection = stream::iter([Ok(connection)]);
     connection.chain(closed.map(|_| stream::empty()).flatten_stream())
 }

@@ -4,5 +4,7 @@ mod connections;
 mod exhaustion;
 mod http2;
 mod malformed;
+mod memory;
 mod plaintext;
+mod server_streams;
 mod target;

@@ -7,6 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     limit::{Calls, RunningCall},
+    memory::ConnectInfo,
     transport::Peer,
 };
 use crate::auth::Error;
@@ -32,7 +33,7 @@ struct Inner {
 impl ConnectionInfo {
     /// Of a request that the server received.
     pub fn of(extensions: &Extensions) -> &Self {
-        extensions.get().expect("the server sets it")
+        &ConnectInfo::of(extensions).connection
     }
 
     pub(super) fn new(peer: Peer, is_private: bool, calls: Calls) -> Self {

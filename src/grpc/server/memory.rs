@@ -1,0 +1,31 @@
+//! The memory that peers make the process keep, and its one bound.
+//!
+//! hyper and h2 read requests and keep unsent answers before and after any layer sees them, so
+//! their own limits are per stream and per connection: 4,096 connections could keep
+//! gigabytes. `MeteredConnection` therefore follows the frames of each connection (`Traffic`)
+//! and estimates what they keep in memory: open streams, header fields as decompressed, bodies
+//! and unread answers. `Budget` is the bound for the sum over all connections. A connection
+//! that needs more waits, unread, until there is room.
+//!
+//! A peer that neither finishes its requests nor reads its answers would hold the budget for as
+//! long as it likes. Such bytes count as stalled. When they fill a part of the budget, the
+//! connection with the most of them is closed. Requests that the service works on are not
+//! stalled: they end by themselves, at their deadline.
+
+mod budget;
+mod field_counter;
+mod frame_reader;
+mod metered_connection;
+mod peer_memory;
+mod traffic;
+
+pub(super) use self::{budget::Budget, metered_connection::MeteredConnection};
+pub use self::{metered_connection::ConnectInfo, peer_memory::PeerMemory};
+
+/// What a connection keeps in memory, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Held {
+    all: usize,
+    /// The part that waits for the peer: for the rest of a request, or to be read.
+    stalled: usize,
+}

@@ -1,0 +1,183 @@
+//! The bound for all connections, and the choice of the connection that is closed for others.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::{Poll, Waker},
+};
+
+use tracing::warn;
+
+use super::{Held, PeerMemory};
+use crate::{
+    grpc::metrics::{ClosedConnection, Metrics},
+    telemetry::LIMITED,
+};
+
+/// With idle connections and the service itself the process stays below 128 MB.
+const BUDGET: usize = 40 * 1024 * 1024;
+/// Only for connections that hold little, such as those of clients that do no harm.
+const RESERVE: usize = 8 * 1024 * 1024;
+const LITTLE: usize = 64 * 1024;
+/// From here on, connections are closed for what waits for them. Below, the budget is full of
+/// requests that the service works on.
+const STALLED: usize = BUDGET / 4;
+/// How many waiting connections try again when another one needs less.
+const TRY_AGAIN: usize = 16;
+
+pub struct Budget {
+    ledger: Mutex<Ledger>,
+    metrics: Metrics,
+}
+
+#[derive(Default)]
+struct Ledger {
+    all: usize,
+    stalled: usize,
+    newest: u64,
+    connections: HashMap<u64, Entry>,
+    waiting: VecDeque<u64>,
+}
+
+struct Entry {
+    /// By the frames that passed.
+    held: Held,
+    /// Bytes of answers that were not sent yet.
+    unread: usize,
+    waiting: Option<Waker>,
+    memory: Weak<PeerMemory>,
+}
+
+impl Entry {
+    fn total(&self) -> Held {
+        Held {
+            all: self.held.all + self.unread,
+            stalled: self.held.stalled + self.unread,
+        }
+    }
+}
+
+impl Budget {
+    pub fn new(metrics: Metrics) -> Self {
+        Self {
+            ledger: Mutex::default(),
+            metrics,
+        }
+    }
+
+    pub fn open(self: &Arc<Self>) -> Arc<PeerMemory> {
+        let mut ledger = self.ledger();
+        ledger.newest += 1;
+        let id = ledger.newest;
+        let memory = Arc::new(PeerMemory::new(id, Arc::clone(self)));
+        let entry = Entry {
+            held: Held::default(),
+            unread: 0,
+            waiting: None,
+            memory: Arc::downgrade(&memory),
+        };
+        ledger.connections.insert(id, entry);
+        memory
+    }
+
+    pub(super) fn close(&self, id: u64) {
+        self.ledger().close(id);
+    }
+
+    /// Replaces what a connection holds. If it needs more than there is, it has to wait.
+    pub(super) fn poll_hold(&self, id: u64, held: Held, waker: &Waker) -> Poll<()> {
+        let mut ledger = self.ledger();
+        if ledger.try_hold(id, held) {
+            return Poll::Ready(());
+        }
+        ledger.wait(id, waker);
+        let largest = ledger.largest_stalled();
+        // The last owner of a `PeerMemory` needs the lock when it drops it.
+        drop(ledger);
+        if let Some(largest) = largest.filter(|largest| !largest.is_closed()) {
+            largest.close();
+            warn!(name: LIMITED, "too many unfinished requests and unread answers: closed the connection with the most");
+            self.metrics.closed(ClosedConnection::Stalled);
+        }
+        Poll::Pending
+    }
+
+    /// What a connection with nothing more to receive holds, which is never refused.
+    pub(super) fn hold(&self, id: u64, held: Held) {
+        self.ledger().update(id, |entry| entry.held = held);
+    }
+
+    pub(super) fn hold_unread(&self, id: u64, unread: usize) {
+        self.ledger().update(id, |entry| entry.unread = unread);
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ledger {
+    fn try_hold(&mut self, id: u64, held: Held) -> bool {
+        let Some(entry) = self.connections.get(&id) else {
+            return true;
+        };
+        let (before, after) = (entry.total().all, held.all + entry.unread);
+        let limit = if after <= LITTLE {
+            BUDGET + RESERVE
+        } else {
+            BUDGET
+        };
+        let admitted = after <= before || self.all - before + after <= limit;
+        if admitted {
+            self.update(id, |entry| entry.held = held);
+        }
+        admitted
+    }
+
+    fn update(&mut self, id: u64, change: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.connections.get_mut(&id) {
+            let before = entry.total();
+            change(entry);
+            let after = entry.total();
+            self.all = self.all - before.all + after.all;
+            self.stalled = self.stalled - before.stalled + after.stalled;
+            if after.all < before.all {
+                self.try_again();
+            }
+        }
+    }
+
+    fn close(&mut self, id: u64) {
+        self.update(id, |entry| (entry.held, entry.unread) = Default::default());
+        self.connections.remove(&id);
+        self.try_again();
+    }
+
+    fn wait(&mut self, id: u64, waker: &Waker) {
+        if let Some(entry) = self.connections.get_mut(&id)
+            && entry.waiting.replace(waker.clone()).is_none()
+        {
+            self.waiting.push_back(id);
+        }
+    }
+
+    fn try_again(&mut self) {
+        let next = self.waiting.len().min(TRY_AGAIN);
+        for id in self.waiting.drain(..next) {
+            let entry = self.connections.get_mut(&id);
+            if let Some(waker) = entry.and_then(|entry| entry.waiting.take()) {
+                waker.wake();
+            }
+        }
+    }
+
+    /// `None` if the budget is full of other bytes.
+    fn largest_stalled(&self) -> Option<Arc<PeerMemory>> {
+        if self.stalled < STALLED {
+            return None;
+        }
+        let entries = self.connections.values();
+        let largest = entries.max_by_key(|entry| entry.total().stalled)?;
+        largest.memory.upgrade()
+    }
+}

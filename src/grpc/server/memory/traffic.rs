@@ -1,0 +1,194 @@
+//! Estimates what a connection keeps in memory, from the frames that pass.
+
+use std::collections::HashMap;
+
+use super::{
+    Held,
+    field_counter::FieldCounter,
+    frame_reader::{CONTINUATION, DATA, FrameReader, HEADERS, Head, Part, RST_STREAM},
+};
+use crate::grpc::{MAX_MESSAGE_BYTES, server::MAX_HEADER_BYTES};
+
+/// A stream with an unfinished unary call takes this: the tasks and buffers of h2, hyper and
+/// tonic. Measured with the debug build; the release build takes less.
+pub const STREAM_BYTES: usize = 16 * 1024;
+/// An entry of a `HeaderMap` whose capacity has just doubled.
+const FIELD_BYTES: usize = 192;
+/// Each field counts for at least 32 bytes of the limit of a header list (RFC 9113, 6.5.2).
+const MAX_FIELDS: usize = MAX_HEADER_BYTES as usize / 32;
+
+pub struct Traffic {
+    received: FrameReader,
+    sent: FrameReader,
+    streams: HashMap<u32, Stream>,
+    /// The highest id until now.
+    newest: u32,
+    block: Block,
+    sends_data: bool,
+    /// Streams that the peer has reset. Their tasks run once more before they end.
+    reset: usize,
+}
+
+#[derive(Default)]
+struct Stream {
+    fields: usize,
+    header_bytes: usize,
+    body_bytes: usize,
+    /// All of the request is here.
+    requested: bool,
+    /// The answer has begun.
+    answering: bool,
+    /// All of the answer is sent.
+    answered: bool,
+}
+
+/// The header block that is being received.
+#[derive(Default)]
+struct Block {
+    stream: u32,
+    /// Whether the current frame is a part of it.
+    current: bool,
+    /// Bytes before the fields: the length of the padding, and the priority.
+    prefix: usize,
+    counter: FieldCounter,
+}
+
+impl Traffic {
+    pub fn new() -> Self {
+        Self {
+            received: FrameReader::of_client(),
+            sent: FrameReader::of_server(),
+            streams: HashMap::new(),
+            newest: 0,
+            block: Block::default(),
+            sends_data: false,
+            reset: 0,
+        }
+    }
+
+    pub fn held(&self) -> Held {
+        let buffer = self.received.unfinished();
+        let mut held = Held {
+            all: buffer + self.reset,
+            stalled: buffer,
+        };
+        for stream in self.streams.values() {
+            held.all += stream.bytes();
+            if !stream.requested || stream.answering {
+                held.stalled += stream.bytes();
+            }
+        }
+        held
+    }
+
+    pub fn has_streams(&self) -> bool {
+        !self.streams.is_empty()
+    }
+
+    /// The tasks of streams that the peer has reset have run.
+    pub fn forget_reset(&mut self) {
+        self.reset = 0;
+    }
+
+    /// Whether a stream began.
+    pub fn receive(&mut self, mut bytes: &[u8]) -> bool {
+        let newest = self.newest;
+        while let Some(part) = self.received.next(&mut bytes) {
+            match part {
+                Part::Head(head) => self.received_head(head),
+                Part::Payload(payload) if self.block.current => self.received_fields(payload),
+                Part::Payload(_) => {}
+            }
+        }
+        self.newest > newest
+    }
+
+    /// The bytes of bodies among the sent bytes.
+    pub fn send(&mut self, mut bytes: &[u8]) -> usize {
+        let mut data = 0;
+        while let Some(part) = self.sent.next(&mut bytes) {
+            match part {
+                Part::Head(head) => self.sent_head(head),
+                Part::Payload(payload) if self.sends_data => data += payload.len(),
+                Part::Payload(_) => {}
+            }
+        }
+        data
+    }
+
+    fn received_head(&mut self, head: Head) {
+        self.block.current = false;
+        match head.kind {
+            HEADERS => self.received_headers(head),
+            CONTINUATION => self.block.current = true,
+            DATA => {
+                if let Some(stream) = self.streams.get_mut(&head.stream) {
+                    stream.body_bytes = (stream.body_bytes + head.length).min(MAX_MESSAGE_BYTES);
+                }
+            }
+            RST_STREAM => {
+                let stream = self.streams.remove(&head.stream);
+                self.reset += stream.map_or(0, |stream| stream.bytes());
+            }
+            _ => return,
+        }
+        if head.ends_stream() && matches!(head.kind, DATA | HEADERS) {
+            self.change(head.stream, |stream| stream.requested = true);
+        }
+    }
+
+    /// Headers on a stream that is not new are trailers.
+    fn received_headers(&mut self, head: Head) {
+        if head.stream > self.newest {
+            self.newest = head.stream;
+            self.streams.insert(head.stream, Stream::default());
+        }
+        self.block = Block {
+            stream: head.stream,
+            current: true,
+            prefix: usize::from(head.is_padded()) + if head.has_priority() { 5 } else { 0 },
+            counter: FieldCounter::default(),
+        };
+    }
+
+    /// Padding at the end counts as fields. No client of gRPC pads.
+    fn received_fields(&mut self, payload: &[u8]) {
+        let prefix = self.block.prefix.min(payload.len());
+        self.block.prefix -= prefix;
+        let fields = self.block.counter.count(&payload[prefix..]);
+        if let Some(stream) = self.streams.get_mut(&self.block.stream) {
+            stream.fields = (stream.fields + fields).min(MAX_FIELDS);
+            let bytes = stream.header_bytes + payload.len();
+            stream.header_bytes = bytes.min(MAX_HEADER_BYTES as usize);
+        }
+    }
+
+    fn sent_head(&mut self, head: Head) {
+        self.sends_data = head.kind == DATA;
+        match head.kind {
+            RST_STREAM => drop(self.streams.remove(&head.stream)),
+            HEADERS | DATA => self.change(head.stream, |stream| {
+                stream.answering = true;
+                stream.answered |= head.ends_stream();
+            }),
+            _ => {}
+        }
+    }
+
+    /// A stream ends when both sides have ended it.
+    fn change(&mut self, id: u32, change: impl FnOnce(&mut Stream)) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            change(stream);
+            if stream.requested && stream.answered {
+                self.streams.remove(&id);
+            }
+        }
+    }
+}
+
+impl Stream {
+    /// Huffman code can almost halve a text. tonic's buffer for a message can be twice as large.
+    fn bytes(&self) -> usize {
+        STREAM_BYTES + self.fields * FIELD_BYTES + 2 * self.header_bytes + 2 * self.body_bytes
+    }
+}

@@ -1,0 +1,243 @@
+//! The bytes of the attacks, as frames of HTTP/2 with headers in HPACK.
+
+use std::iter;
+
+use crate::harness::{DATA, frame, framed};
+
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+const LOGIN: &str = "/realchat.auth.v1.AuthService/Login";
+const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+const WATCH: &str = "/grpc.health.v1.Health/Watch";
+
+/// Calls on each connection; the server takes no more streams at a time.
+const STREAMS: u32 = 250;
+
+#[derive(Clone)]
+pub struct Attack {
+    pub name: &'static str,
+    pub connections: usize,
+    pub bytes: Vec<u8>,
+    pub reads: bool,
+}
+
+pub fn attacks() -> Vec<Attack> {
+    [unread_answers(), unfinished_calls(), floods()].concat()
+}
+
+/// The client reads nothing.
+fn unread_answers() -> Vec<Attack> {
+    let unread = |name, connections, bytes| Attack {
+        name,
+        connections,
+        bytes,
+        reads: false,
+    };
+    let errors = streams(3000).flat_map(|id| headers(id, "/a/b", &[], END_STREAM));
+    vec![
+        unread(
+            "reflection, huge windows",
+            12,
+            unread_reflection(i32::MAX.cast_unsigned()),
+        ),
+        unread("reflection, windows of one byte", 12, unread_reflection(1)),
+        unread(
+            "reflection on many connections",
+            200,
+            unread_reflection(i32::MAX.cast_unsigned()),
+        ),
+        unread(
+            "errors, huge windows",
+            60,
+            [huge_windows(), errors.collect()].concat(),
+        ),
+        unread("PING", 60, frame(PING, 0, 0, &[1; 8]).repeat(100_000)),
+        unread("SETTINGS", 60, frame(SETTINGS, 0, 0, &[]).repeat(100_000)),
+        unread("watches", 60, streams(STREAMS).flat_map(watch).collect()),
+    ]
+}
+
+/// The client sends a part of each request, and keeps the streams open.
+fn unfinished_calls() -> Vec<Attack> {
+    let unfinished = |name, connections, bytes| Attack {
+        name,
+        connections,
+        bytes,
+        reads: true,
+    };
+    let on_each = |block: &dyn Fn(u32) -> Vec<u8>| {
+        let calls = streams(STREAMS).flat_map(|id| headers(id, LOGIN, &block(id), 0));
+        calls.collect::<Vec<_>>()
+    };
+    let large = literal(0, b"a", &[b'x'; 15_000]);
+    // Later blocks name the header of the first by one byte, as often as a list may have.
+    let referenced = |id| match id {
+        1 => literal(0x40, b"a", &[b'x'; 3900]),
+        _ => vec![0xbe; 4],
+    };
+    let tiny = |id| match id {
+        1 => (0..100_u8)
+            .flat_map(|n| literal(0x40, format!("{n:x}").as_bytes(), b""))
+            .collect(),
+        _ => (0..440_u16)
+            .map(|n| 0xbe + u8::try_from(n % 60).expect("small"))
+            .collect(),
+    };
+    let body = framed(&[b'x'; 60_000]);
+    let slow = (0..15).flat_map(|n| {
+        let piece = body[4000 * n..4000 * (n + 1)].to_vec();
+        streams(STREAMS).flat_map(move |id| frame(DATA, 0, id, &piece))
+    });
+    vec![
+        unfinished("15 KB of headers", 60, on_each(&|_| large.clone())),
+        unfinished("a header that is referenced", 60, on_each(&referenced)),
+        unfinished("tiny headers that are referenced", 60, on_each(&tiny)),
+        unfinished(
+            "no headers, many connections",
+            400,
+            on_each(&|_| Vec::new()),
+        ),
+        unfinished(
+            "large bodies",
+            60,
+            [on_each(&|_| Vec::new()), slow.collect()].concat(),
+        ),
+        unfinished(
+            "health watches",
+            60,
+            streams(STREAMS).flat_map(watch).collect(),
+        ),
+        unfinished(
+            "header blocks without an end",
+            1000,
+            frame(HEADERS, 0, 1, &tiny(1)),
+        ),
+        unfinished(
+            "frames without an end",
+            1000,
+            frame(DATA, 0, 1, &[0; 16_384])[..16_000].to_vec(),
+        ),
+    ]
+}
+
+fn floods() -> Vec<Attack> {
+    let flood = |name, bytes: Vec<u8>| {
+        [true, false].map(|reads| Attack {
+            name,
+            connections: 60,
+            bytes: bytes.clone(),
+            reads,
+        })
+    };
+    let reset = |id| {
+        [
+            headers(id, LOGIN, &[], 0),
+            frame(RST_STREAM, 0, id, &[0, 0, 0, 8]),
+        ]
+        .concat()
+    };
+    let more = frame(CONTINUATION, 0, 1, &literal(0x10, b"a", &[b'x'; 1000]));
+    let endless = [frame(HEADERS, 0, 1, &[0x82]), more.repeat(2000)].concat();
+    let body = framed(b"\x0a\x07a@b.com\x12\x10pppppppppppppppp");
+    let login = |id| {
+        let large = literal(0, b"a", &[b'x'; 15_000]);
+        [
+            headers(id, LOGIN, &large, 0),
+            frame(DATA, END_STREAM, id, &body),
+        ]
+        .concat()
+    };
+    [
+        flood("rapid resets", streams(5000).flat_map(reset).collect()),
+        flood("CONTINUATION", endless),
+        flood(
+            "logins with 15 KB of headers",
+            streams(STREAMS).flat_map(login).collect(),
+        ),
+    ]
+    .concat()
+}
+
+/// A reflection call on each stream, with twenty questions for a whole file.
+pub fn unread_reflection(window: u32) -> Vec<u8> {
+    let setting = [&[0, 4][..], &window.to_be_bytes()].concat();
+    let windows = [frame(SETTINGS, 0, 0, &setting), huge_connection_window()].concat();
+    let calls = streams(STREAMS).flat_map(|id| {
+        let more = frame(DATA, 0, id, &question().repeat(19));
+        [reflection(id), more].concat()
+    });
+    [windows, calls.collect()].concat()
+}
+
+/// A reflection call with one question, which the client does not end.
+pub fn reflection(id: u32) -> Vec<u8> {
+    [
+        headers(id, REFLECTION, &[], 0),
+        frame(DATA, 0, id, &question()),
+    ]
+    .concat()
+}
+
+/// The question with the largest answer: a whole proto file.
+fn question() -> Vec<u8> {
+    framed(b"\x22\x1crealchat.auth.v1.AuthService")
+}
+
+pub fn watch(id: u32) -> Vec<u8> {
+    let body = frame(DATA, END_STREAM, id, &framed(&[]));
+    [headers(id, WATCH, &[], 0), body].concat()
+}
+
+fn huge_windows() -> Vec<u8> {
+    let setting = [&[0, 4][..], &i32::MAX.to_be_bytes()].concat();
+    [frame(SETTINGS, 0, 0, &setting), huge_connection_window()].concat()
+}
+
+fn huge_connection_window() -> Vec<u8> {
+    frame(WINDOW_UPDATE, 0, 0, &(i32::MAX - 65_535).to_be_bytes())
+}
+
+/// The ids of a client's streams.
+fn streams(count: u32) -> impl Iterator<Item = u32> {
+    iter::successors(Some(1), |id| Some(id + 2)).take(count as usize)
+}
+
+/// The headers of a call, in as many frames as they need.
+fn headers(id: u32, path: &str, more: &[u8], flags: u8) -> Vec<u8> {
+    // POST and http are entries of HPACK's static table.
+    let block = [
+        &[0x83, 0x86][..],
+        &literal(0, b":path", path.as_bytes()),
+        &literal(0, b":authority", b"localhost"),
+        &literal(0, b"content-type", b"application/grpc"),
+        &literal(0, b"te", b"trailers"),
+        more,
+    ];
+    frame(HEADERS, END_HEADERS | flags, id, &block.concat())
+}
+
+/// A field of HPACK with a new name.
+fn literal(kind: u8, name: &[u8], value: &[u8]) -> Vec<u8> {
+    [&[kind][..], &length(name), name, &length(value), value].concat()
+}
+
+/// The length of a string (RFC 7541, 5.1).
+fn length(text: &[u8]) -> Vec<u8> {
+    match text.len() {
+        short @ ..127 => vec![u8::try_from(short).expect("small")],
+        long => {
+            let rest = long - 127;
+            let [low, high] =
+                [rest & 0x7f, rest >> 7].map(|byte| u8::try_from(byte).expect("small"));
+            vec![0x7f, low | 0x80, high]
+        }
+    }
+}

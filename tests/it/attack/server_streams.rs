@@ -1,0 +1,107 @@
+//! Streams of answers: how many there may be, and how long they last.
+
+use std::{sync::Arc, time::Duration};
+
+use auth_service::grpc::Limits;
+use futures::{StreamExt as _, stream};
+use tonic::{Code, Streaming, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, ServerReflectionResponse,
+    server_reflection_client::ServerReflectionClient, server_reflection_request::MessageRequest,
+};
+use tonic_types::StatusExt as _;
+
+use crate::harness::{
+    Backend, ManualClock, START, Service, TestDatabase, build, connect, reason, refused,
+};
+
+async fn start(change: impl FnOnce(&mut Limits)) -> Service {
+    let database = TestDatabase::create(Backend::Sqlite).await;
+    let database = database.expect("SQLite is always there");
+    let clock = Arc::new(ManualClock::new(START));
+    let app = build(&database, Arc::clone(&clock), &[]).await;
+    let mut app = app.expect("the service starts");
+    change(&mut app.limits);
+    Service::run(app, database, clock).await
+}
+
+/// Asks one question, and does not end the request.
+async fn reflect(channel: Channel) -> Result<Streaming<ServerReflectionResponse>, tonic::Status> {
+    let question = MessageRequest::ListServices(String::new());
+    let request = stream::iter([ServerReflectionRequest {
+        message_request: Some(question),
+        ..ServerReflectionRequest::default()
+    }]);
+    let mut client = ServerReflectionClient::new(channel);
+    let answer = client.server_reflection_info(request.chain(stream::pending()));
+    Ok(answer.await?.into_inner())
+}
+
+fn assert_overloaded<T>(answer: Result<T, tonic::Status>) {
+    let status = refused(answer);
+    let expected = (Code::ResourceExhausted, "OVERLOADED".to_owned());
+    assert_eq!(reason(&status), expected);
+    assert!(status.get_details_retry_info().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn few_reflection_streams_are_open_at_once() {
+    // None ends by itself.
+    let service = start(|limits| limits.call = Duration::from_mins(10)).await;
+    let mut open = Vec::new();
+    for _ in 0..16 {
+        let mut stream = reflect(service.channel()).await.expect("below the limit");
+        assert!(stream.message().await.expect("an answer").is_some());
+        open.push(stream);
+    }
+    assert_overloaded(reflect(connect(service.addr).await).await);
+    // An ended stream makes room.
+    drop(open);
+    while reflect(service.channel()).await.is_err() {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn few_health_watches_are_open_at_once() {
+    let service = start(|_| {}).await;
+    let mut open = Vec::new();
+    let watch = async |channel| {
+        let mut client = HealthClient::new(channel);
+        client.watch(HealthCheckRequest::default()).await
+    };
+    for _ in 0..256 {
+        // A connection may have fewer streams.
+        let channel = connect(service.addr).await;
+        let stream = watch(channel).await.expect("below the limit");
+        let mut stream = stream.into_inner();
+        assert!(stream.message().await.expect("an answer").is_some());
+        open.push(stream);
+    }
+    assert_overloaded(watch(connect(service.addr).await).await);
+    drop(open);
+    while watch(service.channel()).await.is_err() {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reflection_stream_ends_at_the_deadline_of_calls() {
+    let service = start(|limits| limits.call = Duration::from_millis(300)).await;
+    let mut stream = reflect(service.channel()).await.expect("it begins");
+    let end = loop {
+        match stream.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("an end without a reason"),
+            Err(status) => break status,
+        }
+    };
+    let expected = (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".to_owned());
+    assert_eq!(reason(&end), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_health_watch_ends_with_the_age_of_a_connection() {
+    let service = start(|limits| limits.connection_age = Duration::from_millis(300)).await;
+    let mut client = HealthClient::new(service.channel());
+    let watch = client.watch(HealthCheckRequest::default()).await;
+    let mut watch = watch.expect("it begins").into_inner();
+    while watch.message().await.is_ok_and(|status| status.is_some()) {}
+}
