@@ -16,7 +16,7 @@ use anyhow::{Context as _, anyhow, bail};
 use futures::FutureExt as _;
 use prometheus_client::registry::Registry;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     sync::Notify,
     time::{Instant, timeout_at},
 };
@@ -45,6 +45,12 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// A unit of database work takes milliseconds. A database that needs this long is broken.
 const DATABASE_TIMEOUT: Duration = Duration::from_millis(2500);
+
+/// Of each connection and direction. Our messages are far below one kilobyte.
+const SOCKET_BUFFER_BYTES: u32 = 32 * 1024;
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// The service, listening but not serving yet.
 pub struct App {
@@ -109,8 +115,8 @@ impl App {
         };
         let auth = Arc::new(Auth::new(config.auth, parts, &mut registry));
         Ok(Self {
-            grpc_listener: listen("GRPC_ADDR", config.grpc_addr).await?,
-            admin_listener: listen("ADMIN_ADDR", config.admin_addr).await?,
+            grpc_listener: listen("GRPC_ADDR", config.grpc_addr)?,
+            admin_listener: listen("ADMIN_ADDR", config.admin_addr)?,
             limits: Limits::new(config.request_timeout),
             db,
             hasher,
@@ -217,8 +223,21 @@ async fn watch(hasher: Arc<Hasher>, stop: CancellationToken) -> anyhow::Result<(
     }
 }
 
-async fn listen(variable: &str, addr: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(addr)
-        .await
-        .with_context(|| format!("{variable}: cannot listen on {addr}"))
+fn listen(variable: &str, addr: SocketAddr) -> anyhow::Result<TcpListener> {
+    bind(addr).with_context(|| format!("{variable}: cannot listen on {addr}"))
+}
+
+/// Like `TcpListener::bind`, with less memory of the kernel for each connection: by default up to
+/// 10 MB for bytes that a client sends too fast or does not read.
+fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match addr {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A restarted service needs the address of connections that the kernel still closes.
+    socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;
+    socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
 }

@@ -20,7 +20,7 @@ use tonic::{Status, body::Body};
 use crate::{auth::Error, grpc::MAX_MESSAGE_BYTES};
 
 const FREE_BYTES: usize = 4 * 1024;
-const BUDGET_BYTES: usize = 32 * 1024 * 1024;
+const BUDGET_BYTES: usize = 8 * 1024 * 1024;
 
 /// An unfinished request lasts no longer than a call, and most end much sooner.
 const RETRY_AFTER: Duration = Duration::from_secs(1);

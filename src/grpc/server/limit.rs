@@ -21,8 +21,9 @@ use crate::{
     telemetry::LIMITED,
 };
 
-/// Gateways and services hold a few connections each. An idle one takes about 20 KiB.
-const MAX_CONNECTIONS: usize = 4096;
+/// Gateways and services hold a few connections each. An idle one takes about 20 KiB,
+/// and the process has to stay below 128 MB (`memory`).
+const MAX_CONNECTIONS: usize = 2048;
 
 /// File descriptors for everything else: database, Kafka, log, files, probes.
 #[cfg(target_os = "linux")]

@@ -1,8 +1,8 @@
 //! The memory that peers make the process keep, and its one bound.
 //!
 //! hyper and h2 read requests and keep unsent answers before and after any layer sees them, so
-//! their own limits are per stream and per connection: 4,096 connections could keep
-//! gigabytes. `MeteredConnection` therefore follows the frames of each connection (`Traffic`)
+//! their own limits are per stream and per connection: some dozen connections could keep
+//! hundreds of megabytes. `MeteredConnection` therefore follows the frames of each connection (`Traffic`)
 //! and estimates what they keep in memory: open streams, header fields as decompressed, bodies
 //! and unread answers. `Budget` is the bound for the sum over all connections. A connection
 //! that needs more waits, unread, until there is room.

@@ -181,3 +181,92 @@ impl Ledger {
         largest.memory.upgrade()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    fn budget() -> Arc<Budget> {
+        Arc::new(Budget::new(Metrics::register(&mut Registry::default())))
+    }
+
+    fn working(all: usize) -> Held {
+        let stalled = 0;
+        Held { all, stalled }
+    }
+
+    fn stalled(all: usize) -> Held {
+        let stalled = all;
+        Held { all, stalled }
+    }
+
+    fn admits(peer: &PeerMemory, held: Held) -> bool {
+        let mut context = std::task::Context::from_waker(Waker::noop());
+        peer.poll_hold(&mut context, held).is_ready()
+    }
+
+    #[test]
+    fn what_one_connection_gives_back_another_can_have() {
+        let budget = budget();
+        let (first, second) = (budget.open(), budget.open());
+        assert!(admits(&first, working(BUDGET)));
+        assert!(!admits(&second, working(MIB)));
+        first.hold(working(BUDGET - MIB));
+        assert!(admits(&second, working(MIB)));
+        drop(first);
+        assert!(admits(&second, working(BUDGET)));
+    }
+
+    #[test]
+    fn a_connection_that_holds_little_has_a_reserve() {
+        let budget = budget();
+        let (large, small) = (budget.open(), budget.open());
+        assert!(admits(&large, working(BUDGET)));
+        assert!(admits(&small, working(LITTLE)));
+        assert!(!admits(&small, working(LITTLE + 1)));
+    }
+
+    #[test]
+    fn the_connection_with_the_most_stalled_bytes_is_closed() {
+        let budget = budget();
+        let [working_on, few, many, new] = [(); 4].map(|()| budget.open());
+        assert!(admits(&working_on, working(BUDGET - STALLED)));
+        assert!(admits(&few, stalled(MIB)));
+        assert!(admits(&many, stalled(STALLED - MIB)));
+        assert!(!admits(&new, working(MIB)));
+        let closed = [&working_on, &few, &many, &new].map(|peer| peer.is_closed());
+        assert_eq!(closed, [false, false, true, false]);
+        // Its bytes are free when it is gone.
+        assert!(!admits(&new, working(MIB)));
+        drop(many);
+        assert!(admits(&new, working(MIB)));
+    }
+
+    #[test]
+    fn no_connection_is_closed_while_the_service_works_on_most_requests() {
+        let budget = budget();
+        let [working_on, few, new] = [(); 3].map(|()| budget.open());
+        assert!(admits(&working_on, working(BUDGET - MIB)));
+        assert!(admits(&few, stalled(MIB)));
+        assert!(!admits(&new, working(MIB)));
+        assert!(
+            ![&working_on, &few, &new]
+                .iter()
+                .any(|peer| peer.is_closed())
+        );
+    }
+
+    #[test]
+    fn unread_answers_count_as_stalled() {
+        let budget = budget();
+        let (unread, new) = (budget.open(), budget.open());
+        let mut context = std::task::Context::from_waker(Waker::noop());
+        assert!(unread.poll_answer(&mut context, BUDGET).is_ready());
+        assert!(!admits(&new, working(MIB)));
+        assert!(unread.is_closed());
+    }
+}

@@ -111,7 +111,7 @@ mod tests {
         .concat();
         for cut in 0..bytes.len() {
             let mut reader = FrameReader::of_client();
-            let (mut heads, mut payload) = (Vec::new(), Vec::new());
+            let (mut heads, mut payload) = (Vec::new(), Vec::<u8>::new());
             for mut piece in [&bytes[..cut], &bytes[cut..]] {
                 while let Some(part) = reader.next(&mut piece) {
                     match part {

@@ -192,3 +192,90 @@ impl Stream {
         STREAM_BYTES + self.fields * FIELD_BYTES + 2 * self.header_bytes + 2 * self.body_bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const END_STREAM: u8 = 1;
+
+    fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(payload.len()).expect("short");
+        [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+    }
+
+    /// After the preface.
+    fn traffic() -> Traffic {
+        let mut traffic = Traffic::new();
+        assert!(!traffic.receive(&[0; 24]));
+        traffic
+    }
+
+    #[test]
+    fn an_unfinished_call_is_stalled_until_its_request_ends() {
+        let mut traffic = traffic();
+        assert!(traffic.receive(&frame(HEADERS, 0, 1, &[0x83, 0x86])));
+        let held = traffic.held();
+        assert_eq!(held.all, STREAM_BYTES + 2 * FIELD_BYTES + 4);
+        assert_eq!(held.stalled, held.all);
+        assert!(!traffic.receive(&frame(DATA, END_STREAM, 1, b"12345")));
+        let (all, stalled) = (held.all + 10, 0);
+        assert_eq!(traffic.held(), Held { all, stalled });
+    }
+
+    #[test]
+    fn an_answer_is_stalled_until_its_last_frame_is_sent() {
+        let mut traffic = traffic();
+        traffic.receive(&frame(HEADERS, END_STREAM, 1, &[]));
+        assert_eq!(traffic.held().stalled, 0);
+        assert_eq!(traffic.send(&frame(HEADERS, 0, 1, b"200")), 0);
+        assert_eq!(traffic.held().stalled, STREAM_BYTES);
+        assert_eq!(traffic.send(&frame(DATA, 0, 1, b"answer")), 6);
+        assert!(traffic.has_streams());
+        traffic.send(&frame(HEADERS, END_STREAM, 1, b"trailers"));
+        assert_eq!(traffic.held(), Held::default());
+    }
+
+    /// The server then resets the stream.
+    #[test]
+    fn an_answer_to_an_unfinished_request_does_not_end_the_stream() {
+        let mut traffic = traffic();
+        traffic.receive(&frame(HEADERS, 0, 1, &[]));
+        traffic.send(&frame(HEADERS, END_STREAM, 1, b"refused"));
+        assert_eq!(traffic.held().stalled, STREAM_BYTES);
+        traffic.send(&frame(RST_STREAM, 0, 1, &[0; 4]));
+        assert_eq!(traffic.held(), Held::default());
+    }
+
+    #[test]
+    fn a_stream_that_the_peer_resets_counts_until_its_task_has_run() {
+        let mut traffic = traffic();
+        traffic.receive(&frame(HEADERS, 0, 1, &[]));
+        traffic.receive(&frame(RST_STREAM, 0, 1, &[0; 4]));
+        assert_eq!(traffic.held().all, STREAM_BYTES);
+        traffic.forget_reset();
+        assert_eq!(traffic.held(), Held::default());
+    }
+
+    #[test]
+    fn bytes_beyond_the_limits_of_a_stream_do_not_count() {
+        let mut traffic = traffic();
+        traffic.receive(&frame(HEADERS, 0, 1, &[0xbe; 200]));
+        for _ in 0..400 {
+            traffic.receive(&frame(CONTINUATION, 0, 1, &[0xbe; 200]));
+            traffic.receive(&frame(DATA, 0, 1, &[0; 200]));
+        }
+        let headers = MAX_FIELDS * FIELD_BYTES + 2 * MAX_HEADER_BYTES as usize;
+        let most = STREAM_BYTES + headers + 2 * MAX_MESSAGE_BYTES;
+        assert_eq!(traffic.held().all, most);
+    }
+
+    #[test]
+    fn a_frame_without_its_end_counts_with_its_buffer() {
+        let mut traffic = traffic();
+        let frame = [0, 0x40, 0, DATA, 0, 0, 0, 0, 1];
+        traffic.receive(&frame);
+        let (all, stalled) = (0x4000, 0x4000);
+        assert_eq!(traffic.held(), Held { all, stalled });
+    }
+}
