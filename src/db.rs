@@ -20,6 +20,7 @@ mod connect;
 mod metrics;
 mod migrate;
 mod outbox;
+mod retry;
 mod revocations;
 mod rows;
 mod schema;
@@ -27,11 +28,12 @@ mod sessions;
 mod settings;
 mod sql_types;
 mod throttle;
+mod transaction;
 mod users;
 
 use std::time::Duration;
 
-use diesel::{ExpressionMethods as _, SqliteConnection, dsl::sql};
+use diesel::{ExpressionMethods as _, IntoSql as _, SqliteConnection, dsl::sql, sql_types::Bool};
 use diesel_async::{
     AsyncPgConnection, RunQueryDsl as _,
     pooled_connection::deadpool::{Pool, PoolError},
@@ -72,6 +74,7 @@ enum Pools {
 type SqliteConn = SyncConnectionWrapper<SqliteConnection>;
 
 /// Runs one unit of work within the time limit: the body, with `$conn` a connection of the pool.
+/// After a conflict with another one the body is run again, so it must not use anything up.
 macro_rules! with_conn {
     ($db:expr, $conn:ident => $body:expr) => {
         with_conn!($db, tokio::time::Instant::now() + $db.timeout, $conn => $body)
@@ -86,21 +89,27 @@ macro_rules! with_conn {
     (@ $db:expr, $pool:expr, $deadline:expr, $conn:ident => $body:expr) => {{
         fn here() {}
         let work = async {
-            let asked = tokio::time::Instant::now();
-            let got = tokio::time::timeout_at($deadline, $pool.get()).await;
-            $db.metrics.waited(asked);
-            let mut pooled = got.map_err(|_| $crate::db::Error::Timeout)??;
-            let done = tokio::time::timeout_at($deadline, async {
-                let $conn = &mut *pooled;
-                Ok::<_, $crate::db::Error>($body)
-            })
-            .await
-            .unwrap_or(Err($crate::db::Error::Timeout));
-            if done.is_err() {
-                // The connection may hang, be about to close, or lead to a former primary.
-                drop(diesel_async::pooled_connection::deadpool::Object::take(pooled));
+            let mut retries = $crate::db::retry::Retries::new($deadline, &$db.metrics);
+            loop {
+                let asked = tokio::time::Instant::now();
+                let got = tokio::time::timeout_at($deadline, $pool.get()).await;
+                $db.metrics.waited(asked);
+                let mut pooled = got.map_err(|_| $crate::db::Error::Timeout)??;
+                let done = tokio::time::timeout_at($deadline, async {
+                    let $conn = &mut *pooled;
+                    Ok::<_, $crate::db::Error>($body)
+                })
+                .await
+                .unwrap_or(Err($crate::db::Error::Timeout));
+                let Err(error) = done else { break done };
+                if $crate::db::retry::Conflict::of(&error).is_none() {
+                    // The connection may hang, be about to close, or lead to a former primary.
+                    drop(diesel_async::pooled_connection::deadpool::Object::take(pooled));
+                } else {
+                    drop(pooled);
+                }
+                retries.wait_after(error).await?;
             }
-            done
         };
         tracing::Instrument::instrument(work, $crate::db::span(here)).await
     }};
@@ -130,6 +139,11 @@ pub enum Error {
     Query(#[from] diesel::result::Error),
     #[error("the database did not answer in time")]
     Timeout,
+    #[error(
+        "the database has the encoding {0}, which cannot hold all text: create one with \
+         ENCODING 'UTF8' TEMPLATE template0"
+    )]
+    Encoding(String),
     #[error("cannot migrate the database")]
     Migrate(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error(
@@ -197,9 +211,15 @@ impl Db {
     }
 
     /// Succeeds if the database can write: a standby, which only reads, does not suffice.
+    ///
+    /// Postgres refuses an UPDATE in a read-only transaction even if it is of no row. Thus the
+    /// checks of all replicas lock no row that the lease needs. SQLite writes the row, because
+    /// only a write finds a full disk, and it has one writer anyway.
     pub async fn ping(&self) -> Result<(), Error> {
+        let writes_the_row = matches!(self.pools, Pools::Sqlite(_));
         with_conn!(self, conn => {
             diesel::update(outbox_lease::table)
+                .filter(writes_the_row.into_sql::<Bool>())
                 .set(outbox_lease::owner.eq(outbox_lease::owner))
                 .execute(conn)
                 .await?;

@@ -59,11 +59,11 @@
 //!
 //! 1. [`auth::Auth::register`] drafts a [`model::Event`] beside the account that it announces.
 //! 2. [`db::Db::register`] inserts both in one transaction. The event is encoded there, once,
-//!    with its version. Later acts update the user's row first and raise its version; the lock
-//!    of the row orders the events of one user.
+//!    with its version. Later acts update the user's row first and raise its version, which
+//!    orders the events of one user.
 //! 3. Only the replica that holds the lease publishes. A commit wakes its [`outbox::Poller`] at
 //!    once; commits of other replicas are seen within 200 ms.
-//! 4. The poller reads the oldest rows and, outside any transaction, gives them to
+//! 4. The poller reads a batch of rows and, outside any transaction, gives them to
 //!    [`outbox::kafka::KafkaPublisher`], which sends each user's events to one partition, in
 //!    order.
 //! 5. Acknowledged events are deleted. If the process dies before that, the next poller

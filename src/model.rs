@@ -24,7 +24,9 @@ pub use self::{
     email::Email,
     event::{Act, Event, Payload, SessionEnd, SessionEndReason},
     id::{EventId, ReplicaId, SessionId, TokenId, UserId},
-    outbox::{Backlog, ParkedEvent, PendingEvent},
+    outbox::{
+        Backlog, Batch, ParkedEvent, PendingEvent, ReadEvent, in_user_order, users_without_first,
+    },
     refresh_token::RefreshToken,
     session::{
         LiveSession, MAX_SESSIONS, MAX_SESSIONS_ENDED_BY_LOGIN, Presented, Session, TokenTimes,

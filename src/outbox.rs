@@ -8,7 +8,8 @@
 //!
 //! 1. Take or renew the lease. If another replica holds it, this one stands by.
 //! 2. Read a batch: the next 1,000 events by row id, without those of users who have a parked
-//!    event or one that waits for Kafka's clock.
+//!    event or one that waits for Kafka's clock. Put each user's events in order, and leave out
+//!    those that must wait for an earlier one.
 //! 3. Publish it outside any transaction. Each partition has a queue, which sends one produce
 //!    request after the other; the queues run in parallel.
 //! 4. Delete the rows of the acknowledged events, and park or postpone the refused ones.
@@ -23,21 +24,30 @@
 //! resume position. These ticks are one pass: one attempt for each event, however many
 //! batches it takes.
 //!
-//! A pass begins with the oldest row. It ends with its first fault as the error of the tick,
+//! A pass begins with the lowest row id. It ends with its first fault as the error of the tick,
 //! when the backlog is read to its end or the whole cluster is unreachable. It also ends when
 //! the database fails or the lease is lost. The next pass begins after a back-off. While
-//! there is no fault, each tick begins with the oldest row, since those before are deleted.
+//! there is no fault, each tick begins with the lowest row id, since those before are deleted.
+//!
+//! Row ids come from a sequence, and only divide the backlog into batches. A transaction may
+//! commit long after it drew its id, and a connection may have drawn a hundred of them in
+//! advance. An event whose id is below the resume position is read by the next pass.
 //!
 //! # Order per user
 //!
-//! No event is sent while an earlier event of its user is unpublished:
-//! - A user's events go to one partition. Their row ids rise, because each act locks the
-//!   user's row.
-//! - A partition queue sends the next request after the last one was acknowledged. At a fault
-//!   it stops, and the partition is closed until the pass ends.
-//! - After the resume position, a batch leaves out users who still have a row up to it. The
-//!   database is asked for them, because a transaction with a lower row id may have been
-//!   committed since that position was read.
+//! No event is sent while an earlier event of its user is unpublished. The number of an event,
+//! `user_version`, decides which one is earlier; the row id never does:
+//! - Each act locks the user's row and raises its version. When an event is visible, all
+//!   earlier ones of its user are visible too, unless they are published.
+//! - The statement that reads a batch returns with each event the version of the user's event
+//!   before it in the outbox, by an index on user and version. An event goes only if that one
+//!   goes before it in the same batch, or if there is none.
+//! - If a user's first event has a higher id than the batch, it is read as well. A user whose
+//!   later events have the lowest ids thus neither waits nor fills the batches for nothing. If
+//!   it has an id up to the resume position, the user waits for the next pass.
+//! - A user's events go to one partition. A partition queue sends the next request after the
+//!   last one was acknowledged. At a fault it stops, and the partition is closed until the pass
+//!   ends.
 //! - After a refused event, the later ones of its user are left out.
 //!
 //! # Faults

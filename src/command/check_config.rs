@@ -111,6 +111,7 @@ async fn database(config: &Config) -> Finding {
 
 async fn state_of(db: &Db) -> Finding {
     let text = |error: db::Error| Causes(&error).to_string();
+    db.check_encoding().await.map_err(text)?;
     let pending = db.pending_migrations().await.map_err(text)?;
     if !db.has_rights(pending).await.map_err(text)? {
         return Err(match pending {

@@ -72,7 +72,7 @@ impl Db {
                 .load(conn)
                 .await?;
             let Some(last) = keys.pop() else { return Ok(Step { deleted: 0, next: None }) };
-            let statement = Statement::delete_faded(after, last.clone(), faded_before);
+            let statement = Statement::delete_faded(&after, &last, faded_before);
             let deleted = statement.execute(conn).await?;
             Step { deleted, next: Some(last) }
         })

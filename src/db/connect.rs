@@ -36,7 +36,8 @@ pub(super) fn postgres(
         Trust::Authorities(roots) => tls::client(Arc::clone(roots)),
     });
     let settings = format!(
-        "SET statement_timeout = {0}; SET idle_in_transaction_session_timeout = {0}",
+        "SET default_transaction_isolation = 'read committed'; \
+         SET statement_timeout = {0}; SET idle_in_transaction_session_timeout = {0}",
         // Zero would mean no limit.
         timeout.as_millis().max(1)
     );

@@ -1,11 +1,12 @@
 //! Metrics of the connections to the database.
 
 use prometheus_client::{
-    metrics::{family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 use tokio::time::Instant;
 
+use super::retry::Conflict;
 use crate::telemetry::metrics::Labels;
 
 #[derive(Clone, Debug)]
@@ -13,6 +14,7 @@ pub(super) struct Metrics {
     wait: Histogram,
     connections: Family<Labels<1>, Gauge>,
     most: Gauge,
+    retries: Family<Labels<1>, Counter>,
 }
 
 impl Metrics {
@@ -23,6 +25,7 @@ impl Metrics {
             wait: Histogram::new(BUCKETS),
             connections: Family::default(),
             most: Gauge::default(),
+            retries: Family::default(),
         };
         let help = "Connections to the database, by state";
         registry.register("auth_db_connections", help, metrics.connections.clone());
@@ -30,7 +33,16 @@ impl Metrics {
         registry.register("auth_db_connections_max", help, metrics.most.clone());
         let help = "How long units of work waited for a connection";
         registry.register("auth_db_wait_seconds", help, metrics.wait.clone());
+        let help = "Units of work that were run again, by why the database rolled them back";
+        registry.register("auth_db_retries", help, metrics.retries.clone());
+        for conflict in Conflict::ALL {
+            let _exists = metrics.retries.get_or_create(&labels(conflict));
+        }
         metrics
+    }
+
+    pub(super) fn retried(&self, conflict: Conflict) {
+        self.retries.get_or_create(&labels(conflict)).inc();
     }
 
     /// A unit of work got its connection, or gave up waiting for one.
@@ -46,4 +58,8 @@ impl Metrics {
         }
         self.most.set(number(most));
     }
+}
+
+fn labels(conflict: Conflict) -> Labels<1> {
+    [("reason", conflict.as_str())]
 }

@@ -4,18 +4,25 @@
 //! locks. Therefore each replica simply tries. A migration and the row that records it are one
 //! transaction, and the primary key of that row lets one replica win. The others look again and
 //! find nothing left to do.
+//!
+//! Not every Postgres-like database can roll back a change of the schema. Each statement of a
+//! migration can be run again, and the row that records it is written last: after a crash
+//! between any two statements, the next start goes on.
 
 use std::{collections::HashSet, time::Duration};
 
 use diesel::{
-    QueryDsl as _, backend::Backend, dsl::sql, migration::MigrationSource, pg::Pg, sql_types::Bool,
+    QueryDsl as _,
+    backend::Backend,
+    dsl::sql,
+    migration::MigrationSource,
+    pg::Pg,
+    sql_types::{Bool, Text},
     sqlite::Sqlite,
 };
-use diesel_async::{
-    AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _,
-};
+use diesel_async::{AsyncMigrationHarness, RunQueryDsl as _, SimpleAsyncConnection as _};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::info;
 
 use super::{Db, Error, Pools, schema::TABLES, with_conn};
@@ -39,19 +46,35 @@ impl Db {
     /// Brings the schema up to date. Refuses one that is newer than this binary.
     /// Needs a multi-threaded runtime, because Diesel's migrations are blocking code.
     pub async fn migrate(&self) -> Result<(), Error> {
-        for _ in 1..ATTEMPTS {
-            match self.try_to_migrate().await {
-                Err(error @ (Error::Migrate(_) | Error::Query(_))) => {
-                    // Another process may hold the database for long: the log says why this one
-                    // waits.
-                    let error = Causes(&error);
-                    info!(%error, "cannot migrate the database yet, trying again");
-                }
-                done => return done,
+        self.check_encoding().await?;
+        let mut attempts = 1;
+        while let Err(error) = self.try_to_migrate().await {
+            if attempts == ATTEMPTS || !matches!(error, Error::Migrate(_) | Error::Query(_)) {
+                return Err(error);
             }
+            attempts += 1;
+            // Another process may hold the database for long: the log says why this one waits.
+            info!(error = %Causes(&error), "cannot migrate the database yet, trying again");
             sleep(PAUSE).await;
         }
-        self.try_to_migrate().await
+        self.tune().await;
+        Ok(())
+    }
+
+    /// Refuses a Postgres database that cannot hold every character. (On SQLite every one can.)
+    pub async fn check_encoding(&self) -> Result<(), Error> {
+        if matches!(self.pools, Pools::Sqlite(_)) {
+            return Ok(());
+        }
+        let encoding: String = with_conn!(self, conn => {
+            diesel::select(sql::<Text>("current_setting('server_encoding')"))
+                .get_result(conn)
+                .await?
+        })?;
+        match encoding.as_str() {
+            "UTF8" => Ok(()),
+            _ => Err(Error::Encoding(encoding)),
+        }
     }
 
     /// The number of migrations that have not run yet. Refuses a newer schema.
@@ -120,7 +143,6 @@ impl Db {
                 let mut harness = AsyncMigrationHarness::new(conn);
                 let done = harness.run_pending_migrations(POSTGRES);
                 done.map(drop).map_err(Error::Migrate)?;
-                tune(&mut harness.into_inner(), self.timeout).await;
             }
             Pools::Sqlite(pool) => {
                 let conn = timeout(self.timeout, pool.get()).await.map_err(silent)??;
@@ -130,6 +152,23 @@ impl Db {
             }
         }
         self.pending_migrations().await.map(drop)
+    }
+
+    /// Sets what [`TUNING`] sets, unless an earlier start did. Not every Postgres-compatible
+    /// database has these settings (CockroachDB has not), and the service works without them.
+    async fn tune(&self) {
+        let Pools::Postgres(pool) = &self.pools else {
+            return;
+        };
+        let deadline = Instant::now() + self.timeout;
+        let tuned = with_conn!(@ self, pool, deadline, conn => {
+            if !diesel::select(sql::<Bool>(IS_TUNED)).get_result::<bool>(conn).await? {
+                conn.batch_execute(TUNING).await?;
+            }
+        });
+        if let Err(error) = tuned {
+            info!(error = %Causes(&error), "this database does without settings of autovacuum");
+        }
     }
 }
 
@@ -145,17 +184,8 @@ const TUNING: &str = "
     ALTER TABLE outbox_lease SET (
         autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100
     );";
-
-/// Not every Postgres-compatible database has these settings (CockroachDB has not).
-async fn tune(conn: &mut AsyncPgConnection, limit: Duration) {
-    match timeout(limit, conn.batch_execute(TUNING)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            info!(error = %Causes(&error), "this database does without settings of autovacuum");
-        }
-        Err(_) => info!("the settings of autovacuum took too long"),
-    }
-}
+const IS_TUNED: &str = "EXISTS (SELECT 1 FROM pg_class
+    WHERE oid = to_regclass('outbox_events') AND reloptions IS NOT NULL)";
 
 fn versions<DB: Backend>(known: &EmbeddedMigrations) -> Result<HashSet<String>, Error> {
     let known = MigrationSource::<DB>::migrations(known).map_err(Error::Migrate)?;

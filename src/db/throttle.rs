@@ -116,8 +116,9 @@ impl Db {
         if rows.is_empty() {
             return Ok(());
         }
+        let statement = Statement::settle(rows);
         with_conn!(self, conn => {
-            Statement::settle(rows).execute(conn).await?;
+            (&statement).execute(conn).await?;
         })
     }
 

@@ -1,13 +1,14 @@
 //! Accounts.
 
 use diesel::prelude::*;
-use diesel_async::{AsyncConnection as _, RunQueryDsl};
+use diesel_async::RunQueryDsl;
 
 use super::{
     Db, Error,
     outbox::insert_event,
     schema::{sessions, users},
     sessions::{FIRST_GENERATION, NewSession, is_live},
+    transaction::transaction,
     with_conn,
 };
 use crate::model::{Account, Credentials, Event, SessionId, Timestamp, UserId};
@@ -89,7 +90,7 @@ impl Db {
             users::password_changed_at.eq(user.created_at),
         );
         with_conn!(self, conn => {
-            conn.transaction(async |conn| {
+            transaction(conn, async |conn| {
                 let created = diesel::insert_into(users::table)
                     .values(user)
                     .on_conflict(users::email)

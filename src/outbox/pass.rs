@@ -7,7 +7,7 @@ pub(super) enum Pass {
     #[default]
     New,
     Resumed {
-        /// The row id of the last event that was tried.
+        /// The row id after which the next batch begins.
         after: i64,
         /// The first fault of the pass, with which it will end.
         fault: PublishError,
@@ -15,10 +15,10 @@ pub(super) enum Pass {
 }
 
 impl Pass {
-    /// The row id after which the next batch begins. Row ids count from 1.
+    /// The row id after which the next batch begins.
     pub(super) fn resume_position(&self) -> i64 {
         match self {
-            Self::New => 0,
+            Self::New => i64::MIN,
             Self::Resumed { after, .. } => *after,
         }
     }
@@ -30,18 +30,20 @@ impl Pass {
         }
     }
 
-    /// The pass after a batch was published. `last_of_full_batch` is the row id of its last
-    /// event, if it was a full batch. An error is the end of a pass that had a fault.
+    /// The pass after a batch was published. `last_of_full` is [`Batch::last_of_full`]. An error
+    /// is the end of a pass that had a fault.
+    ///
+    /// [`Batch::last_of_full`]: crate::model::Batch::last_of_full
     pub(super) fn advance(
         self,
         published: Published,
-        last_of_full_batch: Option<i64>,
+        last_of_full: Option<i64>,
     ) -> Result<Self, PublishError> {
         let earlier_fault = match self {
             Self::New => None,
             Self::Resumed { fault, .. } => Some(fault),
         };
-        match (earlier_fault.or(published.fault), last_of_full_batch) {
+        match (earlier_fault.or(published.fault), last_of_full) {
             (None, _) => Ok(Self::New),
             (Some(fault), Some(after)) if !published.unreachable => {
                 Ok(Self::Resumed { after, fault })
@@ -82,7 +84,7 @@ mod tests {
     #[test]
     fn a_batch_without_a_fault_begins_a_new_pass() {
         let pass = Pass::New.advance(Published::default(), Some(1_000));
-        assert_eq!(pass.expect("no fault").resume_position(), 0);
+        assert_eq!(pass.expect("no fault").resume_position(), i64::MIN);
     }
 
     #[test]

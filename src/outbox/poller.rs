@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     db::{self, Db},
-    model::{Clock, PendingEvent, ReplicaId},
+    model::{Batch, Clock, PendingEvent, ReplicaId},
 };
 
 /// Enough events to fill produce requests to every partition.
@@ -104,9 +104,10 @@ impl Poller {
             return Ok(Outcome::Standby);
         };
         let after = pass.resume_position();
-        let mut events = self.db.pending_events(after, BATCH_SIZE).await?;
-        let last_of_full_batch = events.get(BATCH_SIZE - 1).map(|event| event.id);
-        self.keep_user_order(&mut events, &pass).await?;
+        let Batch {
+            events,
+            last_of_full,
+        } = self.db.pending_events(after, BATCH_SIZE).await?;
         if events.is_empty() && matches!(pass, Pass::New) {
             return Ok(Outcome::Idle);
         }
@@ -115,24 +116,8 @@ impl Poller {
         self.delete(&published.acknowledged).await?;
         self.park(&events, &published.refused).await?;
         self.postpone_or_park(&events, &published.untimely).await?;
-        self.pass = pass.advance(published, last_of_full_batch)?;
+        self.pass = pass.advance(published, last_of_full)?;
         Ok(Outcome::Progress)
-    }
-
-    /// Leaves out the events of users who still have a row up to the resume position. It asks
-    /// the database after the batch was read: all earlier events of the users in the batch are
-    /// committed by then.
-    async fn keep_user_order(
-        &self,
-        events: &mut Vec<PendingEvent>,
-        pass: &Pass,
-    ) -> Result<(), db::Error> {
-        let (Some(last), Pass::Resumed { after, .. }) = (events.last(), pass) else {
-            return Ok(());
-        };
-        let users = self.db.users_with_earlier_events(*after, last.id).await?;
-        events.retain(|event| !users.contains(&event.user_id));
-        Ok(())
     }
 
     async fn delete(&self, acknowledged: &[i64]) -> Result<(), db::Error> {

@@ -19,6 +19,7 @@
 //! | breaks Kafka | [`Cluster`]: two brokers of its own |
 //! | checks what was published | [`Published::check`] |
 //! | breaks the network to the database | [`Proxy`], and [`Trap`] for one exact point |
+//! | has the database roll units of work back | [`Conflicts`] |
 //! | stops, kills, freezes or replaces Postgres | [`PostgresServer`]: a server of its own; [`PgBouncer`] in front of it |
 //! | sends what no gRPC client sends | [`RawConnection`]: any headers and bodies; [`Frames`]: any HTTP/2 frames; [`BareConnection`]: a gRPC client that never reconnects |
 //! | searches memory, logs or files for secrets | [`Needles`], [`memory_of`] |
@@ -27,6 +28,10 @@
 //! | can run for longer | [`soak`]: the second value when `TEST_SOAK` is set |
 //! | lacks something on this machine | [`skip`]: prints a line, and fails in CI |
 //!
+//! With `TEST_HOSTILE=1` (`tests/run hostile`) each Postgres database is a hostile one: see
+//! `database`. [`TestDatabase::url`] then leads through [`Conflicts`], and
+//! [`TestDatabase::direct_url`] does not.
+//!
 //! Some folders have more helpers of their own: `faults` has a fleet of replicas and clients
 //! that repeat their calls, `outbox` a publisher that answers as the test says, `attack` a
 //! process under attack.
@@ -34,6 +39,7 @@
 mod answers;
 mod bare;
 mod clock;
+mod conflicts;
 mod database;
 mod frames;
 mod guarantee;
@@ -64,6 +70,7 @@ pub use self::{
     },
     bare::BareConnection,
     clock::ManualClock,
+    conflicts::Conflicts,
     database::{Backend, TestDatabase},
     frames::{DATA, Frames, PREFACE, call_but_its_end, cancelled_call, end_of_call, frame},
     guarantee::{Copy, Published},

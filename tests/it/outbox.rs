@@ -10,6 +10,7 @@ mod kafka;
 mod kafka_faults;
 mod lease;
 mod model;
+mod order;
 mod parking;
 mod poller;
 mod wake;

@@ -1,1 +1,1 @@
-DROP TABLE login_throttle;
+DROP TABLE IF EXISTS login_throttle;

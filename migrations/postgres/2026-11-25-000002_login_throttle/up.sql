@@ -1,4 +1,5 @@
 -- A migration may take longer than a call. Every migration begins with these two lines.
+-- A database may commit each statement by itself: each one can be run again.
 SET LOCAL statement_timeout = 0;
 SET LOCAL idle_in_transaction_session_timeout = 0;
 
@@ -7,7 +8,7 @@ SET LOCAL idle_in_transaction_session_timeout = 0;
 -- them, on Postgres and on SQLite.
 --
 -- Updates change no indexed column and find free space on the page: they stay HOT.
-CREATE TABLE login_throttle (
+CREATE TABLE IF NOT EXISTS login_throttle (
     key_hash      bytea PRIMARY KEY,
     -- Each failure moves this time forward. A failure is free while it stays in the past.
     free_from     bigint NOT NULL,

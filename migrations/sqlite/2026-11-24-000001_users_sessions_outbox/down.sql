@@ -1,4 +1,4 @@
-DROP TABLE outbox_lease;
-DROP TABLE outbox_events;
-DROP TABLE sessions;
-DROP TABLE users;
+DROP TABLE IF EXISTS outbox_lease;
+DROP TABLE IF EXISTS outbox_events;
+DROP TABLE IF EXISTS sessions;
+DROP TABLE IF EXISTS users;

@@ -1,7 +1,7 @@
 -- The same tables as on Postgres. Ids are 16 bytes, times are microseconds since 1970.
 
 -- One row for each account.
-CREATE TABLE users (
+CREATE TABLE IF NOT EXISTS users (
     id                  BLOB PRIMARY KEY NOT NULL,
     email               TEXT NOT NULL UNIQUE,
     password_hash       TEXT NOT NULL,
@@ -11,7 +11,7 @@ CREATE TABLE users (
 ) STRICT;
 
 -- One row for each login of a device. It holds only hashes of tokens.
-CREATE TABLE sessions (
+CREATE TABLE IF NOT EXISTS sessions (
     id                  BLOB PRIMARY KEY NOT NULL,
     user_id             BLOB NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     handle_hash         BLOB NOT NULL UNIQUE,
@@ -27,10 +27,10 @@ CREATE TABLE sessions (
     revoked_at          INTEGER,
     revoke_reason       TEXT
 ) STRICT;
-CREATE INDEX sessions_user_id ON sessions (user_id);
+CREATE INDEX IF NOT EXISTS sessions_user_id ON sessions (user_id);
 
 -- Events that Kafka has not acknowledged yet. Rows outlive their user, so there is no foreign key.
-CREATE TABLE outbox_events (
+CREATE TABLE IF NOT EXISTS outbox_events (
     id            INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
     event_id      BLOB NOT NULL,
     user_id       BLOB NOT NULL,
@@ -43,13 +43,14 @@ CREATE TABLE outbox_events (
     parked_reason TEXT
 ) STRICT;
 -- A parked event blocks the later events of its user.
-CREATE INDEX outbox_events_parked ON outbox_events (user_id) WHERE parked_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS outbox_events_parked ON outbox_events (user_id) WHERE parked_at IS NOT NULL;
 
 -- The replica that publishes. One row.
-CREATE TABLE outbox_lease (
+CREATE TABLE IF NOT EXISTS outbox_lease (
     id         INTEGER PRIMARY KEY NOT NULL CHECK (id = 1),
     owner      BLOB NOT NULL,
     expires_at INTEGER NOT NULL
 ) STRICT;
 INSERT INTO outbox_lease (id, owner, expires_at)
-VALUES (1, x'00000000000000000000000000000000', 0);
+VALUES (1, x'00000000000000000000000000000000', 0)
+ON CONFLICT (id) DO NOTHING;

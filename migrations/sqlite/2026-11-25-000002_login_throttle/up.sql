@@ -1,6 +1,6 @@
 -- Guess counters: one row for each account, caller address and pair of both, identified by a
 -- hash. Times are microseconds since 1970.
-CREATE TABLE login_throttle (
+CREATE TABLE IF NOT EXISTS login_throttle (
     key_hash      BLOB PRIMARY KEY NOT NULL,
     -- Each failure moves this time forward. A failure is free while it stays in the past.
     free_from     INTEGER NOT NULL,

@@ -1,30 +1,48 @@
 //! Events for the publisher, and parked ones for the operator.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use diesel::{
     dsl::{exists, not, sql},
+    expression::SqlLiteral,
     prelude::*,
-    sql_types::Nullable,
+    sql_types::{BigInt, Nullable},
 };
 use diesel_async::RunQueryDsl;
 
 use crate::{
     db::{Db, Error, schema::outbox_events, sql_types::Moment, with_conn},
-    model::{EventId, ParkedEvent, PendingEvent, Timestamp, UserId},
+    model::{
+        Batch, EventId, ParkedEvent, PendingEvent, ReadEvent, Timestamp, in_user_order,
+        users_without_first,
+    },
 };
 
 /// How long an event waits whose time Kafka refused. A longer wait that is stored was written by
 /// a clock that was ahead.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
+/// The version of the user's event before this one.
+///
+/// A piece of SQL, and not a query of Diesel's: a statement with such a piece is planned each
+/// time. A plan that was kept from an empty table would read the whole table for each row.
+fn version_before() -> SqlLiteral<Nullable<BigInt>> {
+    sql(
+        "(SELECT max(earlier.user_version) FROM outbox_events AS earlier \
+          WHERE earlier.user_id = outbox_events.user_id \
+          AND earlier.user_version < outbox_events.user_version)",
+    )
+}
+
 impl Db {
-    /// The oldest events after this row whose user has no parked one and none that waits until
-    /// Kafka accepts its time.
+    /// Reads the events with the lowest ids after this one, at most `limit`, without those of
+    /// users who have a parked event or one that waits until Kafka accepts its time.
     ///
-    /// A lower id may become visible later, because ids are drawn before the commit. A caller
-    /// that goes on after a row asks [`Db::users_with_earlier_events`], too.
-    pub async fn pending_events(&self, row: i64, limit: usize) -> Result<Vec<PendingEvent>, Error> {
+    /// Returns those that can be published: all earlier ones of their user are published, or
+    /// before them in the batch. For a user whose first event has a higher id, that event is
+    /// read too. A user whose first event has a lower id is left out.
+    pub async fn pending_events(&self, row: i64, limit: usize) -> Result<Batch, Error> {
+        let rows = i64::try_from(limit).unwrap_or(i64::MAX);
         let parked = diesel::alias!(outbox_events as parked);
         let is_parked = parked.field(outbox_events::parked_at).is_not_null();
         let is_same_user = parked
@@ -34,9 +52,8 @@ impl Db {
         let (retry_at, waiting_user) =
             waiting.fields((outbox_events::retry_at, outbox_events::user_id));
         let (now, latest) = (self.sql_now(), self.sql_now_and(RETRY_AFTER));
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         with_conn!(self, conn => {
-            outbox_events::table
+            let mut read: Vec<ReadEvent> = outbox_events::table
                 .filter(outbox_events::id.gt(row))
                 .filter(not(exists(parked.filter(is_parked).filter(is_same_user))))
                 // The list of users is made once: all events of a user wait, or none.
@@ -47,32 +64,24 @@ impl Db {
                         .select(waiting_user),
                 ))
                 .order(outbox_events::id)
-                .limit(limit)
-                .select(PendingEvent::as_select())
+                .limit(rows)
+                .select((PendingEvent::as_select(), version_before()))
                 .load(conn)
-                .await?
-        })
-    }
-
-    /// The users who have an event after this row, up to the row `last`, and also one up to
-    /// this row. The statement joins the two: with a list of the users, it would go through the
-    /// list for each row.
-    pub async fn users_with_earlier_events(
-        &self,
-        row: i64,
-        last: i64,
-    ) -> Result<HashSet<UserId>, Error> {
-        let earlier = diesel::alias!(outbox_events as earlier);
-        let (id, user_id) = earlier.fields((outbox_events::id, outbox_events::user_id));
-        with_conn!(self, conn => {
-            outbox_events::table
-                .filter(outbox_events::id.gt(row).and(outbox_events::id.le(last)))
-                .filter(outbox_events::user_id.eq_any(earlier.filter(id.le(row)).select(user_id)))
-                .select(outbox_events::user_id)
-                .load(conn)
-                .await?
-                .into_iter()
-                .collect()
+                .await?;
+            let last = read.last().map(|(event, _)| event.id);
+            let last_of_full = last.filter(|_| read.len() == limit);
+            let users = users_without_first(&read);
+            if let (Some(last), false) = (last_of_full, users.is_empty()) {
+                let first: Vec<ReadEvent> = outbox_events::table
+                    .filter(outbox_events::id.gt(last))
+                    .filter(outbox_events::user_id.eq_any(users))
+                    .filter(version_before().is_null())
+                    .select((PendingEvent::as_select(), version_before()))
+                    .load(conn)
+                    .await?;
+                read.extend(first);
+            }
+            Batch { events: in_user_order(read), last_of_full }
         })
     }
 
@@ -108,12 +117,12 @@ impl Db {
         })
     }
 
-    /// The parked events, oldest first.
+    /// The parked events, those that were parked first before the others.
     pub async fn parked_events(&self) -> Result<Vec<ParkedEvent>, Error> {
         with_conn!(self, conn => {
             outbox_events::table
                 .filter(outbox_events::parked_at.is_not_null())
-                .order(outbox_events::id)
+                .order((outbox_events::parked_at, outbox_events::user_version))
                 .select(ParkedEvent::as_select())
                 .load(conn)
                 .await?

@@ -4,7 +4,7 @@
 use std::iter;
 
 use diesel::prelude::*;
-use diesel_async::{AsyncConnection as _, RunQueryDsl};
+use diesel_async::RunQueryDsl;
 
 use super::{
     Outcome, Undone, outcome,
@@ -14,6 +14,7 @@ use crate::{
     db::{
         Db, Error,
         schema::{sessions, users},
+        transaction::transaction,
         with_conn,
     },
     model::{Account, Event, SessionEnd, SessionId, Timestamp},
@@ -37,7 +38,7 @@ impl Db {
     ) -> Result<Outcome<usize>, Error> {
         let (user_id, act) = (account.user_id, &new.event.act);
         with_conn!(self, conn => {
-            let done = conn.transaction(async |conn| {
+            let done = transaction(conn, async |conn| {
                 let version: i64 = diesel::update(users::table.find(user_id))
                     .filter(users::password_changed_at.eq(account.password_changed_at))
                     .set((
@@ -70,7 +71,7 @@ impl Db {
     ) -> Result<Outcome<()>, Error> {
         let (user_id, act) = (account.user_id, &event.act);
         with_conn!(self, conn => {
-            let done = conn.transaction(async |conn| {
+            let done = transaction(conn, async |conn| {
                 let version: i64 = diesel::update(users::table.find(user_id))
                     .filter(users::password_changed_at.eq(account.password_changed_at))
                     .set(users::event_version.eq(users::event_version))

@@ -1,7 +1,7 @@
 //! Ending one session, all others, or the oldest ones.
 
 use diesel::prelude::*;
-use diesel_async::{AsyncConnection as _, RunQueryDsl};
+use diesel_async::RunQueryDsl;
 
 use super::{
     Outcome, Undone, outcome,
@@ -12,6 +12,7 @@ use crate::{
         Db, Error,
         outbox::insert_event,
         schema::{sessions, users},
+        transaction::transaction,
         with_conn,
     },
     model::{Act, Event, MAX_SESSIONS, MAX_SESSIONS_ENDED_BY_LOGIN, SessionEnd, SessionId, UserId},
@@ -27,7 +28,7 @@ impl Db {
         act: &Act,
     ) -> Result<Option<Event>, Error> {
         with_conn!(self, conn => {
-            let done = conn.transaction(async |conn| {
+            let done = transaction(conn, async |conn| {
                 let version: i64 = diesel::update(users::table.find(user_id))
                     .set(users::event_version.eq(users::event_version + 1))
                     .returning(users::event_version)
@@ -64,7 +65,7 @@ impl Db {
         act: &Act,
     ) -> Result<Outcome<usize>, Error> {
         with_conn!(self, conn => {
-            let done = conn.transaction(async |conn| {
+            let done = transaction(conn, async |conn| {
                 let version = conn.lock_user(user_id).await?.ok_or(Undone::SessionEnded)?;
                 conn.require_live(own, act.now).await?;
                 let events = conn.end_others(user_id, own, end, act).await?;
@@ -89,7 +90,7 @@ impl Db {
         act: &Act,
     ) -> Result<usize, Error> {
         with_conn!(self, conn => {
-            conn.transaction(async |conn| {
+            transaction(conn, async |conn| {
                 let Some(version) = conn.lock_user(user_id).await? else { return Ok(0) };
                 let oldest: Vec<SessionId> = sessions::table
                     .filter(sessions::user_id.eq(user_id))

@@ -66,14 +66,10 @@ impl Statement {
         }
     }
 
-    pub(in crate::db) fn delete_faded(
-        after: Vec<u8>,
-        last: Vec<u8>,
-        faded_before: Timestamp,
-    ) -> Self {
+    pub(in crate::db) fn delete_faded(after: &[u8], last: &[u8], faded_before: Timestamp) -> Self {
         Self {
             numbers: vec![("faded", faded_before.as_micros())],
-            bytes: vec![("after", after), ("last", last)],
+            bytes: vec![("after", after.to_vec()), ("last", last.to_vec())],
             ..Self::of(DELETE_FADED)
         }
     }

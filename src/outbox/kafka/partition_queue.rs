@@ -1,6 +1,6 @@
 //! Splits the events of one partition into produce requests. It does no I/O.
 //!
-//! The oldest events go first, one request at a time. When Kafka refuses a request because of
+//! The events keep their order, one request at a time. When Kafka refuses a request because of
 //! a record in it, each of its records is sent alone to find that record. The later events of
 //! its user are then left out, so that consumers see no gap.
 
@@ -41,7 +41,7 @@ pub(super) struct PartitionQueue<'a> {
 }
 
 impl<'a> PartitionQueue<'a> {
-    /// `events` are oldest first. The records of a request take at most `max_size` bytes; a
+    /// `events` are in the order to send. The records of a request take at most `max_size` bytes; a
     /// record that is larger than that is sent alone.
     pub(super) fn new(events: &[&'a PendingEvent], max_size: usize, pace: Pace) -> Self {
         Self {

@@ -1,13 +1,15 @@
 //! A Postgres that is stopped, killed, frozen, read-only or has no free connection: calls are
 //! answered in time with a constant text, the health shows it, and the service recovers by itself.
 
+use std::time::Duration;
+
 use futures::future::join_all;
 use tokio_postgres::NoTls;
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::harness::{
-    Backend, PostgresServer, Service, TestDatabase, assert_outage, login, logout, refresh, refused,
-    register,
+    Backend, PostgresServer, Service, TestDatabase, assert_outage, db, login, logout, refresh,
+    refused, register,
 };
 
 /// The service gives up a query after half of the request time-out.
@@ -131,7 +133,7 @@ async fn a_pool_whose_connections_all_hang_is_an_outage_that_heals() {
     let service = Service::start(database, &options).await;
     let token = service.sign_up(ANA).await.tokens.refresh_token;
 
-    let (holder, connection) = tokio_postgres::connect(&service.database.url(), NoTls)
+    let (holder, connection) = tokio_postgres::connect(&service.database.direct_url(), NoTls)
         .await
         .expect("Postgres answers");
     tokio::spawn(connection);
@@ -152,6 +154,29 @@ async fn a_pool_whose_connections_all_hang_is_an_outage_that_heals() {
     }
     holder.batch_execute("ROLLBACK").await.expect("unlocked");
     assert_is_healed(&service, &token, "ben@example.com").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_health_check_needs_no_row_that_the_lease_needs_on_postgres() {
+    let Some(database) = TestDatabase::create(Backend::Postgres).await else {
+        return;
+    };
+    let service = Service::start(database, &OPTIONS).await;
+    let database = &service.database;
+    let (holder, connection) = tokio_postgres::connect(&database.direct_url(), NoTls)
+        .await
+        .expect("Postgres answers");
+    tokio::spawn(connection);
+    let lock = "BEGIN; UPDATE outbox_lease SET owner = owner";
+    holder.batch_execute(lock).await.expect("locked");
+    let db = db(database, Duration::from_secs(2));
+    db.ping().await.expect("it does not wait");
+    // And it changes no row.
+    holder.batch_execute("ROLLBACK").await.expect("unlocked");
+    let version = "SELECT xmin::text FROM outbox_lease";
+    let before = database.text(version).await;
+    db.ping().await.expect("Postgres answers");
+    assert_eq!(database.text(version).await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

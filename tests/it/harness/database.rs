@@ -1,4 +1,8 @@
 //! Each test has its own database.
+//!
+//! In the hostile profile the sequences of a Postgres database give each session a hundred values
+//! in advance, the role's default isolation is SERIALIZABLE, and the URL leads through a proxy
+//! that lets one of [`CONFLICTS`] units of work fail with 40001.
 
 use std::{
     env,
@@ -14,7 +18,21 @@ use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::NoTls;
 
-use super::skip;
+use super::{Conflicts, skip};
+
+const CONFLICTS: usize = 5;
+
+/// Each new table of the database gets the sequence that YugabyteDB would give it.
+const CACHE_SEQUENCES: &str = "
+    CREATE FUNCTION cache_sequences() RETURNS event_trigger LANGUAGE plpgsql AS $$
+    DECLARE found record;
+    BEGIN
+        FOR found IN SELECT * FROM pg_sequences WHERE cache_size < 100 LOOP
+            EXECUTE format('ALTER SEQUENCE %I.%I CACHE 100', found.schemaname, found.sequencename);
+        END LOOP;
+    END $$;
+    CREATE EVENT TRIGGER cache_sequences ON ddl_command_end WHEN TAG IN ('CREATE TABLE')
+        EXECUTE FUNCTION cache_sequences()";
 
 /// The kind of database that a test runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,24 +53,30 @@ enum Inner {
         url: String,
         name: String,
         server_outlives_it: bool,
+        /// In the hostile profile.
+        conflicts: Option<Conflicts>,
     },
 }
 
 impl TestDatabase {
     /// `None` if there is no Postgres; then the test was skipped.
     pub async fn create(backend: Backend) -> Option<Self> {
-        let inner = match backend {
-            Backend::Sqlite => Inner::Sqlite(Folder::Ours(
-                tempfile::tempdir().expect("a temporary folder"),
-            )),
-            Backend::Postgres => {
-                let Ok(server_url) = env::var("TEST_DATABASE_URL") else {
-                    skip("no Postgres: TEST_DATABASE_URL is not set");
-                    return None;
-                };
-                create_on(&server_url, "", true).await
+        match backend {
+            Backend::Sqlite => {
+                let folder = tempfile::tempdir().expect("a temporary folder");
+                Some(Self(Arc::new(Inner::Sqlite(Folder::Ours(folder)))))
             }
+            Backend::Postgres => Self::create_with("").await,
+        }
+    }
+
+    /// On Postgres, with these clauses of `CREATE DATABASE`.
+    pub async fn create_with(clauses: &str) -> Option<Self> {
+        let Ok(server_url) = env::var("TEST_DATABASE_URL") else {
+            skip("no Postgres: TEST_DATABASE_URL is not set");
+            return None;
         };
+        let inner = create_on(&server_url, clauses, true).await;
         Some(Self(Arc::new(inner)))
     }
 
@@ -78,6 +102,7 @@ impl TestDatabase {
             url: format!("{base}/{name}"),
             name: name.clone(),
             server_outlives_it: false,
+            conflicts: None,
         }))
     }
 
@@ -90,6 +115,27 @@ impl TestDatabase {
 
     /// For `DATABASE_URL`.
     pub fn url(&self) -> String {
+        match &*self.0 {
+            Inner::Postgres {
+                conflicts: Some(conflicts),
+                ..
+            } => self.url_through(conflicts),
+            _ => self.direct_url(),
+        }
+    }
+
+    pub fn url_through(&self, conflicts: &Conflicts) -> String {
+        let url = self.direct_url();
+        url.replacen(server_of(&url), &conflicts.addr, 1)
+    }
+
+    /// Starts a proxy in front of the server of this database.
+    pub async fn conflicts(&self) -> Conflicts {
+        Conflicts::start(server_of(&self.direct_url())).await
+    }
+
+    /// The URL without a proxy.
+    pub fn direct_url(&self) -> String {
         match &*self.0 {
             Inner::Sqlite(folder) => format!("sqlite://{}", file(folder).display()),
             Inner::Postgres { url, .. } => url.clone(),
@@ -159,13 +205,7 @@ impl TestDatabase {
                 rows.into_iter().map(|row| row.value).collect()
             }
             Inner::Postgres { server, name, .. } => {
-                let (client, connection) = server
-                    .clone()
-                    .dbname(name)
-                    .connect(NoTls)
-                    .await
-                    .expect("Postgres answers");
-                tokio::spawn(connection);
+                let client = connect(server.clone().dbname(name)).await;
                 let rows = client.query(sql, &[]).await.expect("the query runs");
                 rows.iter().map(|row| row.get(0)).collect()
             }
@@ -188,12 +228,37 @@ async fn create_on(server_url: &str, clauses: &str, server_outlives_it: bool) ->
     let (base, parameters) = server_url.split_once('?').unwrap_or((server_url, ""));
     let (base, _) = base.rsplit_once('/').expect("a URL with a database");
     let url = format!("{base}/{name}?{parameters}");
+    let conflicts = match env::var_os("TEST_HOSTILE") {
+        Some(_) => Some(make_hostile(&server, &name, server_of(&url)).await),
+        None => None,
+    };
     Inner::Postgres {
         server: Box::new(server),
         url,
         name,
         server_outlives_it,
+        conflicts,
     }
+}
+
+async fn make_hostile(server: &tokio_postgres::Config, name: &str, addr: &str) -> Conflicts {
+    let isolation = format!(
+        "ALTER ROLE CURRENT_USER IN DATABASE {name} SET default_transaction_isolation = 'serializable'"
+    );
+    execute_on(server.clone().dbname(name), CACHE_SEQUENCES).await;
+    execute_on(server, &isolation).await;
+    let conflicts = Conflicts::start(addr).await;
+    conflicts.be_hostile(CONFLICTS);
+    conflicts
+}
+
+/// Host and port.
+fn server_of(url: &str) -> &str {
+    let (_, rest) = url.split_once("://").expect("a URL");
+    let (authority, _) = rest.split_once('/').expect("a URL with a database");
+    authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, server)| server)
 }
 
 impl Drop for Inner {
@@ -238,8 +303,16 @@ fn sqlite(folder: &Folder) -> SqliteConnection {
     conn
 }
 
-async fn execute_on(server: &tokio_postgres::Config, sql: &str) {
+/// The harness itself works in READ COMMITTED, whatever the role's default is.
+async fn connect(server: &tokio_postgres::Config) -> tokio_postgres::Client {
+    let mut server = server.clone();
+    server.options("-c default_transaction_isolation=read\\ committed");
     let (client, connection) = server.connect(NoTls).await.expect("Postgres answers");
     tokio::spawn(connection);
+    client
+}
+
+async fn execute_on(server: &tokio_postgres::Config, sql: &str) {
+    let client = connect(server).await;
     client.batch_execute(sql).await.expect("the statements run");
 }

@@ -57,7 +57,7 @@ impl PgBouncer {
             .tempdir_in("/tmp")
             .expect("a temporary folder");
         give_to_postgres(folder.path());
-        let url: tokio_postgres::Config = database.url().parse().expect("a URL");
+        let url: tokio_postgres::Config = database.direct_url().parse().expect("a URL");
         let mut bouncer = Self {
             folder,
             port: free_port(),

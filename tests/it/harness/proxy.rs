@@ -37,7 +37,7 @@ type Traps = Arc<Mutex<Option<Trap>>>;
 
 /// A proxy in front of the Postgres server of a test.
 pub struct Proxy {
-    /// For `DATABASE_URL`: the database of the test through the proxy.
+    /// For `DATABASE_URL`: the database of the test through the proxy, which is then the only one.
     pub url: String,
     link: watch::Sender<Link>,
     trap: Traps,
@@ -53,7 +53,7 @@ impl Proxy {
         assert_eq!(database.backend(), Backend::Postgres);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let here = listener.local_addr().expect("bound").to_string();
-        let url = database.url();
+        let url = database.direct_url();
         let (_, rest) = url.split_once("://").expect("a URL");
         let (authority, _) = rest.split_once('/').expect("a URL with a database");
         let (_, server) = authority.rsplit_once('@').unwrap_or(("", authority));

@@ -72,12 +72,14 @@ impl TestDatabase {
         self.execute(&sql).await;
     }
 
-    /// The events in the outbox, the oldest first.
+    /// The events in the outbox, those that happened first before the others, each user's in the
+    /// order of their versions.
     pub async fn events(&self) -> Vec<proto::UserEvent> {
         let payload = self.hex("payload");
         // A subquery, because the harness wraps a query on SQLite.
         let sql = format!(
-            "SELECT payload FROM (SELECT {payload} AS payload FROM outbox_events ORDER BY id) AS e"
+            "SELECT payload FROM (SELECT {payload} AS payload FROM outbox_events \
+             ORDER BY occurred_at, user_version, id) AS e"
         );
         let payloads = self.texts(&sql).await.into_iter().flatten();
         payloads

@@ -21,11 +21,13 @@ use crate::harness::{
 
 /// The series of a service without calls; each histogram by its count. The RPC metrics are
 /// absent: their series appear with the first call.
-const SERIES: [&str; 34] = [
+const SERIES: [&str; 36] = [
     "auth_build_info{version}",
     "auth_db_connections_max",
     r#"auth_db_connections{state="busy"}"#,
     r#"auth_db_connections{state="idle"}"#,
+    r#"auth_db_retries_total{reason="deadlock"}"#,
+    r#"auth_db_retries_total{reason="serialization"}"#,
     "auth_db_wait_seconds_count",
     "auth_logins_throttled_total",
     "auth_outbox_lease_held",

@@ -111,6 +111,19 @@ both! {
         poll_to_the_fault(&mut poller).await;
         assert_eq!(of_late(), [1, 2]);
     }
+
+    async fn a_first_event_beyond_the_batch_is_sent_before_the_later_one(service: Service) {
+        let (unreachable, late) = (UserId::from_bytes([7; 16]), UserId::from_bytes([8; 16]));
+        insert_events(&service.database, late, 2, 1).await;
+        insert_events(&service.database, unreachable, 1, 1_500).await;
+        insert_events(&service.database, late, 1, 1).await;
+        let (mut poller, half_dead) = half_dead(&service, unreachable);
+        let of_late = || half_dead.seen.lock().unwrap().iter()
+            .filter(|(user, _)| *user == late).map(|(_, version)| *version).collect::<Vec<_>>();
+        poll_to_the_fault(&mut poller).await;
+        assert_eq!(of_late(), [1, 2]);
+        assert_eq!(service.database.count(EVENTS).await, 1_500);
+    }
 }
 
 /// A poller that publishes to half of a cluster.

@@ -110,13 +110,13 @@ async fn an_event_that_commits_late_with_a_lower_id_is_not_missed() {
     let Some(database) = empty_postgres().await else {
         return;
     };
-    let (mut late, connection) = tokio_postgres::connect(&database.url(), NoTls)
+    let (mut late, connection) = tokio_postgres::connect(&database.direct_url(), NoTls)
         .await
         .unwrap();
     tokio::spawn(connection);
     let transaction = late.transaction().await.unwrap();
     let lower: i64 = transaction.query_one(INSERT, &[]).await.unwrap().get(0);
-    let (other, connection) = tokio_postgres::connect(&database.url(), NoTls)
+    let (other, connection) = tokio_postgres::connect(&database.direct_url(), NoTls)
         .await
         .unwrap();
     tokio::spawn(connection);

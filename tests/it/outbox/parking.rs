@@ -169,7 +169,7 @@ both! {
 
     async fn an_event_that_is_not_parked_can_be_neither_requeued_nor_discarded(service: Service) {
         sign_up(&service, "ana@example.com").await;
-        let event_id = open(&service.database).pending_events(0, 1).await.unwrap()[0]
+        let event_id = open(&service.database).pending_events(0, 1).await.unwrap().events[0]
             .event_id
             .to_string();
         for action in ["requeue", "discard"] {

@@ -120,10 +120,11 @@ impl Batches {
 
     async fn run(self, mut batch: Vec<Queued>) -> Result<(), Error> {
         let deadline = Instant::now() + self.timeout;
-        let statement = RotateMany::new(batch.iter().map(|queued| &queued.rotation));
         let pool = &self.pool;
-        let sessions: Vec<Session> =
-            with_conn!(@ self, pool, deadline, conn => statement.load(conn).await?)?;
+        let sessions: Vec<Session> = with_conn!(@ self, pool, deadline, conn => {
+            let statement = RotateMany::new(batch.iter().map(|queued| &queued.rotation));
+            statement.load(conn).await?
+        })?;
         for session in sessions {
             // If several callers presented one token, the new token tells which of them won.
             let won = |queued: &Queued| session.token_hash == queued.rotation.new_token_hash;

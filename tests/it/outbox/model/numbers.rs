@@ -15,6 +15,8 @@ pub struct Numbers {
     pub overtaken: usize,
     pub arrived_late: usize,
     pub parked: usize,
+    /// Pairs of events of a user whose ids are in the other order than their versions.
+    pub reordered: usize,
 }
 
 impl Numbers {
@@ -30,6 +32,7 @@ impl Numbers {
         self.overtaken += other.overtaken;
         self.arrived_late += other.arrived_late;
         self.parked += other.parked;
+        self.reordered += other.reordered;
     }
 
     pub fn assert_that_much_happened(&self, backend: Backend) {

@@ -44,7 +44,7 @@ impl World {
         let gates = match database.backend() {
             Backend::Sqlite => None,
             Backend::Postgres => {
-                let connected = tokio_postgres::connect(&database.url(), NoTls).await;
+                let connected = tokio_postgres::connect(&database.direct_url(), NoTls).await;
                 let (client, connection) = connected.expect("Postgres answers");
                 tokio::spawn(connection);
                 Some(client)
@@ -104,6 +104,10 @@ impl World {
             self.settle(0).await;
         }
         assert!(self.late.is_empty(), "a transaction does not end");
+        let reordered = "SELECT count(*) FROM outbox_events a, outbox_events b
+            WHERE a.user_id = b.user_id AND a.user_version < b.user_version AND a.id > b.id";
+        let reordered = self.database.count(reordered).await;
+        self.numbers.reordered += usize::try_from(reordered).expect("a count");
         for poller in 0..POLLERS {
             self.answer(poller).await;
         }

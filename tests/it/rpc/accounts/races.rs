@@ -23,7 +23,7 @@ struct Held(Client);
 
 impl Held {
     async fn begin(database: &TestDatabase, statements: &str) -> Self {
-        let connected = tokio_postgres::connect(&database.url(), NoTls).await;
+        let connected = tokio_postgres::connect(&database.direct_url(), NoTls).await;
         let (client, connection) = connected.expect("Postgres answers");
         tokio::spawn(connection);
         let sql = format!("BEGIN; {statements}");

@@ -68,7 +68,7 @@ async fn setup() -> Option<(TestDatabase, Db)> {
 
 /// Locks the rows of sessions until the release.
 async fn hold(database: &TestDatabase, numbers: impl IntoIterator<Item = u8>) -> Client {
-    let (client, connection) = tokio_postgres::connect(&database.url(), NoTls)
+    let (client, connection) = tokio_postgres::connect(&database.direct_url(), NoTls)
         .await
         .unwrap();
     tokio::spawn(connection);

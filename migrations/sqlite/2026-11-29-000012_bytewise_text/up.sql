@@ -1,0 +1,2 @@
+-- SQLite compares text byte by byte by default (BINARY).
+SELECT 1;
