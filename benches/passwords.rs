@@ -119,6 +119,7 @@ impl Engine {
                 threads: cores(),
                 max_wait: Duration::from_hours(1),
                 min_score: 0,
+                context_words: Vec::new(),
                 blocklist: None,
             },
             &mut Registry::default(),

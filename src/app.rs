@@ -109,7 +109,7 @@ impl App {
         let parts = auth::Parts {
             db: db.clone(),
             hasher: Arc::clone(&hasher),
-            policy: Policy::new(&config.passwords),
+            policy: Policy::start(&config.passwords)?,
             clock: Arc::clone(&clock),
             commits,
         };

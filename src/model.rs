@@ -16,6 +16,7 @@ mod session;
 mod throttle;
 mod time;
 mod traceparent;
+pub mod unicode;
 
 pub use self::{
     account::{Account, Credentials},

@@ -28,7 +28,8 @@ impl Auth {
         // This check comes before the slow policy check, which is not throttled.
         self.check_password(Some(&account.email), current, call, audit)
             .await?;
-        let new = self.check_policy(NEW_PASSWORD, new, &account.email).await?;
+        let new = self.check_policy(NEW_PASSWORD, new, &account.email, call);
+        let new = new.await?;
         if new.is(current) {
             let problem = "must differ from the current password";
             return Err(Error::invalid(NEW_PASSWORD, problem));

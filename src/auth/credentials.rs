@@ -63,8 +63,9 @@ impl Auth {
         field: &'static str,
         password: Password,
         email: &str,
+        call: &Call,
     ) -> Result<NewPassword, Error> {
-        let checked = self.policy.check(password, email).await?;
+        let checked = self.policy.check(password, email, call.deadline).await?;
         checked.map_err(|weakness| Error::invalid(field, weakness.to_string()))
     }
 }

@@ -71,7 +71,7 @@ impl Auth {
         let now = self.clock.now();
         let attempt = self.registration_attempt(email, call, now);
         let (counted, credentials) = self.admit(&attempt, audit).await?;
-        let password = self.check_policy("password", password, email.as_str());
+        let password = self.check_policy("password", password, email.as_str(), call);
         let password = self
             .take_back_if_overloaded(password.await, &attempt, &counted)
             .await?;

@@ -96,6 +96,7 @@ fn defaults_are_those_of_the_table() {
         (12, cores, 2)
     );
     assert_eq!(passwords.max_wait, Duration::from_secs(2));
+    assert_eq!(passwords.context_words, ["realchat"]);
     assert!(passwords.blocklist.is_none());
     let throttle = ThrottleLimits {
         free_per_pair: 5,

@@ -8,6 +8,8 @@
 
 mod worker;
 
+pub(super) use self::worker::lower_priority;
+
 use std::{
     io,
     num::NonZeroUsize,

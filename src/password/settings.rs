@@ -7,12 +7,14 @@ use super::Blocklist;
 pub struct Settings {
     /// bcrypt's cost of new hashes: `2^cost` rounds, 4 to 31.
     pub cost: u32,
-    /// Hashing threads; one per core is best.
+    /// Hashing threads, and threads that judge new passwords; one of each per core is best.
     pub threads: NonZeroUsize,
     /// The longest a call waits for a free hash lane, or for its password to be judged.
     pub max_wait: Duration,
-    /// The lowest zxcvbn score of a new password, 0 to 4.
+    /// The lowest score of a new password by zxcvbn's bounds, 0 to 4.
     pub min_score: u8,
+    /// Words that an attacker tries first, such as the product's name.
+    pub context_words: Vec<String>,
     /// Passwords that cannot be set; `None` for no list.
     pub blocklist: Option<Arc<Blocklist>>,
 }

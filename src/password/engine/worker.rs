@@ -90,7 +90,7 @@ impl Drop for StopOnPanic<'_> {
 /// Sets a nice value half-way to the lowest priority, which leaves the thread about a tenth
 /// of the runtime's share of a contended core. If the system forbids it, only latency is
 /// worse.
-fn lower_priority() {
+pub(in crate::password) fn lower_priority() {
     #[cfg(target_os = "linux")]
     rustix::process::nice(10).ok();
 }

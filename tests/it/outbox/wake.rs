@@ -98,7 +98,7 @@ fn auth(database: &TestDatabase, commits: Arc<Notify>) -> Auth {
     let parts = Parts {
         db: open(database),
         hasher: Arc::new(Hasher::start(&config.passwords, registry).unwrap()),
-        policy: Policy::new(&config.passwords),
+        policy: Policy::start(&config.passwords).expect("threads"),
         clock: Arc::new(ManualClock::new(START)),
         commits,
     };

@@ -84,14 +84,15 @@ both! {
         client.refresh(refresh(&tokens.refresh_token)).await.expect("the session lives");
     }
 
-    async fn a_device_name_has_at_most_100_characters_and_no_control_character(service: Service) {
+    async fn a_device_name_has_at_most_100_characters_and_no_invisible_one(service: Service) {
         let (mut client, database) = (service.client(), &service.database);
         let named = |name: &str, start_session| proto::RegisterRequest {
             device_name: name.to_owned(),
             start_session,
             ..register("ana@example.com")
         };
-        for name in ["é".repeat(101), "a\tb".to_owned(), "a\u{85}b".to_owned(), "\0".to_owned()] {
+        for name in ["é".repeat(101), "a\tb".to_owned(), "a\u{85}b".to_owned(), "\0".to_owned(),
+            "a\u{200b}b".to_owned(), "a\u{202e}b".to_owned(), "a\u{2066}b".to_owned()] {
             for start_session in [true, false] {
                 let status = refused(client.register(named(&name, start_session)).await);
                 assert_eq!(violation(&status).0, "device_name", "{name:?}");
@@ -135,6 +136,22 @@ both! {
         assert_eq!(service.database.count(EVENTS).await, 1);
     }
 
+    async fn letter_case_does_not_matter_in_any_script(service: Service) {
+        let mut client = service.client();
+        for (registered, other) in [
+            ("γιωργος.παπας@example.gr", "ΓΙΩΡΓΟΣ.ΠΑΠΑΣ@example.gr"),
+            ("STRASSE@example.de", "straße@example.de"),
+            ("ana@ab--cd.com", "ANA@AB--CD.COM"),
+        ] {
+            let answer = client.register(register(registered)).await.unwrap();
+            let answer = answer.into_inner();
+            let found = client.login(login(other)).await.unwrap().into_inner();
+            assert_eq!(found.user_id, answer.user_id, "{other}");
+            let status = refused(client.register(register(other)).await);
+            assert_eq!(reason(&status), (Code::AlreadyExists, "EMAIL_TAKEN".to_owned()));
+        }
+    }
+
     async fn a_malformed_address_is_refused(service: Service) {
         let mut client = service.client();
         let (label, rest) = ("l".repeat(63), "r".repeat(61));
@@ -144,8 +161,10 @@ both! {
         let mut problems = Vec::new();
         for email in [
             "", " ", "ana", "@example.com", "ana@", "ana@localhost", "ana@[127.0.0.1]",
-            "ana@@example.com", "a na@example.com", "ana\0@example.com", "Ana <ana@example.com>",
-            &too_long, &"x".repeat(60_000),
+            "ana@@example.com", "a na@example.com", "Ana <ana@example.com>", "\"ana\"@example.com",
+            "ana@127.0.0.1", "ana@example.123", "ana@xn--a.com", "ana\0@example.com",
+            "ana\u{200b}@example.com", "an\u{ad}a@example.com", "\u{202e}ana@example.com",
+            "ana@exam\u{ad}ple.com", "ana\u{fe0f}@example.com", &too_long, &"x".repeat(60_000),
         ] {
             let status = refused(client.register(register(email)).await);
             let (field, problem) = violation(&status);
@@ -157,6 +176,7 @@ both! {
             insta::assert_snapshot!(problems.join("\n"), @r"
             must not be empty
             must be an e-mail address such as name@example.com
+            must not contain control, format or invisible characters
             must be at most 254 bytes
             ");
         }
@@ -177,9 +197,14 @@ both! {
             // 37 characters, 74 bytes.
             &"\u{e4}\u{f6}".repeat(19)[..74],
             "vK3#q\0T9z",
+            "lake tulip harbour\n",
+            "lake\u{200b} tulip harbour",
             "password1",
             "aaaaaaaaaaaa",
             "rosalind.elsie",
+            "P@ssw0rd123!",
+            "Summer2026!",
+            "realchat2026",
         ] {
             let request = with_password("rosalind.elsie@example.com", password);
             let status = refused(client.register(request).await);
@@ -194,7 +219,12 @@ both! {
             must have at least 8 characters
             must have at most 72 bytes in UTF-8
             must have at most 72 bytes in UTF-8
-            must not contain a NUL character
+            must not contain control characters, such as a line break or a tab
+            must not contain control characters, such as a line break or a tab
+            must not contain characters that are invisible or not defined in Unicode
+            is too easy to guess
+            is too easy to guess
+            is too easy to guess
             is too easy to guess
             is too easy to guess
             is too easy to guess
@@ -205,10 +235,39 @@ both! {
         for (email, password) in [
             ("shortest@example.com", "vK3#qT9z"),
             ("longest@example.com", &"vK3#qT9z".repeat(9)),
+            ("wide@example.com", "ｌａｋｅ　ｔｕｌｉｐ　ｈａｒｂｏｕｒ"),
+            ("emoji@example.com", "❤\u{fe0f} 👩\u{200d}💻 🐙🪁🦑🌵🧲"),
         ] {
             client.register(with_password(email, password)).await.unwrap();
             let request = proto::LoginRequest { password: password.to_owned(), ..login(email) };
             client.login(request).await.unwrap();
+        }
+    }
+
+    async fn a_password_is_the_same_with_other_spaces_and_in_another_normal_form(service: Service) {
+        let mut client = service.client();
+        let spellings = [
+            "sch\u{f6}ne gr\u{fc}\u{df}e im mai",
+            "sch\u{f6}ne\u{a0}gr\u{fc}\u{df}e\u{3000}im\u{202f}mai",
+            "scho\u{308}ne gru\u{308}\u{df}e im mai",
+        ];
+        for (number, registered) in spellings.iter().enumerate() {
+            let email = format!("ana{number}@example.com");
+            client.register(with_password(&email, registered)).await.unwrap();
+            for password in spellings.map(str::to_owned) {
+                let request = proto::LoginRequest { password, ..login(&email) };
+                client.login(request).await.expect("the same password");
+            }
+        }
+    }
+
+    async fn the_product_s_words_are_configured(database: TestDatabase) {
+        let options = ["--password-context-words", "fluxwave,Blue Heron"];
+        let service = Service::start(database, &options).await;
+        let mut client = service.client();
+        for password in ["Fluxwave2026!", "blueheron#77"] {
+            let status = refused(client.register(with_password("ana@example.com", password)).await);
+            assert_eq!(violation(&status).1, "is too easy to guess", "{password}");
         }
     }
 

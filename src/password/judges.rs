@@ -1,0 +1,105 @@
+//! The threads that judge new passwords.
+//!
+//! A password takes milliseconds of a core. There is one thread per core, with the low priority
+//! of the hashing threads: a flood of new passwords uses all cores and slows down no cheap call.
+
+use std::{
+    io,
+    num::NonZeroUsize,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
+};
+
+use tokio::sync::oneshot;
+
+use super::{engine::lower_priority, stack};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The threads end when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub(super) struct Judges(mpsc::Sender<Job>);
+
+impl Judges {
+    pub(super) fn start(threads: NonZeroUsize) -> io::Result<Self> {
+        let (sender, jobs) = mpsc::channel::<Job>();
+        let jobs = Arc::new(Mutex::new(jobs));
+        for n in 0..threads.get() {
+            let jobs = Arc::clone(&jobs);
+            thread::Builder::new()
+                .name(format!("policy-{n}"))
+                .spawn(move || work(&jobs))?;
+        }
+        Ok(Self(sender))
+    }
+
+    /// Runs `judge` on one of the threads, in turn. It is skipped if the receiver is dropped
+    /// before. After a panic the receiver gets an error, and the thread goes on.
+    pub(super) fn run<T: Send + 'static>(
+        &self,
+        judge: impl FnOnce() -> T + Send + 'static,
+    ) -> oneshot::Receiver<T> {
+        let (sender, verdict) = oneshot::channel();
+        let job = move || {
+            if !sender.is_closed() {
+                // Fails if the caller stopped waiting in the meantime.
+                sender.send(judge()).ok();
+            }
+        };
+        let sent = self.0.send(Box::new(job));
+        sent.expect("the threads live as long as this sender");
+        verdict
+    }
+}
+
+fn work(jobs: &Mutex<mpsc::Receiver<Job>>) {
+    lower_priority();
+    loop {
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = job else { return };
+        catch_unwind(AssertUnwindSafe(job)).ok();
+        stack::wipe();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    fn judges(threads: usize) -> Judges {
+        Judges::start(NonZeroUsize::new(threads).unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn all_threads_judge_at_the_same_time() {
+        let judges = judges(3);
+        let together = Arc::new(Barrier::new(3));
+        let verdicts = [(); 3].map(|()| {
+            let together = Arc::clone(&together);
+            judges.run(move || together.wait().is_leader())
+        });
+        let verdicts = futures::future::join_all(verdicts).await;
+        let leaders = verdicts.into_iter().filter(|verdict| *verdict == Ok(true));
+        assert_eq!(leaders.count(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_skipped_and_a_panic_costs_one_verdict() {
+        let judges = judges(1);
+        let hold = Arc::new(Barrier::new(2));
+        let held = Arc::clone(&hold);
+        let first = judges.run(move || {
+            held.wait();
+        });
+        drop(judges.run(|| unreachable!("nobody waits")));
+        let panicking = judges.run(|| panic!("as a test"));
+        let last = judges.run(|| 7);
+        hold.wait();
+        assert_eq!(first.await, Ok(()));
+        assert!(panicking.await.is_err());
+        assert_eq!(last.await, Ok(7));
+    }
+}

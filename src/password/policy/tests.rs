@@ -1,0 +1,115 @@
+use std::{num::NonZeroUsize, sync::Barrier};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const EMAIL: &str = "rosalind.elsie84@acme.com";
+
+fn verdict(min_score: u8, text: &str, email: &str) -> Result<(), Weakness> {
+    let context_words = vec!["realchat".to_owned()];
+    let rules = Rules {
+        min_score,
+        context_words,
+    };
+    rules.verdict(Password::of(text), email).map(|_| ())
+}
+
+fn check(text: &str) -> Result<(), Weakness> {
+    verdict(2, text, EMAIL)
+}
+
+#[test]
+fn the_policy_counts_characters_below_and_bytes_above() {
+    let kanji = "漢字仮名交文学".repeat(3) + "漢字仮";
+    let table = [
+        ("vK3#qT9", Err(Weakness::TooShort)),
+        ("vK3#qT9z", Ok(())),
+        // 8 characters, but 7 once the accent is composed
+        ("vK3#qTe\u{301}", Err(Weakness::TooShort)),
+        (&"vK3#qT9z".repeat(9), Ok(())),
+        (&("vK3#qT9z".repeat(9) + "x"), Err(Weakness::TooLong)),
+        // 24 characters of 3 bytes: 72 bytes; and one byte more
+        (&kanji, Ok(())),
+        (&(kanji.clone() + "x"), Err(Weakness::TooLong)),
+    ];
+    for (text, expected) in table {
+        assert_eq!(check(text), expected, "{text:?}");
+    }
+}
+
+#[test]
+fn characters_that_keyboards_do_not_write_are_refused() {
+    for text in [
+        "vK3#q\0T9z",
+        "lake tulip harbour\n",
+        "lake tulip harbour\r\n",
+        "lake\ttulip mist",
+    ] {
+        assert_eq!(check(text), Err(Weakness::Control), "{text:?}");
+    }
+    for text in [
+        "lake\u{200B} tulip harbour",
+        "\u{FEFF}lake tulip harbour",
+        "lake tulip\u{2028}mist",
+    ] {
+        assert_eq!(check(text), Err(Weakness::Character), "{text:?}");
+    }
+    for text in [
+        "lake\u{A0}tulip\u{3000}harbour",
+        "ｖＫ３＃ｑＴ９ｚ",
+        "😀🤗🫠🐙🪁🦑🌵🧲",
+        "❤\u{FE0F}👩\u{200D}💻 lake tulip",
+    ] {
+        assert_eq!(check(text), Ok(()), "{text:?}");
+    }
+}
+
+#[test]
+fn a_minimum_score_of_zero_turns_guessing_off() {
+    assert!(verdict(0, "password", "a@b.c").is_ok());
+}
+
+#[tokio::test]
+async fn a_password_that_cannot_be_judged_in_time_is_refused_as_overloaded() {
+    let start = |max_wait| {
+        let settings = Settings {
+            cost: 4,
+            threads: NonZeroUsize::MIN,
+            max_wait,
+            min_score: 2,
+            context_words: Vec::new(),
+            blocklist: None,
+        };
+        Policy::start(&settings).unwrap()
+    };
+    let (soon, late) = (Duration::from_millis(1), Duration::from_hours(1));
+    let check = |policy: Policy, wait| async move {
+        let password = Password::of("lake tulip harbour");
+        policy.check(password, EMAIL, Instant::now() + wait).await
+    };
+    for (max_wait, wait) in [(soon, late), (late, soon)] {
+        let policy = start(max_wait);
+        let hold = Arc::new(Barrier::new(2));
+        let held = Arc::clone(&hold);
+        let busy = policy.judges.run(move || held.wait().is_leader());
+        let checked = check(policy.clone(), wait).await;
+        assert!(
+            matches!(checked, Err(PolicyError::Overloaded { retry_after }) if retry_after == max_wait)
+        );
+        hold.wait();
+        busy.await.unwrap();
+    }
+    assert!(check(start(late), late).await.unwrap().is_ok());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn any_text_gets_an_answer_and_what_passes_can_be_hashed(text in ".{0,40}") {
+        let rules = Rules { min_score: 2, context_words: Vec::new() };
+        if let Ok(new) = rules.verdict(Password::of(&text), "a@example.com") {
+            new.key();
+        }
+    }
+}
