@@ -210,7 +210,8 @@ both! {
             let (code, _) = reason(&refused(answer));
             assert_eq!(code, Code::Unauthenticated);
         }
-        assert_eq!(service.database.events().await.len(), 2);
+        // The creation, the end of the session, the deletion.
+        assert_eq!(service.database.events().await.len(), 3);
     }
 
     async fn calls_at_once_take_effect_in_one_order(database: TestDatabase) {

@@ -191,6 +191,8 @@ both! {
     async fn a_user_ends_all_other_sessions(service: Service) {
         let ana = service.sign_up("ana@example.com").await;
         let bob = service.sign_up("bob@example.com").await;
+        // The ids of sessions are in the order of whole milliseconds.
+        service.clock.advance(Duration::from_millis(1));
         let expired = service.sign_in("ana@example.com").await;
         service.clock.advance(23 * HOUR);
         service.refresh(&ana.tokens.refresh_token).await.unwrap();

@@ -231,7 +231,7 @@ fn access_token(session: &Session, now: Timestamp) -> String {
     let user_id = UserId::parse(&session.user_id).expect("an id");
     let session_id = SessionId::parse(&session.id).expect("an id");
     let token = issuer
-        .issue(user_id, session_id, now, START + MAX)
+        .issue(user_id, session_id, now, now + RETRY_WINDOW)
         .expect("it is signed");
     token.jwt.expose_secret().to_owned()
 }

@@ -43,11 +43,12 @@ both! {
             assert_eq!(guess(&ahead, ANA, &each_its_own(n)).await, Wrong);
         }
         assert!(matches!(guess(&ahead, ANA, "192.0.2.1").await, Wait(wait) if wait > DAY / 2));
+        assert_eq!(enter(&service, ANA, "192.0.2.1").await, In);
         // The day begins anew.
-        for n in 100..109 {
+        for n in 100..110 {
             assert_eq!(guess(&service, ANA, &each_its_own(n)).await, Wrong);
         }
-        assert_eq!(enter(&service, ANA, "192.0.2.1").await, In);
+        assert!(matches!(guess(&service, ANA, "192.0.2.2").await, Wait(wait) if wait > DAY / 2));
     }
 
     async fn an_address_registers_again_after_the_longest_wait(database: TestDatabase) {
@@ -85,15 +86,22 @@ both! {
         for column in ["blocked_until", "day_ends_at", "free_from", "known_until"] {
             for time in times {
                 let time = (now + time).as_micros();
-                let sql = format!("UPDATE login_throttle SET {column} = {time}, day_failures = 100");
+                let (longest, failures) = match column {
+                    "day_ends_at" => (DAY, 100),
+                    _ => (LONGEST, 0),
+                };
+                let sql = format!(
+                    "UPDATE login_throttle SET {column} = {time}, day_failures = {failures}"
+                );
                 service.database.execute(&sql).await;
                 service.clock.set(now);
-                let longest = if column == "day_ends_at" { DAY } else { LONGEST };
-                if let Wait(wait) = guess(&service, ANA, "192.0.2.1").await {
-                    assert!(wait <= longest, "{column} {time}: {wait:?}");
-                    service.clock.advance(wait);
-                    let then = guess(&service, ANA, "192.0.2.1").await;
-                    assert_eq!(then, Wrong, "{column} {time}");
+                for _ in 0..2 {
+                    if let Wait(wait) = guess(&service, ANA, "192.0.2.1").await {
+                        assert!(wait <= longest, "{column} {time}: {wait:?}");
+                        service.clock.advance(wait);
+                        let then = guess(&service, ANA, "192.0.2.1").await;
+                        assert_eq!(then, Wrong, "{column} {time}");
+                    }
                 }
                 let reset = "UPDATE login_throttle SET free_from = 0, blocked_until = 0, \
                              day_ends_at = 0, day_failures = 0, known_until = 0";
