@@ -12,8 +12,8 @@ use serde_json::Value;
 use tonic::Code;
 
 use crate::harness::{
-    BareConnection, GATEWAY, INTERNAL_TOKEN, PASSWORD, Process, TestDatabase, both, connect, login,
-    logout, refresh, refused, register, with_bearer,
+    BareConnection, GATEWAY, INTERNAL_TOKEN, NO_THROTTLE, PASSWORD, Process, TestDatabase, both,
+    connect, login, logout, refresh, refused, register, with_bearer,
 };
 
 const NEW_PASSWORD: &str = "another lake tulip harbour";
@@ -132,12 +132,9 @@ both! {
 both! {
     async fn attempts_that_are_refused_or_cut_off_are_audited_with_their_caller(database: TestDatabase) {
         // Hashes take seconds, and no login waits for one.
-        let process = Process::serve(&database, &[
-            GATEWAY[0],
-            ("BCRYPT_COST", "16"),
-            ("PASSWORD_THREADS", "1"),
-            ("PASSWORD_MAX_WAIT", "1ms"),
-        ]);
+        let slow_hashes = [("BCRYPT_COST", "16"), ("PASSWORD_THREADS", "1")];
+        let settings = [&GATEWAY[..], &NO_THROTTLE, &slow_hashes, &[("PASSWORD_MAX_WAIT", "1ms")]];
+        let process = Process::serve(&database, &settings.concat());
         let connection = BareConnection::open(process.grpc_addr().await).await;
         let login = || with_bearer(login("ana@example.com"), INTERNAL_TOKEN);
         let mut late = login();
