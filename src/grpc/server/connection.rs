@@ -81,7 +81,6 @@ impl Connection {
         context: &mut Context<'_>,
         step: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        let step = self.until_closed(context, step);
         if step.is_pending() {
             ready!(self.end.as_mut().poll(context));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -98,20 +97,16 @@ impl Connection {
         if self.missing_preface_bytes > 0 {
             return self.until_end(context, written);
         }
-        self.until_closed(context, written)
+        written
     }
 
-    /// Also fails a write: h2 does not read while a write is pending.
-    fn until_closed<T>(
-        &mut self,
-        context: &mut Context<'_>,
-        step: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if step.is_pending() {
-            ready!(self.must_close.as_mut().poll(context));
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+    /// Fails once the connection must be closed for a new one. Each read and each write asks,
+    /// because a connection may do only one of them for long.
+    pub(super) fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        match self.must_close.as_mut().poll(context) {
+            Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),
+            Poll::Pending => Ok(()),
         }
-        step
     }
 }
 

@@ -21,8 +21,11 @@ use crate::harness::{
 
 /// The series of a service without calls; each histogram by its count. The RPC metrics are
 /// absent: their series appear with the first call.
-const SERIES: [&str; 36] = [
+const SERIES: [&str; 40] = [
     "auth_build_info{version}",
+    r#"auth_connections_closed_total{which="idle"}"#,
+    r#"auth_connections_closed_total{which="new"}"#,
+    r#"auth_connections_closed_total{which="stalled"}"#,
     "auth_db_connections_max",
     r#"auth_db_connections{state="busy"}"#,
     r#"auth_db_connections{state="idle"}"#,
@@ -52,6 +55,7 @@ const SERIES: [&str; 36] = [
     r#"auth_refresh_total{outcome="reused"}"#,
     r#"auth_refresh_total{outcome="rotated"}"#,
     r#"auth_refresh_total{outcome="unknown"}"#,
+    "auth_tls_handshakes_failed_total",
     "process_cpu_seconds_total",
     "process_max_fds",
     "process_open_fds",

@@ -82,6 +82,7 @@ impl MeteredConnection {
 
     /// Fails when the connection was closed for others, or its peer did not read in time.
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        self.connection.check(context)?;
         self.memory.listen(context);
         if self.memory.is_closed() {
             return Err(ErrorKind::OutOfMemory.into());
