@@ -47,9 +47,10 @@ impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if !self.has_ended {
             let is_late = Instant::now() >= self.deadline;
-            let reason = match is_late {
-                true => Reason::DeadlineExceeded,
-                false => Reason::Abandoned,
+            let reason = if is_late {
+                Reason::DeadlineExceeded
+            } else {
+                Reason::Abandoned
             };
             self.audit.failed(reason);
         }

@@ -39,9 +39,10 @@ impl Default for HealthReporter {
 
 impl HealthReporter {
     pub fn report(&self, is_serving: bool) {
-        let new = match is_serving {
-            true => State::Serving,
-            false => State::NotServing,
+        let new = if is_serving {
+            State::Serving
+        } else {
+            State::NotServing
         };
         self.0.send_if_modified(|state| {
             let changes = *state != State::Closed && *state != new;
@@ -120,15 +121,14 @@ fn response(status: ServingStatus) -> HealthCheckResponse {
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt as _;
+    use std::task::{Context, Poll, Waker};
 
     use super::*;
 
-    /// The next status, if there is one now.
     fn told(
         watch: &mut (impl Stream<Item = ServingStatus> + Unpin),
-    ) -> Option<Option<ServingStatus>> {
-        watch.next().now_or_never()
+    ) -> Poll<Option<ServingStatus>> {
+        watch.poll_next_unpin(&mut Context::from_waker(Waker::noop()))
     }
 
     #[test]
@@ -136,20 +136,18 @@ mod tests {
         let health = HealthReporter::default();
         let mut known = Box::pin(health.watch(SERVICE_NAME));
         let mut unknown = Box::pin(health.watch("no.such.Service"));
-        assert_eq!(told(&mut known), Some(Some(ServingStatus::NotServing)));
+        let is = |status| Poll::Ready(Some(status));
+        assert_eq!(told(&mut known), is(ServingStatus::NotServing));
         health.report(false);
-        assert_eq!(told(&mut known), None);
+        assert_eq!(told(&mut known), Poll::Pending);
         health.report(true);
-        assert_eq!(told(&mut known), Some(Some(ServingStatus::Serving)));
-        assert_eq!(
-            told(&mut unknown),
-            Some(Some(ServingStatus::ServiceUnknown))
-        );
+        assert_eq!(told(&mut known), is(ServingStatus::Serving));
+        assert_eq!(told(&mut unknown), is(ServingStatus::ServiceUnknown));
         health.report(false);
-        assert_eq!(told(&mut unknown), None);
+        assert_eq!(told(&mut unknown), Poll::Pending);
         health.close_watch_streams();
         health.report(true);
-        assert_eq!(told(&mut unknown), Some(None));
-        assert_eq!(told(&mut known), Some(None));
+        assert_eq!(told(&mut unknown), Poll::Ready(None));
+        assert_eq!(told(&mut known), Poll::Ready(None));
     }
 }

@@ -144,8 +144,8 @@ impl Server {
             let connection = MeteredConnection::new(connection, &memory);
             connections.spawn(async move {
                 let only = only(connection, closed);
-                let served = server.serve_with_incoming_shutdown(only, goaway).await;
-                served.expect("the service is always ready");
+                let ended = server.serve_with_incoming_shutdown(only, goaway).await;
+                ended.expect("the service is always ready");
             });
         }
         // New clients are refused at once, and try another replica.
