@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use auth_service::password::{Hasher, Password, PasswordHash, Settings};
+use auth_service::password::{Hasher, Password, PasswordHash, Policy, Settings};
 use bcrypt_lanes::{Key, Lane, Work, advance};
 use prometheus_client::registry::Registry;
 use zeroize::Zeroizing;
@@ -55,7 +55,8 @@ pub async fn measure(table: &mut Table) -> Result<()> {
         table.rates(&against_john, ours, "john", median(johns), ">= 1.4x");
     }
     lanes(table);
-    alone(table, &engine).await
+    alone(table, &engine).await?;
+    judged(table).await
 }
 
 /// The kernel without the engine.
@@ -103,6 +104,50 @@ async fn alone(table: &mut Table, engine: &Engine) -> Result<()> {
     Ok(())
 }
 
+/// Crafted passwords: short words between characters that look like several letters.
+const CRAFTED: [&str; 4] = [
+    "4@8({[<3691!|70$5+%24@8(",
+    "p4ss@w0rd({[<1!|7$5+69in",
+    "1a1679.7619!46",
+    "iofana8!(12Zonofof70tis",
+];
+
+/// The policy's time for the slowest of the crafted passwords, against zxcvbn without a bound.
+async fn judged(table: &mut Table) -> Result<()> {
+    let policy = Policy::start(&settings(4))?;
+    let mut slowest = [Duration::ZERO; 2];
+    for text in CRAFTED {
+        let mut times = [const { Vec::new() }; 2];
+        for _ in 0..9 {
+            let password = Password::new(Zeroizing::new(text.to_owned()));
+            let begun = Instant::now();
+            let deadline = begun + Duration::from_hours(1);
+            let judged = policy.check(password, "ana@example.com", deadline.into());
+            black_box(judged.await?.is_ok());
+            times[0].push(begun.elapsed());
+            let begun = Instant::now();
+            black_box(zxcvbn::zxcvbn(text, &["ana@example.com"]));
+            times[1].push(begun.elapsed());
+        }
+        let medians = times.map(|times| median(&times));
+        slowest = [0, 1].map(|which| slowest[which].max(medians[which]));
+    }
+    let name = "the slowest crafted new password, judged";
+    table.times(name, slowest[0], "zxcvbn", slowest[1], "<= 5 ms");
+    Ok(())
+}
+
+fn settings(min_score: u8) -> Settings {
+    Settings {
+        cost: COST,
+        threads: cores(),
+        max_wait: Duration::from_hours(1),
+        min_score,
+        context_words: Vec::new(),
+        blocklist: None,
+    }
+}
+
 /// The engine without a limit of the wait, and the hash of an account.
 pub struct Engine {
     hasher: Arc<Hasher>,
@@ -113,17 +158,7 @@ pub struct Engine {
 impl Engine {
     /// Starts one thread per core, like the service.
     pub fn start() -> Result<Self> {
-        let hasher = Hasher::start(
-            &Settings {
-                cost: COST,
-                threads: cores(),
-                max_wait: Duration::from_hours(1),
-                min_score: 0,
-                context_words: Vec::new(),
-                blocklist: None,
-            },
-            &mut Registry::default(),
-        )?;
+        let hasher = Hasher::start(&settings(0), &mut Registry::default())?;
         Ok(Self {
             hasher: Arc::new(hasher),
             hash: bcrypt::hash(PASSWORD, COST)?,

@@ -20,6 +20,8 @@ mod passwords;
 mod postgres;
 mod problem;
 mod reader;
+mod same_secrets;
+mod secret_text;
 mod server;
 mod throttle;
 mod tls;
@@ -110,6 +112,9 @@ impl Config {
             log,
             embedded: None,
         });
+        if let Some(config) = &config {
+            same_secrets::refuse(config, &mut reader);
+        }
         reader.finish(config)
     }
 }

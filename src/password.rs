@@ -39,6 +39,17 @@ pub use self::{
     settings::Settings,
 };
 
+/// Whether a secret that should be random is made of words or a pattern, at its beginning and at
+/// its end.
+pub fn is_guessable(secret: &str) -> bool {
+    let words = guessability::known_words("", &["realchat".to_owned(), "secret".to_owned()]);
+    let reversed: String = secret.chars().rev().collect();
+    let ends = [secret, &reversed];
+    !ends
+        .iter()
+        .any(|end| guessability::withstands(end, 4, &words))
+}
+
 /// bcrypt ignores all further bytes. A longer password is never cut: it matches no hash.
 const MAX_BYTES: usize = 72;
 

@@ -120,6 +120,13 @@ impl Args {
         Ok(Self { command, given })
     }
 
+    /// One more variable, whose text may have white space.
+    #[cfg(test)]
+    pub(super) fn with(mut self, name: &str, text: &str) -> Self {
+        self.given.insert(name.to_owned(), text.to_owned());
+        self
+    }
+
     /// The options in `line`, separated by white space, without this process's environment.
     #[cfg(test)]
     pub(super) fn for_test(line: &str) -> Result<Self, Exit> {

@@ -5,6 +5,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     reader::Reader,
+    secret_text,
     tls::TLS_CLIENT_CA_FILE,
     value::each,
     variable::{secret, value, variables},
@@ -67,6 +68,7 @@ fn tokens(text: &str) -> Result<Vec<InternalToken>, String> {
 
 /// Only the token's hash is kept: comparing needs no more.
 fn token(name: &str, text: &str) -> Result<InternalToken, String> {
+    secret_text::check(text)?;
     // The value of an HTTP header can hold nothing else.
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("must have a token of visible ASCII characters".into());

@@ -10,6 +10,7 @@ use super::{
     database::DATABASE_URL,
     embedded::DataFolder,
     problem::Problem,
+    secret_text,
     value::secret_file,
     variable::{Declaration, Default, Variable},
 };
@@ -54,6 +55,13 @@ impl<'a> Reader<'a> {
                     format!("is set together with {file}: keep one of them"),
                 );
                 None
+            }
+            (Some(text), None) if variable.declaration.is_secret => {
+                let line = secret_text::without_line_break(text);
+                self.parse(name, line, |line| {
+                    secret_text::check(line)?;
+                    (variable.parse)(line)
+                })
             }
             (Some(text), None) => self.parse(name, text, variable.parse),
             (None, Some(path)) => {

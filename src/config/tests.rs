@@ -15,6 +15,7 @@ mod kafka;
 mod readme;
 mod secrets;
 mod tls;
+mod warnings;
 
 const CA: &str = include_str!("tests/ca.pem");
 const KEY: &str = "a-key-of-exactly-32-bytes-aaaaaa";

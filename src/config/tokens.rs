@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret as _, SecretSlice};
 use super::{
     Args, Problem,
     reader::Reader,
-    throttle,
+    secret_text, throttle,
     value::{DAY, duration, each, text},
     variable::{secret, value, variables},
 };
@@ -99,20 +99,21 @@ fn key(text: &str) -> Result<Key, String> {
             .decode(encoded)
             .map_err(|_| "is not valid base64 (standard alphabet, padded) after base64:")?,
         None if text.contains(',') => return Err("must not contain a comma".into()),
+        None if text.to_ascii_lowercase().starts_with("base64") => {
+            return Err("must begin with base64: in lower case, or with another word".into());
+        }
         None => text.as_bytes().to_vec(),
     };
     if bytes.len() < MIN_KEY_BYTES {
         return Err(format!("must have at least {MIN_KEY_BYTES} bytes"));
     }
+    secret_text::check_variety(&bytes)?;
     Ok(bytes.into())
 }
 
 fn keys(text: &str) -> Result<Vec<Key>, String> {
     each(text, |entry| {
-        // A space before `base64:` would silently make another key.
-        if entry.trim() != entry {
-            return Err("has white space beside a comma".into());
-        }
+        secret_text::check(entry)?;
         key(entry)
     })
 }

@@ -8,6 +8,7 @@ use std::{
 use rustls::RootCertStore;
 use secrecy::SecretString;
 
+use super::secret_text;
 use crate::tls;
 
 pub(super) const DAY: Duration = Duration::from_hours(24);
@@ -105,17 +106,15 @@ pub(super) fn system_authorities() -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// The text of a secret's file without one trailing line break.
+/// The text of a secret's file, checked like that of a variable.
 pub(super) fn secret_file(path: &Path) -> Result<SecretString, String> {
     let text = fs::read_to_string(path).map_err(|error| unreadable(&error))?;
-    let line = match text.strip_suffix('\n') {
-        Some(line) => line.strip_suffix('\r').unwrap_or(line),
-        None => &text,
-    };
-    let is_given = !line.is_empty();
-    is_given
-        .then(|| line.into())
-        .ok_or_else(|| "the file is empty".into())
+    let line = secret_text::without_line_break(&text);
+    if line.is_empty() {
+        return Err("the file is empty".into());
+    }
+    secret_text::check(line)?;
+    Ok(line.into())
 }
 
 /// Leaves the path out, because it is the value of a variable.

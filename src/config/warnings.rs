@@ -1,34 +1,25 @@
-//! Warnings about settings that are allowed but probably not meant.
+//! Warnings about settings that are allowed but probably not meant. `serve` logs them at its
+//! start, and `check-config` prints them.
+
+mod exposed;
+mod weak;
 
 use std::time::Duration;
 
 use super::Config;
-use crate::{grpc::Exposure, model::Timestamp, tls::server::Settings};
+use crate::{model::Timestamp, tls::server::Settings};
 
 /// Enough time to find out why the certificate was not renewed.
 const SOON: Duration = Duration::from_hours(7 * 24);
 
 impl Config {
+    /// Each begins with the name of a variable, and none shows a value that is a secret.
     pub fn warnings(&self, now: Timestamp) -> Vec<String> {
-        match &self.tls {
-            Some(tls) => tls_warnings(tls, now),
-            None if self.grpc_addr.ip().is_loopback() => Vec::new(),
-            None => vec![plaintext_warning(self.exposure)],
-        }
+        let tls = self.tls.iter().flat_map(|tls| tls_warnings(tls, now));
+        tls.chain(exposed::warnings(self))
+            .chain(weak::warnings(self))
+            .collect()
     }
-}
-
-fn plaintext_warning(exposure: Exposure) -> String {
-    let (secrets, keys) = if exposure.plaintext_keys {
-        ("passwords, tokens and the signing key", "")
-    } else {
-        let keys = "; GetSigningKey is refused except on loopback";
-        ("passwords and tokens", keys)
-    };
-    format!(
-        "GRPC_ADDR: OPEN TO THE NETWORK WITHOUT TLS: unless something else encrypts, {secrets} \
-         can be read on the way; set TLS_CERT_FILE and TLS_KEY_FILE{keys}"
-    )
 }
 
 fn tls_warnings(tls: &Settings, now: Timestamp) -> Vec<String> {

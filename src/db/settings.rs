@@ -31,6 +31,13 @@ pub struct Postgres {
     pub trust: Trust,
 }
 
+impl Postgres {
+    /// Whether each connection is encrypted and the server proves who it is.
+    pub const fn checks_server(&self) -> bool {
+        matches!(self.trust, Trust::Authorities(_))
+    }
+}
+
 /// Which certificates are accepted on an encrypted connection.
 #[derive(Clone, Debug)]
 pub enum Trust {

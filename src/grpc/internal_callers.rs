@@ -38,6 +38,10 @@ impl InternalCallers {
         }
     }
 
+    pub fn token_hashes(&self) -> impl Iterator<Item = [u8; 32]> {
+        self.tokens.iter().map(|token| token.sha256)
+    }
+
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let tokens = self.tokens.iter().map(|token| token.name.as_str());
         tokens.chain(self.client_names.iter().map(String::as_str))

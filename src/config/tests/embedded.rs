@@ -83,7 +83,7 @@ fn a_folder_that_cannot_be_made_is_a_problem() {
     let blocked = file(&base, "file", "");
     let found = lines(load_at(
         Path::new(&blocked),
-        &format!("--jwt-secret {KEY} --internal-tokens a:{KEY}"),
+        &format!("--jwt-secret {KEY} --internal-tokens a:{OTHER_KEY}"),
     ));
     assert_eq!(
         found,

@@ -1,22 +1,200 @@
 //! Secrets as text and as files, and that none is ever shown.
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+
 use super::*;
 use crate::grpc::InternalToken;
 
-#[test]
-fn a_secret_may_be_in_a_file_whose_one_trailing_newline_is_dropped() {
+const RANDOM_KEY: &str = "base64:Iw3lFT2/9o7cZrYd0xqJkPp5uVn1sA8tRhEe6Wm4bLY=";
+
+/// The result with `JWT_NEXT_SECRET` set to `text`, by variable and by file.
+fn both_ways(name: &str, text: &str, line: &str) -> [Result<Config, Vec<String>>; 2] {
     let folder = TempDir::new().unwrap();
-    for (ending, kept) in [
-        ("", ""),
-        ("\n", ""),
-        ("\r\n", ""),
-        ("\n\n", "\n"),
-        ("\r", "\r"),
+    let path = file(&folder, "secret", text);
+    let file_name = format!("{name}_FILE");
+    [(name, text), (&file_name, &path)].map(|(name, text)| {
+        let args = Args::for_test(line).unwrap().with(name, text);
+        let loaded = Config::load(&args, folder.path());
+        loaded.map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    })
+}
+
+#[test]
+fn a_secret_is_the_same_by_variable_and_by_file() {
+    for ending in ["", "\n", "\r\n"] {
+        let found = both_ways("JWT_NEXT_SECRET", &format!("{OTHER_KEY}{ending}"), COMPLETE);
+        for config in found {
+            let key = config.unwrap().auth.secrets.next.unwrap();
+            assert_eq!(key.expose_secret(), OTHER_KEY.as_bytes(), "{ending:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_around_a_secret_or_invisible_in_it_is_a_problem_and_no_part_of_it() {
+    let kafka = "--kafka-brokers a:1 --kafka-security-protocol SASL_SSL \
+        --kafka-sasl-mechanism PLAIN --kafka-sasl-username me";
+    let good = [
+        (
+            "JWT_SECRET",
+            OTHER_KEY.to_owned(),
+            "--database-url sqlite://a.db",
+        ),
+        ("JWT_NEXT_SECRET", OTHER_KEY.to_owned(), COMPLETE),
+        ("JWT_NEXT_SECRET", RANDOM_KEY.to_owned(), COMPLETE),
+        (
+            "JWT_PREVIOUS_SECRETS",
+            format!("{OTHER_KEY},{RANDOM_KEY}"),
+            COMPLETE,
+        ),
+        ("INTERNAL_TOKENS", format!("gateway:{OTHER_KEY}"), COMPLETE),
+        (
+            "KAFKA_SASL_PASSWORD",
+            "pass word".to_owned(),
+            &format!("{COMPLETE} {kafka}"),
+        ),
+        (
+            "DATABASE_URL",
+            "sqlite://a.db".to_owned(),
+            &format!("--jwt-secret {KEY}"),
+        ),
+    ];
+    for (name, good, line) in good {
+        for config in both_ways(name, &good, line) {
+            config.unwrap();
+        }
+        let inner = good.chars().enumerate();
+        let inner: String = inner
+            .flat_map(|(n, c)| [Some(c), (n == 2).then_some('\u{200B}')])
+            .flatten()
+            .collect();
+        for (bad, what) in [
+            (
+                format!("\u{FEFF}{good}"),
+                "has a byte order mark: save it as UTF-8 without one",
+            ),
+            (format!(" {good}"), "has white space before or after it"),
+            (format!("{good}\n\n"), "has white space before or after it"),
+            (format!("{good}\r"), "has white space before or after it"),
+            (
+                format!("{good}\u{A0}"),
+                "has white space before or after it",
+            ),
+            (format!("\t{good}\n"), "has white space before or after it"),
+            (format!("\"{good}\""), "is in quotes: leave them out"),
+            (format!("'{good}'\n"), "is in quotes: leave them out"),
+            (format!("“{good}”"), "is in quotes: leave them out"),
+            (
+                inner,
+                "has a line break or another invisible character in it",
+            ),
+        ] {
+            let found = both_ways(name, &bad, line).map(|found| found.map(drop));
+            let expected = ["", "_FILE"].map(|file| Err(vec![format!("{name}{file}: {what}")]));
+            assert_eq!(found, expected, "{bad:?}");
+        }
+    }
+}
+
+#[test]
+fn each_secret_of_a_list_is_checked_like_one() {
+    let quoted = format!("\"{OTHER_KEY}\"");
+    for (name, text, what) in [
+        (
+            "JWT_PREVIOUS_SECRETS",
+            format!("{OTHER_KEY}, {RANDOM_KEY}"),
+            "entry 2 has white space before or after it",
+        ),
+        (
+            "JWT_PREVIOUS_SECRETS",
+            format!("{RANDOM_KEY},{quoted}"),
+            "entry 2 is in quotes: leave them out",
+        ),
+        (
+            "INTERNAL_TOKENS",
+            format!("a:{quoted}"),
+            "entry 1 is in quotes: leave them out",
+        ),
+        (
+            "INTERNAL_TOKENS",
+            format!("a: {OTHER_KEY}"),
+            "entry 1 has white space before or after it",
+        ),
     ] {
-        let path = file(&folder, "secret", &format!("{OTHER_KEY}{ending}"));
-        let config = load(&format!("--jwt-next-secret-file {path}"));
-        let key = config.auth.secrets.next.unwrap();
-        assert_eq!(key.expose_secret(), format!("{OTHER_KEY}{kept}").as_bytes());
+        let [variable, _] = both_ways(name, &text, COMPLETE);
+        assert_eq!(variable.unwrap_err(), [format!("{name}: {what}")]);
+    }
+}
+
+#[test]
+fn base64_is_strict_and_never_a_text_by_accident() {
+    let encoded = RANDOM_KEY.strip_prefix("base64:").unwrap();
+    let strict = "is not valid base64 (standard alphabet, padded) after base64:";
+    let prefix = "must begin with base64: in lower case, or with another word";
+    for (text, what) in [
+        (format!("BASE64:{encoded}"), prefix),
+        (format!("base64 {encoded}"), prefix),
+        (format!("base64={encoded}"), prefix),
+        (
+            format!("\"base64:{encoded}"),
+            "is in quotes: leave them out",
+        ),
+        (format!("base64: {encoded}"), strict),
+        (format!("base64:\"{encoded}\""), strict),
+        (format!("base64:{}", encoded.trim_end_matches('=')), strict),
+        (format!("base64:{encoded}="), strict),
+        (format!("base64:{}", encoded.replace('/', "_")), strict),
+        (format!("base64:{}", encoded.replace("Y=", "Z=")), strict),
+    ] {
+        let [variable, _] = both_ways("JWT_NEXT_SECRET", &text, COMPLETE);
+        assert_eq!(
+            variable.unwrap_err(),
+            [format!("JWT_NEXT_SECRET: {what}")],
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_key_of_a_few_repeated_characters_is_refused() {
+    let what = "repeats a few characters: make a random one with `auth-service keys generate`";
+    let zeros = "base64:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    for repeated in ["x".repeat(32), "abc1".repeat(10), zeros.to_owned()] {
+        let found = problems(&format!("--jwt-next-secret {repeated}"));
+        assert_eq!(found, [format!("JWT_NEXT_SECRET: {what}")]);
+        let found = problems(&format!("--jwt-previous-secrets {repeated}"));
+        assert_eq!(found, [format!("JWT_PREVIOUS_SECRETS: entry 1 {what}")]);
+    }
+}
+
+#[test]
+fn one_value_for_two_secrets_is_refused() {
+    let used = "has a password that is also a signing key or internal token";
+    let token = "INTERNAL_TOKENS: entry 2 is also a signing key";
+    let tokens = |value: &str| format!("--internal-tokens a:{OTHER_KEY},b:{value}");
+    assert_eq!(problems(&tokens(KEY)), [token]);
+    assert_eq!(
+        problems(&format!(
+            "--jwt-next-secret {RANDOM_KEY} {}",
+            tokens(RANDOM_KEY)
+        )),
+        [token]
+    );
+    let encoded = RANDOM_KEY.strip_prefix("base64:").unwrap();
+    let previous = format!("--jwt-previous-secrets {RANDOM_KEY}");
+    assert_eq!(
+        problems(&format!("{previous} {}", tokens(encoded))),
+        [token]
+    );
+    let kafka = "--kafka-brokers a:1 --kafka-security-protocol SASL_PLAINTEXT \
+        --kafka-sasl-mechanism PLAIN --kafka-sasl-username me --kafka-sasl-password";
+    let tokens = format!("--internal-tokens a:{OTHER_KEY}");
+    for secret in [KEY, OTHER_KEY] {
+        let found = problems(&format!("{tokens} {kafka} {secret}"));
+        assert_eq!(found, [format!("KAFKA_SASL_PASSWORD: {used}")]);
+        let url = format!("--database-url postgres://me:{secret}@localhost/auth");
+        let found = problems_alone(&format!("{url} --jwt-secret {KEY} {tokens}"));
+        assert_eq!(found, [format!("DATABASE_URL: {used}")]);
     }
 }
 
@@ -49,30 +227,16 @@ fn a_bad_secret_file_names_the_variable_of_the_file() {
 
 #[test]
 fn keys_are_raw_text_or_base64_and_comma_separated_when_previous() {
-    let encoded = "base64:YmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmI=";
-    let config = load(&format!(
-        "--jwt-next-secret {encoded} --jwt-previous-secrets {OTHER_KEY},base64:Y2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2M="
-    ));
+    let (_, encoded) = RANDOM_KEY.split_once(':').unwrap();
+    let bytes = BASE64_STANDARD.decode(encoded).unwrap();
+    let config = load(&format!("--jwt-next-secret {RANDOM_KEY}"));
     let secrets = config.auth.secrets;
     assert_eq!(secrets.current.expose_secret(), KEY.as_bytes());
-    assert_eq!(secrets.next.unwrap().expose_secret(), [b'b'; 32]);
-    let previous: Vec<_> = secrets
-        .previous
-        .iter()
-        .map(ExposeSecret::expose_secret)
-        .collect();
-    assert_eq!(previous, [OTHER_KEY.as_bytes(), &[b'c'; 32]]);
-}
-
-#[test]
-fn a_space_beside_a_comma_is_no_part_of_a_key() {
-    let folder = TempDir::new().unwrap();
-    let path = file(&folder, "keys", &format!("{OTHER_KEY}, {KEY}"));
-    let found = problems(&format!("--jwt-previous-secrets-file {path}"));
-    assert_eq!(
-        found,
-        ["JWT_PREVIOUS_SECRETS_FILE: entry 2 has white space beside a comma"]
-    );
+    assert_eq!(secrets.next.unwrap().expose_secret(), bytes);
+    let config = load(&format!("--jwt-previous-secrets {OTHER_KEY},{RANDOM_KEY}"));
+    let previous = config.auth.secrets.previous;
+    let previous: Vec<_> = previous.iter().map(ExposeSecret::expose_secret).collect();
+    assert_eq!(previous, [OTHER_KEY.as_bytes(), &bytes]);
 }
 
 #[test]
@@ -96,7 +260,7 @@ fn a_debug_print_shows_no_secret() {
     let kafka = "--kafka-brokers a:1 --kafka-security-protocol SASL_SSL --kafka-sasl-mechanism PLAIN --kafka-sasl-username me --kafka-sasl-password needle";
     let url = "postgres://u:needle@h/db";
     let line = format!(
-        "--database-url {url} --jwt-secret needle-{KEY} --internal-tokens a:needle-{KEY} {kafka}"
+        "--database-url {url} --jwt-secret needle-{KEY} --internal-tokens a:needle-{OTHER_KEY} {kafka}"
     );
     let printed = format!("{:?}", load_at(Path::new(""), &line).unwrap());
     assert!(

@@ -100,7 +100,8 @@ fn what_would_have_no_effect_is_refused() {
 fn what_may_be_a_mistake_is_said_aloud() {
     let (spring, winter) = (1_775_000_000, 1_798_500_000);
     let says = |line: &str, now: i64, expected: &[&str]| {
-        let warnings = load(line).warnings(Timestamp::from_micros(now * 1_000_000));
+        let line = format!("--internal-tokens a:{OTHER_KEY} {line}");
+        let warnings = load(&line).warnings(Timestamp::from_micros(now * 1_000_000));
         assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
         for (warning, expected) in warnings.iter().zip(expected) {
             assert!(warning.contains(expected), "{warning}");

@@ -185,10 +185,18 @@ async fn check_config_tries_certificates_and_warns_of_what_may_be_a_mistake() {
         "WARNING TLS_KEY_FILE: ",
     ];
     assert_says(&output.stdout, &expected);
-    let open = [("GRPC_ADDR", "0.0.0.0:0")];
+    let open = [
+        ("GRPC_ADDR", "0.0.0.0:0"),
+        ("ADMIN_ADDR", "0.0.0.0:0"),
+        ("ACCESS_TOKEN_TTL", "30d"),
+        ("JWT_SECRET", "changemechangemechangemechangeme"),
+    ];
     let output = run(folder.path(), "check-config", &open).await;
     let expected = [
         "WARNING GRPC_ADDR: ",
+        "WARNING ADMIN_ADDR: ",
+        "WARNING ACCESS_TOKEN_TTL: ",
+        "WARNING JWT_SECRET: ",
         "GRPC_REFLECTION: reflection is not served",
         "ALLOW_PLAINTEXT_KEYS: keys are served over TLS or loopback",
     ];

@@ -82,7 +82,7 @@ both! {
             process
                 .log()
                 .into_iter()
-                .filter(|line| line.contains("\"WARN\""))
+                .filter(|line| line.contains("\"WARN\"") && line.contains("::outbox"))
                 .collect::<Vec<_>>()
         };
         assert_eq!(warnings().len(), 1, "{:?}", warnings());

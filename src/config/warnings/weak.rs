@@ -1,0 +1,78 @@
+//! Limits and secrets that protect less than the defaults.
+
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+
+use crate::{
+    config::{
+        Config,
+        same_secrets::{database_password, kafka_password},
+    },
+    password,
+};
+
+/// A gateway accepts an access token until its end, also after a logout.
+const LONG_ACCESS_TOKEN: Duration = Duration::from_hours(24);
+/// Beyond these the throttle hardly holds anybody back.
+const MANY_FREE: u32 = 1_000;
+const SHORT_WAIT: Duration = Duration::from_secs(1);
+
+pub(super) fn warnings(config: &Config) -> Vec<String> {
+    let throttle = &config.auth.throttle;
+    let is_unthrottled = throttle.free_per_account > MANY_FREE
+        || throttle.daily_per_account > MANY_FREE
+        || throttle.longest_wait < SHORT_WAIT;
+    let has_callers = config.internal_callers.names().next().is_some();
+    let same = kafka_password(config).is_some_and(|hash| database_password(config) == Some(hash));
+    let found = [
+        (
+            config.auth.lifetimes.access_token > LONG_ACCESS_TOKEN,
+            "ACCESS_TOKEN_TTL: LONGER THAN A DAY: a gateway accepts a stolen access token until \
+             its end, also after a logout",
+        ),
+        (
+            !has_callers,
+            "INTERNAL_TOKENS: NO SERVICE MAY CALL GetSigningKey, so no gateway can verify a \
+             token; set it, or INTERNAL_CLIENT_NAMES",
+        ),
+        (
+            config.passwords.min_score == 0,
+            "PASSWORD_MIN_SCORE: NO NEW PASSWORD IS TOO EASY TO GUESS for the service",
+        ),
+        (
+            is_unthrottled,
+            "THROTTLE_FREE_PER_ACCOUNT: GUESSING IS HARDLY HELD BACK: look also at \
+             THROTTLE_DAILY_PER_ACCOUNT and THROTTLE_LONGEST_WAIT",
+        ),
+        (
+            same,
+            "KAFKA_SASL_PASSWORD: is also the password of the database",
+        ),
+    ];
+    let found = found.into_iter().filter(|(holds, _)| *holds);
+    let keys = guessable_keys(config);
+    found.map(|(_, text)| text.to_owned()).chain(keys).collect()
+}
+
+/// Words and patterns in place of random bytes. An attacker with one access token can try keys
+/// until one fits its signature, without asking the service.
+fn guessable_keys(config: &Config) -> impl Iterator<Item = String> + use<> {
+    let secrets = &config.auth.secrets;
+    let keys = [("JWT_SECRET", &secrets.current)].into_iter();
+    let keys = keys.chain(secrets.next.iter().map(|key| ("JWT_NEXT_SECRET", key)));
+    let keys = keys.chain(
+        secrets
+            .previous
+            .iter()
+            .map(|key| ("JWT_PREVIOUS_SECRETS", key)),
+    );
+    let is_guessable = |key: &[u8]| std::str::from_utf8(key).is_ok_and(password::is_guessable);
+    let guessable: Vec<_> = keys
+        .filter(|(_, key)| is_guessable(key.expose_secret()))
+        .map(|(name, _)| {
+            format!("{name}: EASY TO GUESS: make a random key with `auth-service keys generate`")
+        })
+        .collect();
+    guessable.into_iter()
+}
