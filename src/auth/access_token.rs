@@ -142,8 +142,8 @@ impl PresentedClaims {
         now.as_secs() < self.exp && self.iat <= latest && self.nbf.is_none_or(|nbf| nbf <= latest)
     }
 
-    /// Whether the token lives at most as long as one that this replica issues: a key that leaked
-    /// for a moment must not make tokens for years.
+    /// Whether the token lives at most as long as one that this replica issues. Otherwise it was
+    /// issued with another `ACCESS_TOKEN_TTL`, or forged with a leaked key.
     fn is_shorter_than(&self, ttl: Duration) -> bool {
         let life = u64::try_from(self.exp.saturating_sub(self.iat));
         life.is_ok_and(|seconds| seconds <= ttl.as_secs())

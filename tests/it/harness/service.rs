@@ -19,7 +19,8 @@ use super::{
     settings::{option, settings},
 };
 
-/// The manual clock starts here: 2026-11-24T12:00:00Z.
+/// The manual clock starts here: 2026-11-24T12:00:00Z. The clock of the database is days later:
+/// it is the second opinion about sessions that have expired.
 pub const START: Timestamp = Timestamp::from_micros(1_795_521_600_000_000);
 
 /// The service inside this process. It stops when it is dropped.
