@@ -6,7 +6,7 @@
 //! transaction mode does, which gives a client another session at any time.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     io,
     sync::{Arc, Mutex},
 };
@@ -129,6 +129,8 @@ struct Carried {
     in_transaction: bool,
     /// Whether the client's messages are dropped, until its next Sync.
     drops: bool,
+    /// The prepared statements that set something: they cannot conflict.
+    settings: HashSet<Vec<u8>>,
 }
 
 impl Carried {
@@ -141,6 +143,7 @@ impl Carried {
             replaced: VecDeque::new(),
             in_transaction: false,
             drops: false,
+            settings: HashSet::new(),
         }
     }
 
@@ -205,7 +208,21 @@ impl Carried {
                 }
                 query(&self.plan.forget(&sql))
             }
-            b'B' if is_quiet && !self.in_transaction && self.plan.is_conflict() => {
+            b'P' if !self.drops => {
+                if let [name, sql, ..] = &texts(&message)[..] {
+                    if sql.starts_with(b"SET ") {
+                        self.settings.insert(name.to_vec());
+                    } else {
+                        self.settings.remove(*name);
+                    }
+                }
+                message
+            }
+            b'B' if is_quiet
+                && !self.in_transaction
+                && !self.settings.contains(texts(&message)[1])
+                && self.plan.is_conflict() =>
+            {
                 self.drops = true;
                 Vec::new()
             }
@@ -258,6 +275,11 @@ fn next(bytes: &mut Vec<u8>, at: usize) -> Option<Vec<u8>> {
     let length = u32::from_be_bytes(length.try_into().expect("four bytes"));
     let end = at + usize::try_from(length).expect("a length");
     (bytes.len() >= end).then(|| bytes.drain(..end).collect())
+}
+
+/// The texts of a message, which end with a zero.
+fn texts(message: &[u8]) -> Vec<&[u8]> {
+    message[5..].split(|byte| *byte == 0).collect()
 }
 
 fn query(sql: &str) -> Vec<u8> {
