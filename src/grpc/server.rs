@@ -128,8 +128,9 @@ impl Server {
             }))
             .layer(MapFutureLayer::new(Wiping::new))
             .layer(MapRequestLayer::new(move |request| budget.meter(request)))
-            .layer(MapResponseLayer::new(with_error_info))
-            .add_routes(routes(self.handlers, self.health, self.reflection));
+            .layer(MapResponseLayer::new(with_error_info));
+        // Prepared once: else each connection would have tables of its own.
+        let routes = routes(self.handlers, self.health, self.reflection).prepare();
         let connections = TaskTracker::new();
         let next = async || {
             let age = age::spread(limits.connection_age, age::random());
@@ -140,12 +141,12 @@ impl Server {
         // has a server of its own.
         while let Some((age, (connection, closed))) = stop.run_until_cancelled(next()).await {
             let goaway = timeout(age, stop.clone().cancelled_owned()).map(drop);
-            let server = server.clone();
+            let (server, routes) = (server.clone(), routes.clone());
             let connection = MeteredConnection::new(connection, &memory);
             connections.spawn(async move {
                 let only = only(connection, closed);
-                let ended = server.serve_with_incoming_shutdown(only, goaway).await;
-                ended.expect("the service is always ready");
+                let ended = server.serve_with_incoming_shutdown(routes, only, goaway);
+                ended.await.expect("the service is always ready");
             });
         }
         // New clients are refused at once, and try another replica.

@@ -21,9 +21,9 @@ use crate::{
     telemetry::LIMITED,
 };
 
-/// Gateways and services hold a few connections each. An idle one takes about 20 KiB,
+/// Gateways and services hold a few connections each. An idle one takes about 40 KiB,
 /// and the process has to stay below 128 MB (`memory`).
-const MAX_CONNECTIONS: usize = 2048;
+const MAX_CONNECTIONS: usize = 1024;
 
 /// File descriptors for everything else: database, Kafka, log, files, probes.
 #[cfg(target_os = "linux")]

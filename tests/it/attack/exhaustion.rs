@@ -18,11 +18,11 @@ use crate::harness::skip;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn thousands_of_idle_connections_keep_no_client_out() {
-    const BOUND: usize = 2048;
+    const BOUND: usize = 1024;
     const SILENT: usize = 500;
     // This process needs one descriptor for each connection; the other end is in the target.
     if !allow_descriptors(BOUND + 1000) {
-        return skip("fewer than 3048 file descriptors for a process");
+        return skip("fewer than 2024 file descriptors for a process");
     }
     // The busy call lasts until its client ends it.
     let target = Target::with(&[("REQUEST_TIMEOUT", "1h")]).await;

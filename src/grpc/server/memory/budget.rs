@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// With idle connections and the service itself the process stays below 128 MB.
-const BUDGET: usize = 40 * 1024 * 1024;
+const BUDGET: usize = 32 * 1024 * 1024;
 /// Only for connections that hold little, such as those of clients that do no harm.
 const RESERVE: usize = 8 * 1024 * 1024;
 const LITTLE: usize = 64 * 1024;

@@ -34,8 +34,10 @@ pub struct MeteredConnection {
     traffic: Traffic,
     /// What the budget knows.
     reported: Held,
-    /// Received, but there is no memory for it yet.
+    /// Received, but not passed on yet.
     waiting: Bytes,
+    /// The bytes of `waiting` that are in `traffic`. They wait for memory.
+    followed: usize,
     /// Lets new streams and other connections run before more is read.
     pause: bool,
     blocked: bool,
@@ -65,6 +67,7 @@ impl MeteredConnection {
             traffic: Traffic::new(),
             reported: Held::default(),
             waiting: Bytes::new(),
+            followed: 0,
             pause: false,
             blocked: false,
             timeout: None,
@@ -87,7 +90,7 @@ impl MeteredConnection {
         if self.memory.is_closed() {
             return Err(ErrorKind::OutOfMemory.into());
         }
-        if !self.blocked && self.waiting.is_empty() && !self.memory.has_unread() {
+        if !self.blocked && self.followed == 0 && !self.memory.has_unread() {
             self.timeout = None;
             return Ok(());
         }
@@ -116,16 +119,38 @@ impl MeteredConnection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let mut bytes = Zeroizing::new([0; PIECE_BYTES]);
-        let mut piece = ReadBuf::new(&mut bytes[..buffer.remaining().min(PIECE_BYTES)]);
+        let room = buffer.remaining().min(PIECE_BYTES);
+        let mut piece = ReadBuf::new(&mut bytes[..room]);
         ready!(Pin::new(&mut self.connection).poll_read(context, &mut piece))?;
-        let begins = self.traffic.receive(piece.filled());
-        self.pause = begins || piece.remaining() == 0;
+        let bytes = piece.filled();
+        let received = self.traffic.receive(bytes);
+        self.pause = received.streams > 0 || bytes.len() == room;
         if self.poll_hold(context).is_pending() {
-            self.waiting = Bytes::copy_from_slice(piece.filled());
+            self.waiting = Bytes::copy_from_slice(bytes);
+            self.followed = received.bytes;
             self.check(context)?;
             return Poll::Pending;
         }
-        buffer.put_slice(piece.filled());
+        let (now, later) = bytes.split_at(received.bytes);
+        buffer.put_slice(now);
+        self.waiting = Bytes::copy_from_slice(later);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Passes on what waits, a few streams at a time.
+    fn poll_waiting(
+        &mut self,
+        context: &Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.followed == 0 {
+            self.followed = self.traffic.receive(&self.waiting).bytes;
+        }
+        ready!(self.poll_hold(context));
+        let bytes = self.followed.min(buffer.remaining());
+        buffer.put_slice(&self.waiting.split_to(bytes));
+        self.followed -= bytes;
+        self.pause = true;
         Poll::Ready(Ok(()))
     }
 
@@ -208,10 +233,7 @@ impl AsyncRead for MeteredConnection {
         if self.waiting.is_empty() {
             return self.poll_piece(context, buffer);
         }
-        ready!(self.poll_hold(context));
-        let bytes = self.waiting.len().min(buffer.remaining());
-        buffer.put_slice(&self.waiting.split_to(bytes));
-        Poll::Ready(Ok(()))
+        self.poll_waiting(context, buffer)
     }
 }
 

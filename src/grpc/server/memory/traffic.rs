@@ -17,6 +17,10 @@ const FIELD_BYTES: usize = 192;
 /// Each field counts for at least 32 bytes of the limit of a header list (RFC 9113, 6.5.2).
 const MAX_FIELDS: usize = MAX_HEADER_BYTES as usize / 32;
 
+/// The calls of one connection that begin before other connections have their turn. Else a
+/// client that sends thousands of calls would delay the calls of others.
+const STREAMS_AT_ONCE: usize = 4;
+
 pub struct Traffic {
     received: FrameReader,
     sent: FrameReader,
@@ -27,6 +31,12 @@ pub struct Traffic {
     sends_data: bool,
     /// Streams that the peer has reset. Their tasks run once more before they end.
     reset: usize,
+}
+
+pub struct Received {
+    pub bytes: usize,
+    /// New ones.
+    pub streams: usize,
 }
 
 #[derive(Default)]
@@ -90,17 +100,23 @@ impl Traffic {
         self.reset = 0;
     }
 
-    /// Whether a stream began.
-    pub fn receive(&mut self, mut bytes: &[u8]) -> bool {
-        let newest = self.newest;
-        while let Some(part) = self.received.next(&mut bytes) {
+    /// Follows received bytes, up to the next stream after the first few.
+    pub fn receive(&mut self, bytes: &[u8]) -> Received {
+        let (mut rest, mut streams) = (bytes, 0);
+        while streams <= STREAMS_AT_ONCE
+            && let Some(part) = self.received.next(&mut rest)
+        {
             match part {
-                Part::Head(head) => self.received_head(head),
+                Part::Head(head) => {
+                    streams += usize::from(head.kind == HEADERS && head.stream > self.newest);
+                    self.received_head(head);
+                }
                 Part::Payload(payload) if self.block.current => self.received_fields(payload),
                 Part::Payload(_) => {}
             }
         }
-        self.newest > newest
+        let bytes = bytes.len() - rest.len();
+        Received { bytes, streams }
     }
 
     /// The bytes of bodies among the sent bytes.
@@ -207,20 +223,33 @@ mod tests {
     /// After the preface.
     fn traffic() -> Traffic {
         let mut traffic = Traffic::new();
-        assert!(!traffic.receive(&[0; 24]));
+        assert_eq!(traffic.receive(&[0; 24]).bytes, 24);
         traffic
     }
 
     #[test]
     fn an_unfinished_call_is_stalled_until_its_request_ends() {
         let mut traffic = traffic();
-        assert!(traffic.receive(&frame(HEADERS, 0, 1, &[0x83, 0x86])));
+        let received = traffic.receive(&frame(HEADERS, 0, 1, &[0x83, 0x86]));
+        assert_eq!((received.bytes, received.streams), (11, 1));
         let held = traffic.held();
         assert_eq!(held.all, STREAM_BYTES + 2 * FIELD_BYTES + 4);
         assert_eq!(held.stalled, held.all);
-        assert!(!traffic.receive(&frame(DATA, END_STREAM, 1, b"12345")));
+        traffic.receive(&frame(DATA, END_STREAM, 1, b"12345"));
         let (all, stalled) = (held.all + 10, 0);
         assert_eq!(traffic.held(), Held { all, stalled });
+    }
+
+    #[test]
+    fn few_streams_begin_at_once() {
+        let mut traffic = traffic();
+        let ids = [1, 3, 5, 7, 9, 11, 13];
+        let calls = ids.map(|id| frame(HEADERS, 0, id, &[0x83])).concat();
+        let first = traffic.receive(&calls);
+        assert_eq!((first.bytes, first.streams), (4 * 10 + 9, 5));
+        let rest = traffic.receive(&calls[first.bytes..]);
+        assert_eq!((rest.bytes, rest.streams), (1 + 2 * 10, 2));
+        assert_eq!(traffic.held().all, 7 * (STREAM_BYTES + FIELD_BYTES + 2));
     }
 
     #[test]

@@ -41,7 +41,7 @@ fn unread_answers() -> Vec<Attack> {
         bytes,
         reads: false,
     };
-    let errors = streams(3000).flat_map(|id| headers(id, "/a/b", &[], END_STREAM));
+    let errors = streams(1000).flat_map(|id| headers(id, "/a/b", &[], END_STREAM));
     vec![
         unread(
             "reflection, huge windows",
@@ -51,12 +51,12 @@ fn unread_answers() -> Vec<Attack> {
         unread("reflection, windows of one byte", 12, unread_reflection(1)),
         unread(
             "reflection on many connections",
-            200,
+            60,
             unread_reflection(i32::MAX.cast_unsigned()),
         ),
         unread(
             "errors, huge windows",
-            60,
+            20,
             [huge_windows(), errors.collect()].concat(),
         ),
         unread("PING", 60, frame(PING, 0, 0, &[1; 8]).repeat(100_000)),
@@ -132,7 +132,7 @@ fn floods() -> Vec<Attack> {
     let flood = |name, bytes: Vec<u8>| {
         [true, false].map(|reads| Attack {
             name,
-            connections: 60,
+            connections: 20,
             bytes: bytes.clone(),
             reads,
         })
@@ -156,7 +156,7 @@ fn floods() -> Vec<Attack> {
         .concat()
     };
     [
-        flood("rapid resets", streams(5000).flat_map(reset).collect()),
+        flood("rapid resets", streams(1000).flat_map(reset).collect()),
         flood("CONTINUATION", endless),
         flood(
             "logins with 15 KB of headers",
