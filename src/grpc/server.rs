@@ -114,7 +114,13 @@ impl Server {
         let limits = self.limits;
         let metrics = self.metrics.clone();
         let memory = Arc::new(Budget::new(metrics.clone()));
-        let acceptor = Acceptor::new(self.listener, self.tls, stop.clone(), metrics);
+        let acceptor = Acceptor::new(
+            self.listener,
+            self.tls,
+            stop.clone(),
+            memory.clone(),
+            metrics,
+        );
         let streams = Arc::new(ServerStreams::new(limits.call, limits.connection_age));
         let observer = Arc::new(Observer::new(self.metrics));
         let budget = BodyBudget::new();

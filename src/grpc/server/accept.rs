@@ -15,6 +15,7 @@ use super::{
     connection::Connection,
     connection_info::is_loopback,
     limit::{ConnectionLimit, Slot, max_connections},
+    memory::Budget,
     transport::Transport,
 };
 use crate::grpc::Metrics;
@@ -39,13 +40,14 @@ impl Acceptor {
         listener: TcpListener,
         tls: Tls,
         stop: CancellationToken,
+        memory: Arc<Budget>,
         metrics: Metrics,
     ) -> Self {
         Self {
             listener,
             tls,
             stop,
-            limit: ConnectionLimit::new(max_connections(), metrics.clone()),
+            limit: ConnectionLimit::new(max_connections(), memory, metrics.clone()),
             metrics,
         }
     }

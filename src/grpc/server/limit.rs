@@ -4,7 +4,9 @@
 //! service cannot reach the database either. At the limit, the connection that has been idle
 //! the longest is closed for a new one, so idle connections never keep new clients out. RFC
 //! 9113 (9.1) lets a server close an idle connection at any time. If every connection has a
-//! running call, the new one is closed; calls end at their deadline, so that lasts a short time.
+//! running call, one whose client does not finish its calls or does not read is closed (`memory`).
+//! If there is none, the new one is closed; calls end at their deadline, so that lasts a short
+//! time.
 
 use std::{
     collections::HashMap,
@@ -15,7 +17,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::warn;
 
-use super::idle::{ConnectionId, IdleOrder};
+use super::{
+    idle::{ConnectionId, IdleOrder},
+    memory::Budget,
+};
 use crate::{
     grpc::metrics::{ClosedConnection, Metrics},
     telemetry::LIMITED,
@@ -32,14 +37,16 @@ const RESERVED_DESCRIPTORS: usize = 128;
 pub(super) struct ConnectionLimit {
     free: Arc<Semaphore>,
     open: Arc<OpenConnections>,
+    memory: Arc<Budget>,
     metrics: Metrics,
 }
 
 impl ConnectionLimit {
-    pub(super) fn new(connections: usize, metrics: Metrics) -> Self {
+    pub(super) fn new(connections: usize, memory: Arc<Budget>, metrics: Metrics) -> Self {
         Self {
             free: Arc::new(Semaphore::new(connections)),
             open: Arc::default(),
+            memory,
             metrics,
         }
     }
@@ -49,7 +56,7 @@ impl ConnectionLimit {
     pub(super) async fn admit(&self) -> Option<Slot> {
         let permit = match Arc::clone(&self.free).try_acquire_owned() {
             Ok(permit) => permit,
-            Err(_) if self.close_longest_idle() => {
+            Err(_) if self.close_longest_idle() || self.close_stalled() => {
                 let permit = Arc::clone(&self.free).acquire_owned().await;
                 permit.expect("it is never closed")
             }
@@ -67,6 +74,14 @@ impl ConnectionLimit {
         if is_closed {
             warn!(name: LIMITED, "too many connections: closed the one that was idle the longest");
             self.metrics.closed(ClosedConnection::Idle);
+        }
+        is_closed
+    }
+
+    fn close_stalled(&self) -> bool {
+        let is_closed = self.memory.close_stalled();
+        if is_closed {
+            warn!(name: LIMITED, "too many connections: closed one whose client does not finish its calls");
         }
         is_closed
     }
@@ -192,7 +207,9 @@ mod tests {
     /// A limit of two, and what its metrics say.
     fn limit() -> (ConnectionLimit, impl Fn(&str) -> bool) {
         let mut registry = Registry::default();
-        let limit = ConnectionLimit::new(2, Metrics::register(&mut registry));
+        let metrics = Metrics::register(&mut registry);
+        let memory = Arc::new(Budget::new(metrics.clone()));
+        let limit = ConnectionLimit::new(2, memory, metrics);
         let counted = move |series: &str| {
             let mut text = String::new();
             encode(&mut text, &registry).expect("metrics");

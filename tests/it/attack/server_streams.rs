@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use auth_service::grpc::Limits;
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, future::ready, stream};
+use tokio::sync::oneshot;
 use tonic::{Code, Streaming, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_reflection::pb::v1::{
@@ -26,16 +27,20 @@ async fn start(change: impl FnOnce(&mut Limits)) -> Service {
     Service::run(app, database, clock).await
 }
 
-/// Asks one question, and does not end the request.
-async fn reflect(channel: Channel) -> Result<Streaming<ServerReflectionResponse>, tonic::Status> {
+type Reflection = (Streaming<ServerReflectionResponse>, oneshot::Sender<()>);
+
+/// Asks one question. The request ends when the sender is dropped.
+async fn reflect(channel: Channel) -> Result<Reflection, tonic::Status> {
     let question = MessageRequest::ListServices(String::new());
     let request = stream::iter([ServerReflectionRequest {
         message_request: Some(question),
         ..ServerReflectionRequest::default()
     }]);
     let mut client = ServerReflectionClient::new(channel);
-    let answer = client.server_reflection_info(request.chain(stream::pending()));
-    Ok(answer.await?.into_inner())
+    let (open, end) = oneshot::channel();
+    let until_end = stream::once(end).filter_map(|_| ready(None));
+    let answer = client.server_reflection_info(request.chain(until_end));
+    Ok((answer.await?.into_inner(), open))
 }
 
 fn assert_overloaded<T>(answer: Result<T, tonic::Status>) {
@@ -52,7 +57,7 @@ async fn few_reflection_streams_are_open_at_once() {
     let mut open = Vec::new();
     for _ in 0..16 {
         let mut stream = reflect(service.channel()).await.expect("below the limit");
-        assert!(stream.message().await.expect("an answer").is_some());
+        assert!(stream.0.message().await.expect("an answer").is_some());
         open.push(stream);
     }
     assert_overloaded(reflect(connect(service.addr).await).await);
@@ -85,7 +90,7 @@ async fn few_health_watches_are_open_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reflection_stream_ends_at_the_deadline_of_calls() {
     let service = start(|limits| limits.call = Duration::from_millis(300)).await;
-    let mut stream = reflect(service.channel()).await.expect("it begins");
+    let (mut stream, _open) = reflect(service.channel()).await.expect("it begins");
     let end = loop {
         match stream.message().await {
             Ok(Some(_)) => {}

@@ -7,7 +7,7 @@ use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
 };
-use tonic::{Status, transport::Channel};
+use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
 use crate::harness::{Backend, GATEWAY, Process, TestDatabase, connect, login, refresh, register};
@@ -129,17 +129,21 @@ impl OtherClient {
     }
 }
 
-/// Tries again while the answer asks for it: on a busy machine the database or the password
-/// hasher may miss its deadline.
+/// Tries again while the answer asks for it: on a busy machine the database, the password hasher
+/// or the whole process may miss its deadline.
 async fn until_answered<T>(call: impl AsyncFn() -> Result<T, Status>) -> Result<T, Status> {
     loop {
         match call().await {
-            Err(status) if status.get_details_retry_info().is_some() => {
+            Err(status) if may_be_retried(&status) => {
                 sleep(Duration::from_millis(50)).await;
             }
             answer => return answer,
         }
     }
+}
+
+fn may_be_retried(status: &Status) -> bool {
+    status.code() == Code::DeadlineExceeded || status.get_details_retry_info().is_some()
 }
 
 /// Drives a connection until it is dropped.

@@ -1,6 +1,7 @@
 //! The bound for all connections, and the choice of the connection that is closed for others.
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Poll, Waker},
@@ -102,6 +103,21 @@ impl Budget {
         Poll::Pending
     }
 
+    /// Closes the connection with the most stalled bytes for a new one. `false` if none has any.
+    pub fn close_stalled(&self) -> bool {
+        let largest = self.ledger().largest();
+        let is_closing = largest.is_some_and(|largest| {
+            !largest.is_closed() && {
+                largest.close();
+                true
+            }
+        });
+        if is_closing {
+            self.metrics.closed(ClosedConnection::Stalled);
+        }
+        is_closing
+    }
+
     /// What a connection with nothing more to receive holds, which is never refused.
     pub(super) fn hold(&self, id: u64, held: Held) {
         self.ledger().update(id, |entry| entry.held = held);
@@ -176,9 +192,17 @@ impl Ledger {
         if self.stalled < STALLED {
             return None;
         }
-        let entries = self.connections.values();
-        let largest = entries.max_by_key(|entry| entry.total().stalled)?;
-        largest.memory.upgrade()
+        self.largest()
+    }
+
+    /// The oldest of those with the most stalled bytes.
+    fn largest(&self) -> Option<Arc<PeerMemory>> {
+        let stalled = self.connections.iter().filter_map(|(id, entry)| {
+            let stalled = entry.total().stalled;
+            (stalled > 0).then_some((stalled, Reverse(*id), &entry.memory))
+        });
+        let (.., memory) = stalled.max_by_key(|&(stalled, id, _)| (stalled, id))?;
+        memory.upgrade()
     }
 }
 
@@ -258,6 +282,17 @@ mod tests {
                 .iter()
                 .any(|peer| peer.is_closed())
         );
+    }
+
+    #[test]
+    fn a_connection_with_stalled_bytes_is_closed_for_a_new_one() {
+        let budget = budget();
+        let [working_on, first, second] = [(); 3].map(|()| budget.open());
+        assert!(admits(&working_on, working(MIB)));
+        assert!(!budget.close_stalled());
+        assert!(admits(&first, stalled(1)) && admits(&second, stalled(1)));
+        assert!(budget.close_stalled());
+        assert!(first.is_closed() && !second.is_closed() && !working_on.is_closed());
     }
 
     #[test]

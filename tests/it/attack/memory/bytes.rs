@@ -51,7 +51,7 @@ fn unread_answers() -> Vec<Attack> {
         unread("reflection, windows of one byte", 12, unread_reflection(1)),
         unread(
             "reflection on many connections",
-            60,
+            30,
             unread_reflection(i32::MAX.cast_unsigned()),
         ),
         unread(
