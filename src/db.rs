@@ -47,7 +47,7 @@ pub use self::{
     outbox::Hold,
     revocations::{NewHash, Outcome},
     sessions::{NewSession, Rotation},
-    settings::{Postgres, Settings, Trust, Url},
+    settings::{Encryption, Postgres, Settings, Url},
     throttle::{Admission, Attempt, Count, Counted, Key, Settlement},
     users::{Advanced, NewUser, Registration},
 };

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use rustls::RootCertStore;
+use rustls::{RootCertStore, pki_types::CertificateDer};
 use secrecy::SecretString;
 
 use super::secret_text;
@@ -97,13 +97,30 @@ pub(super) fn authorities(path: &str) -> Result<RootCertStore, String> {
     Ok(tls::authorities(&pem)?)
 }
 
+/// Like [`authorities`], as certificates.
+pub(super) fn trusted(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    authorities(path)?;
+    certificates(path)
+}
+
+pub(super) fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let pem = fs::read(path).map_err(|error| unreadable(&error))?;
+    Ok(tls::certificates(&pem)?)
+}
+
 pub(super) fn system_authorities() -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err("is needed, since this system trusts no authority".into());
-    }
+    roots.add_parsable_certificates(system_certificates()?);
     Ok(roots)
+}
+
+pub(super) fn system_certificates() -> Result<Vec<CertificateDer<'static>>, String> {
+    let mut found = rustls_native_certs::load_native_certs().certs;
+    found.retain(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok());
+    match found.is_empty() {
+        true => Err("is needed, since this system trusts no authority".into()),
+        false => Ok(found),
+    }
 }
 
 /// The text of a secret's file, checked like that of a variable.

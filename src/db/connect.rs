@@ -1,5 +1,7 @@
 //! How connections are made.
 
+mod servers;
+
 use std::{
     fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _, path::Path, sync::Arc, time::Duration,
 };
@@ -11,17 +13,13 @@ use diesel_async::{
         AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, deadpool::Pool,
     },
 };
-use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
-use tokio::time::timeout;
-use tokio_postgres_rustls::MakeRustlsConnect;
+use futures::FutureExt as _;
 
-use super::{Postgres, SqliteConn, Trust};
-use crate::{telemetry::Causes, tls};
+use self::servers::Servers;
+use super::{Postgres, SqliteConn};
+use crate::telemetry::Causes;
 
 const NO_RUNTIME_NEEDED: &str = "only the pool's own time limits need a runtime";
-
-/// After this time without an answer from one server, the next one is asked as well.
-const SILENCE: Duration = Duration::from_millis(500);
 
 /// A pool of Postgres connections. The server ends a statement after `timeout`, so that a call
 /// which gave up leaves no work behind.
@@ -30,11 +28,7 @@ pub(super) fn postgres(
     max_connections: usize,
     timeout: Duration,
 ) -> Pool<AsyncPgConnection> {
-    let servers: Arc<[_]> = postgres.servers.clone().into();
-    let tls = MakeRustlsConnect::new(match &postgres.trust {
-        Trust::Anybody => tls::unverified_client(),
-        Trust::Authorities(roots) => tls::client(Arc::clone(roots)),
-    });
+    let servers = Arc::new(Servers::new(postgres));
     let settings = format!(
         "SET default_transaction_isolation = 'read committed'; \
          SET statement_timeout = {0}; SET idle_in_transaction_session_timeout = {0}",
@@ -47,9 +41,9 @@ pub(super) fn postgres(
     // Refresh.
     manager.recycling_method = RecyclingMethod::Fast;
     manager.custom_setup = Box::new(move |_| {
-        let (servers, tls, settings) = (Arc::clone(&servers), tls.clone(), settings.clone());
+        let (servers, settings) = (Arc::clone(&servers), settings.clone());
         async move {
-            let mut conn = first_suitable(&servers, &tls).await?;
+            let mut conn = servers.connect().await?;
             conn.batch_execute(&settings).await.map_err(bad)?;
             Ok(conn)
         }
@@ -58,41 +52,6 @@ pub(super) fn postgres(
     let manager = AsyncDieselConnectionManager::new_with_config(String::new(), manager);
     let pool = Pool::builder(manager).max_size(max_connections).build();
     pool.expect(NO_RUNTIME_NEEDED)
-}
-
-/// Connects to the first server that the URL accepts (`target_session_attrs`). The next one is
-/// asked as soon as the one before has refused or has not answered for [`SILENCE`], so that a
-/// server that hangs does not hide its successor.
-async fn first_suitable(
-    servers: &[tokio_postgres::Config],
-    tls: &MakeRustlsConnect,
-) -> Result<AsyncPgConnection, ConnectionError> {
-    let mut servers = servers.iter();
-    let mut attempts = FuturesUnordered::new();
-    let mut refusal = ConnectionError::BadConnection("no server is named".to_owned());
-    loop {
-        let more = servers
-            .next()
-            .map(|server| attempts.push(connect(server, tls)));
-        let answer = match more {
-            Some(()) => timeout(SILENCE, attempts.next()).await,
-            None => Ok(attempts.next().await),
-        };
-        match answer {
-            Ok(Some(Ok(conn))) => return Ok(conn),
-            Ok(Some(Err(error))) => refusal = error,
-            Ok(None) => return Err(refusal),
-            Err(_) => {}
-        }
-    }
-}
-
-async fn connect(
-    server: &tokio_postgres::Config,
-    tls: &MakeRustlsConnect,
-) -> Result<AsyncPgConnection, ConnectionError> {
-    let (client, connection) = server.connect(tls.clone()).await.map_err(bad)?;
-    AsyncPgConnection::try_from_client_and_connection(client, connection).await
 }
 
 /// A pool of one SQLite connection: SQLite has one writer, and waiting for our own connection is

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use rustls::RootCertStore;
+use rustls::ClientConfig;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -26,23 +26,37 @@ pub enum Url {
 #[derive(Clone, Debug)]
 pub struct Postgres {
     /// Each server that the URL names, in its order: host, user, database and time limits.
-    /// Their `ssl_mode` says whether to encrypt.
     pub servers: Vec<tokio_postgres::Config>,
-    pub trust: Trust,
+    pub encryption: Encryption,
+    /// For encrypted connections; it checks the server as `encryption` says.
+    pub tls: Arc<ClientConfig>,
+    /// Whether a standby is passed over.
+    pub needs_primary: bool,
+    pub in_random_order: bool,
 }
 
 impl Postgres {
     /// Whether each connection is encrypted and the server proves who it is.
     pub const fn checks_server(&self) -> bool {
-        matches!(self.trust, Trust::Authorities(_))
+        matches!(
+            self.encryption,
+            Encryption::VerifiedChain | Encryption::VerifiedName
+        )
     }
 }
 
-/// Which certificates are accepted on an encrypted connection.
-#[derive(Clone, Debug)]
-pub enum Trust {
-    /// Any, as in libpq when no root certificate is named.
-    Anybody,
-    /// One for the server's host name, from these authorities.
-    Authorities(Arc<RootCertStore>),
+/// libpq's `sslmode`, by what it does. The first three fall back to plain text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    Never,
+    /// `allow`: only if the server refuses plain text.
+    OnDemand,
+    /// `prefer`: if the server can.
+    IfPossible,
+    /// `require`: without a check of the server.
+    Required,
+    /// `verify-ca`.
+    VerifiedChain,
+    /// `verify-full`.
+    VerifiedName,
 }

@@ -1,0 +1,246 @@
+//! The TLS client for Postgres, which checks a server as libpq does for each `sslmode`.
+//!
+//! rustls refuses X.509 v1 certificates, and authorities that serve as a server. libpq accepts
+//! both, so what is checked is decided here: nothing, the chain, or the chain and the name.
+//! The signature of the handshake is checked in any case, with the key of the certificate.
+
+use std::{ops::RangeInclusive, sync::Arc};
+
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    SupportedProtocolVersion,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
+    },
+    crypto::{WebPkiSupportedAlgorithms, ring},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
+    server::ParsedCertificate,
+    version::{TLS12, TLS13},
+};
+
+use super::{certificate, public_key::PublicKey};
+
+/// The ALPN identifier of Postgres, which `sslnegotiation=direct` requires.
+const ALPN: &[u8] = b"postgresql";
+
+#[derive(Debug)]
+pub struct Client {
+    pub trust: Trust,
+    pub identity: Option<Identity>,
+    pub versions: RangeInclusive<Version>,
+    /// Whether the server's name is sent (SNI).
+    pub sends_name: bool,
+}
+
+/// Which server is accepted.
+#[derive(Debug)]
+pub enum Trust {
+    Anybody,
+    /// One with a certificate from these authorities.
+    Chain(Vec<CertificateDer<'static>>),
+    /// One with a certificate for its name from these authorities.
+    Name(Vec<CertificateDer<'static>>),
+}
+
+/// The certificate of this client, with the intermediate ones, and its key.
+#[derive(Debug)]
+pub struct Identity {
+    pub chain: Vec<CertificateDer<'static>>,
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    pub fn parse_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, &'static str> {
+        let key = PrivateKeyDer::from_pem_slice(pem);
+        key.map_err(|_| "holds no private key (PEM, not encrypted)")
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    Tls12,
+    Tls13,
+}
+
+impl Version {
+    fn supported(self) -> &'static SupportedProtocolVersion {
+        match self {
+            Self::Tls12 => &TLS12,
+            Self::Tls13 => &TLS13,
+        }
+    }
+}
+
+impl Client {
+    /// An error is about the identity.
+    pub fn config(self) -> Result<ClientConfig, Error> {
+        let versions = [Version::Tls12, Version::Tls13].into_iter();
+        let versions = versions.filter(|version| self.versions.contains(version));
+        let versions: Vec<_> = versions.map(Version::supported).collect();
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&versions)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Verifier::new(self.trust)?));
+        let mut config = match self.identity {
+            Some(Identity { chain, key }) => builder.with_client_auth_cert(chain, key)?,
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.enable_sni = self.sends_name;
+        Ok(config)
+    }
+}
+
+#[derive(Debug)]
+struct Verifier {
+    /// `None` accepts anybody.
+    chain: Option<Chain>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+#[derive(Debug)]
+struct Chain {
+    webpki: Arc<WebPkiServerVerifier>,
+    /// The authorities. A server may present one of them itself, as self-signed ones do.
+    authorities: Vec<CertificateDer<'static>>,
+    checks_name: bool,
+}
+
+impl Verifier {
+    fn new(trust: Trust) -> Result<Self, Error> {
+        Ok(Self {
+            chain: match trust {
+                Trust::Anybody => None,
+                Trust::Chain(authorities) => Some(Chain::new(authorities, false)?),
+                Trust::Name(authorities) => Some(Chain::new(authorities, true)?),
+            },
+            algorithms: ring::default_provider().signature_verification_algorithms,
+        })
+    }
+
+    /// A key of another kind than ring knows proves nothing. It is accepted from a server of
+    /// which nothing is checked.
+    fn knows(&self, scheme: SignatureScheme) -> bool {
+        self.chain.is_some() || self.algorithms.supported_schemes().contains(&scheme)
+    }
+}
+
+impl Chain {
+    fn new(authorities: Vec<CertificateDer<'static>>, checks_name: bool) -> Result<Self, Error> {
+        let mut roots = RootCertStore::empty();
+        // Each was tried when it was read.
+        roots.add_parsable_certificates(authorities.iter().cloned());
+        let provider = Arc::new(ring::default_provider());
+        let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+        Ok(Self {
+            webpki: webpki
+                .build()
+                .map_err(|error| Error::General(error.to_string()))?,
+            authorities,
+            checks_name,
+        })
+    }
+
+    fn check(
+        &self,
+        server: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        if self.authorities.contains(server) {
+            check_time(server, now)?;
+            return match self.checks_name {
+                true => verify_server_name(&ParsedCertificate::try_from(server)?, name),
+                false => Ok(()),
+            };
+        }
+        // webpki checks the name last, after the chain.
+        let checked = self
+            .webpki
+            .verify_server_cert(server, intermediates, name, &[], now);
+        match checked {
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) if !self.checks_name => Ok(()),
+            checked => checked.map(drop),
+        }
+    }
+}
+
+fn check_time(server: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    let malformed = |_| Error::InvalidCertificate(CertificateError::BadEncoding);
+    let parsed = certificate::parse(server).map_err(malformed)?;
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    if now < parsed.not_before.as_secs() {
+        return Err(Error::InvalidCertificate(CertificateError::NotValidYet));
+    }
+    if now > parsed.not_after.as_secs() {
+        return Err(Error::InvalidCertificate(CertificateError::Expired));
+    }
+    Ok(())
+}
+
+/// Says what to do about a certificate without extensions: its chain and its name cannot be
+/// checked, although libpq does.
+fn explain(error: Error, server: &CertificateDer<'_>) -> Error {
+    match certificate::is_version_1(server) {
+        true => Error::General(
+            "the server's certificate is X.509 v1, which this sslmode cannot check: give the \
+             server a v3 certificate, or use sslmode=require without sslrootcert"
+                .to_owned(),
+        ),
+        false => error,
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if let Some(chain) = &self.chain {
+            let checked = chain.check(end_entity, intermediates, server_name, now);
+            checked.map_err(|error| explain(error, end_entity))?;
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        match self.knows(dss.scheme) {
+            true => PublicKey::of(cert)?.verify_tls12(message, dss, &self.algorithms),
+            false => Ok(HandshakeSignatureValid::assertion()),
+        }
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        match self.knows(dss.scheme) {
+            true => PublicKey::of(cert)?.verify_tls13(message, dss, &self.algorithms),
+            false => Ok(HandshakeSignatureValid::assertion()),
+        }
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let mut schemes = self.algorithms.supported_schemes();
+        if self.chain.is_none() {
+            schemes.push(SignatureScheme::ECDSA_NISTP521_SHA512);
+        }
+        schemes
+    }
+}
