@@ -11,7 +11,8 @@
 //!    event or one that waits for Kafka's clock. Put each user's events in order, and leave out
 //!    those that must wait for an earlier one.
 //! 3. Publish it outside any transaction. Each partition has a queue, which sends one produce
-//!    request after the other; the queues run in parallel.
+//!    request after the other. At most 16 run in parallel, each with a connection of its own;
+//!    the others wait for their turn.
 //! 4. Delete the rows of the acknowledged events, and park or postpone the refused ones.
 //!
 //! A crash before step 4 leaves the rows. The next tick, in this process or in another,

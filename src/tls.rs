@@ -2,6 +2,7 @@
 //! the modules below serve the gRPC port.
 
 pub mod certificate;
+mod chain;
 pub mod database;
 mod public_key;
 pub mod reload;

@@ -1,9 +1,9 @@
 //! The variables have the names that Kafka's own clients use. A setting that would have no
 //! effect is refused: a password without SASL, or anything but the topic without brokers.
 
-use std::sync::Arc;
+use std::{net::Ipv6Addr, sync::Arc};
 
-use rustls::RootCertStore;
+use rustls::{RootCertStore, pki_types::ServerName};
 use secrecy::SecretString;
 
 use super::{
@@ -82,6 +82,14 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Settings> {
     }
     let brokers = reader.optional(&KAFKA_BROKERS);
     let protocol = reader.optional(&KAFKA_SECURITY_PROTOCOL)?;
+    let is_usable = |broker: &String| !protocol.has_tls || has_tls_name(broker);
+    reader.require(
+        brokers.iter().flatten().all(is_usable),
+        &KAFKA_BROKERS,
+        &KAFKA_SECURITY_PROTOCOL,
+        "must name each broker by a host name or an IPv4 address, since the Kafka client cannot \
+         verify an IPv6 address by TLS",
+    );
     Some(Settings {
         topic,
         tls: read_tls(protocol, reader),
@@ -143,12 +151,24 @@ fn brokers(text: &str) -> Result<Vec<String>, String> {
     brokers.ok_or_else(|| "must be host:port, comma-separated".into())
 }
 
+/// Whether rskafka can make the name of a TLS server from it: it takes the text before the first
+/// colon, which an IPv6 address has inside.
+fn has_tls_name(broker: &str) -> bool {
+    let host = broker.split(':').next().unwrap_or_default();
+    ServerName::try_from(host).is_ok()
+}
+
 fn is_broker(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else {
         return false;
     };
-    let is_ipv6 = || host.starts_with('[') && host.ends_with(']');
+    let address = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let is_ipv6 = || address.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
     let is_name =
         !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || "/@".contains(c));
-    is_name && (!host.contains(':') || is_ipv6()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    is_name
+        && (!host.contains([':', '[', ']']) || is_ipv6())
+        && port.parse::<u16>().is_ok_and(|port| port > 0)
 }

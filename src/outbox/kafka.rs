@@ -13,6 +13,7 @@ mod connect;
 mod partition_queue;
 mod produce;
 mod record;
+mod round;
 mod settings;
 mod topic;
 
@@ -30,8 +31,7 @@ use crate::model::PendingEvent;
 /// The time limit for a produce request. The poller's lease must last longer.
 pub const PRODUCE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The time limit for connecting to a partition's leader. All partitions are opened in parallel,
-/// so this is also the limit for all of them.
+/// The time limit for connecting to a partition's leader.
 pub const LEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Brokers and load balancers close connections that are idle for some minutes (Kafka after
@@ -58,7 +58,7 @@ impl KafkaPublisher {
 
 /// Checks that all partitions of the topic can be reached, and counts them.
 pub async fn count_partitions(settings: &Settings) -> Result<usize, PublishError> {
-    Topic::open(settings).await?.count_open()
+    Topic::open(settings).await?.count_reachable().await
 }
 
 impl Publisher for KafkaPublisher {

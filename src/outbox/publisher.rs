@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use crate::model::PendingEvent;
 
 pub trait Publisher: Send + Sync {
-    /// Publishes `events`: in this order within a partition, all partitions in parallel. After an
-    /// event or its time is refused, later ones of its user are left
+    /// Publishes `events`: in this order within a partition, several partitions in parallel. After
+    /// an event or its time is refused, later ones of its user are left
     /// out. A partition that had a fault is not used until the pass ends.
     ///
     /// No request is sent that could outlive the lease. Events for which there is no time

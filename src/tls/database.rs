@@ -2,25 +2,23 @@
 //!
 //! rustls refuses X.509 v1 certificates, and authorities that serve as a server. libpq accepts
 //! both, so what is checked is decided here: nothing, the chain, or the chain and the name.
-//! The signature of the handshake is checked in any case, with the key of the certificate.
+//! The signature of the handshake is checked with the key of the certificate, except for a kind
+//! of key that ring does not know, and only where nothing else is checked.
 
 use std::{ops::RangeInclusive, sync::Arc};
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-    SupportedProtocolVersion,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_name,
-    },
+    ClientConfig, DigitallySignedStruct, Error, SignatureScheme, SupportedProtocolVersion,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{WebPkiSupportedAlgorithms, ring},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
-    server::ParsedCertificate,
     version::{TLS12, TLS13},
 };
 
-use super::{certificate, public_key::PublicKey};
+use super::{
+    chain::{Chain, explain},
+    public_key::PublicKey,
+};
 
 /// The ALPN identifier of Postgres, which `sslnegotiation=direct` requires.
 const ALPN: &[u8] = b"postgresql";
@@ -100,14 +98,6 @@ struct Verifier {
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-#[derive(Debug)]
-struct Chain {
-    webpki: Arc<WebPkiServerVerifier>,
-    /// The authorities. A server may present one of them itself, as self-signed ones do.
-    authorities: Vec<CertificateDer<'static>>,
-    checks_name: bool,
-}
-
 impl Verifier {
     fn new(trust: Trust) -> Result<Self, Error> {
         Ok(Self {
@@ -124,75 +114,6 @@ impl Verifier {
     /// which nothing is checked.
     fn knows(&self, scheme: SignatureScheme) -> bool {
         self.chain.is_some() || self.algorithms.supported_schemes().contains(&scheme)
-    }
-}
-
-impl Chain {
-    fn new(authorities: Vec<CertificateDer<'static>>, checks_name: bool) -> Result<Self, Error> {
-        let mut roots = RootCertStore::empty();
-        // Each was tried when it was read.
-        roots.add_parsable_certificates(authorities.iter().cloned());
-        let provider = Arc::new(ring::default_provider());
-        let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
-        Ok(Self {
-            webpki: webpki
-                .build()
-                .map_err(|error| Error::General(error.to_string()))?,
-            authorities,
-            checks_name,
-        })
-    }
-
-    fn check(
-        &self,
-        server: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        now: UnixTime,
-    ) -> Result<(), Error> {
-        if self.authorities.contains(server) {
-            check_time(server, now)?;
-            return match self.checks_name {
-                true => verify_server_name(&ParsedCertificate::try_from(server)?, name),
-                false => Ok(()),
-            };
-        }
-        // webpki checks the name last, after the chain.
-        let checked = self
-            .webpki
-            .verify_server_cert(server, intermediates, name, &[], now);
-        match checked {
-            Err(Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) if !self.checks_name => Ok(()),
-            checked => checked.map(drop),
-        }
-    }
-}
-
-fn check_time(server: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
-    let malformed = |_| Error::InvalidCertificate(CertificateError::BadEncoding);
-    let parsed = certificate::parse(server).map_err(malformed)?;
-    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    if now < parsed.not_before.as_secs() {
-        return Err(Error::InvalidCertificate(CertificateError::NotValidYet));
-    }
-    if now > parsed.not_after.as_secs() {
-        return Err(Error::InvalidCertificate(CertificateError::Expired));
-    }
-    Ok(())
-}
-
-/// Says what to do about a certificate without extensions: its chain and its name cannot be
-/// checked, although libpq does.
-fn explain(error: Error, server: &CertificateDer<'_>) -> Error {
-    match certificate::is_version_1(server) {
-        true => Error::General(
-            "the server's certificate is X.509 v1, which this sslmode cannot check: give the \
-             server a v3 certificate, or use sslmode=require without sslrootcert"
-                .to_owned(),
-        ),
-        false => error,
     }
 }
 

@@ -3,6 +3,7 @@
 mod commands;
 mod exposure;
 mod isolation;
+mod postgres_url;
 mod server;
 mod signals;
 mod sqlite_file;

@@ -5,11 +5,9 @@ use std::{fs, path::Path, sync::Arc};
 use rustls::ClientConfig;
 use zeroize::Zeroizing;
 
-use super::{
-    super::value::{certificates, system_certificates, trusted, unreadable},
-    parameters::Parameters,
-};
+use super::parameters::Parameters;
 use crate::{
+    config::value::{certificates, system_certificates, trusted, unreadable},
     db::Encryption,
     tls::database::{Client, Identity, Trust, Version},
 };

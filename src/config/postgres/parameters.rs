@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{super::value::one_of, uri::Given};
+use super::uri::Given;
+use crate::config::value::one_of;
 
 /// Read by this module's siblings.
 const USED: [&str; 31] = [
@@ -53,7 +54,11 @@ const ONLY: [(&str, &[&str], &str); 6] = [
         &["false", "off", "no", "0"],
         "must be false: the service runs SQL",
     ),
-    ("sslcompression", &["0", "1"], "must be 0 or 1, and changes nothing"),
+    (
+        "sslcompression",
+        &["0", "1"],
+        "must be 0 or 1, and changes nothing",
+    ),
     ("min_protocol_version", &["3.0"], "must be 3.0"),
     (
         "max_protocol_version",

@@ -146,7 +146,6 @@ mod tests {
             "postgres://h?x",
             "postgres://h?=x",
             "postgres://h?x=y=z",
-            "postgres://h?&",
             "postgres://h?a=b&&",
             "postgres://h%",
             "postgres://h%4",

@@ -1,13 +1,12 @@
 //! Connects to the cluster and to the leaders of the topic's partitions.
 //!
 //! Two properties of rskafka 0.6 shape this. It creates a topic that it is asked for, so we
-//! first look for ours in the list of all topics. It also caches metadata and cannot find a
-//! leader with stale metadata, so the partitions are opened right after the list is read.
+//! first look for ours in the list of all topics. It also caches metadata and may not find a
+//! leader that changed since; the next pass then reads them again with a new client.
 //! Its retries, which never end by default, are switched off.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use futures::future::join_all;
 use rskafka::{
     BackoffConfig,
     client::{
@@ -25,17 +24,22 @@ use crate::{outbox::publisher::PublishError, tls};
 /// The time limit for finding the topic. After it, the next attempt may pick another broker.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An open partition, or the reason why it is closed.
-pub(super) type Partition = Result<PartitionClient, PublishError>;
+/// A connection to the cluster, and the partitions of the topic: none if there is no such topic.
+pub(super) async fn find(settings: &Settings) -> Result<(Client, BTreeSet<i32>), PublishError> {
+    within(CONNECT_TIMEOUT, find_topic(settings)).await
+}
 
-/// Connects to the leaders of all partitions, as far as that is possible. If there is no such
-/// topic, there are no partitions.
-pub(super) async fn open_partitions(settings: &Settings) -> Result<Vec<Partition>, PublishError> {
-    let (client, ids) = within(CONNECT_TIMEOUT, find_topic(settings)).await?;
-    let opening = ids
-        .into_iter()
-        .map(|id| within(LEADER_TIMEOUT, open_partition(&client, &settings.topic, id)));
-    Ok(join_all(opening).await)
+/// Connects to the leader of a partition. Each partition has a connection of its own.
+pub(super) async fn open_partition(
+    client: &Client,
+    topic: &str,
+    id: i32,
+) -> Result<PartitionClient, PublishError> {
+    let opening = client.partition_client(topic, id, UnknownTopicHandling::Error);
+    within(LEADER_TIMEOUT, async {
+        opening.await.map_err(cannot_connect)
+    })
+    .await
 }
 
 async fn find_topic(settings: &Settings) -> Result<(Client, BTreeSet<i32>), PublishError> {
@@ -47,11 +51,6 @@ async fn find_topic(settings: &Settings) -> Result<(Client, BTreeSet<i32>), Publ
         client,
         found.map(|topic| topic.partitions).unwrap_or_default(),
     ))
-}
-
-async fn open_partition(client: &Client, topic: &str, id: i32) -> Partition {
-    let client = client.partition_client(topic, id, UnknownTopicHandling::Error);
-    client.await.map_err(cannot_connect)
 }
 
 fn cannot_connect(error: Error) -> PublishError {

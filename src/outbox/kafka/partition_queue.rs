@@ -51,6 +51,10 @@ impl<'a> PartitionQueue<'a> {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
     pub(super) fn next(&mut self) -> Option<Request<'a>> {
         loop {
             let mut request = self.requests.pop_front()?;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     PRODUCE_TIMEOUT,
-    connect::{Partition, within},
+    connect::within,
     partition_queue::{PartitionQueue, Refusal, Request},
     record::record,
 };
@@ -19,7 +19,7 @@ use crate::outbox::publisher::{PublishError, Published};
 /// could outlive the lease.
 pub(super) async fn send_all(
     mut queue: PartitionQueue<'_>,
-    partition: &Partition,
+    client: &PartitionClient,
     lease_end: Instant,
     durations: &Histogram,
 ) -> Published {
@@ -27,15 +27,9 @@ pub(super) async fn send_all(
         if Instant::now() + PRODUCE_TIMEOUT >= lease_end {
             break;
         }
-        let answer = match partition {
-            Ok(client) => {
-                let sent = Instant::now();
-                let answer = within(PRODUCE_TIMEOUT, produce(client, &request)).await;
-                durations.observe(sent.elapsed().as_secs_f64());
-                answer
-            }
-            Err(closed) => Err(closed.clone()),
-        };
+        let sent = Instant::now();
+        let answer = within(PRODUCE_TIMEOUT, produce(client, &request)).await;
+        durations.observe(sent.elapsed().as_secs_f64());
         match answer {
             Ok(Answer::Acknowledged) => queue.acknowledge(&request),
             Ok(Answer::Refused(refusal)) => queue.refuse(&request, refusal),

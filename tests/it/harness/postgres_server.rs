@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_postgres::NoTls;
 
-use super::{process::send_signal, skip};
+use super::{Pem, process::send_signal, skip};
 
 /// It is killed when it is dropped.
 pub struct PostgresServer {
@@ -63,6 +63,7 @@ impl PostgresServer {
         fs::create_dir(server.data()).expect("ours");
         fs::set_permissions(server.data(), fs::Permissions::from_mode(0o700)).expect("ours");
         give_to_postgres(&server.data());
+        server.folder("sockets");
         server
     }
 
@@ -83,6 +84,41 @@ impl PostgresServer {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The folder of the server's socket.
+    pub fn sockets(&self) -> PathBuf {
+        self.folder.path().join("sockets")
+    }
+
+    /// Restarts the server with more lines in its configuration, and with these rules of
+    /// `pg_hba.conf` for every user but `postgres`.
+    pub async fn reconfigure(&mut self, settings: &str, access: &str) {
+        self.stop().await;
+        let write = |name: &str, text: String| {
+            fs::write(self.data().join(name), text).expect("ours");
+            give_to_postgres(&self.data().join(name));
+        };
+        write("postgresql.auto.conf", settings.to_owned());
+        let ours = "host all postgres all trust\nlocal all all trust";
+        write("pg_hba.conf", format!("{ours}\n{access}\n"));
+        self.start_again().await;
+    }
+
+    /// Settings for [`Self::reconfigure`] that switch TLS on. Clients may present a certificate of
+    /// `clients`.
+    pub fn tls(&self, server: &Pem, clients: &str) -> String {
+        for (name, text) in [
+            ("server.crt", server.certificate.as_str()),
+            ("server.key", &server.key),
+            ("clients.crt", clients),
+        ] {
+            let file = self.data().join(name);
+            fs::write(&file, text).expect("ours");
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("ours");
+            give_to_postgres(&file);
+        }
+        "ssl = on\nssl_ca_file = 'clients.crt'\n".to_owned()
+    }
+
     /// Starts the stopped server, and waits until it answers.
     pub async fn start_again(&mut self) {
         let child = self
@@ -91,7 +127,11 @@ impl PostgresServer {
             .arg(self.data())
             .args(["-p", &self.port.to_string()])
             .args(["-c", "listen_addresses=127.0.0.1"])
-            .args(["-c", "unix_socket_directories="])
+            .arg("-c")
+            .arg(format!(
+                "unix_socket_directories={}",
+                self.sockets().display()
+            ))
             .args(["-c", "fsync=off", "-c", "full_page_writes=off"])
             .args([
                 "-c",

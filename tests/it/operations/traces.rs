@@ -16,6 +16,23 @@ use crate::harness::{
 };
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+/// Variables of OpenTelemetry that are often set for all services of a machine.
+const EMPTY: [&str; 14] = [
+    "OTEL_BSP_MAX_QUEUE_SIZE",
+    "OTEL_BSP_SCHEDULE_DELAY",
+    "OTEL_EXPORTER_OTLP_COMPRESSION",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_INSECURE",
+    "OTEL_EXPORTER_OTLP_PROTOCOL",
+    "OTEL_EXPORTER_OTLP_TIMEOUT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+    "OTEL_RESOURCE_ATTRIBUTES",
+    "OTEL_SDK_DISABLED",
+    "OTEL_SERVICE_NAME",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
+];
 const PARENT: &str = "00f067aa0ba902b7";
 
 both! {
@@ -82,6 +99,23 @@ both! {
         assert_eq!(written, format!("00-{}-{}-01", rpc.trace_id, rpc.id));
         let line = process.wait_for("audit").await;
         assert!(line.contains(&format!("trace_id={}", rpc.trace_id)), "{line}");
+    }
+
+    async fn a_path_is_ignored_and_an_empty_variable_is_not_set(database: TestDatabase) {
+        let receiver = Receiver::start().await;
+        let with_path = format!("{}/v1/traces", receiver.endpoint);
+        for (user, endpoint) in [("ana", with_path.as_str()), ("ben", "")] {
+            let mut variables: Vec<_> = EMPTY.iter().map(|name| (*name, "")).collect();
+            variables.push(("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint));
+            let mut process = Process::serve(&database, &variables);
+            let email = format!("{user}@example.com");
+            process.client().await.register(register(&email)).await.unwrap();
+            process.signal("TERM");
+            assert_eq!(process.exit_code().await, Some(0), "{:#?}", process.log());
+        }
+        let spans = receiver.spans();
+        let registered = spans.iter().filter(|span| span.name == "Register");
+        assert_eq!(registered.count(), 1);
     }
 
     async fn without_a_receiver_the_log_still_has_the_trace_of_the_caller(database: TestDatabase) {

@@ -1,6 +1,7 @@
 //! From a call to the record on a real broker.
 
 mod accounts;
+mod connections;
 mod faults;
 mod load;
 mod partition;
