@@ -1,6 +1,6 @@
 //! The check of a Postgres server's certificate: its chain, and perhaps its name.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rustls::{
     CertificateError, Error, RootCertStore,
@@ -69,14 +69,24 @@ impl Chain {
 fn check_time(server: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
     let malformed = |_| Error::InvalidCertificate(CertificateError::BadEncoding);
     let parsed = certificate::parse(server).map_err(malformed)?;
-    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    if now < parsed.not_before.as_secs() {
-        return Err(Error::InvalidCertificate(CertificateError::NotValidYet));
-    }
-    if now > parsed.not_after.as_secs() {
-        return Err(Error::InvalidCertificate(CertificateError::Expired));
-    }
-    Ok(())
+    let [not_before, not_after] = [parsed.not_before, parsed.not_after].map(|time| {
+        let seconds = u64::try_from(time.as_secs()).unwrap_or_default();
+        UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+    });
+    let wrong = if now < not_before {
+        CertificateError::NotValidYetContext {
+            time: now,
+            not_before,
+        }
+    } else if now > not_after {
+        CertificateError::ExpiredContext {
+            time: now,
+            not_after,
+        }
+    } else {
+        return Ok(());
+    };
+    Err(Error::InvalidCertificate(wrong))
 }
 
 /// Says what to do about a certificate without extensions: its chain and its name cannot be
