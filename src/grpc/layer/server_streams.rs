@@ -15,17 +15,14 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, Sleep, sleep_until},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::{Instant, Sleep, sleep_until, timeout_at},
 };
 use tonic::{Status, body::Body};
 use tower::{Service, service_fn};
 
 use super::{Request, Response};
-use crate::{
-    auth::Error,
-    grpc::server::{ConnectInfo, PeerMemory},
-};
+use crate::{auth::Error, grpc::server::ConnectInfo};
 
 const REFLECTION_STREAMS: usize = 16;
 const WATCH_STREAMS: usize = 256;
@@ -82,35 +79,34 @@ where
                 let retry_after = RETRY_AFTER;
                 return Ok(Status::from(Error::Overloaded { retry_after }).into_http());
             };
-            let place = Place::new(&request, permit);
             let end = Instant::now() + kind.longest;
+            let open = OpenStream::begin(&request, permit, end);
             let request = request.map(|body| Body::new(Ending::new(body, end, None)));
             let response = inner.call(request).await?;
-            Ok(response.map(|body| Body::new(Ending::new(body, end, Some(place)))))
+            Ok(response.map(|body| Body::new(Ending::new(body, end, Some(open)))))
         }
     })
 }
 
-/// One of the streams that there may be. It may wait for its peer.
-struct Place {
-    memory: Arc<PeerMemory>,
-    _permit: OwnedSemaphorePermit,
+/// One of the streams that there may be, until it is dropped or its time is over.
+struct OpenStream {
+    _open: oneshot::Sender<Infallible>,
 }
 
-impl Place {
-    fn new(request: &Request, permit: OwnedSemaphorePermit) -> Self {
+impl OpenStream {
+    /// A task of its own releases the permit: hyper does not poll the body of an answer while
+    /// the peer grants no window.
+    fn begin(request: &Request, permit: OwnedSemaphorePermit, end: Instant) -> Self {
         let memory = Arc::clone(&ConnectInfo::of(request.extensions()).memory);
         memory.server_stream_begins();
-        Self {
-            memory,
-            _permit: permit,
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.memory.server_stream_ends();
+        let (open, closed) = oneshot::channel();
+        tokio::spawn(async move {
+            // An error: it ended before its time.
+            timeout_at(end, closed).await.ok();
+            memory.server_stream_ends();
+            drop(permit);
+        });
+        Self { _open: open }
     }
 }
 
@@ -120,23 +116,23 @@ struct Ending {
     end: Pin<Box<Sleep>>,
     ended: bool,
     /// Only of an answer.
-    place: Option<Place>,
+    open: Option<OpenStream>,
 }
 
 impl Ending {
-    fn new(body: Body, end: Instant, place: Option<Place>) -> Self {
+    fn new(body: Body, end: Instant, open: Option<OpenStream>) -> Self {
         Self {
             body,
             end: Box::pin(sleep_until(end)),
             ended: false,
-            place,
+            open,
         }
     }
 
     fn end(&mut self) -> Result<Frame<Bytes>, Status> {
         self.ended = true;
         let status = Status::from(Error::DeadlineExceeded);
-        if self.place.is_none() {
+        if self.open.is_none() {
             return Err(status);
         }
         let mut trailers = HeaderMap::new();
