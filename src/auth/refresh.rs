@@ -10,7 +10,7 @@ use super::{Auth, Call, Error, Fault, metrics::RefreshOutcome, session::TokenPai
 use crate::{
     db::Rotation,
     model::{Presented, RefreshToken, Session, SessionEndReason, Timestamp},
-    telemetry::audit::{self, Reason},
+    telemetry::audit,
 };
 
 impl Auth {
@@ -48,7 +48,7 @@ impl Auth {
                     call.audit(audit::Event::Refresh)
                         .user(session.user_id)
                         .session(session.id)
-                        .failed(Reason::Reused);
+                        .reused();
                 }
                 Err(Error::SessionEnded)
             }

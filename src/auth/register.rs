@@ -47,11 +47,11 @@ impl Auth {
             Registration::Created => self.committed(&event),
             Registration::EmailTaken => return Err(email_taken(audit)),
         }
-        let audit = audit.user(user_id);
-        audit.session(session.as_ref().map(|s| s.id)).ok();
         if session.is_some() {
             self.store_known_device(&email, call).await;
         }
+        let audit = audit.user(user_id);
+        audit.session(session.as_ref().map(|s| s.id)).ok();
         Ok(Registered {
             user_id,
             created_at: now,

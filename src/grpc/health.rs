@@ -1,6 +1,6 @@
 //! `grpc.health.v1`: one status for the whole process and for each service.
 //!
-//! A check of an unknown name is `NOT_FOUND`. A watch of an unknown name is told
+//! A check of an unknown name is `NOT_FOUND`. A watch of an unknown name receives
 //! `SERVICE_UNKNOWN` and stays open, as the protocol asks, so that a client which waits for a
 //! service does not call again and again. The names are fixed: none becomes known later.
 
@@ -27,7 +27,7 @@ enum State {
     Closed,
 }
 
-/// Sets the status that clients are told, at first `NOT_SERVING`. Clones set the same one.
+/// Sets the status that clients receive, at first `NOT_SERVING`. Clones set the same one.
 #[derive(Clone)]
 pub struct HealthReporter(watch::Sender<State>);
 
@@ -62,13 +62,13 @@ impl HealthReporter {
     /// The statuses that a watch of `name` receives.
     fn watch(&self, name: &str) -> impl Stream<Item = ServingStatus> + Send + use<> {
         let is_known = NAMES.contains(&name);
-        let told = None::<ServingStatus>;
+        let sent = None::<ServingStatus>;
         stream::unfold(
-            (self.0.subscribe(), told),
-            move |(mut state, told)| async move {
+            (self.0.subscribe(), sent),
+            move |(mut state, sent)| async move {
                 loop {
                     let status = status(*state.borrow_and_update(), is_known)?;
-                    if told != Some(status) {
+                    if sent != Some(status) {
                         return Some((status, (state, Some(status))));
                     }
                     state.changed().await.ok()?;
@@ -125,29 +125,29 @@ mod tests {
 
     use super::*;
 
-    fn told(
+    fn next(
         watch: &mut (impl Stream<Item = ServingStatus> + Unpin),
     ) -> Poll<Option<ServingStatus>> {
         watch.poll_next_unpin(&mut Context::from_waker(Waker::noop()))
     }
 
     #[test]
-    fn a_watch_is_told_each_change_once_and_ends_when_the_streams_are_closed() {
+    fn a_watch_receives_each_change_once_and_ends_when_the_streams_are_closed() {
         let health = HealthReporter::default();
         let mut known = Box::pin(health.watch(SERVICE_NAME));
         let mut unknown = Box::pin(health.watch("no.such.Service"));
         let is = |status| Poll::Ready(Some(status));
-        assert_eq!(told(&mut known), is(ServingStatus::NotServing));
+        assert_eq!(next(&mut known), is(ServingStatus::NotServing));
         health.report(false);
-        assert_eq!(told(&mut known), Poll::Pending);
+        assert_eq!(next(&mut known), Poll::Pending);
         health.report(true);
-        assert_eq!(told(&mut known), is(ServingStatus::Serving));
-        assert_eq!(told(&mut unknown), is(ServingStatus::ServiceUnknown));
+        assert_eq!(next(&mut known), is(ServingStatus::Serving));
+        assert_eq!(next(&mut unknown), is(ServingStatus::ServiceUnknown));
         health.report(false);
-        assert_eq!(told(&mut unknown), Poll::Pending);
+        assert_eq!(next(&mut unknown), Poll::Pending);
         health.close_watch_streams();
         health.report(true);
-        assert_eq!(told(&mut unknown), Poll::Ready(None));
-        assert_eq!(told(&mut known), Poll::Ready(None));
+        assert_eq!(next(&mut unknown), Poll::Ready(None));
+        assert_eq!(next(&mut known), Poll::Ready(None));
     }
 }

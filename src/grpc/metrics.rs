@@ -90,7 +90,7 @@ impl Metrics {
         let help = "How long calls took, by method";
         registry.register("auth_rpc_duration_seconds", help, durations.clone());
         let closed = counters("which", ClosedConnection::ALL.map(ClosedConnection::label));
-        let help = "Connections that the connection limit closed";
+        let help = "Connections that a limit closed";
         registry.register("auth_connections_closed", help, closed.clone());
         let failed_handshakes = Counter::default();
         let help = "TLS handshakes of clients that failed";

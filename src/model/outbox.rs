@@ -46,9 +46,9 @@ pub struct Batch {
 /// the same user's that is still in the outbox and has a lower version.
 pub type ReadEvent = (PendingEvent, Option<i64>);
 
-/// The events that can be published. Each user keeps the places of his events, and fills them in
-/// the order of the versions. An event whose event before it was not read is left out, with the
-/// later ones of its user.
+/// The events that can be published. The events of a user stay at the positions where they were
+/// read, but in the order of their versions. An event whose predecessor was not read is left
+/// out, with the later ones of its user.
 pub fn in_user_order(mut read: Vec<ReadEvent>) -> Vec<PendingEvent> {
     let places: Vec<_> = read.iter().map(|(event, _)| event.user_id).collect();
     read.sort_by_key(|(event, _)| event.user_version);

@@ -3,7 +3,8 @@
 //! The lines have the target `audit` and these fields, each left out where it does not
 //! apply: `event`, `outcome`, `reason`, `user_id`, `session_id`, `caller`. They hold words of
 //! this file and ids, never an e-mail address, a token or other text that a client sent.
-//! `LOG` does not silence them, but a flood of failures is summed up. Operators read about them in `deploy/telemetry.md`.
+//! `LOG` does not silence them. A flood of failures is summed up, unless each failure ended a
+//! session. Operators read about them in `deploy/telemetry.md`.
 
 use tracing::{field::display, info};
 
@@ -11,6 +12,7 @@ use super::flood::LIMITED;
 use crate::model::{SessionId, UserId};
 
 pub(super) const TARGET: &str = "audit";
+pub(super) const FAILED: &str = "failed";
 
 /// An enum whose values are words of the log.
 macro_rules! words {
@@ -106,9 +108,19 @@ impl<'a> Audit<'a> {
         info!(target: TARGET, event, outcome, user_id, session_id, caller);
     }
 
+    /// A retired refresh token came back, and its session was ended. Such a line is never left
+    /// out: an attacker could hide the theft behind reuses of tokens of his own.
+    pub fn reused(self) {
+        let (event, outcome) = (self.event.word(), FAILED);
+        let (reason, caller) = (Reason::Reused.word(), self.caller);
+        let user_id = self.user_id.as_ref().map(display);
+        let session_id = self.session_id.as_ref().map(display);
+        info!(target: TARGET, event, outcome, reason, user_id, session_id, caller);
+    }
+
     /// Callers can fail at will, so a flood of these lines is summed up.
     pub fn failed(self, reason: Reason) {
-        let (event, outcome, reason) = (self.event.word(), "failed", reason.word());
+        let (event, outcome, reason) = (self.event.word(), FAILED, reason.word());
         let (user_id, caller) = (self.user_id.as_ref().map(display), self.caller);
         let session_id = self.session_id.as_ref().map(display);
         info!(name: LIMITED, target: TARGET,
@@ -127,7 +139,7 @@ mod tests {
         let (section, _) = section.split_once("\n## ").unwrap();
         let words = (Event::ALL.iter().map(|value| value.word()))
             .chain(Reason::ALL.iter().map(|value| value.word()))
-            .chain(["ok", "failed"]);
+            .chain(["ok", FAILED]);
         for word in words {
             assert!(section.contains(&format!("`{word}`")), "{word}");
         }

@@ -53,7 +53,6 @@ struct Kind {
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 struct Words {
     event: Option<String>,
-    outcome: Option<String>,
     reason: Option<String>,
     caller: Option<String>,
 }
@@ -120,9 +119,11 @@ impl Floods {
 }
 
 fn write_sum(words: &Words, is_audit: bool, text: &str, count: u64) {
-    let [event, outcome] = [&words.event, &words.outcome].map(Option::as_deref);
-    let [reason, caller] = [&words.reason, &words.caller].map(Option::as_deref);
+    let [event, reason, caller] =
+        [&words.event, &words.reason, &words.caller].map(Option::as_deref);
     if is_audit {
+        // Only failures are summed up.
+        let outcome = audit::FAILED;
         info!(name: SUM, target: audit::TARGET, event, outcome, reason, caller, count);
     } else {
         warn!(name: SUM, reason, count, "more lines of one kind: {text}");
@@ -155,7 +156,6 @@ impl Visit for Line {
     fn record_str(&mut self, field: &Field, value: &str) {
         let word = match field.name() {
             "event" => &mut self.words.event,
-            "outcome" => &mut self.words.outcome,
             "reason" => &mut self.words.reason,
             "caller" => &mut self.words.caller,
             _ => return,

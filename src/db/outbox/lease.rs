@@ -11,8 +11,8 @@ use crate::{
     model::{ReplicaId, Timestamp},
 };
 
-/// A distributed database has several clocks. A lease of the one that is a little ahead must not
-/// look impossible to another.
+/// A distributed database has several clocks. A lease that a slightly fast one wrote must still
+/// count as valid.
 const CLOCK_SKEW: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -57,12 +57,13 @@ impl Db {
                 .filter(outbox_events::id.gt(row))
                 .filter(not(exists(parked.filter(is_parked).filter(is_same_user))))
                 // The list of users is made once: all events of a user wait, or none.
-                .filter(outbox_events::user_id.ne_all(
+                // `NOT (.. = ANY ..)`, because Postgres makes no hash table for `<> ALL`.
+                .filter(not(outbox_events::user_id.eq_any(
                     waiting
                         .filter(retry_at.gt(sql::<Nullable<Moment>>(now)).assume_not_null())
                         .filter(retry_at.le(sql::<Nullable<Moment>>(&latest)).assume_not_null())
                         .select(waiting_user),
-                ))
+                )))
                 .order(outbox_events::id)
                 .limit(rows)
                 .select((PendingEvent::as_select(), version_before()))

@@ -3,10 +3,10 @@
 //! Each connection costs memory and a file descriptor, and without a free descriptor the
 //! service cannot reach the database either. At the limit, the connection that has been idle
 //! the longest is closed for a new one, so idle connections never keep new clients out. RFC
-//! 9113 (9.1) lets a server close an idle connection at any time. If every connection has a
-//! running call, one whose client does not finish its calls or does not read is closed (`memory`).
-//! If there is none, the new one is closed; calls end at their deadline, so that lasts a short
-//! time.
+//! 9113 (9.1) lets a server close an idle connection at any time. If the service works on a call
+//! of every connection, one whose client does not read is closed (`memory`). If there is none,
+//! the new one is closed. Calls end at their deadline, and unfinished requests do not count, so
+//! that lasts a short time.
 
 use std::{
     collections::HashMap,
@@ -111,7 +111,7 @@ impl OpenConnections {
     }
 }
 
-/// The place of one connection, until it is dropped.
+/// Counts one connection against the limit, until it is dropped.
 pub(super) struct Slot {
     id: ConnectionId,
     open: Arc<OpenConnections>,
@@ -155,7 +155,7 @@ impl Drop for Slot {
     }
 }
 
-/// Tells the limit which calls of a connection run.
+/// Counts the running calls of a connection.
 pub(super) struct Calls {
     id: ConnectionId,
     open: Arc<OpenConnections>,
@@ -228,7 +228,7 @@ mod tests {
         let mut admitted = Box::pin(limit.admit());
         assert!(
             (&mut admitted).now_or_never().is_none(),
-            "it waits for the place"
+            "it waits for the end of another"
         );
         assert!(second.must_close().now_or_never().is_some());
         assert!(first.must_close().now_or_never().is_none());
