@@ -39,8 +39,8 @@ pub fn authorities(pem: &[u8]) -> Result<RootCertStore, &'static str> {
 pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
     let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
     let certificates = certificates.map_err(|_| "holds a malformed certificate")?;
-    match certificates.is_empty() {
-        true => Err("holds no certificate (PEM)"),
-        false => Ok(certificates),
+    if certificates.is_empty() {
+        return Err("holds no certificate (PEM)");
     }
+    Ok(certificates)
 }

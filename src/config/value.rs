@@ -117,10 +117,10 @@ pub(super) fn system_authorities() -> Result<RootCertStore, String> {
 pub(super) fn system_certificates() -> Result<Vec<CertificateDer<'static>>, String> {
     let mut found = rustls_native_certs::load_native_certs().certs;
     found.retain(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok());
-    match found.is_empty() {
-        true => Err("is needed, since this system trusts no authority".into()),
-        false => Ok(found),
+    if found.is_empty() {
+        return Err("is needed, since this system trusts no authority".into());
     }
+    Ok(found)
 }
 
 /// The text of a secret's file, checked like that of a variable.

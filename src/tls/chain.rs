@@ -48,10 +48,10 @@ impl Chain {
     ) -> Result<(), Error> {
         if self.authorities.contains(server) {
             check_time(server, now)?;
-            return match self.checks_name {
-                true => verify_server_name(&ParsedCertificate::try_from(server)?, name),
-                false => Ok(()),
-            };
+            if self.checks_name {
+                verify_server_name(&ParsedCertificate::try_from(server)?, name)?;
+            }
+            return Ok(());
         }
         // webpki checks the name last, after the chain.
         let checked = self
@@ -92,12 +92,10 @@ fn check_time(server: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
 /// Says what to do about a certificate without extensions: its chain and its name cannot be
 /// checked, although libpq does.
 pub(super) fn explain(error: Error, server: &CertificateDer<'_>) -> Error {
-    match certificate::is_version_1(server) {
-        true => Error::General(
-            "the server's certificate is X.509 v1, which this sslmode cannot check: give the \
-             server a v3 certificate, or use sslmode=require without sslrootcert"
-                .to_owned(),
-        ),
-        false => error,
+    if certificate::is_version_1(server) {
+        let hint = "the server's certificate is X.509 v1, which this sslmode cannot check: give \
+                    the server a v3 certificate, or use sslmode=require without sslrootcert";
+        return Error::General(hint.to_owned());
     }
+    error
 }

@@ -139,10 +139,10 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        match self.knows(dss.scheme) {
-            true => PublicKey::of(cert)?.verify_tls12(message, dss, &self.algorithms),
-            false => Ok(HandshakeSignatureValid::assertion()),
+        if !self.knows(dss.scheme) {
+            return Ok(HandshakeSignatureValid::assertion());
         }
+        PublicKey::of(cert)?.verify_tls12(message, dss, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -151,10 +151,10 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        match self.knows(dss.scheme) {
-            true => PublicKey::of(cert)?.verify_tls13(message, dss, &self.algorithms),
-            false => Ok(HandshakeSignatureValid::assertion()),
+        if !self.knows(dss.scheme) {
+            return Ok(HandshakeSignatureValid::assertion());
         }
+        PublicKey::of(cert)?.verify_tls13(message, dss, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -2,7 +2,7 @@
 //! only version 3.
 
 use rustls::{
-    CertificateError, DigitallySignedStruct, Error, PeerMisbehaved,
+    CertificateError, DigitallySignedStruct, Error,
     client::danger::HandshakeSignatureValid,
     crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key},
     pki_types::{CertificateDer, SubjectPublicKeyInfoDer},
@@ -46,10 +46,10 @@ impl<'a> PublicKey<'a> {
             let verified = fitting.verify_signature(key, message, dss.signature());
             verified.is_ok()
         });
-        match valid {
-            true => Ok(HandshakeSignatureValid::assertion()),
-            false => Err(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into()),
+        if valid {
+            return Ok(HandshakeSignatureValid::assertion());
         }
+        Err(Error::InvalidCertificate(CertificateError::BadSignature))
     }
 }
 

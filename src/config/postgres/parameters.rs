@@ -176,13 +176,11 @@ fn check(name: &str, value: &[u8]) -> Result<(), String> {
     }
     if let Some((name, values, hint)) = ONLY.iter().find(|(only, ..)| *only == name) {
         let mut values = values.iter();
-        return match values.any(|allowed| value.eq_ignore_ascii_case(allowed.as_bytes())) {
-            true => Ok(()),
-            false => Err(format!("{name} {hint}")),
-        };
+        let is_allowed = values.any(|allowed| value.eq_ignore_ascii_case(allowed.as_bytes()));
+        return is_allowed
+            .then_some(())
+            .ok_or_else(|| format!("{name} {hint}"));
     }
-    match USED.contains(&name) {
-        true => Ok(()),
-        false => Err("has an unknown parameter: use the names of libpq".into()),
-    }
+    let is_used = USED.contains(&name).then_some(());
+    is_used.ok_or_else(|| "has an unknown parameter: use the names of libpq".into())
 }
