@@ -89,15 +89,15 @@ mod tests {
     #[tokio::test]
     async fn what_nobody_waits_for_is_skipped_and_a_panic_costs_one_verdict() {
         let judges = judges(1);
-        let hold = Arc::new(Barrier::new(2));
-        let held = Arc::clone(&hold);
+        let busy = Arc::new(Barrier::new(2));
+        let until = Arc::clone(&busy);
         let first = judges.run(move || {
-            held.wait();
+            until.wait();
         });
         drop(judges.run(|| unreachable!("nobody waits")));
         let panicking = judges.run(|| panic!("as a test"));
         let last = judges.run(|| 7);
-        hold.wait();
+        busy.wait();
         assert_eq!(first.await, Ok(()));
         assert!(panicking.await.is_err());
         assert_eq!(last.await, Ok(7));

@@ -1,8 +1,8 @@
-//! The normal form of a password: the profile OpaqueString of RFC 8265, section 4.2.
+//! The normal form of a password: the profile `OpaqueString` of RFC 8265, section 4.2.
 //!
 //! Spaces other than U+0020 become U+0020, because some keyboards write a no-break space, and
 //! the text is put into NFC. Case and width stay: a password that was set in full-width letters
-//! is entered in them. Then each character must belong to the FreeformClass (RFC 8264,
+//! is entered in them. Then each character must belong to the `FreeformClass` (RFC 8264,
 //! section 4.3): letters, digits, punctuation, symbols and spaces of any script.
 //!
 //! This follows the derivation of RFC 8264, section 8, with the properties of the current
@@ -30,7 +30,7 @@ pub(super) fn normalise(raw: Zeroizing<String>) -> Zeroizing<String> {
     normal
 }
 
-/// Whether all characters belong to the FreeformClass.
+/// Whether all characters belong to the `FreeformClass`.
 pub(super) fn is_freeform(text: &str) -> bool {
     with_neighbours(text).all(|(before, c, after)| {
         let is_hidden = is_ignorable(c) && !shapes(before, c, after);

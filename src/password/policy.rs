@@ -1,5 +1,5 @@
 //! The rules for new passwords: NIST SP 800-63B's minimum of 8 characters, bcrypt's maximum of
-//! 72 bytes (a longer one is refused, never cut), the characters of OpaqueString, not guessable,
+//! 72 bytes (a longer one is refused, never cut), the characters of `OpaqueString`, not guessable,
 //! and not on the list of leaked passwords if one is configured.
 //!
 //! [`guessability`] judges how guessable a password is. Rules on character classes would forbid
@@ -12,6 +12,7 @@ use bcrypt_lanes::Key;
 use sha1::{Digest as _, Sha1};
 use subtle::ConstantTimeEq as _;
 use tokio::{
+    sync::Semaphore,
     task::spawn_blocking,
     time::{Instant, timeout_at},
 };
@@ -27,6 +28,9 @@ const MIN_CHARS: usize = 8;
 pub struct Policy {
     rules: Arc<Rules>,
     judges: Judges,
+    /// One permit for each thread of `judges`: the wait for a thread is bounded, and not the time
+    /// that a password takes on it.
+    free: Arc<Semaphore>,
     blocklist: Option<Arc<Blocklist>>,
     max_wait: Duration,
 }
@@ -48,6 +52,7 @@ impl Policy {
         Ok(Self {
             rules: Arc::new(rules),
             judges: Judges::start(settings.threads)?,
+            free: Arc::new(Semaphore::new(settings.threads.get())),
             blocklist: settings.blocklist.clone(),
             max_wait: settings.max_wait,
         })
@@ -61,14 +66,21 @@ impl Policy {
         email: &str,
         deadline: Instant,
     ) -> Result<Result<NewPassword, Weakness>, PolicyError> {
-        let (rules, email) = (Arc::clone(&self.rules), email.to_owned());
-        let verdict = self.judges.run(move || rules.verdict(password, &email));
+        let permit = Arc::clone(&self.free).acquire_owned();
         let deadline = deadline.min(Instant::now() + self.max_wait);
-        let Ok(verdict) = timeout_at(deadline, verdict).await else {
+        let Ok(permit) = timeout_at(deadline, permit).await else {
             let retry_after = self.max_wait;
             return Err(PolicyError::Overloaded { retry_after });
         };
-        match verdict.expect("judging does not panic") {
+        let permit = permit.expect("the semaphore is never closed");
+        let (rules, email) = (Arc::clone(&self.rules), email.to_owned());
+        // The job holds the permit: its thread is busy even if this caller leaves.
+        let verdict = self.judges.run(move || {
+            let verdict = rules.verdict(password, &email);
+            drop(permit);
+            verdict
+        });
+        match verdict.await.expect("judging does not panic") {
             Ok(new) => Ok(self.search(new).await?),
             Err(weakness) => Ok(Err(weakness)),
         }

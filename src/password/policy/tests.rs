@@ -1,4 +1,4 @@
-use std::{num::NonZeroUsize, sync::Barrier};
+use std::num::NonZeroUsize;
 
 use proptest::prelude::*;
 
@@ -90,16 +90,20 @@ async fn a_password_that_cannot_be_judged_in_time_is_refused_as_overloaded() {
     };
     for (max_wait, wait) in [(soon, late), (late, soon)] {
         let policy = start(max_wait);
-        let hold = Arc::new(Barrier::new(2));
-        let held = Arc::clone(&hold);
-        let busy = policy.judges.run(move || held.wait().is_leader());
+        let only_thread = policy.free.try_acquire().unwrap();
         let checked = check(policy.clone(), wait).await;
         assert!(
             matches!(checked, Err(PolicyError::Overloaded { retry_after }) if retry_after == max_wait)
         );
-        hold.wait();
-        busy.await.unwrap();
+        drop(only_thread);
     }
+    // A free thread is used at once, even if there is no time to wait for one.
+    assert!(
+        check(start(Duration::ZERO), Duration::ZERO)
+            .await
+            .unwrap()
+            .is_ok()
+    );
     assert!(check(start(late), late).await.unwrap().is_ok());
 }
 

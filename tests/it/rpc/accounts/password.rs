@@ -125,7 +125,8 @@ both! {
         let account = get_account(service.account(&ana)).await.unwrap();
         let later = START + Duration::from_micros(2);
         assert_eq!(account.password_changed_at, Some(later.into()));
-        let events = service.database.events().await;
+        let mut events = service.database.events().await;
+        events.sort_by_key(|event| event.user_version);
         let expected = [(1, "USER_CREATED"), (2, "PASSWORD_CHANGED"), (3, "PASSWORD_CHANGED")];
         assert_eq!(kinds(&events), expected);
         assert_eq!(events[2].occurred_at, Some((START - Duration::from_secs(5)).into()));
