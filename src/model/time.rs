@@ -27,6 +27,7 @@ impl Timestamp {
     }
 
     /// Without the fraction of a second.
+    #[must_use]
     pub const fn whole_seconds(self) -> Self {
         Self(self.as_secs() * 1_000_000)
     }

@@ -127,8 +127,8 @@ mod tests {
     fn assert_counted(block: &[u8], fields: usize) {
         for cut in 0..=block.len() {
             let mut counter = FieldCounter::default();
-            let counted = counter.count(&block[..cut]) + counter.count(&block[cut..]);
-            assert_eq!(counted, fields, "{block:?} cut at {cut}");
+            let found = counter.count(&block[..cut]) + counter.count(&block[cut..]);
+            assert_eq!(found, fields, "{block:?} cut at {cut}");
         }
     }
 
