@@ -1,6 +1,7 @@
 //! Clients that try to harm the service, and a search for secrets that it leaves behind.
 
 mod connections;
+mod encrypted;
 mod exhaustion;
 mod http2;
 mod malformed;

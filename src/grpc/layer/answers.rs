@@ -58,8 +58,9 @@ impl HttpBody for Answer {
             }
         }
         let data = self.frame.as_ref().and_then(Frame::data_ref);
-        if let Some(bytes) = data.map(Bytes::len).filter(|&bytes| bytes > 0) {
-            ready!(self.memory.poll_answer(context, bytes));
+        if let Some(bytes) = data.filter(|bytes| !bytes.is_empty()) {
+            let counted = ready!(self.memory.poll_answer(context, bytes));
+            self.frame = Some(Frame::data(counted));
         }
         Poll::Ready(self.frame.take().map(Ok))
     }

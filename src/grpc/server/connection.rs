@@ -66,6 +66,11 @@ impl Connection {
         (connection, closed)
     }
 
+    /// That the encryption may keep.
+    pub(super) fn transport_bytes(&self) -> usize {
+        self.transport.bytes()
+    }
+
     fn count_preface(&mut self, received: usize) {
         if self.missing_preface_bytes > 0 {
             self.missing_preface_bytes = self.missing_preface_bytes.saturating_sub(received);

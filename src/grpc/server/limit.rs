@@ -13,7 +13,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::warn;
 
@@ -26,9 +29,9 @@ use crate::{
     telemetry::LIMITED,
 };
 
-/// Gateways and services hold a few connections each. An idle one takes about 40 KiB,
-/// and the process has to stay below 128 MB (`memory`).
-const MAX_CONNECTIONS: usize = 1024;
+/// Gateways and services hold a few connections each. An idle one takes about 30 KiB,
+/// or 60 KiB with TLS, and the process has to stay below 128 MB (`memory`).
+const MAX_CONNECTIONS: usize = 512;
 
 /// File descriptors for everything else: database, Kafka, log, files, probes.
 #[cfg(target_os = "linux")]
@@ -79,7 +82,7 @@ impl ConnectionLimit {
     }
 
     fn close_stalled(&self) -> bool {
-        let is_closed = self.memory.close_stalled();
+        let is_closed = self.memory.close_stalled(Instant::now());
         if is_closed {
             warn!(name: LIMITED, "too many connections: closed one whose client does not finish its calls");
         }

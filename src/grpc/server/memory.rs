@@ -2,21 +2,23 @@
 //!
 //! hyper and h2 read requests and keep unsent answers before and after any layer sees them, so
 //! their own limits are per stream and per connection: some dozen connections could keep
-//! hundreds of megabytes. `MeteredConnection` therefore follows the frames of each connection (`Traffic`)
-//! and estimates what they keep in memory: open streams, header fields as decompressed, bodies
-//! and unread answers. `Budget` is the bound for the sum over all connections. A connection
-//! that needs more waits, unread, until there is room.
+//! hundreds of megabytes. `MeteredConnection` therefore follows the frames of each connection
+//! (`Traffic`) and estimates what they keep in memory: open streams, header fields as
+//! decompressed, bodies and unread answers. `Budget` is the bound for the sum over all
+//! connections. A connection that needs more waits, unread, until the budget allows it.
 //!
 //! A peer that neither finishes its requests nor reads its answers would hold the budget for as
 //! long as it likes. Such bytes count as stalled. When they fill a part of the budget, the
-//! connection with the most of them is closed. Requests that the service works on are not
+//! connection is closed that has had the most of them for a while (`Lasting`). Requests that the service works on are not
 //! stalled: they end by themselves, at their deadline.
 
 mod budget;
 mod field_counter;
 mod frame_reader;
+mod lasting;
 mod metered_connection;
 mod peer_memory;
+mod timer;
 mod traffic;
 
 pub(super) use self::{budget::Budget, metered_connection::MeteredConnection};

@@ -7,7 +7,10 @@ use std::{
     io::{self, ErrorKind},
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -17,6 +20,7 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::{Accept, TlsAcceptor, server::TlsStream};
+use tokio_util::io::InspectReader;
 use tracing::warn;
 
 use crate::{
@@ -24,6 +28,17 @@ use crate::{
     telemetry::LIMITED,
     tls::{certificate, server::ALPN},
 };
+
+/// A client's part of the handshake. Certificates of a client with all authorities above it take
+/// a few KiB. rustls would allow 64 KiB, and its buffer may be twice as large.
+const MAX_HANDSHAKE_BYTES: usize = 16 * 1024;
+
+/// The encrypted bytes that rustls keeps for a client that does not read: one record.
+const MAX_UNSENT_BYTES: usize = 16 * 1024;
+
+/// How much of the memory budget an encrypted connection takes. With a record that is not
+/// complete and one that is not read it may be twice as much, for a part of the connections.
+const TLS_BYTES: usize = 16 * 1024;
 
 /// The client's identity by TLS, in the extensions of each request of the connection.
 #[derive(Clone, Default)]
@@ -52,7 +67,8 @@ pub(super) struct Transport {
     pub(super) peer: Peer,
 }
 
-type Secure = TlsStream<TcpStream>;
+type Counted = InspectReader<TcpStream, Box<dyn FnMut(&[u8]) + Send>>;
+type Secure = TlsStream<Counted>;
 
 enum State {
     Plain(TcpStream),
@@ -75,14 +91,31 @@ impl Transport {
         config: Arc<ServerConfig>,
         metrics: Metrics,
     ) -> Self {
+        let received = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&received);
+        let count = move |bytes: &[u8]| {
+            counter.fetch_add(bytes.len(), Ordering::Relaxed);
+        };
+        let stream: Counted = InspectReader::new(stream, Box::new(count));
+        let accept = TlsAcceptor::from(config).accept_with(stream, |tls| {
+            tls.set_buffer_limit(Some(MAX_UNSENT_BYTES));
+        });
         let handshake = Handshake {
-            accept: TlsAcceptor::from(config).accept(stream),
+            accept,
+            received,
             client,
             metrics,
         };
         Self {
             state: State::Handshake(Box::new(handshake)),
             peer: Peer::default(),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        match self.state {
+            State::Plain(_) => 0,
+            State::Handshake(_) | State::Secure(_) | State::Failed => TLS_BYTES,
         }
     }
 
@@ -116,15 +149,21 @@ impl Transport {
 }
 
 struct Handshake {
-    accept: Accept<TcpStream>,
+    accept: Accept<Counted>,
+    received: Arc<AtomicUsize>,
     client: SocketAddr,
     metrics: Metrics,
 }
 
 impl Handshake {
     fn poll(&mut self, context: &mut Context<'_>, peer: &Peer) -> Poll<io::Result<Secure>> {
-        let accepted = ready!(Pin::new(&mut self.accept).poll(context));
-        let opened = accepted.and_then(|stream| {
+        let accepted = Pin::new(&mut self.accept).poll(context);
+        if accepted.is_pending() && self.received.load(Ordering::Relaxed) > MAX_HANDSHAKE_BYTES {
+            let error = io::Error::other("the client sent too much for a handshake");
+            self.report(&error);
+            return Poll::Ready(Err(error));
+        }
+        let opened = ready!(accepted).and_then(|stream| {
             let (_, tls) = stream.get_ref();
             if tls.alpn_protocol() != Some(ALPN) {
                 return Err(io::Error::other("the client does not offer HTTP/2 (ALPN)"));

@@ -3,18 +3,18 @@
 //! The calls are of `GetSigningKey`: it needs no database and no hash, so a busy machine cannot
 //! make it fail.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
-use auth_service::grpc::Limits;
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use tokio::time::timeout;
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
+use super::target::start;
 use crate::harness::{
-    Backend, BareConnection, DATA, Frames, ManualClock, START, Service, TestDatabase, TokenParts,
-    assert_invalid_token, build, call_but_its_end, cancelled_call, connect, end_of_call, login,
-    reason, refresh, refused, retry_after,
+    Backend, BareConnection, DATA, Frames, Service, TestDatabase, TokenParts, assert_invalid_token,
+    call_but_its_end, cancelled_call, connect, end_of_call, login, reason, refresh, refused,
+    retry_after,
 };
 
 /// A burst that the server bears: its limit of calls that are cancelled before they begin.
@@ -23,17 +23,8 @@ const METHOD: &str = "GetSigningKey";
 /// A message without fields, with gRPC's prefix.
 const BODY: [u8; 5] = [0; 5];
 
-async fn start(change: impl FnOnce(&mut Limits)) -> Service {
-    let database = TestDatabase::create(Backend::Sqlite).await;
-    let database = database.expect("SQLite is always there");
-    let clock = Arc::new(ManualClock::new(START));
-    // A call stays open until its client, which waits for the GOAWAY, has sent the rest.
-    let options = ["--request-timeout", "10m"];
-    let app = build(&database, Arc::clone(&clock), &options).await;
-    let mut app = app.expect("the service starts");
-    change(&mut app.limits);
-    Service::run(app, database, clock).await
-}
+/// A call stays open until its client, which waits for the GOAWAY, has sent the rest.
+const LONG_CALLS: [&str; 2] = ["--request-timeout", "10m"];
 
 async fn assert_new_connection_served(addr: SocketAddr) {
     let call = [call_but_its_end(1, METHOD, &BODY), end_of_call(1, &BODY)];
@@ -56,7 +47,10 @@ async fn answered(frames: &mut Frames, mut streams: Vec<u32>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_connection_is_asked_to_go_and_its_running_call_finishes() {
-    let service = start(|limits| limits.connection_age = Duration::from_millis(300)).await;
+    let service = start(&LONG_CALLS, |limits| {
+        limits.connection_age = Duration::from_millis(300)
+    })
+    .await;
     let call = call_but_its_end(1, METHOD, &BODY);
     let mut frames = Frames::open(service.addr, &call).await;
     let reason = loop {
@@ -76,7 +70,7 @@ async fn an_old_connection_is_asked_to_go_and_its_running_call_finishes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_without_an_end_is_cut_some_time_later() {
-    let service = start(|limits| {
+    let service = start(&LONG_CALLS, |limits| {
         limits.connection_age = Duration::from_millis(300);
         limits.goaway_grace_period = Duration::from_millis(300);
     })
@@ -103,7 +97,7 @@ async fn a_stream_without_an_end_is_cut_some_time_later() {
 /// A gateway does this when a client of its own has gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_of_cancelled_calls_leaves_the_others_alone() {
-    let service = start(|_| {}).await;
+    let service = start(&LONG_CALLS, |_| {}).await;
     let streams = (1..80).step_by(2).collect::<Vec<_>>();
     let running = streams
         .iter()

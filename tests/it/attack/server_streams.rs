@@ -1,10 +1,9 @@
 //! Streams of answers: how many there may be, and how long they last.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use auth_service::grpc::Limits;
 use futures::{StreamExt as _, future::ready, stream};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 use tonic::{Code, Streaming, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_reflection::pb::v1::{
@@ -13,19 +12,11 @@ use tonic_reflection::pb::v1::{
 };
 use tonic_types::StatusExt as _;
 
-use crate::harness::{
-    Backend, ManualClock, START, Service, TestDatabase, build, connect, reason, refused,
+use super::{
+    memory::bytes::{HEADERS, reflection, stream_windows},
+    target::{LIMIT, start},
 };
-
-async fn start(change: impl FnOnce(&mut Limits)) -> Service {
-    let database = TestDatabase::create(Backend::Sqlite).await;
-    let database = database.expect("SQLite is always there");
-    let clock = Arc::new(ManualClock::new(START));
-    let app = build(&database, Arc::clone(&clock), &[]).await;
-    let mut app = app.expect("the service starts");
-    change(&mut app.limits);
-    Service::run(app, database, clock).await
-}
+use crate::harness::{Frames, connect, reason, refused};
 
 type Reflection = (Streaming<ServerReflectionResponse>, oneshot::Sender<()>);
 
@@ -53,7 +44,7 @@ fn assert_overloaded<T>(answer: Result<T, tonic::Status>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn few_reflection_streams_are_open_at_once() {
     // None ends by itself.
-    let service = start(|limits| limits.call = Duration::from_mins(10)).await;
+    let service = start(&[], |limits| limits.call = Duration::from_mins(10)).await;
     let mut open = Vec::new();
     for _ in 0..16 {
         let mut stream = reflect(service.channel()).await.expect("below the limit");
@@ -68,7 +59,7 @@ async fn few_reflection_streams_are_open_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn few_health_watches_are_open_at_once() {
-    let service = start(|_| {}).await;
+    let service = start(&[], |_| {}).await;
     let mut open = Vec::new();
     let watch = async |channel| {
         let mut client = HealthClient::new(channel);
@@ -89,7 +80,7 @@ async fn few_health_watches_are_open_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reflection_stream_ends_at_the_deadline_of_calls() {
-    let service = start(|limits| limits.call = Duration::from_millis(300)).await;
+    let service = start(&[], |limits| limits.call = Duration::from_millis(300)).await;
     let (mut stream, _open) = reflect(service.channel()).await.expect("it begins");
     let end = loop {
         match stream.message().await {
@@ -102,9 +93,31 @@ async fn a_reflection_stream_ends_at_the_deadline_of_calls() {
     assert_eq!(reason(&end), expected);
 }
 
+/// The server cannot send the end of such a stream, or see that its client is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reflection_stream_that_is_not_read_keeps_no_other_out() {
+    let service = start(&[], |limits| limits.call = Duration::from_millis(300)).await;
+    let mut unread = Vec::new();
+    for _ in 0..16 {
+        let bytes = [stream_windows(0), reflection(1)].concat();
+        let mut frames = Frames::open(service.addr, &bytes).await;
+        while frames.next().await.expect("an answer").kind != HEADERS {}
+        unread.push(frames);
+    }
+    let begins = async { while reflect(service.channel()).await.is_err() {} };
+    timeout(LIMIT, begins).await.expect("it begins");
+    // These connections were not closed for it.
+    for frames in &mut unread {
+        assert_eq!(frames.settle().await, Ok(()));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_health_watch_ends_with_the_age_of_a_connection() {
-    let service = start(|limits| limits.connection_age = Duration::from_millis(300)).await;
+    let service = start(&[], |limits| {
+        limits.connection_age = Duration::from_millis(300)
+    })
+    .await;
     let mut client = HealthClient::new(service.channel());
     let watch = client.watch(HealthCheckRequest::default()).await;
     let mut watch = watch.expect("it begins").into_inner();

@@ -1,8 +1,11 @@
 //! The process that the tests attack, and a client that must be served meanwhile.
 
-use std::{fs, net::SocketAddr, time::Duration};
+use std::{error::Error as _, fs, net::SocketAddr, sync::Arc, time::Duration};
 
-use auth_service::proto::{self, auth_service_client::AuthServiceClient};
+use auth_service::{
+    grpc::Limits,
+    proto::{self, auth_service_client::AuthServiceClient},
+};
 use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
@@ -10,10 +13,25 @@ use tokio::{
 use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Backend, GATEWAY, Process, TestDatabase, connect, login, refresh, register};
+use super::encrypted::Encrypted;
+use crate::harness::{
+    Backend, GATEWAY, ManualClock, Process, START, Service, TestDatabase, build, connect, login,
+    refresh, register,
+};
 
 /// For an answer, on a machine that is busy with other tests.
 pub const LIMIT: Duration = Duration::from_mins(1);
+
+/// The service in this process, on SQLite, with other limits.
+pub async fn start(options: &[&str], change: impl FnOnce(&mut Limits)) -> Service {
+    let database = TestDatabase::create(Backend::Sqlite).await;
+    let database = database.expect("SQLite is always there");
+    let clock = Arc::new(ManualClock::new(START));
+    let app = build(&database, Arc::clone(&clock), options).await;
+    let mut app = app.expect("the service starts");
+    change(&mut app.limits);
+    Service::run(app, database, clock).await
+}
 
 /// The attacked service.
 pub struct Target {
@@ -86,11 +104,16 @@ impl Target {
 pub struct OtherClient {
     client: AuthServiceClient<Channel>,
     token: String,
+    encrypted: Option<Arc<Encrypted>>,
 }
 
 impl OtherClient {
     pub async fn register(addr: SocketAddr) -> Self {
-        let mut client = AuthServiceClient::new(connect(addr).await);
+        Self::register_over(None, addr).await
+    }
+
+    pub async fn register_over(encrypted: Option<Arc<Encrypted>>, addr: SocketAddr) -> Self {
+        let mut client = new_client(encrypted.as_deref(), addr).await;
         let request = proto::RegisterRequest {
             start_session: true,
             ..register("other@example.com")
@@ -100,6 +123,7 @@ impl OtherClient {
         Self {
             client,
             token: tokens.refresh_token,
+            encrypted,
         }
     }
 
@@ -109,7 +133,7 @@ impl OtherClient {
             for _ in 0..5 {
                 self.refreshes(meanwhile).await;
             }
-            let client = AuthServiceClient::new(connect(addr).await);
+            let client = new_client(self.encrypted.as_deref(), addr).await;
             let answer =
                 until_answered(async || client.clone().login(login("other@example.com")).await);
             answer
@@ -129,6 +153,13 @@ impl OtherClient {
     }
 }
 
+async fn new_client(encrypted: Option<&Encrypted>, addr: SocketAddr) -> AuthServiceClient<Channel> {
+    AuthServiceClient::new(match encrypted {
+        Some(encrypted) => encrypted.channel(addr).await,
+        None => connect(addr).await,
+    })
+}
+
 /// Tries again while the answer asks for it: on a busy machine the database, the password hasher
 /// or the whole process may miss its deadline.
 async fn until_answered<T>(call: impl AsyncFn() -> Result<T, Status>) -> Result<T, Status> {
@@ -142,8 +173,13 @@ async fn until_answered<T>(call: impl AsyncFn() -> Result<T, Status>) -> Result<
     }
 }
 
+/// At the connection limit the connection that is idle the longest is closed. A call that begins
+/// at that moment fails without an answer.
 fn may_be_retried(status: &Status) -> bool {
-    status.code() == Code::DeadlineExceeded || status.get_details_retry_info().is_some()
+    let is_closed = status.code() == Code::Unknown && status.source().is_some();
+    is_closed
+        || status.code() == Code::DeadlineExceeded
+        || status.get_details_retry_info().is_some()
 }
 
 /// Drives a connection until it is dropped.

@@ -4,6 +4,9 @@
 const PREFACE_BYTES: usize = 24;
 const HEAD_BYTES: usize = 9;
 
+/// h2 refuses longer frames, and keeps no buffer for them.
+const MAX_FRAME_BYTES: usize = 16 * 1024;
+
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
 pub const RST_STREAM: u8 = 3;
@@ -20,6 +23,10 @@ pub struct Head {
 impl Head {
     pub fn ends_stream(self) -> bool {
         self.flags & 0x1 != 0
+    }
+
+    pub fn ends_headers(self) -> bool {
+        self.flags & 0x4 != 0
     }
 
     pub fn is_padded(self) -> bool {
@@ -92,13 +99,24 @@ impl FrameReader {
 
     /// The length of a frame whose payload is not complete: h2 keeps a buffer for it.
     pub fn unfinished(&self) -> usize {
-        if self.missing > 0 { self.length } else { 0 }
+        if self.missing > 0 {
+            self.length.min(MAX_FRAME_BYTES)
+        } else {
+            0
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_frame_that_is_refused_needs_no_buffer() {
+        let mut reader = FrameReader::of_server();
+        reader.next(&mut &[0xff, 0xff, 0xff, DATA, 0, 0, 0, 0, 1][..]);
+        assert_eq!(reader.unfinished(), MAX_FRAME_BYTES);
+    }
 
     /// Two frames, cut at every position.
     #[test]

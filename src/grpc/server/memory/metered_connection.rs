@@ -11,22 +11,25 @@ use std::{
 
 use bytes::Bytes;
 use http::Extensions;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Sleep, sleep},
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::server::Connected;
 use zeroize::Zeroizing;
 
-use super::{Budget, Held, PeerMemory, traffic::Traffic};
+use super::{
+    Budget, Held, PeerMemory,
+    lasting::A_WHILE,
+    timer::Timer,
+    traffic::{Received, Traffic},
+};
 use crate::grpc::server::{connection::Connection, connection_info::ConnectionInfo};
 
 /// Few streams can begin in one piece, and a connection that waits keeps one piece.
 const PIECE_BYTES: usize = 2 * 1024;
 
-/// A peer whose answers make no progress for this long is gone, or means harm. As long may a
-/// connection wait for memory: its calls have met their deadlines then.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// A peer is gone or hostile if it reads no part of its answers for this long, or does not end
+/// its headers. A connection may also wait this long for memory: its calls have met their
+/// deadlines then.
+const PEER_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub struct MeteredConnection {
     connection: Connection,
@@ -41,8 +44,12 @@ pub struct MeteredConnection {
     /// Lets new streams and other connections run before more is read.
     pause: bool,
     blocked: bool,
-    /// Runs while the peer does not read, or waits for memory.
-    timeout: Option<Pin<Box<Sleep>>>,
+    /// Runs while the peer does not read, or the connection waits for memory.
+    progress: Timer,
+    /// Runs while a header block is not complete.
+    headers: Timer,
+    /// Runs while the connection waits for memory: others may have stalled for a while then.
+    again: Timer,
 }
 
 /// The connection of a call, in the extensions of its request.
@@ -62,15 +69,17 @@ impl ConnectInfo {
 impl MeteredConnection {
     pub fn new(connection: Connection, budget: &Arc<Budget>) -> Self {
         Self {
+            memory: budget.open(connection.transport_bytes()),
             connection,
-            memory: budget.open(),
             traffic: Traffic::new(),
             reported: Held::default(),
             waiting: Bytes::new(),
             followed: 0,
             pause: false,
             blocked: false,
-            timeout: None,
+            progress: Timer::new(PEER_TIMEOUT),
+            headers: Timer::new(PEER_TIMEOUT),
+            again: Timer::new(A_WHILE),
         }
     }
 
@@ -90,17 +99,27 @@ impl MeteredConnection {
         if self.memory.is_closed() {
             return Err(ErrorKind::OutOfMemory.into());
         }
-        if !self.blocked && self.followed == 0 && !self.memory.has_unread() {
-            self.timeout = None;
-            return Ok(());
+        let waits = self.followed > 0;
+        if self.again.is_over(waits, context) {
+            // This poll asks for memory. If it is refused, a later one asks too.
+            self.again.restart();
+            self.again.is_over(waits, context);
         }
-        let timeout = self
-            .timeout
-            .get_or_insert_with(|| Box::pin(sleep(READ_TIMEOUT)));
-        match timeout.as_mut().poll(context) {
-            Poll::Ready(()) => Err(ErrorKind::TimedOut.into()),
-            Poll::Pending => Ok(()),
+        let stands = self.blocked || waits || self.memory.has_unread();
+        if self.progress.is_over(stands, context)
+            || self.headers.is_over(self.traffic.block_is_open(), context)
+        {
+            return Err(ErrorKind::TimedOut.into());
         }
+        Ok(())
+    }
+
+    fn follow(&mut self, bytes: &[u8]) -> Received {
+        let received = self.traffic.receive(bytes);
+        if received.ends_block {
+            self.headers.restart();
+        }
+        received
     }
 
     fn poll_hold(&mut self, context: &Context<'_>) -> Poll<()> {
@@ -123,7 +142,7 @@ impl MeteredConnection {
         let mut piece = ReadBuf::new(&mut bytes[..room]);
         ready!(Pin::new(&mut self.connection).poll_read(context, &mut piece))?;
         let bytes = piece.filled();
-        let received = self.traffic.receive(bytes);
+        let received = self.follow(bytes);
         self.pause = received.streams > 0 || bytes.len() == room;
         if self.poll_hold(context).is_pending() {
             self.waiting = Bytes::copy_from_slice(bytes);
@@ -144,7 +163,8 @@ impl MeteredConnection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.followed == 0 {
-            self.followed = self.traffic.receive(&self.waiting).bytes;
+            let waiting = self.waiting.clone();
+            self.followed = self.follow(&waiting).bytes;
         }
         ready!(self.poll_hold(context));
         let bytes = self.followed.min(buffer.remaining());
@@ -164,8 +184,12 @@ impl MeteredConnection {
             // It may be read again.
             context.waker().wake_by_ref();
         }
-        let held = self.held();
-        if held != self.reported && (self.blocked || held.all <= self.reported.all) {
+        // More is not reported here: it waits until there is memory for it.
+        let Held { all, stalled } = self.held();
+        let all = all.min(self.reported.all);
+        let stalled = stalled.min(all);
+        let held = Held { all, stalled };
+        if held != self.reported {
             self.memory.hold(held);
             self.reported = held;
         }
@@ -181,11 +205,7 @@ impl MeteredConnection {
             sent -= bytes;
         }
         if data > 0 {
-            self.memory.sent(data);
-            self.timeout = None;
-        }
-        if !self.traffic.has_streams() {
-            self.memory.nothing_unread();
+            self.progress.restart();
         }
     }
 }
@@ -194,7 +214,6 @@ impl Drop for MeteredConnection {
     fn drop(&mut self) {
         // Calls of the connection that still run hold it, but nothing can be closed for it.
         self.memory.close();
-        self.memory.nothing_unread();
         let stalled = 0;
         self.memory.hold(Held {
             stalled,
@@ -274,5 +293,85 @@ impl AsyncWrite for MeteredConnection {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let closed = Pin::new(&mut self.connection).poll_shutdown(context);
         self.wrote(context, closed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use prometheus_client::registry::Registry;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::{TcpListener, TcpStream},
+        task::yield_now,
+    };
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::grpc::{
+        Metrics,
+        server::{limit::ConnectionLimit, transport::Transport},
+    };
+
+    /// A connection with this budget, and its client.
+    async fn connection(budget: &Arc<Budget>, metrics: Metrics) -> (MeteredConnection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        let client = TcpStream::connect(addr).await.expect("it accepts");
+        let (stream, _) = listener.accept().await.expect("a client");
+        let limit = ConnectionLimit::new(1, Arc::clone(budget), metrics);
+        let slot = limit.admit().await.expect("below the limit");
+        let (lifetime, stop) = (PEER_TIMEOUT * 100, CancellationToken::new());
+        let (connection, _) = Connection::new(Transport::plain(stream), true, lifetime, stop, slot);
+        (MeteredConnection::new(connection, budget), client)
+    }
+
+    /// Whether there is something to read now.
+    fn is_read(connection: &mut MeteredConnection) -> bool {
+        let read = connection.read(&mut [0; 1024]).now_or_never();
+        read.map(|read| read.expect("it is open")).is_some()
+    }
+
+    fn is_written(connection: &mut MeteredConnection, bytes: &[u8]) -> bool {
+        let written = connection.write(bytes).now_or_never();
+        written
+            .map(|written| written.expect("it is open"))
+            .is_some()
+    }
+
+    /// Its writes block meanwhile, and then no more.
+    #[tokio::test]
+    async fn a_connection_that_waits_for_memory_is_not_admitted_by_its_writes() {
+        let metrics = Metrics::register(&mut Registry::default());
+        let budget = Arc::new(Budget::new(metrics.clone()));
+        let other = budget.open(0);
+        let all = 1024 * 1024 * 1024;
+        other.hold(Held { all, stalled: 0 });
+        let (mut connection, mut client) = connection(&budget, metrics).await;
+        let headers = [0, 0, 0, 1, 0, 0, 0, 0, 1];
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        let request = [&preface[..], &headers].concat();
+        client.write_all(&request).await.expect("it is open");
+        while connection.followed == 0 {
+            assert!(!is_read(&mut connection));
+            yield_now().await;
+        }
+        let mut bytes = vec![0; 64 * 1024];
+        while is_written(&mut connection, &bytes) {}
+        assert!(connection.blocked);
+        while connection.blocked {
+            // Nothing may be there yet.
+            client.try_read(&mut bytes).ok();
+            yield_now().await;
+            is_written(&mut connection, &[0]);
+        }
+        for _ in 0..3 {
+            assert!(!is_read(&mut connection));
+        }
+        drop(other);
+        while !is_read(&mut connection) {
+            yield_now().await;
+        }
+        assert_eq!(connection.followed, 0);
     }
 }

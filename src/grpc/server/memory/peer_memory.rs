@@ -1,6 +1,7 @@
 //! What the connection and the calls of one peer share.
 
 use std::{
+    mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -8,17 +9,21 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use bytes::Bytes;
 use futures::task::AtomicWaker;
+use tokio::time::Instant;
 
 use super::{Budget, Held, traffic::STREAM_BYTES};
 
 /// The bytes of answers that one connection may have unsent, beyond the first message. h2 would
 /// take 400 KiB for each stream from a peer that grants large windows and never reads.
 const MAX_UNREAD: usize = 32 * 1024;
+/// Waiting answers are woken when this is left, and not for each answer that was sent.
+const WAKE_BELOW: usize = MAX_UNREAD / 2;
 
 /// In the extensions of each request, and in each task of the connection.
 pub struct PeerMemory {
-    id: u64,
+    pub(super) id: u64,
     budget: Arc<Budget>,
     closed: AtomicBool,
     /// Streams that may wait for their peer: server streams, which have bounds of their own.
@@ -33,6 +38,23 @@ struct Unread {
     waiting: Vec<Waker>,
 }
 
+struct Answer {
+    bytes: Bytes,
+    memory: Arc<PeerMemory>,
+}
+
+impl AsRef<[u8]> for Answer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.memory.answer_ends(self.bytes.len());
+    }
+}
+
 impl PeerMemory {
     pub(super) fn new(id: u64, budget: Arc<Budget>) -> Self {
         Self {
@@ -45,18 +67,35 @@ impl PeerMemory {
         }
     }
 
-    /// Takes room for a part of an answer.
-    pub fn poll_answer(&self, context: &Context<'_>, bytes: usize) -> Poll<()> {
+    /// Counts a part of an answer until the returned bytes are dropped: when they are sent, or
+    /// when the stream ends without them. Waits if the peer has much to read.
+    pub fn poll_answer(self: &Arc<Self>, context: &Context<'_>, bytes: &Bytes) -> Poll<Bytes> {
         let mut unread = self.unread();
-        if unread.bytes > 0 && unread.bytes + bytes > MAX_UNREAD && !self.is_closed() {
+        if unread.bytes > 0 && unread.bytes + bytes.len() > MAX_UNREAD && !self.is_closed() {
             unread.waiting.push(context.waker().clone());
             return Poll::Pending;
         }
-        unread.bytes += bytes;
+        unread.bytes += bytes.len();
         self.budget.hold_unread(self.id, unread.bytes);
+        drop(unread);
         // The connection then sees whether the peer reads.
         self.connection.wake();
-        Poll::Ready(())
+        Poll::Ready(Bytes::from_owner(Answer {
+            bytes: bytes.clone(),
+            memory: Arc::clone(self),
+        }))
+    }
+
+    fn answer_ends(&self, bytes: usize) {
+        let mut unread = self.unread();
+        unread.bytes -= bytes;
+        self.budget.hold_unread(self.id, unread.bytes);
+        if unread.bytes <= WAKE_BELOW {
+            let waiting = mem::take(&mut unread.waiting);
+            // A woken task may drop an answer.
+            drop(unread);
+            waiting.into_iter().for_each(Waker::wake);
+        }
     }
 
     pub fn server_stream_begins(&self) {
@@ -65,28 +104,6 @@ impl PeerMemory {
 
     pub fn server_stream_ends(&self) {
         self.server_streams.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn sent(&self, bytes: usize) {
-        let mut unread = self.unread();
-        let left = unread.bytes.saturating_sub(bytes);
-        self.set_unread(&mut unread, left);
-    }
-
-    /// Without a stream nothing is unread: h2 drops what it has for a stream that was reset.
-    pub(super) fn nothing_unread(&self) {
-        let mut unread = self.unread();
-        if unread.bytes > 0 {
-            self.set_unread(&mut unread, 0);
-        }
-    }
-
-    fn set_unread(&self, unread: &mut Unread, bytes: usize) {
-        unread.bytes = bytes;
-        self.budget.hold_unread(self.id, bytes);
-        for answer in unread.waiting.drain(..) {
-            answer.wake();
-        }
     }
 
     pub(super) fn has_unread(&self) -> bool {
@@ -103,17 +120,20 @@ impl PeerMemory {
     }
 
     pub(super) fn poll_hold(&self, context: &Context<'_>, held: Held) -> Poll<()> {
-        self.budget.poll_hold(self.id, held, context.waker())
+        self.budget
+            .poll_hold(self.id, held, context.waker(), Instant::now())
     }
 
     pub(super) fn hold(&self, held: Held) {
         self.budget.hold(self.id, held);
     }
 
-    /// Closes the connection: its next read or write fails.
+    /// Closes the connection: its next read or write fails, and no answer waits.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.connection.wake();
+        let waiting = mem::take(&mut self.unread().waiting);
+        waiting.into_iter().for_each(Waker::wake);
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -125,6 +145,11 @@ impl PeerMemory {
         self.connection.register(context.waker());
     }
 
+    #[cfg(test)]
+    pub(super) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     fn unread(&self) -> MutexGuard<'_, Unread> {
         self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -134,5 +159,75 @@ impl PeerMemory {
 impl Drop for PeerMemory {
     fn drop(&mut self) {
         self.budget.close(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::atomic::AtomicUsize, task::Wake};
+
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::grpc::Metrics;
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn memory() -> Arc<PeerMemory> {
+        Arc::new(Budget::new(Metrics::register(&mut Registry::default()))).open(0)
+    }
+
+    fn answer(memory: &Arc<PeerMemory>, waker: &Waker, bytes: usize) -> Option<Bytes> {
+        let bytes = vec![0; bytes].into();
+        match memory.poll_answer(&Context::from_waker(waker), &bytes) {
+            Poll::Ready(bytes) => Some(bytes),
+            Poll::Pending => None,
+        }
+    }
+
+    /// h2 drops what it has for a stream that is reset.
+    #[test]
+    fn an_answer_counts_until_it_is_dropped() {
+        let memory = memory();
+        let first = answer(&memory, Waker::noop(), 1000);
+        let second = answer(&memory, Waker::noop(), MAX_UNREAD - 1000);
+        assert!(answer(&memory, Waker::noop(), 1).is_none());
+        drop(second);
+        assert!(memory.has_unread());
+        assert!(answer(&memory, Waker::noop(), 1).is_some());
+        drop(first);
+        assert!(!memory.has_unread());
+    }
+
+    #[test]
+    fn waiting_answers_are_woken_when_much_was_read() {
+        let (memory, wakes) = (memory(), Arc::<Wakes>::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        let sent = [1, MAX_UNREAD / 2 - 1, MAX_UNREAD / 2]
+            .map(|bytes| answer(&memory, &waker, bytes).expect("little is unread"));
+        assert!(answer(&memory, &waker, 1).is_none());
+        let [first, second, _third] = sent;
+        drop(first);
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 0);
+        drop(second);
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn no_answer_waits_on_a_closed_connection() {
+        let (memory, wakes) = (memory(), Arc::<Wakes>::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        let _sent = answer(&memory, &waker, MAX_UNREAD);
+        assert!(answer(&memory, &waker, 1).is_none());
+        memory.close();
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+        assert!(answer(&memory, &waker, 1).is_some());
     }
 }

@@ -1,6 +1,6 @@
 //! Estimates what a connection keeps in memory, from the frames that pass.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, mem};
 
 use super::{
     Held,
@@ -37,6 +37,8 @@ pub struct Received {
     pub bytes: usize,
     /// New ones.
     pub streams: usize,
+    /// Whether a header block ended.
+    pub ends_block: bool,
 }
 
 #[derive(Default)]
@@ -52,12 +54,18 @@ struct Stream {
     answered: bool,
 }
 
-/// The header block that is being received.
+/// The header block that is being received. Until its end, h2 keeps text that is not complete,
+/// even if it will be too long.
 #[derive(Default)]
 struct Block {
+    open: bool,
     stream: u32,
+    fields: usize,
+    bytes: usize,
     /// Whether the current frame is a part of it.
     current: bool,
+    /// Whether that part is the last one.
+    ends: bool,
     /// Bytes before the fields: the length of the padding, and the priority.
     prefix: usize,
     counter: FieldCounter,
@@ -77,7 +85,8 @@ impl Traffic {
     }
 
     pub fn held(&self) -> Held {
-        let buffer = self.received.unfinished();
+        let block = self.block.fields.min(MAX_FIELDS) * FIELD_BYTES + 2 * self.block.bytes;
+        let buffer = self.received.unfinished() + block;
         let mut held = Held {
             all: buffer + self.reset,
             stalled: buffer,
@@ -91,8 +100,9 @@ impl Traffic {
         held
     }
 
-    pub fn has_streams(&self) -> bool {
-        !self.streams.is_empty()
+    /// Whether a header block has begun and not ended.
+    pub fn block_is_open(&self) -> bool {
+        self.block.open
     }
 
     /// The tasks of streams that the peer has reset have run.
@@ -102,7 +112,7 @@ impl Traffic {
 
     /// Follows received bytes, up to the next stream after the first few.
     pub fn receive(&mut self, bytes: &[u8]) -> Received {
-        let (mut rest, mut streams) = (bytes, 0);
+        let (mut rest, mut streams, mut ends_block) = (bytes, 0, false);
         while streams <= STREAMS_AT_ONCE
             && let Some(part) = self.received.next(&mut rest)
         {
@@ -114,9 +124,16 @@ impl Traffic {
                 Part::Payload(payload) if self.block.current => self.received_fields(payload),
                 Part::Payload(_) => {}
             }
+            if self.block.current && self.block.ends && self.received.unfinished() == 0 {
+                self.end_block();
+                ends_block = true;
+            }
         }
-        let bytes = bytes.len() - rest.len();
-        Received { bytes, streams }
+        Received {
+            bytes: bytes.len() - rest.len(),
+            streams,
+            ends_block,
+        }
     }
 
     /// The bytes of bodies among the sent bytes.
@@ -136,7 +153,10 @@ impl Traffic {
         self.block.current = false;
         match head.kind {
             HEADERS => self.received_headers(head),
-            CONTINUATION => self.block.current = true,
+            CONTINUATION => {
+                self.block.current = self.block.open;
+                self.block.ends = head.ends_headers();
+            }
             DATA => {
                 if let Some(stream) = self.streams.get_mut(&head.stream) {
                     stream.body_bytes = (stream.body_bytes + head.length).min(MAX_MESSAGE_BYTES);
@@ -160,10 +180,12 @@ impl Traffic {
             self.streams.insert(head.stream, Stream::default());
         }
         self.block = Block {
+            open: true,
             stream: head.stream,
             current: true,
+            ends: head.ends_headers(),
             prefix: usize::from(head.is_padded()) + if head.has_priority() { 5 } else { 0 },
-            counter: FieldCounter::default(),
+            ..Block::default()
         };
     }
 
@@ -171,11 +193,16 @@ impl Traffic {
     fn received_fields(&mut self, payload: &[u8]) {
         let prefix = self.block.prefix.min(payload.len());
         self.block.prefix -= prefix;
-        let fields = self.block.counter.count(&payload[prefix..]);
-        if let Some(stream) = self.streams.get_mut(&self.block.stream) {
-            stream.fields = (stream.fields + fields).min(MAX_FIELDS);
-            let bytes = stream.header_bytes + payload.len();
-            stream.header_bytes = bytes.min(MAX_HEADER_BYTES as usize);
+        self.block.fields += self.block.counter.count(&payload[prefix..]);
+        self.block.bytes += payload.len();
+    }
+
+    /// h2 keeps no more than the limit of a header list. Trailers are a list of their own.
+    fn end_block(&mut self) {
+        let block = mem::take(&mut self.block);
+        if let Some(stream) = self.streams.get_mut(&block.stream) {
+            stream.fields += block.fields.min(MAX_FIELDS);
+            stream.header_bytes += block.bytes.min(MAX_HEADER_BYTES as usize);
         }
     }
 
@@ -214,6 +241,7 @@ mod tests {
     use super::*;
 
     const END_STREAM: u8 = 1;
+    const END_HEADERS: u8 = 4;
 
     fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
         let length = u8::try_from(payload.len()).expect("short");
@@ -230,7 +258,7 @@ mod tests {
     #[test]
     fn an_unfinished_call_is_stalled_until_its_request_ends() {
         let mut traffic = traffic();
-        let received = traffic.receive(&frame(HEADERS, 0, 1, &[0x83, 0x86]));
+        let received = traffic.receive(&frame(HEADERS, END_HEADERS, 1, &[0x83, 0x86]));
         assert_eq!((received.bytes, received.streams), (11, 1));
         let held = traffic.held();
         assert_eq!(held.all, STREAM_BYTES + 2 * FIELD_BYTES + 4);
@@ -244,7 +272,9 @@ mod tests {
     fn few_streams_begin_at_once() {
         let mut traffic = traffic();
         let ids = [1, 3, 5, 7, 9, 11, 13];
-        let calls = ids.map(|id| frame(HEADERS, 0, id, &[0x83])).concat();
+        let calls = ids
+            .map(|id| frame(HEADERS, END_HEADERS, id, &[0x83]))
+            .concat();
         let first = traffic.receive(&calls);
         assert_eq!((first.bytes, first.streams), (4 * 10 + 9, 5));
         let rest = traffic.receive(&calls[first.bytes..]);
@@ -260,7 +290,6 @@ mod tests {
         assert_eq!(traffic.send(&frame(HEADERS, 0, 1, b"200")), 0);
         assert_eq!(traffic.held().stalled, STREAM_BYTES);
         assert_eq!(traffic.send(&frame(DATA, 0, 1, b"answer")), 6);
-        assert!(traffic.has_streams());
         traffic.send(&frame(HEADERS, END_STREAM, 1, b"trailers"));
         assert_eq!(traffic.held(), Held::default());
     }
@@ -286,12 +315,53 @@ mod tests {
         assert_eq!(traffic.held(), Held::default());
     }
 
+    /// h2 keeps a text that is not complete, whatever its length.
+    #[test]
+    fn a_header_block_counts_with_all_its_bytes_until_its_end() {
+        let mut traffic = traffic();
+        // A literal whose name has a million bytes.
+        let begin = b"\x00\x7f\xc1\x83\x3d";
+        traffic.receive(&frame(HEADERS, 0, 1, begin));
+        for _ in 0..400 {
+            assert!(
+                !traffic
+                    .receive(&frame(CONTINUATION, 0, 1, &[b'a'; 200]))
+                    .ends_block
+            );
+        }
+        let block = FIELD_BYTES + 2 * (begin.len() + 400 * 200);
+        let (all, stalled) = (STREAM_BYTES + block, STREAM_BYTES + block);
+        assert_eq!(traffic.held(), Held { all, stalled });
+        assert!(traffic.block_is_open());
+        assert!(
+            traffic
+                .receive(&frame(CONTINUATION, END_HEADERS, 1, b"a"))
+                .ends_block
+        );
+        assert!(!traffic.block_is_open());
+        let most = STREAM_BYTES + FIELD_BYTES + 2 * MAX_HEADER_BYTES as usize;
+        assert_eq!(traffic.held().all, most);
+    }
+
+    #[test]
+    fn trailers_count_besides_the_headers() {
+        let mut traffic = traffic();
+        for flags in [0, END_STREAM] {
+            traffic.receive(&frame(HEADERS, END_HEADERS | flags, 1, &[0xbe; 100]));
+        }
+        let block = 100 * FIELD_BYTES + 2 * 100;
+        assert_eq!(traffic.held().all, STREAM_BYTES + 2 * block);
+    }
+
     #[test]
     fn bytes_beyond_the_limits_of_a_stream_do_not_count() {
         let mut traffic = traffic();
         traffic.receive(&frame(HEADERS, 0, 1, &[0xbe; 200]));
         for _ in 0..400 {
             traffic.receive(&frame(CONTINUATION, 0, 1, &[0xbe; 200]));
+        }
+        traffic.receive(&frame(CONTINUATION, END_HEADERS, 1, &[]));
+        for _ in 0..400 {
             traffic.receive(&frame(DATA, 0, 1, &[0; 200]));
         }
         let headers = MAX_FIELDS * FIELD_BYTES + 2 * MAX_HEADER_BYTES as usize;

@@ -1,11 +1,11 @@
 //! The bytes of the attacks, as frames of HTTP/2 with headers in HPACK.
 
-use std::iter;
+use std::{iter, sync::Arc};
 
 use crate::harness::{DATA, frame, framed};
 
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
@@ -18,14 +18,27 @@ const LOGIN: &str = "/realchat.auth.v1.AuthService/Login";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
 
-/// Calls on each connection; the server takes no more streams at a time.
-const STREAMS: u32 = 250;
+/// Calls on each connection: as many as the server takes at a time.
+const STREAMS: u32 = 1024;
+/// More connections than the server takes.
+const CONNECTIONS: usize = 600;
+
+/// Where the bytes are sent.
+#[derive(Clone, Copy)]
+pub enum Layer {
+    Tcp,
+    /// Within TLS, if there is TLS.
+    Http2,
+    /// Below HTTP/2 and TLS, after the handshake.
+    Record,
+}
 
 #[derive(Clone)]
 pub struct Attack {
     pub name: &'static str,
     pub connections: usize,
-    pub bytes: Vec<u8>,
+    pub layer: Layer,
+    pub bytes: Arc<[u8]>,
     pub reads: bool,
 }
 
@@ -38,7 +51,8 @@ fn unread_answers() -> Vec<Attack> {
     let unread = |name, connections, bytes| Attack {
         name,
         connections,
-        bytes,
+        layer: Layer::Http2,
+        bytes: Vec::into(bytes),
         reads: false,
     };
     let errors = streams(1000).flat_map(|id| headers(id, "/a/b", &[], END_STREAM));
@@ -70,7 +84,8 @@ fn unfinished_calls() -> Vec<Attack> {
     let unfinished = |name, connections, bytes| Attack {
         name,
         connections,
-        bytes,
+        layer: Layer::Http2,
+        bytes: Vec::into(bytes),
         reads: true,
     };
     let on_each = |block: &dyn Fn(u32) -> Vec<u8>| {
@@ -96,6 +111,10 @@ fn unfinished_calls() -> Vec<Attack> {
         let piece = body[4000 * n..4000 * (n + 1)].to_vec();
         streams(STREAMS).flat_map(move |id| frame(DATA, 0, id, &piece))
     });
+    // A frame of an unknown kind is skipped.
+    let skipped = frame(0xfa, 0, 0, &[0; 8 * 1024]);
+    let spread = streams(STREAMS).flat_map(|id| [headers(id, LOGIN, &[], 0), skipped.clone()]);
+    let spread = spread.flatten();
     vec![
         unfinished("15 KB of headers", 60, on_each(&|_| large.clone())),
         unfinished("a header that is referenced", 60, on_each(&referenced)),
@@ -115,17 +134,56 @@ fn unfinished_calls() -> Vec<Attack> {
             60,
             streams(STREAMS).flat_map(watch).collect(),
         ),
+        unfinished("nothing", CONNECTIONS, Vec::new()),
+        unfinished("paths in buffers of their own", 60, spread.collect()),
         unfinished(
             "header blocks without an end",
-            1000,
+            CONNECTIONS,
             frame(HEADERS, 0, 1, &tiny(1)),
         ),
+        unfinished("a text without an end", CONNECTIONS, endless_text()),
         unfinished(
             "frames without an end",
-            1000,
+            CONNECTIONS,
             frame(DATA, 0, 1, &[0; 16_384])[..16_000].to_vec(),
         ),
     ]
+}
+
+/// For a server with TLS.
+pub fn on_tls() -> Vec<Attack> {
+    let attack = |name, layer, bytes: Vec<u8>| Attack {
+        name,
+        connections: CONNECTIONS,
+        layer,
+        bytes: bytes.into(),
+        reads: true,
+    };
+    // The server ends handshakes beyond 16 KiB.
+    let handshake = endless_handshake()[..16_384].to_vec();
+    let record = [&[23, 3, 3, 0x40, 0x11][..], &[0; 16_000]].concat();
+    vec![
+        attack("handshakes without an end", Layer::Tcp, handshake),
+        attack("records without an end", Layer::Record, record),
+    ]
+}
+
+/// The first message of a client, in records of 16,000 bytes. It never ends.
+pub fn endless_handshake() -> Vec<u8> {
+    let message = [&[1, 0, 0xff, 0xff][..], &[0; 64_000]].concat();
+    let records = message.chunks(16_000).map(|part| {
+        let length = u16::try_from(part.len()).expect("short").to_be_bytes();
+        [&[22, 3, 1][..], &length, part].concat()
+    });
+    records.flatten().collect()
+}
+
+/// A header block with the name of a field, which has a million bytes.
+fn endless_text() -> Vec<u8> {
+    let begin = [&[0, 0x7f, 0xc1, 0x83, 0x3d][..], &[b'a'; 16_000]].concat();
+    let more = frame(CONTINUATION, 0, 1, &[b'a'; 16_384]);
+    // h2 refuses more than five.
+    [frame(HEADERS, 0, 1, &begin), more.repeat(5)].concat()
 }
 
 fn floods() -> Vec<Attack> {
@@ -133,7 +191,8 @@ fn floods() -> Vec<Attack> {
         [true, false].map(|reads| Attack {
             name,
             connections: 20,
-            bytes: bytes.clone(),
+            layer: Layer::Http2,
+            bytes: bytes.clone().into(),
             reads,
         })
     };
@@ -168,8 +227,7 @@ fn floods() -> Vec<Attack> {
 
 /// A reflection call on each stream, with twenty questions for a whole file.
 pub fn unread_reflection(window: u32) -> Vec<u8> {
-    let setting = [&[0, 4][..], &window.to_be_bytes()].concat();
-    let windows = [frame(SETTINGS, 0, 0, &setting), huge_connection_window()].concat();
+    let windows = [stream_windows(window), huge_connection_window()].concat();
     let calls = streams(STREAMS).flat_map(|id| {
         let more = frame(DATA, 0, id, &question().repeat(19));
         [reflection(id), more].concat()
@@ -197,8 +255,28 @@ pub fn watch(id: u32) -> Vec<u8> {
 }
 
 fn huge_windows() -> Vec<u8> {
-    let setting = [&[0, 4][..], &i32::MAX.to_be_bytes()].concat();
-    [frame(SETTINGS, 0, 0, &setting), huge_connection_window()].concat()
+    [
+        stream_windows(i32::MAX.cast_unsigned()),
+        huge_connection_window(),
+    ]
+    .concat()
+}
+
+/// How much of each answer the client grants.
+pub fn stream_windows(bytes: u32) -> Vec<u8> {
+    let setting = [&[0, 4][..], &bytes.to_be_bytes()].concat();
+    frame(SETTINGS, 0, 0, &setting)
+}
+
+/// Grants 64 KiB of the answer on one stream.
+pub fn grant(id: u32) -> Vec<u8> {
+    frame(WINDOW_UPDATE, 0, id, &0x1_0000_u32.to_be_bytes())
+}
+
+/// A question for the health, which has one answer.
+pub fn check(id: u32) -> Vec<u8> {
+    let body = frame(DATA, END_STREAM, id, &framed(&[]));
+    [headers(id, "/grpc.health.v1.Health/Check", &[], 0), body].concat()
 }
 
 fn huge_connection_window() -> Vec<u8> {
