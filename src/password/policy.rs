@@ -176,7 +176,7 @@ pub(super) fn new_password(text: &str) -> NewPassword {
     };
     match rules.verdict(Password::of(text), "") {
         Ok(new) => new,
-        Err(_) => panic!("a valid password"),
+        Err(weakness) => panic!("a valid password, not {weakness}"),
     }
 }
 

@@ -9,8 +9,8 @@
 //!
 //! A peer that neither finishes its requests nor reads its answers would hold the budget for as
 //! long as it likes. Such bytes count as stalled. When they fill a part of the budget, the
-//! connection is closed that has had the most of them for a while (`Lasting`). Requests that the service works on are not
-//! stalled: they end by themselves, at their deadline.
+//! connection is closed that has had the most of them for a while (`Lasting`). Requests that
+//! the service works on are not stalled: they end by themselves, at their deadline.
 
 mod budget;
 mod field_counter;

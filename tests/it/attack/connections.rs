@@ -48,7 +48,7 @@ async fn answered(frames: &mut Frames, mut streams: Vec<u32>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_connection_is_asked_to_go_and_its_running_call_finishes() {
     let service = start(&LONG_CALLS, |limits| {
-        limits.connection_age = Duration::from_millis(300)
+        limits.connection_age = Duration::from_millis(300);
     })
     .await;
     let call = call_but_its_end(1, METHOD, &BODY);

@@ -115,7 +115,7 @@ async fn a_reflection_stream_that_is_not_read_keeps_no_other_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_health_watch_ends_with_the_age_of_a_connection() {
     let service = start(&[], |limits| {
-        limits.connection_age = Duration::from_millis(300)
+        limits.connection_age = Duration::from_millis(300);
     })
     .await;
     let mut client = HealthClient::new(service.channel());

@@ -153,19 +153,19 @@ impl Carried {
             tokio::select! {
                 count = client.read_buf(&mut sent) => {
                     let count = count?;
-                    server.write_all(&self.from_client(&mut sent)).await?;
+                    server.write_all(&self.follow_client(&mut sent)).await?;
                     if count == 0 { return Ok(()) }
                 }
                 count = server.read_buf(&mut answered) => {
                     let count = count?;
-                    client.write_all(&self.from_server(&mut answered)).await?;
+                    client.write_all(&self.follow_server(&mut answered)).await?;
                     if count == 0 { return Ok(()) }
                 }
             }
         }
     }
 
-    fn from_client(&mut self, sent: &mut Vec<u8>) -> Vec<u8> {
+    fn follow_client(&mut self, sent: &mut Vec<u8>) -> Vec<u8> {
         let mut to_server = Vec::new();
         loop {
             let typed = match self.phase {
@@ -185,7 +185,7 @@ impl Carried {
             } else {
                 self.phase = match message[4..8] {
                     // SSLRequest, GSSENCRequest, CancelRequest.
-                    [4, 210, 22, 47] | [4, 210, 22, 48] => Phase::Encryption,
+                    [4, 210, 22, 47 | 48] => Phase::Encryption,
                     [4, 210, 22, 46] => Phase::Opaque,
                     _ => Phase::Messages,
                 };
@@ -238,7 +238,7 @@ impl Carried {
         }
     }
 
-    fn from_server(&mut self, answered: &mut Vec<u8>) -> Vec<u8> {
+    fn follow_server(&mut self, answered: &mut Vec<u8>) -> Vec<u8> {
         let mut to_client = Vec::new();
         if self.phase == Phase::Encryption && !answered.is_empty() {
             self.phase = match answered[0] {

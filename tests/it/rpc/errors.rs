@@ -87,7 +87,7 @@ both! {
             insta::assert_snapshot!(table.join("\n"), @r"
             InvalidArgument INVALID_ARGUMENT: email: must be an e-mail address such as name@example.com
             InvalidArgument INVALID_ARGUMENT: password: must have at least 8 characters
-            InvalidArgument INVALID_ARGUMENT: device_name: must not contain control characters
+            InvalidArgument INVALID_ARGUMENT: device_name: must not contain control, bidirectional or invisible characters
             AlreadyExists EMAIL_TAKEN: the e-mail address is already registered
             InvalidArgument INVALID_ARGUMENT: email: must not be empty
             Unauthenticated INVALID_CREDENTIALS: wrong e-mail address or password

@@ -195,39 +195,39 @@ mod tests {
     /// h2 drops what it has for a stream that is reset.
     #[test]
     fn an_answer_counts_until_it_is_dropped() {
-        let memory = memory();
-        let first = answer(&memory, Waker::noop(), 1000);
-        let second = answer(&memory, Waker::noop(), MAX_UNREAD - 1000);
-        assert!(answer(&memory, Waker::noop(), 1).is_none());
+        let peer = memory();
+        let first = answer(&peer, Waker::noop(), 1000);
+        let second = answer(&peer, Waker::noop(), MAX_UNREAD - 1000);
+        assert!(answer(&peer, Waker::noop(), 1).is_none());
         drop(second);
-        assert!(memory.has_unread());
-        assert!(answer(&memory, Waker::noop(), 1).is_some());
+        assert!(peer.has_unread());
+        assert!(answer(&peer, Waker::noop(), 1).is_some());
         drop(first);
-        assert!(!memory.has_unread());
+        assert!(!peer.has_unread());
     }
 
     #[test]
     fn waiting_answers_are_woken_when_much_was_read() {
-        let (memory, wakes) = (memory(), Arc::<Wakes>::default());
-        let waker = Waker::from(Arc::clone(&wakes));
+        let (peer, counter) = (memory(), Arc::<Wakes>::default());
+        let waker = Waker::from(Arc::clone(&counter));
         let sent = [1, MAX_UNREAD / 2 - 1, MAX_UNREAD / 2]
-            .map(|bytes| answer(&memory, &waker, bytes).expect("little is unread"));
-        assert!(answer(&memory, &waker, 1).is_none());
+            .map(|bytes| answer(&peer, &waker, bytes).expect("little is unread"));
+        assert!(answer(&peer, &waker, 1).is_none());
         let [first, second, _third] = sent;
         drop(first);
-        assert_eq!(wakes.0.load(Ordering::Relaxed), 0);
+        assert_eq!(counter.0.load(Ordering::Relaxed), 0);
         drop(second);
-        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+        assert_eq!(counter.0.load(Ordering::Relaxed), 1);
     }
 
     #[test]
     fn no_answer_waits_on_a_closed_connection() {
-        let (memory, wakes) = (memory(), Arc::<Wakes>::default());
-        let waker = Waker::from(Arc::clone(&wakes));
-        let _sent = answer(&memory, &waker, MAX_UNREAD);
-        assert!(answer(&memory, &waker, 1).is_none());
-        memory.close();
-        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
-        assert!(answer(&memory, &waker, 1).is_some());
+        let (peer, counter) = (memory(), Arc::<Wakes>::default());
+        let waker = Waker::from(Arc::clone(&counter));
+        let _sent = answer(&peer, &waker, MAX_UNREAD);
+        assert!(answer(&peer, &waker, 1).is_none());
+        peer.close();
+        assert_eq!(counter.0.load(Ordering::Relaxed), 1);
+        assert!(answer(&peer, &waker, 1).is_some());
     }
 }

@@ -106,7 +106,7 @@ fn unfinished_calls() -> Vec<Attack> {
             .map(|n| 0xbe + u8::try_from(n % 60).expect("small"))
             .collect(),
     };
-    let body = framed(&[b'x'; 60_000]);
+    let body = framed(&vec![b'x'; 60_000]);
     let slow = (0..15).flat_map(|n| {
         let piece = body[4000 * n..4000 * (n + 1)].to_vec();
         streams(STREAMS).flat_map(move |id| frame(DATA, 0, id, &piece))
@@ -170,7 +170,7 @@ pub fn on_tls() -> Vec<Attack> {
 
 /// The first message of a client, in records of 16,000 bytes. It never ends.
 pub fn endless_handshake() -> Vec<u8> {
-    let message = [&[1, 0, 0xff, 0xff][..], &[0; 64_000]].concat();
+    let message = [vec![1, 0, 0xff, 0xff], vec![0; 64_000]].concat();
     let records = message.chunks(16_000).map(|part| {
         let length = u16::try_from(part.len()).expect("short").to_be_bytes();
         [&[22, 3, 1][..], &length, part].concat()
