@@ -14,6 +14,7 @@ mod body_budget;
 mod deadline;
 mod methods;
 mod observe;
+mod open_streams;
 mod running;
 mod server_streams;
 mod tonic_errors;

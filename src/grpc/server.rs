@@ -45,7 +45,7 @@ use self::{
 pub(super) use self::{
     connection_info::ConnectionInfo,
     limit::RunningCall,
-    memory::{ConnectInfo, PeerMemory},
+    memory::{ConnectInfo, PeerId, PeerMemory},
 };
 use super::{
     DESCRIPTORS, Handlers, HealthReporter, MAX_MESSAGE_BYTES, Metrics, VALID_DESCRIPTORS,

@@ -14,19 +14,19 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
-    time::{Instant, Sleep, sleep_until, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Status, body::Body};
 use tower::{Service, service_fn};
 
-use super::{Request, Response};
+use super::{Request, Response, open_streams::OpenStreams};
 use crate::{auth::Error, grpc::server::ConnectInfo};
 
 const REFLECTION_STREAMS: usize = 16;
 const WATCH_STREAMS: usize = 256;
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+const OVERLOADED: Error = Error::Overloaded {
+    retry_after: Duration::from_secs(1),
+};
 
 /// Shared by all connections.
 pub struct ServerStreams {
@@ -34,15 +34,16 @@ pub struct ServerStreams {
     watch: Kind,
 }
 
+#[derive(Clone)]
 struct Kind {
-    permits: Arc<Semaphore>,
+    open: Arc<OpenStreams>,
     longest: Duration,
 }
 
 impl ServerStreams {
     pub fn new(reflection: Duration, watch: Duration) -> Self {
-        let kind = |count, longest| Kind {
-            permits: Arc::new(Semaphore::new(count)),
+        let kind = |limit, longest| Kind {
+            open: Arc::new(OpenStreams::new(limit)),
             longest,
         };
         Self {
@@ -51,12 +52,12 @@ impl ServerStreams {
         }
     }
 
-    fn kind(&self, path: &str) -> Option<&Kind> {
+    fn kind(&self, path: &str) -> Option<Kind> {
         if path == "/grpc.health.v1.Health/Watch" {
-            Some(&self.watch)
+            Some(self.watch.clone())
         } else {
             let reflection = path.starts_with("/grpc.reflection.");
-            reflection.then_some(&self.reflection)
+            reflection.then(|| self.reflection.clone())
         }
     }
 }
@@ -75,63 +76,86 @@ where
             let Some(kind) = streams.kind(request.uri().path()) else {
                 return inner.call(request).await;
             };
-            let Ok(permit) = Arc::clone(&kind.permits).try_acquire_owned() else {
-                let retry_after = RETRY_AFTER;
-                return Ok(Status::from(Error::Overloaded { retry_after }).into_http());
+            let Some(open) = OpenStream::begin(&request, kind) else {
+                return Ok(Status::from(OVERLOADED).into_http());
             };
-            let end = Instant::now() + kind.longest;
-            let open = OpenStream::begin(&request, permit, end);
+            let end = open.end();
             let request = request.map(|body| Body::new(Ending::new(body, end, None)));
             let response = inner.call(request).await?;
+            let end = open.end();
             Ok(response.map(|body| Body::new(Ending::new(body, end, Some(open)))))
         }
     })
 }
 
-/// One of the streams that there may be, until it is dropped or its time is over.
+/// One of the streams that there may be, until it is dropped or must end.
 struct OpenStream {
-    _open: oneshot::Sender<Infallible>,
+    deadline: Instant,
+    must_end: CancellationToken,
+    _open: DropGuard,
 }
 
 impl OpenStream {
-    /// A task of its own releases the permit: hyper does not poll the body of an answer while
-    /// the peer grants no window.
-    fn begin(request: &Request, permit: OwnedSemaphorePermit, end: Instant) -> Self {
+    /// A task of its own ends the count: hyper does not poll the body of an answer while the
+    /// peer grants no window.
+    fn begin(request: &Request, kind: Kind) -> Option<Self> {
         let memory = Arc::clone(&ConnectInfo::of(request.extensions()).memory);
+        let (id, must_end) = kind.open.begin(memory.id)?;
+        let deadline = Instant::now() + kind.longest;
         memory.server_stream_begins();
-        let (open, closed) = oneshot::channel();
+        let closed = CancellationToken::new();
+        let open = Self {
+            deadline,
+            must_end,
+            _open: closed.clone().drop_guard(),
+        };
+        let end = open.end();
         tokio::spawn(async move {
-            // An error: it ended before its time.
-            timeout_at(end, closed).await.ok();
+            closed.run_until_cancelled(end).await;
             memory.server_stream_ends();
-            drop(permit);
+            kind.open.end(id);
         });
-        Self { _open: open }
+        Some(open)
+    }
+
+    /// Completes when the stream must end, with the reason.
+    fn end(&self) -> impl Future<Output = Error> + Send + use<> {
+        let (deadline, must_end) = (self.deadline, self.must_end.clone());
+        async move {
+            match timeout_at(deadline, must_end.cancelled()).await {
+                Ok(()) => OVERLOADED,
+                Err(_) => Error::DeadlineExceeded,
+            }
+        }
     }
 }
 
 /// A body that ends at a time: a request by an error, an answer by its status.
 struct Ending {
     body: Body,
-    end: Pin<Box<Sleep>>,
+    end: Pin<Box<dyn Future<Output = Error> + Send>>,
     ended: bool,
     /// Only of an answer.
     open: Option<OpenStream>,
 }
 
 impl Ending {
-    fn new(body: Body, end: Instant, open: Option<OpenStream>) -> Self {
+    fn new(
+        body: Body,
+        end: impl Future<Output = Error> + Send + 'static,
+        open: Option<OpenStream>,
+    ) -> Self {
         Self {
             body,
-            end: Box::pin(sleep_until(end)),
+            end: Box::pin(end),
             ended: false,
             open,
         }
     }
 
-    fn end(&mut self) -> Result<Frame<Bytes>, Status> {
+    fn end(&mut self, error: Error) -> Result<Frame<Bytes>, Status> {
         self.ended = true;
-        let status = Status::from(Error::DeadlineExceeded);
+        let status = Status::from(error);
         if self.open.is_none() {
             return Err(status);
         }
@@ -152,8 +176,8 @@ impl HttpBody for Ending {
         if self.ended {
             return Poll::Ready(None);
         }
-        if self.end.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Some(self.end()));
+        if let Poll::Ready(error) = self.end.as_mut().poll(context) {
+            return Poll::Ready(Some(self.end(error)));
         }
         Pin::new(&mut self.body).poll_frame(context)
     }

@@ -22,7 +22,10 @@ mod timer;
 mod traffic;
 
 pub(super) use self::{budget::Budget, metered_connection::MeteredConnection};
-pub use self::{metered_connection::ConnectInfo, peer_memory::PeerMemory};
+pub use self::{
+    metered_connection::ConnectInfo,
+    peer_memory::{PeerId, PeerMemory},
+};
 
 /// What a connection keeps in memory, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -41,6 +41,7 @@ fn assert_overloaded<T>(answer: Result<T, tonic::Status>) {
     assert!(status.get_details_retry_info().is_some());
 }
 
+/// The client of one connection cannot keep others out.
 #[tokio::test(flavor = "multi_thread")]
 async fn few_reflection_streams_are_open_at_once() {
     // None ends by itself.
@@ -51,8 +52,12 @@ async fn few_reflection_streams_are_open_at_once() {
         assert!(stream.0.message().await.expect("an answer").is_some());
         open.push(stream);
     }
-    assert_overloaded(reflect(connect(service.addr).await).await);
-    // An ended stream makes room.
+    assert_overloaded(reflect(service.channel()).await);
+    let of_another = reflect(connect(service.addr).await).await;
+    let mut of_another = of_another.expect("another connection has fewer");
+    assert!(of_another.0.message().await.expect("an answer").is_some());
+    // The oldest one ended for it.
+    assert_overloaded(open.remove(0).0.message().await);
     drop(open);
     while reflect(service.channel()).await.is_err() {}
 }
@@ -60,22 +65,26 @@ async fn few_reflection_streams_are_open_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn few_health_watches_are_open_at_once() {
     let service = start(&[], |_| {}).await;
-    let mut open = Vec::new();
     let watch = async |channel| {
         let mut client = HealthClient::new(channel);
-        client.watch(HealthCheckRequest::default()).await
-    };
-    for _ in 0..256 {
-        // A connection may have fewer streams.
-        let channel = connect(service.addr).await;
-        let stream = watch(channel).await.expect("below the limit");
+        let stream = client.watch(HealthCheckRequest::default()).await?;
         let mut stream = stream.into_inner();
         assert!(stream.message().await.expect("an answer").is_some());
-        open.push(stream);
+        Ok(stream)
+    };
+    let mut of_gateway = watch(service.channel()).await.expect("below the limit");
+    let hostile = connect(service.addr).await;
+    let mut open = Vec::new();
+    for _ in 1..256 {
+        open.push(watch(hostile.clone()).await.expect("below the limit"));
     }
-    assert_overloaded(watch(connect(service.addr).await).await);
-    drop(open);
-    while watch(service.channel()).await.is_err() {}
+    assert_overloaded(watch(hostile).await);
+    watch(connect(service.addr).await)
+        .await
+        .expect("another connection has fewer");
+    assert_overloaded(open.remove(0).message().await);
+    let goes_on = timeout(Duration::from_millis(100), of_gateway.message()).await;
+    assert!(goes_on.is_err(), "{goes_on:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use std::{
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Held, PeerMemory, lasting::Lasting};
+use super::{Held, PeerId, PeerMemory, lasting::Lasting};
 use crate::{
     grpc::metrics::{ClosedConnection, Metrics},
     telemetry::LIMITED,
@@ -37,8 +37,8 @@ struct Ledger {
     all: usize,
     stalled: usize,
     newest: u64,
-    connections: HashMap<u64, Entry>,
-    waiting: VecDeque<u64>,
+    connections: HashMap<PeerId, Entry>,
+    waiting: VecDeque<PeerId>,
 }
 
 struct Entry {
@@ -75,7 +75,7 @@ impl Budget {
         let mut ledger = self.ledger();
         ledger.all += transport;
         ledger.newest += 1;
-        let id = ledger.newest;
+        let id = PeerId(ledger.newest);
         let memory = Arc::new(PeerMemory::new(id, Arc::clone(self)));
         let entry = Entry {
             held: Held::default(),
@@ -89,12 +89,18 @@ impl Budget {
         memory
     }
 
-    pub(super) fn close(&self, id: u64) {
+    pub(super) fn close(&self, id: PeerId) {
         self.ledger().close(id);
     }
 
     /// Replaces what a connection holds. If it needs more than there is, it has to wait.
-    pub(super) fn poll_hold(&self, id: u64, held: Held, waker: &Waker, now: Instant) -> Poll<()> {
+    pub(super) fn poll_hold(
+        &self,
+        id: PeerId,
+        held: Held,
+        waker: &Waker,
+        now: Instant,
+    ) -> Poll<()> {
         let mut ledger = self.ledger();
         if ledger.try_hold(id, held) {
             return Poll::Ready(());
@@ -127,11 +133,11 @@ impl Budget {
     }
 
     /// What a connection with nothing more to receive holds, which is never refused.
-    pub(super) fn hold(&self, id: u64, held: Held) {
+    pub(super) fn hold(&self, id: PeerId, held: Held) {
         self.ledger().update(id, |entry| entry.held = held);
     }
 
-    pub(super) fn hold_unread(&self, id: u64, unread: usize) {
+    pub(super) fn hold_unread(&self, id: PeerId, unread: usize) {
         self.ledger().update(id, |entry| entry.unread = unread);
     }
 
@@ -141,7 +147,7 @@ impl Budget {
 }
 
 impl Ledger {
-    fn try_hold(&mut self, id: u64, held: Held) -> bool {
+    fn try_hold(&mut self, id: PeerId, held: Held) -> bool {
         let Some(entry) = self.connections.get(&id) else {
             return true;
         };
@@ -158,7 +164,7 @@ impl Ledger {
         admitted
     }
 
-    fn update(&mut self, id: u64, change: impl FnOnce(&mut Entry)) {
+    fn update(&mut self, id: PeerId, change: impl FnOnce(&mut Entry)) {
         if let Some(entry) = self.connections.get_mut(&id) {
             let before = entry.total();
             change(entry);
@@ -172,14 +178,14 @@ impl Ledger {
         }
     }
 
-    fn close(&mut self, id: u64) {
+    fn close(&mut self, id: PeerId) {
         self.update(id, |entry| (entry.held, entry.unread) = Default::default());
         let closed = self.connections.remove(&id);
         self.all -= closed.map_or(0, |entry| entry.transport);
         self.try_again();
     }
 
-    fn wait(&mut self, id: u64, waker: &Waker) {
+    fn wait(&mut self, id: PeerId, waker: &Waker) {
         if let Some(entry) = self.connections.get_mut(&id)
             && entry.waiting.replace(waker.clone()).is_none()
         {

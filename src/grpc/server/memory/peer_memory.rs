@@ -21,9 +21,13 @@ const MAX_UNREAD: usize = 32 * 1024;
 /// Waiting answers are woken when this is left, and not for each answer that was sent.
 const WAKE_BELOW: usize = MAX_UNREAD / 2;
 
+/// A connection, until the process ends.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(pub u64);
+
 /// In the extensions of each request, and in each task of the connection.
 pub struct PeerMemory {
-    pub(super) id: u64,
+    pub id: PeerId,
     budget: Arc<Budget>,
     closed: AtomicBool,
     /// Streams that may wait for their peer: server streams, which have bounds of their own.
@@ -56,7 +60,7 @@ impl Drop for Answer {
 }
 
 impl PeerMemory {
-    pub(super) fn new(id: u64, budget: Arc<Budget>) -> Self {
+    pub(super) fn new(id: PeerId, budget: Arc<Budget>) -> Self {
         Self {
             id,
             budget,
