@@ -39,6 +39,9 @@ const RESERVED_DESCRIPTORS: usize = 128;
 
 pub(super) struct ConnectionLimit {
     free: Arc<Semaphore>,
+    /// Idle connections are closed before the limit is reached: on a busy machine a closed one
+    /// takes a while to end, and new ones would wait for it one after another.
+    ahead: usize,
     open: Arc<OpenConnections>,
     memory: Arc<Budget>,
     metrics: Metrics,
@@ -48,28 +51,25 @@ impl ConnectionLimit {
     pub(super) fn new(connections: usize, memory: Arc<Budget>, metrics: Metrics) -> Self {
         Self {
             free: Arc::new(Semaphore::new(connections)),
+            ahead: connections / 32,
             open: Arc::default(),
             memory,
             metrics,
         }
     }
 
-    /// Admits a new connection, if one is free or can be closed. Waits until the connection
-    /// that it closes is gone, so the limit holds at every moment.
+    /// Admits a new connection, if there are few or one can be closed. The limit holds at every
+    /// moment: if none is free, this waits until one that is being closed is gone.
     pub(super) async fn admit(&self) -> Option<Slot> {
-        let permit = match Arc::clone(&self.free).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) if self.close_longest_idle() || self.close_stalled() => {
-                let permit = Arc::clone(&self.free).acquire_owned().await;
-                permit.expect("it is never closed")
-            }
-            Err(_) => {
-                warn!(name: LIMITED, "too many connections, all with running calls: closed a new one");
-                self.metrics.closed(ClosedConnection::New);
-                return None;
-            }
-        };
-        Some(Slot::new(&self.open, permit))
+        let free = self.free.available_permits();
+        let has_closed = free <= self.ahead && self.close_longest_idle();
+        if free == 0 && !has_closed && !self.close_stalled() {
+            warn!(name: LIMITED, "too many connections, all with running calls: closed a new one");
+            self.metrics.closed(ClosedConnection::New);
+            return None;
+        }
+        let permit = Arc::clone(&self.free).acquire_owned().await;
+        Some(Slot::new(&self.open, permit.expect("it is never closed")))
     }
 
     fn close_longest_idle(&self) -> bool {
