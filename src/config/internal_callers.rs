@@ -78,6 +78,7 @@ fn token(name: &str, text: &str) -> Result<InternalToken, String> {
             "must have a token of at least {MIN_TOKEN_CHARS} characters"
         ));
     }
+    secret_text::check_variety(text.as_bytes())?;
     let (name, sha256) = (name.to_owned(), Sha256::digest(text).into());
     Ok(InternalToken { name, sha256 })
 }

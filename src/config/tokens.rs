@@ -102,6 +102,9 @@ fn key(text: &str) -> Result<Key, String> {
         None if text.to_ascii_lowercase().starts_with("base64") => {
             return Err("must begin with base64: in lower case, or with another word".into());
         }
+        None if text.contains("base64:") => {
+            return Err("has text before base64: leave it out".into());
+        }
         None => text.as_bytes().to_vec(),
     };
     if bytes.len() < MIN_KEY_BYTES {

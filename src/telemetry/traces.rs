@@ -21,7 +21,10 @@ use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
     resource::EnvResourceDetector,
-    trace::{SdkTracerProvider, SpanData, SpanExporter},
+    trace::{
+        BatchConfig, BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, SpanData,
+        SpanExporter,
+    },
 };
 use tracing::{Span, Subscriber, info, warn};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
@@ -33,6 +36,9 @@ use crate::model::Traceparent;
 /// The time limit for sending the last spans at exit. It and the drain together end within the
 /// 15 s that a stop may take.
 const LAST_SPANS: Duration = Duration::from_millis(1500);
+
+/// About 6 MB.
+const MAX_QUEUED_SPANS: usize = 16 * 1024;
 
 pub struct Traces(SdkTracerProvider);
 
@@ -51,8 +57,11 @@ impl Traces {
             exporter: exporter.build()?,
             failing: AtomicBool::new(false),
         };
+        let processor = BatchSpanProcessor::builder(exporter)
+            .with_batch_config(bounded_batches())
+            .build();
         let provider = SdkTracerProvider::builder()
-            .with_batch_exporter(exporter)
+            .with_span_processor(processor)
             .with_resource(resource())
             .build();
         Ok(Self(provider))
@@ -80,6 +89,16 @@ impl Traces {
         if let Err(error) = self.0.shutdown_with_timeout(LAST_SPANS) {
             warn!(error = %Causes(&error), "the last spans are lost");
         }
+    }
+}
+
+/// By the `OTEL_BSP_` variables. The SDK allocates the whole queue at once, whatever its length.
+fn bounded_batches() -> BatchConfig {
+    let wanted = std::env::var("OTEL_BSP_MAX_QUEUE_SIZE").unwrap_or_default();
+    let config = BatchConfigBuilder::default();
+    match wanted.parse::<usize>() {
+        Ok(MAX_QUEUED_SPANS..) => config.with_max_queue_size(MAX_QUEUED_SPANS).build(),
+        _ => config.build(),
     }
 }
 

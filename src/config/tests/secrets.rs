@@ -139,6 +139,14 @@ fn base64_is_strict_and_never_a_text_by_accident() {
             format!("\"base64:{encoded}"),
             "is in quotes: leave them out",
         ),
+        (
+            format!("«base64:{encoded}»"),
+            "has text before base64: leave it out",
+        ),
+        (
+            format!("JWT_SECRET=base64:{encoded}"),
+            "has text before base64: leave it out",
+        ),
         (format!("base64: {encoded}"), strict),
         (format!("base64:\"{encoded}\""), strict),
         (format!("base64:{}", encoded.trim_end_matches('=')), strict),

@@ -1,8 +1,9 @@
 //! The ways in which a password cracker reads a password.
 //!
 //! - As typed, also without the digits and punctuation at its ends.
-//! - In lower case without accents, also with each symbol as the digit on its key of a US
-//!   keyboard, so that `!QAZ1qaz` is one run twice.
+//! - In lower case, without accents, and with Latin letters for those that look like them; also
+//!   with each symbol as the digit on its key of a US keyboard, so that `!QAZ1qaz` is one run
+//!   twice.
 //! - Without punctuation: `Real-Chat-2026`.
 //! - With letters in place of the symbols that look like them: `P@$$w0rd`.
 //!
@@ -38,6 +39,26 @@ const LOOK_ALIKES: [(char, &str); 12] = [
     ('t', "+7"),
     ('x', "%"),
     ('z', "2"),
+];
+
+/// Letters of other alphabets that look like Latin ones.
+const LATIN: [(char, char); 16] = [
+    ('а', 'a'),
+    ('е', 'e'),
+    ('о', 'o'),
+    ('р', 'p'),
+    ('с', 'c'),
+    ('у', 'y'),
+    ('х', 'x'),
+    ('і', 'i'),
+    ('ѕ', 's'),
+    ('ј', 'j'),
+    ('α', 'a'),
+    ('ο', 'o'),
+    ('ρ', 'p'),
+    ('ν', 'v'),
+    ('ι', 'i'),
+    ('ı', 'i'),
 ];
 
 /// A core and the digits and symbols around it.
@@ -76,7 +97,7 @@ pub(super) fn of(password: &str) -> Vec<Reading> {
     } else {
         vec![without_ends(&typed, repeats)]
     };
-    let lower = lower(&typed);
+    let lower = latin(lower(&typed));
     let keys: String = lower.chars().map(unshifted).collect();
     readings.push(Reading::new(&keys, 0..keys.len(), 4 * repeats));
     readings.push(without_ends(&lower, 4 * repeats));
@@ -153,11 +174,25 @@ pub(super) fn groups(run: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Without capitals and accents.
-fn lower(text: &str) -> String {
+/// Without capitals and accents. A sigma at the end of a word is one within it, as in a folded
+/// address.
+pub(super) fn lower(text: &str) -> String {
     let letters = text.nfkd().filter(|c| !('\u{300}'..='\u{36F}').contains(c));
     let lower = letters.flat_map(char::to_lowercase);
+    let lower = lower.map(|c| if c == 'ς' { 'σ' } else { c });
     lower.take(JUDGED_CHARS).collect()
+}
+
+/// With Latin letters for the Greek and Cyrillic ones that look like them, if some are Latin.
+fn latin(lower: String) -> String {
+    if lower.is_ascii() || !lower.contains(|c: char| c.is_ascii_alphabetic()) {
+        return lower;
+    }
+    let latin = |c| LATIN.iter().find(|(other, _)| *other == c);
+    let letters = lower.chars();
+    letters
+        .map(|c| latin(c).map_or(c, |(_, latin)| *latin))
+        .collect()
 }
 
 fn unshifted(c: char) -> char {
@@ -254,6 +289,7 @@ mod tests {
         );
         assert_eq!(cores("lake tulip"), ["lake tulip", "laketulip"]);
         assert_eq!(cores("Ｌａｋｅ"), ["Lake", "lake"]);
+        assert_eq!(cores("lаkе")[..2], ["lаkе", "lake"]); // two of the letters are Cyrillic
         assert_eq!(cores("2026-11-29!"), ["2026-11-29i", "", "2026-11-291", ""]);
     }
 

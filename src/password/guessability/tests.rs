@@ -37,6 +37,22 @@ fn a_word_with_a_year_digits_or_punctuation_is_guessable() {
         "ChangeMe2026!",
         "Pässword123!",
         "Summer01012026",
+        "Primavera2026!",
+        "Printemps2026!",
+        "Verão2026!",
+        "Senha@123",
+        "Contraseña1!",
+        "Login123!",
+        "Covid2020!",
+        "Iphone15!",
+        "Пароль123!",
+        "пароль2026",
+        "Привет123!",
+        "Йцукен123!",
+        "Κωδικός123!",
+        "pαssword123!", // a Greek letter
+        "раssword123!", // two Cyrillic letters
+        "Ѕummer2026!",
     ] {
         assert!(!is_good(text), "{text}");
     }
@@ -54,6 +70,11 @@ fn the_product_the_company_and_the_address_are_guessable() {
         "realchatrealchat",
         "re@lch@t!!",
         "ＲｅａｌＣｈａｔ２０２６",
+        "RealChatUser1",
+        "www.realchat.com",
+        "chatreal2026",
+        "Ilovechat1!",
+        "Chatapp123!",
         "Acme2026!!",
         "rosalind.elsie84@acme.com",
         "Rosalind.Elsie",
@@ -64,6 +85,14 @@ fn the_product_the_company_and_the_address_are_guessable() {
         "Ros@lind123",
     ] {
         assert!(!is_good(text), "{text}");
+    }
+    for (email, text) in [
+        ("γιώργοσ@example.gr", "Γιώργος2026!"),
+        ("a@xn--bcher-kva.de", "bücher2026!"),
+        ("bob@acme-corp.com", "acmecorp1!"),
+        ("bob1@acme.com", "Bob@Acme.com1"),
+    ] {
+        assert!(!withstands(text, 2, &known_words(email, &[])), "{text}");
     }
     let of_another = |text| withstands(text, 2, &known_words("someone@example.org", &[]));
     assert!(of_another("rosalind.elsie84@acme.com"));

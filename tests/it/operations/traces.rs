@@ -83,6 +83,8 @@ both! {
         let receiver = Receiver::start().await;
         let mut process = Process::serve(&database, &[
             ("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint),
+            // More than the memory of any machine.
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "1000000000000"),
             ("LOG_FORMAT", "text"),
             ("LOG", "warn,auth_service::app=info"),
         ]);
