@@ -2,8 +2,9 @@
 //!
 //! rustls refuses X.509 v1 certificates, and authorities that serve as a server. libpq accepts
 //! both, so what is checked is decided here: nothing, the chain, or the chain and the name.
-//! The signature of the handshake is checked with the key of the certificate, except for a kind
-//! of key that ring does not know, and only where nothing else is checked.
+//! The signature of the handshake is always checked with the key of the certificate: channel
+//! binding trusts that the server has the key of the certificate that it presents. A server with
+//! a kind of key that ring does not know (P-521, Ed448) is therefore refused.
 
 use std::{ops::RangeInclusive, sync::Arc};
 
@@ -109,12 +110,6 @@ impl Verifier {
             algorithms: ring::default_provider().signature_verification_algorithms,
         })
     }
-
-    /// A key of another kind than ring knows proves nothing. It is accepted from a server of
-    /// which nothing is checked.
-    fn knows(&self, scheme: SignatureScheme) -> bool {
-        self.chain.is_some() || self.algorithms.supported_schemes().contains(&scheme)
-    }
 }
 
 impl ServerCertVerifier for Verifier {
@@ -139,9 +134,6 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        if !self.knows(dss.scheme) {
-            return Ok(HandshakeSignatureValid::assertion());
-        }
         PublicKey::of(cert)?.verify_tls12(message, dss, &self.algorithms)
     }
 
@@ -151,17 +143,13 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        if !self.knows(dss.scheme) {
-            return Ok(HandshakeSignatureValid::assertion());
-        }
         PublicKey::of(cert)?.verify_tls13(message, dss, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let mut schemes = self.algorithms.supported_schemes();
-        if self.chain.is_none() {
-            schemes.push(SignatureScheme::ECDSA_NISTP521_SHA512);
-        }
-        schemes
+        self.algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests;
