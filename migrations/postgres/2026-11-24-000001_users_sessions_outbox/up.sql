@@ -6,8 +6,8 @@ SET LOCAL idle_in_transaction_session_timeout = 0;
 -- One row for each account.
 CREATE TABLE IF NOT EXISTS users (
     id                  uuid PRIMARY KEY,
-    email               text NOT NULL UNIQUE,
-    password_hash       text NOT NULL,
+    email               text COLLATE "C" NOT NULL UNIQUE,
+    password_hash       text COLLATE "C" NOT NULL,
     -- The version of the user's last event. Raising it locks the row, which orders the events.
     event_version       bigint NOT NULL,
     created_at          timestamptz NOT NULL,
@@ -25,13 +25,13 @@ CREATE TABLE IF NOT EXISTS sessions (
     previous_token_hash bytea,
     sealed_successor    bytea,
     generation          bigint NOT NULL,
-    device_name         text,
+    device_name         text COLLATE "C",
     created_at          timestamptz NOT NULL,
     rotated_at          timestamptz NOT NULL,
     expires_at          timestamptz NOT NULL,
     ends_at             timestamptz NOT NULL,
     revoked_at          timestamptz,
-    revoke_reason       text
+    revoke_reason       text COLLATE "C"
 ) WITH (fillfactor = 80);
 CREATE INDEX IF NOT EXISTS sessions_user_id ON sessions (user_id);
 
@@ -41,12 +41,12 @@ CREATE TABLE IF NOT EXISTS outbox_events (
     event_id      uuid NOT NULL,
     user_id       uuid NOT NULL,
     user_version  bigint NOT NULL,
-    event_type    text NOT NULL,
+    event_type    text COLLATE "C" NOT NULL,
     occurred_at   timestamptz NOT NULL,
-    traceparent   text,
+    traceparent   text COLLATE "C",
     payload       bytea NOT NULL,
     parked_at     timestamptz,
-    parked_reason text
+    parked_reason text COLLATE "C"
 );
 -- A parked event blocks the later events of its user.
 CREATE INDEX IF NOT EXISTS outbox_events_parked ON outbox_events (user_id) WHERE parked_at IS NOT NULL;

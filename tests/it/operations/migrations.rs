@@ -12,14 +12,19 @@ use crate::harness::{
 
 const APPLIED: &str = "SELECT count(*) FROM __diesel_schema_migrations";
 
-/// The number of migrations.
-fn known(backend: Backend) -> i64 {
+/// The folder of the migrations.
+fn folder(backend: Backend) -> String {
     let folder = match backend {
         Backend::Sqlite => "migrations/sqlite",
         Backend::Postgres => "migrations/postgres",
     };
-    let folder = format!("{}/{folder}", env!("CARGO_MANIFEST_DIR"));
-    fs::read_dir(folder).unwrap().count().try_into().unwrap()
+    format!("{}/{folder}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The number of migrations.
+fn known(backend: Backend) -> i64 {
+    let migrations = fs::read_dir(folder(backend)).unwrap();
+    migrations.count().try_into().unwrap()
 }
 
 async fn migrate(database: &TestDatabase) -> Ended {
@@ -232,6 +237,23 @@ async fn a_postgres_database_that_cannot_hold_all_text_is_refused() {
             .await,
         0
     );
+}
+
+/// Replicas of the previous version go on while a new one migrates. A changed column breaks
+/// their prepared statements ("cached plan must not change result type").
+#[test]
+fn a_migration_only_adds() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let migrations = fs::read_dir(folder(backend)).unwrap();
+        for migration in migrations.map(|entry| entry.unwrap().path()) {
+            let sql = fs::read_to_string(migration.join("up.sql")).unwrap();
+            let lines = sql.lines().filter(|line| !line.starts_with("--"));
+            let sql = lines.collect::<Vec<_>>().join(" ").to_uppercase();
+            for change in [" ALTER COLUMN ", " TYPE ", "DROP ", " RENAME "] {
+                assert!(!sql.contains(change), "{}: {change}", migration.display());
+            }
+        }
+    }
 }
 
 /// An upgrade of the operating system can change the order of any other collation.

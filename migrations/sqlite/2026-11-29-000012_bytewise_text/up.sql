@@ -1,2 +1,0 @@
--- SQLite compares text byte by byte by default (BINARY).
-SELECT 1;
