@@ -2,17 +2,36 @@
 
 use std::time::Duration;
 
-use diesel_async::{SimpleAsyncConnection as _, pooled_connection::deadpool::Object};
+use diesel::{QueryResult, sql_query, sql_types::Integer};
+use diesel_async::{
+    RunQueryDsl as _, SimpleAsyncConnection as _, pooled_connection::deadpool::Object,
+};
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::{Db, Pools};
+use super::{Db, Pools, SqliteConn};
 use crate::telemetry::Causes;
 
 /// The time limit for a call that still uses SQLite's connection, and for another process that
 /// uses the file. With the drain, a stop must end within 15 s.
 const WAIT: Duration = Duration::from_millis(300);
-const CHECKPOINT: &str = "PRAGMA busy_timeout = 300; PRAGMA wal_checkpoint(TRUNCATE)";
+const BUSY_TIMEOUT: &str = "PRAGMA busy_timeout = 300";
+
+const UNFINISHED: &str =
+    "the file auth.db-wal still holds changes, without which a copy of auth.db is incomplete";
+
+/// The answer of a checkpoint. It is no error that another process uses the file.
+#[derive(diesel::QueryableByName)]
+struct Checkpoint {
+    #[diesel(sql_type = Integer)]
+    busy: i32,
+}
+
+async fn checkpoint(conn: &mut SqliteConn) -> QueryResult<Checkpoint> {
+    conn.batch_execute(BUSY_TIMEOUT).await?;
+    let checkpoint = sql_query("PRAGMA wal_checkpoint(TRUNCATE)");
+    checkpoint.get_result(conn).await
+}
 
 impl Db {
     /// Closes all connections. SQLite's write-ahead log is first written into the file, and the
@@ -26,8 +45,10 @@ impl Db {
                     && let Ok(Ok(pooled)) = timeout(WAIT, pool.get()).await
                 {
                     let mut conn = Object::take(pooled);
-                    if let Err(error) = conn.batch_execute(CHECKPOINT).await {
-                        warn!(error = %Causes(&error), "auth.db-wal still holds changes");
+                    match checkpoint(&mut conn).await {
+                        Ok(Checkpoint { busy: 0 }) => {}
+                        Ok(_) => warn!("{UNFINISHED}: another process uses the file"),
+                        Err(error) => warn!(error = %Causes(&error), "{UNFINISHED}"),
                     }
                 }
                 pool.close();

@@ -95,3 +95,24 @@ async fn a_stop_beside_another_process_leaves_all_in_the_file() {
     assert_eq!(fs::metadata(log).unwrap().len(), 0);
     drop(other);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_beside_an_open_read_says_that_the_file_is_incomplete() {
+    let database = TestDatabase::create(Backend::Sqlite).await.unwrap();
+    let file = database.sqlite_file().unwrap();
+    let mut process = Process::serve(&database, &[]);
+    let mut client = process.client().await;
+    let mut other = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
+    other
+        .batch_execute("BEGIN; SELECT count(*) FROM users")
+        .unwrap();
+    client.register(register("ana@example.com")).await.unwrap();
+    process.signal("TERM");
+    assert_eq!(process.exit_code().await, Some(0));
+    let log = file.with_file_name("auth.db-wal");
+    assert_ne!(fs::metadata(log).unwrap().len(), 0);
+    let said = "auth.db-wal still holds changes";
+    let log = process.log().join("\n");
+    assert!(log.contains(said), "{log}");
+    drop(other);
+}
