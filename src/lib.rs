@@ -46,8 +46,8 @@
 //! 5. If the stored hash has another cost than the configured one, it is replaced.
 //! 6. The session is drafted with its refresh token and a signed access token, because nothing
 //!    may fail after the next step. Then [`db::Db::start_session`] writes its row, which holds
-//!    only hashes of the token, unless the password was changed meanwhile. A user with too many
-//!    sessions loses the oldest ones.
+//!    only hashes of the token, unless the password was changed meanwhile. The same transaction
+//!    ends the oldest sessions of a user with too many.
 //! 7. The handler turns the result into the reply. `grpc::status` turns an [`auth::Error`] into
 //!    a code and a reason, and logs a fault.
 //!

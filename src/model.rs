@@ -29,9 +29,7 @@ pub use self::{
         Backlog, Batch, ParkedEvent, PendingEvent, ReadEvent, in_user_order, users_without_first,
     },
     refresh_token::RefreshToken,
-    session::{
-        LiveSession, MAX_SESSIONS, MAX_SESSIONS_ENDED_BY_LOGIN, Presented, Session, TokenTimes,
-    },
+    session::{LiveSession, MAX_SESSIONS, Presented, Session, TokenTimes},
     throttle::{StoredBlock, THROTTLE_DAY, ThrottleLimits},
     time::{Clock, Timestamp},
     traceparent::Traceparent,

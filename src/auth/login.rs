@@ -3,8 +3,7 @@ use tracing::{debug, warn};
 
 use super::{Auth, Call, Error, credentials::Checked, session::StartedSession};
 use crate::{
-    db::NewSession,
-    model::{DeviceName, Email, MAX_SESSIONS, SessionEndReason, UserId},
+    model::{DeviceName, Email, SessionEndReason, UserId},
     password::Password,
     telemetry::{
         Causes, LIMITED,
@@ -40,14 +39,16 @@ impl Auth {
 
         let now = self.clock.now();
         let (row, session) = self.draft_session(user_id, request.device_name, now)?;
-        let Some(count) = self.db.start_session(&row, changed_at).await? else {
+        let (end, act) = (self.end(SessionEndReason::TooMany), call.act(now));
+        let started = self.db.start_session(&row, changed_at, end, &act);
+        let Some(ended) = started.await? else {
             // The account may also have been deleted.
             audit.failed(Reason::PasswordChanged);
             return Err(Error::InvalidCredentials);
         };
-        // The count includes the new session on SQLite but not on Postgres.
-        if count >= MAX_SESSIONS {
-            self.end_oldest_sessions(&row, call).await;
+        if ended > 0 {
+            warn!(name: LIMITED, %user_id, ended, "too many sessions: ended the oldest");
+            self.commits.notify_one();
         }
         audit.session(session.id).ok();
         Ok(LoggedIn { user_id, session })
@@ -71,24 +72,6 @@ impl Auth {
                 debug!(%user_id, error = %Causes(&error), "postponed the upgrade of a password hash");
             }
             Err(_) => debug!(%user_id, "postponed the upgrade of a password hash"),
-        }
-    }
-
-    /// Ends the sessions beyond the limit. The new session is already written, so a failure
-    /// does not fail the login.
-    async fn end_oldest_sessions(&self, started: &NewSession, call: &Call) {
-        let (user_id, act) = (started.user_id, call.act(started.created_at));
-        let end = self.end(SessionEndReason::TooMany);
-        let ended = self.db.end_oldest_sessions(user_id, started.id, end, &act);
-        match ended.await {
-            Ok(0) => {}
-            Ok(ended) => {
-                warn!(name: LIMITED, %user_id, ended, "too many sessions: ended the oldest");
-                self.commits.notify_one();
-            }
-            Err(error) => {
-                warn!(name: LIMITED, %user_id, error = %Causes(&error), "cannot end the oldest sessions");
-            }
         }
     }
 }

@@ -10,6 +10,7 @@ mod sessions;
 mod steps;
 
 pub use self::account::NewHash;
+pub(super) use self::steps::Steps;
 use super::Error;
 
 /// The result of an act on an account.
@@ -23,7 +24,7 @@ pub enum Outcome<T> {
 }
 
 /// Why a transaction was rolled back.
-enum Undone {
+pub(super) enum Undone {
     PasswordChanged,
     SessionEnded,
     Failed(Error),

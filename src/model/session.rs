@@ -8,10 +8,6 @@ use super::{RefreshToken, SessionId, Timestamp, UserId};
 /// 500 bytes of a response of 64 KiB.
 pub const MAX_SESSIONS: i64 = 100;
 
-/// The most old sessions that one login ends. It keeps the login short for a user who has far
-/// too many sessions.
-pub const MAX_SESSIONS_ENDED_BY_LOGIN: i64 = 100;
-
 /// How far the clocks of two replicas may differ when one judges a rotation of the other.
 const CLOCK_SKEW: Duration = Duration::from_mins(1);
 

@@ -1,11 +1,11 @@
-//! Ending one session, all others, or the oldest ones.
+//! Ending one session, or all others.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::{
     Outcome, Undone, outcome,
-    steps::{EndedSession, Steps as _, ended, events},
+    steps::{EndedSession, Steps as _, ended},
 };
 use crate::{
     db::{
@@ -15,7 +15,7 @@ use crate::{
         transaction::transaction,
         with_conn,
     },
-    model::{Act, Event, MAX_SESSIONS, MAX_SESSIONS_ENDED_BY_LOGIN, SessionEnd, SessionId, UserId},
+    model::{Act, Event, SessionEnd, SessionId, UserId},
 };
 
 impl Db {
@@ -74,46 +74,6 @@ impl Db {
                 Ok(events.len())
             });
             outcome(done.await)?
-        })
-    }
-
-    /// Ends the oldest sessions of a user who has more than [`MAX_SESSIONS`]. Returns their
-    /// number: at most [`MAX_SESSIONS_ENDED_BY_LOGIN`].
-    ///
-    /// The session that has just started stays, also if this replica's clock is behind and the
-    /// session looks like the oldest one.
-    pub async fn end_oldest_sessions(
-        &self,
-        user_id: UserId,
-        started: SessionId,
-        end: SessionEnd,
-        act: &Act,
-    ) -> Result<usize, Error> {
-        with_conn!(self, conn => {
-            transaction(conn, async |conn| {
-                let Some(version) = conn.lock_user(user_id).await? else { return Ok(0) };
-                let oldest: Vec<SessionId> = sessions::table
-                    .filter(sessions::user_id.eq(user_id))
-                    .filter(sessions::id.ne(started))
-                    .filter(sessions::revoked_at.is_null())
-                    .order((sessions::created_at.desc(), sessions::id.desc()))
-                    .offset(MAX_SESSIONS - 1)
-                    .limit(MAX_SESSIONS_ENDED_BY_LOGIN)
-                    .select(sessions::id)
-                    .load(conn)
-                    .await?;
-                let oldest = diesel::update(sessions::table)
-                    .filter(sessions::id.eq_any(oldest))
-                    .set(ended(act.now, end.reason))
-                    .returning(EndedSession::as_returning())
-                    .get_results(conn)
-                    .await?;
-                let events = events(oldest, end, act);
-                let events: Vec<_> = events.iter().collect();
-                conn.write_events(user_id, version, &events).await?;
-                Ok::<_, Error>(events.len())
-            })
-            .await?
         })
     }
 }

@@ -9,9 +9,12 @@ use crate::{
         SqliteConn,
         outbox::{EventRow, insert_events},
         schema::{sessions, users},
-        sessions::is_live,
+        sessions::{NewSession, is_live},
     },
-    model::{Act, Event, SessionEnd, SessionEndReason, SessionId, Timestamp, TokenTimes, UserId},
+    model::{
+        Act, Event, MAX_SESSIONS, SessionEnd, SessionEndReason, SessionId, Timestamp, TokenTimes,
+        UserId,
+    },
 };
 
 /// How many events are written in one statement: SQLite allows 32766 parameters.
@@ -57,7 +60,7 @@ macro_rules! steps {
         $(#[$doc:meta])*
         async fn $name:ident(&mut $self:ident, $($arg:ident: $type:ty),+) -> $result:ty $body:block
     )+) => {
-        pub(super) trait Steps {
+        pub(in crate::db) trait Steps {
             $($(#[$doc])* async fn $name(&mut self, $($arg: $type),+) -> $result;)+
         }
 
@@ -102,6 +105,34 @@ steps! {
             .get_results(self)
             .await?;
         Ok(events(others, end, act))
+    }
+
+    /// Ends the oldest sessions of a user who has more than [`MAX_SESSIONS`], and returns their
+    /// number. The session that has just started stays, also if this replica's clock is behind
+    /// and the session looks like the oldest one.
+    async fn end_oldest(
+        &mut self, started: &NewSession, version: i64, end: SessionEnd, act: &Act
+    ) -> QueryResult<usize> {
+        let user_id = started.user_id;
+        let oldest: Vec<SessionId> = sessions::table
+            .filter(sessions::user_id.eq(user_id))
+            .filter(sessions::id.ne(started.id))
+            .filter(sessions::revoked_at.is_null())
+            .order((sessions::created_at.desc(), sessions::id.desc()))
+            .offset(MAX_SESSIONS - 1)
+            .select(sessions::id)
+            .load(self)
+            .await?;
+        let oldest = diesel::update(sessions::table)
+            .filter(sessions::id.eq_any(oldest))
+            .set(ended(act.now, end.reason))
+            .returning(EndedSession::as_returning())
+            .get_results(self)
+            .await?;
+        let events = events(oldest, end, act);
+        let events: Vec<_> = events.iter().collect();
+        self.write_events(user_id, version, &events).await?;
+        Ok(events.len())
     }
 
     /// Writes the next events of a user whose last one has this version.

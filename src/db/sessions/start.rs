@@ -1,22 +1,17 @@
 //! The start of a session.
 
-use diesel::{
-    dsl::sql,
-    expression::SqlLiteral,
-    prelude::*,
-    sql_types::{BigInt, Binary, Nullable, Text},
-};
+use diesel::{dsl::sql, expression::SqlLiteral, prelude::*, sql_types::BigInt};
 use diesel_async::RunQueryDsl;
-use tokio::time::Instant;
 
 use crate::{
     db::{
-        Db, Error, Pools,
+        Db, Error,
+        revocations::Steps as _,
         schema::{sessions, users},
-        sql_types::{Moment, Uuid},
+        transaction::transaction,
         with_conn,
     },
-    model::{DeviceName, SessionId, Timestamp, UserId},
+    model::{Act, DeviceName, MAX_SESSIONS, SessionEnd, SessionId, Timestamp, UserId},
 };
 
 pub(in crate::db) const FIRST_GENERATION: i64 = 1;
@@ -40,66 +35,52 @@ pub struct NewSession {
     pub access_tokens_expire_at: Timestamp,
 }
 
-/// The sessions of a new session's user that have not been revoked.
-fn count() -> SqlLiteral<BigInt> {
-    sql("(SELECT count(*) FROM sessions AS own \
-          WHERE own.user_id = sessions.user_id AND own.revoked_at IS NULL)")
+/// The other sessions of a new session's user that have not been revoked.
+fn others() -> SqlLiteral<BigInt> {
+    sql(
+        "(SELECT count(*) FROM sessions AS own WHERE own.user_id = sessions.user_id \
+          AND own.id <> sessions.id AND own.revoked_at IS NULL)",
+    )
 }
 
 impl Db {
-    /// Starts a session if the user's password is still the one that was set at `password`.
-    /// Returns how many sessions of the user have not been revoked, or `None` if the password
-    /// has changed or the user is gone.
+    /// Starts a session if the user's password is still the one that was set at `password`, and
+    /// ends the oldest ones of a user who then has more than [`MAX_SESSIONS`]. Returns the number
+    /// of ended ones, or `None` if the password has changed or the user is gone.
     ///
-    /// One statement. On Postgres it waits for a transaction that changes the user's row and
-    /// then reads the row again; SQLite has one writer.
+    /// The lock on the user's row makes concurrent starts wait, so that each one counts the
+    /// sessions of those before it.
     pub async fn start_session(
         &self,
         session: &NewSession,
         password: Timestamp,
-    ) -> Result<Option<i64>, Error> {
-        let row = users::table
-            .find(session.user_id)
-            .filter(users::password_changed_at.eq(password))
-            .select((
-                session.id.into_sql::<Uuid>(),
-                users::id,
-                session.handle_hash.as_slice().into_sql::<Binary>(),
-                session.token_hash.as_slice().into_sql::<Binary>(),
-                FIRST_GENERATION.into_sql::<BigInt>(),
-                session.device_name.as_ref().into_sql::<Nullable<Text>>(),
-                session.created_at.into_sql::<Moment>(),
-                session.created_at.into_sql::<Moment>(),
-                session.expires_at.into_sql::<Moment>(),
-                session.ends_at.into_sql::<Moment>(),
-                session
-                    .access_tokens_expire_at
-                    .into_sql::<Nullable<Moment>>(),
-            ));
-        let columns = (
-            sessions::id,
-            sessions::user_id,
-            sessions::handle_hash,
-            sessions::token_hash,
-            sessions::generation,
-            sessions::device_name,
-            sessions::created_at,
-            sessions::rotated_at,
-            sessions::expires_at,
-            sessions::ends_at,
-            sessions::access_tokens_expire_at,
-        );
-        let insert = diesel::insert_into(sessions::table);
-        let deadline = Instant::now() + self.timeout;
-        match &self.pools {
-            Pools::Postgres(pool) => with_conn!(@ self, pool, deadline, conn => {
-                let insert = insert.values(row.for_share()).into_columns(columns);
-                insert.returning(count()).get_result(conn).await.optional()?
-            }),
-            Pools::Sqlite(pool) => with_conn!(@ self, pool, deadline, conn => {
-                let insert = insert.values(row).into_columns(columns);
-                insert.returning(count()).get_result(conn).await.optional()?
-            }),
-        }
+        end: SessionEnd,
+        act: &Act,
+    ) -> Result<Option<usize>, Error> {
+        let generation = sessions::generation.eq(FIRST_GENERATION);
+        let rotated_at = sessions::rotated_at.eq(session.created_at);
+        with_conn!(self, conn => {
+            transaction(conn, async |conn| {
+                let version: Option<i64> = diesel::update(users::table.find(session.user_id))
+                    .filter(users::password_changed_at.eq(password))
+                    .set(users::event_version.eq(users::event_version))
+                    .returning(users::event_version)
+                    .get_result(conn)
+                    .await
+                    .optional()?;
+                let Some(version) = version else { return Ok(None) };
+                let others: i64 = diesel::insert_into(sessions::table)
+                    .values((session, generation, rotated_at))
+                    .returning(others())
+                    .get_result(conn)
+                    .await?;
+                if others < MAX_SESSIONS {
+                    return Ok(Some(0));
+                }
+                let ended = conn.end_oldest(session, version, end, act).await?;
+                Ok::<_, Error>(Some(ended))
+            })
+            .await?
+        })
     }
 }

@@ -2,6 +2,7 @@
 
 mod caller;
 mod deletion;
+mod limit;
 mod password;
 mod races;
 mod sessions;

@@ -15,14 +15,14 @@ use crate::harness::{
     soak,
 };
 
-const WAITING: &str = "SELECT count(*) FROM pg_stat_activity \
+pub(super) const WAITING: &str = "SELECT count(*) FROM pg_stat_activity \
                        WHERE datname = current_database() AND wait_event_type = 'Lock'";
 
 /// A transaction of the test that has not ended yet.
-struct Held(Client);
+pub(super) struct Held(Client);
 
 impl Held {
-    async fn begin(database: &TestDatabase, statements: &str) -> Self {
+    pub(super) async fn begin(database: &TestDatabase, statements: &str) -> Self {
         let connected = tokio_postgres::connect(&database.direct_url(), NoTls).await;
         let (client, connection) = connected.expect("Postgres answers");
         tokio::spawn(connection);
@@ -37,6 +37,10 @@ impl Held {
     /// Commits as soon as a call waits for it.
     async fn commit_when_awaited(self, database: &TestDatabase) {
         database.wait_for(WAITING, 1).await;
+        self.commit().await;
+    }
+
+    pub(super) async fn commit(self) {
         self.0.batch_execute("COMMIT").await.expect("it commits");
     }
 }

@@ -24,12 +24,7 @@ fn gist(sql: &str) -> String {
         "UPDATE" => Some(words[1]),
         _ => None,
     };
-    let locks = if sql.contains(" FOR SHARE") {
-        " (lock users)"
-    } else {
-        ""
-    };
-    format!("{} {}{locks}", words[0], table.unwrap_or_default())
+    format!("{} {}", words[0], table.unwrap_or_default())
         .trim_end()
         .to_owned()
 }
@@ -146,7 +141,7 @@ async fn each_call_costs_the_database_no_more_than_this() {
     Register: 5 SELECT users, BEGIN, INSERT users, INSERT outbox_events, COMMIT
     Register with a session: 6 SELECT users, BEGIN, INSERT users, INSERT sessions, INSERT outbox_events, COMMIT
     Register, taken: 1 SELECT users
-    Login: 3 INSERT login_throttle, INSERT login_throttle, INSERT sessions (lock users)
+    Login: 6 INSERT login_throttle, INSERT login_throttle, BEGIN, UPDATE users, INSERT sessions, COMMIT
     Login, wrong: 1 INSERT login_throttle
     Refresh: 1 UPDATE sessions
     Refresh, again: 2 UPDATE sessions, SELECT sessions
