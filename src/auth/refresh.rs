@@ -10,7 +10,7 @@ use super::{Auth, Call, Error, Fault, metrics::RefreshOutcome, session::TokenPai
 use crate::{
     db::Rotation,
     model::{Presented, RefreshToken, Session, SessionEndReason, Timestamp},
-    telemetry::audit,
+    telemetry::audit::{Event, Reason},
 };
 
 impl Auth {
@@ -45,10 +45,10 @@ impl Auth {
                 self.metrics.refreshed(RefreshOutcome::Reused);
                 let reason = SessionEndReason::Reuse;
                 if self.revoke(&session, reason, now, call).await? {
-                    call.audit(audit::Event::Refresh)
+                    call.audit(Event::Refresh)
                         .user(session.user_id)
                         .session(session.id)
-                        .reused();
+                        .failed(Reason::Reused);
                 }
                 Err(Error::SessionEnded)
             }

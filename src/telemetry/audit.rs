@@ -3,8 +3,9 @@
 //! The lines have the target `audit` and these fields, each left out where it does not
 //! apply: `event`, `outcome`, `reason`, `user_id`, `session_id`, `caller`. They hold words of
 //! this file and ids, never an e-mail address, a token or other text that a client sent.
-//! `LOG` does not silence them. A flood of failures is summed up, unless each failure ended a
-//! session. Operators read about them in `deploy/telemetry.md`.
+//! `LOG` does not silence them. A flood of failures is summed up, except for
+//! [some reasons](Reason::is_never_summed_up). Operators read about them in
+//! `deploy/telemetry.md`.
 
 use tracing::{field::display, info};
 
@@ -65,6 +66,19 @@ words! {
     }
 }
 
+impl Reason {
+    /// Whether each line is written in full, because it names an account that is attacked: its
+    /// password is guessed, or its refresh token was used twice. If these lines were summed up,
+    /// an attacker could hide them behind failures of accounts of his own. Each of them takes a
+    /// password hash, now or at the start of its session, so there cannot be many.
+    const fn is_never_summed_up(self) -> bool {
+        matches!(
+            self,
+            Self::WrongPassword | Self::PasswordChanged | Self::Reused
+        )
+    }
+}
+
 /// A line, written by [`Audit::ok`] or [`Audit::failed`].
 #[derive(Clone, Copy)]
 #[must_use]
@@ -108,23 +122,17 @@ impl<'a> Audit<'a> {
         info!(target: TARGET, event, outcome, user_id, session_id, caller);
     }
 
-    /// A retired refresh token came back, and its session was ended. Such a line is never left
-    /// out: an attacker could hide the theft behind reuses of tokens of his own.
-    pub fn reused(self) {
-        let (event, outcome) = (self.event.word(), FAILED);
-        let (reason, caller) = (Reason::Reused.word(), self.caller);
-        let user_id = self.user_id.as_ref().map(display);
-        let session_id = self.session_id.as_ref().map(display);
-        info!(target: TARGET, event, outcome, reason, user_id, session_id, caller);
-    }
-
-    /// Callers can fail at will, so a flood of these lines is summed up.
     pub fn failed(self, reason: Reason) {
+        let in_full = reason.is_never_summed_up();
         let (event, outcome, reason) = (self.event.word(), FAILED, reason.word());
         let (user_id, caller) = (self.user_id.as_ref().map(display), self.caller);
         let session_id = self.session_id.as_ref().map(display);
-        info!(name: LIMITED, target: TARGET,
-            event, outcome, reason, user_id, session_id, caller);
+        if in_full {
+            info!(target: TARGET, event, outcome, reason, user_id, session_id, caller);
+        } else {
+            info!(name: LIMITED, target: TARGET,
+                event, outcome, reason, user_id, session_id, caller);
+        }
     }
 }
 

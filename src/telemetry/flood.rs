@@ -7,8 +7,8 @@
 //! the number of kinds is bounded. Metrics still count each call.
 //!
 //! This holds for the lines that are named [`LIMITED`], and for all lines of other crates,
-//! some of which warn of each malformed frame. The audit lines of successful acts are never
-//! left out.
+//! some of which warn of each malformed frame. The audit lines of successful acts, and those
+//! that name an account that is attacked, are never left out.
 
 mod rate;
 

@@ -1,20 +1,25 @@
 //! Floods of log lines that callers cause: the first few are in full, and the others are
-//! counted. No count is lost.
+//! counted. No count is lost. Lines that name an attacked account are all in full.
 
 use std::time::Duration;
 
 use auth_service::proto::{
-    GetAccountRequest, account_service_client::AccountServiceClient,
+    GetAccountRequest, LoginRequest, RegisterRequest, account_service_client::AccountServiceClient,
     auth_service_client::AuthServiceClient,
 };
+use futures::future::join_all;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use crate::harness::{
-    GATEWAY, INTERNAL_TOKEN, Process, TestDatabase, bearer, both, connect, login, logout, refresh,
-    refused, register, signing_keys,
+    GATEWAY, INTERNAL_TOKEN, NO_THROTTLE, Process, TestDatabase, bearer, both,
+    change_password_from, connect, delete_account, login, logout, refresh, refused, register,
+    signing_keys, with_bearer,
 };
 
+const WRONG: &str = "a wrong horse battery staple";
+/// More of each kind than a flood has in full.
+const GUESSES: usize = 30;
 const CALLS: u64 = 300;
 /// Far fewer than calls.
 const MOST_LINES: usize = 100;
@@ -65,6 +70,39 @@ both! {
         let log = process.log();
         let granted = log.iter().filter(|line| line.contains(r#""outcome":"ok""#)).count();
         assert_eq!(granted as u64, CALLS, "a success is never left out");
+    }
+
+    async fn a_flood_of_guesses_never_hides_whose_password_is_guessed(database: TestDatabase) {
+        let process = Process::serve(&database, &NO_THROTTLE);
+        let channel = connect(process.grpc_addr().await).await;
+        let client = AuthServiceClient::new(channel.clone());
+        let account = AccountServiceClient::new(channel);
+        let request = RegisterRequest { start_session: true, ..register("mallory@example.com") };
+        let mallory = client.clone().register(request).await.unwrap().into_inner();
+        let ana = client.clone().register(register("ana@example.com")).await.unwrap().into_inner();
+        let token = mallory.tokens.unwrap().access_token;
+        let wrong = |email| LoginRequest { password: WRONG.to_owned(), ..login(email) };
+        let flood = (0..GUESSES).map(|_| async {
+            let delete = with_bearer(delete_account(WRONG), &token);
+            let change = with_bearer(change_password_from(WRONG, "quiet meadow lantern"), &token);
+            refused(client.clone().login(wrong("mallory@example.com")).await);
+            refused(account.clone().delete_account(delete).await);
+            refused(account.clone().change_password(change).await);
+        });
+        join_all(flood).await;
+        refused(client.clone().login(wrong("ana@example.com")).await);
+        process.signal("TERM");
+        process.wait_for("\"stopped\"").await;
+        for (event, user, guesses) in [
+            ("login", &mallory.user_id, GUESSES),
+            ("delete_account", &mallory.user_id, GUESSES),
+            ("change_password", &mallory.user_id, GUESSES),
+            ("login", &ana.user_id, 1),
+        ] {
+            let (lines, _) = lines(&process, (event, "wrong_password"));
+            let of_user = lines.iter().filter(|line| line["user_id"] == **user).count();
+            assert_eq!(of_user, guesses, "{event} of {user}");
+        }
     }
 }
 
