@@ -85,11 +85,8 @@ async fn a_login_whose_commit_got_no_answer_can_be_repeated() {
         return;
     };
     sign_up(&service, "ana@example.com").await.unwrap();
-    let login = || proto::LoginRequest {
-        device_name: "a phone".to_owned(),
-        ..login("ana@example.com")
-    };
-    proxy.set(Trap::LoseReplyTo("a phone".into()));
+    let login = || login("ana@example.com");
+    proxy.set(Trap::LoseReplyTo("COMMIT".into()));
     assert_outage(&refused(service.client().login(login()).await));
     assert!(proxy.has_acted());
     let answer = service.client().login(login()).await.expect("again");
