@@ -56,7 +56,7 @@ pub async fn measure(table: &mut Table) -> Result<()> {
     }
     lanes(table);
     alone(table, &engine).await?;
-    judged(table).await
+    checked(table).await
 }
 
 /// The kernel without the engine.
@@ -113,7 +113,7 @@ const CRAFTED: [&str; 4] = [
 ];
 
 /// The policy's time for the slowest of the crafted passwords, against zxcvbn without a bound.
-async fn judged(table: &mut Table) -> Result<()> {
+async fn checked(table: &mut Table) -> Result<()> {
     let policy = Policy::start(&settings(4))?;
     let mut slowest = [Duration::ZERO; 2];
     for text in CRAFTED {
@@ -122,8 +122,8 @@ async fn judged(table: &mut Table) -> Result<()> {
             let password = Password::new(Zeroizing::new(text.to_owned()));
             let begun = Instant::now();
             let deadline = begun + Duration::from_hours(1);
-            let judged = policy.check(password, "ana@example.com", deadline.into());
-            black_box(judged.await?.is_ok());
+            let checked = policy.check(password, "ana@example.com", deadline.into());
+            black_box(checked.await?.is_ok());
             times[0].push(begun.elapsed());
             let begun = Instant::now();
             black_box(zxcvbn::zxcvbn(text, &["ana@example.com"]));
@@ -132,7 +132,7 @@ async fn judged(table: &mut Table) -> Result<()> {
         let medians = times.map(|times| median(&times));
         slowest = [0, 1].map(|which| slowest[which].max(medians[which]));
     }
-    let name = "the slowest crafted new password, judged";
+    let name = "the slowest crafted new password, checked";
     table.times(name, slowest[0], "zxcvbn", slowest[1], "<= 5 ms");
     Ok(())
 }

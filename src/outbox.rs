@@ -73,18 +73,18 @@
 //! record. Its event is parked and holds up the later events of its user, and no others,
 //! until an operator requeues or discards it.
 //!
-//! **A refused time.** Kafka refuses a record whose time is too far ahead of its clock: the clock of
-//! a replica was ahead. Waiting heals it. The event is tried again every 10 s by the database's
-//! clock, and holds up only the later events of its user. If it happened more than a day ago, it
-//! was refused because it is too old, and is parked.
+//! **A refused time.** Kafka refuses a record whose time is too far ahead of its clock: the
+//! clock of a replica was ahead. Waiting heals it. The event is tried again every 10 s by the
+//! database's clock, and holds up only the later events of its user. If it happened more than a
+//! day ago, it was refused because it is too old, and is parked.
 //!
 //! # The lease
 //!
 //! It lasts 15 s by the database's clock, and is renewed when less than 12 s are left. No
 //! request is sent that could outlive it; events for which there is no time wait for the next
 //! tick. A poller that loses it in the middle (a paused process) can cause duplicates, but not
-//! a wrong order: the rules above do not depend on the lease. A lease that ends later than one can
-//! was written when that clock was ahead, and counts as ended.
+//! a wrong order: the rules above do not depend on the lease. A lease that ends later than one
+//! can was written when that clock was ahead, and counts as ended.
 //!
 //! # Waiting
 //!

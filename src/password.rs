@@ -10,11 +10,11 @@
 //! through the queue and cost the same.
 
 mod blocklist;
+mod checkers;
 mod engine;
 mod guessability;
 mod hash;
 mod hasher;
-mod judges;
 #[cfg(test)]
 mod kernel_tests;
 mod metrics;

@@ -6,7 +6,8 @@ use rustix::process::{
 
 /// If the kernel refuses a limit, the service still works.
 pub(crate) fn set_limits() {
-    // Hardening: no core dumps, and no reading of our memory by another process of the same user.
+    // Hardening: no core dumps, and no reading of our memory by another process of the same
+    // user.
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),

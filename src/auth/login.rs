@@ -69,7 +69,8 @@ impl Auth {
         match timeout_at(deadline, upgrade).await {
             Ok(Ok(())) => debug!(%user_id, "upgraded the cost of a password hash"),
             Ok(Err(error)) => {
-                debug!(%user_id, error = %Causes(&error), "postponed the upgrade of a password hash");
+                let error = Causes(&error);
+                debug!(%user_id, %error, "postponed the upgrade of a password hash");
             }
             Err(_) => debug!(%user_id, "postponed the upgrade of a password hash"),
         }

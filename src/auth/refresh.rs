@@ -33,7 +33,7 @@ impl Auth {
             self.metrics.refreshed(RefreshOutcome::Unknown);
             return Err(Error::InvalidToken);
         };
-        match session.judge(&token, &successor, now, self.lifetimes.retry_window) {
+        match session.check(&token, &successor, now, self.lifetimes.retry_window) {
             Presented::Current => {
                 self.next_tokens(RefreshOutcome::Rotated, &session, successor, now)
             }

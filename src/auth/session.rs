@@ -68,8 +68,8 @@ impl Auth {
         Ok(event.is_some())
     }
 
-    /// Whether there is anything to revoke: the session has not ended, by this replica's clock or
-    /// by the database's. If this clock is ahead, the session lives on at other replicas.
+    /// Whether there is anything to revoke: the session has not ended, by this replica's clock
+    /// or by the database's. If this clock is ahead, the session lives on at other replicas.
     pub(super) async fn is_revocable(
         &self,
         session: &Session,

@@ -49,7 +49,8 @@ impl Auth {
         let succeeded = Settlement::Succeeded { known_until };
         let nothing = Counted::default();
         if let Err(error) = self.db.settle(&attempt, &nothing, succeeded).await {
-            warn!(name: LIMITED, error = %Causes(&error), "cannot store the known device of a new account");
+            let error = Causes(&error);
+            warn!(name: LIMITED, %error, "cannot store the known device of a new account");
         }
     }
 

@@ -39,8 +39,8 @@ pub enum Command {
 pub enum KeysAction {
     /// Print a new key for JWT_SECRET or JWT_NEXT_SECRET
     Generate,
-    /// Print the keys as a JWK set. It is secret, and has only today's keys: a gateway that reads it
-    /// once needs a new one and a restart at each rotation
+    /// Print the keys as a JWK set. It is secret, and has only today's keys: a gateway that
+    /// reads it once needs a new one and a restart at each rotation
     Jwks,
 }
 
@@ -64,8 +64,8 @@ pub enum OutboxAction {
         #[arg(value_parser = event_id, required = true)]
         events: Vec<EventId>,
     },
-    /// Raise the user_version of all users, after a restore from a backup: the versions that were
-    /// used since the backup must not be used again. Replicas may run. A second run raises
+    /// Raise the user_version of all users, after a restore from a backup: the versions that
+    /// were used since the backup must not be used again. Replicas may run. A second run raises
     /// them once more, which does no harm
     AdvanceVersions {
         /// By how much: more than the events that any user had since the backup

@@ -11,8 +11,8 @@ use crate::db::{Settings, Url};
 variables! {
     "Database"
 
-    /// sqlite://path or postgres://user:password@host:5432/name, with parameters of libpq such as
-    /// ?sslmode=verify-full&sslrootcert=path
+    /// sqlite://path or postgres://user:password@host:5432/name, with parameters of libpq such
+    /// as ?sslmode=verify-full&sslrootcert=path
     DATABASE_URL: Url = secret("URL", url)
         .when_unset("sqlite://data/auth.db, made with its secrets in ./data");
     /// Most connections to Postgres, 1 to 1000

@@ -1,9 +1,10 @@
 //! The URL of a Postgres server, as libpq reads it.
 //!
-//! Each parameter of libpq (`PQconninfoOptions`, Postgres 18) has libpq's meaning or is refused by
-//! its name with a hint, so that no setting of an operator is silently lost. What libpq takes from
-//! elsewhere (`PG..` variables, files in the home folder) is not read. Our own defaults are only
-//! time limits and a name. A problem never shows a value, or an unknown name: it may be a secret.
+//! Each parameter of libpq (`PQconninfoOptions`, Postgres 18) has libpq's meaning or is refused
+//! by its name with a hint, so that no setting of an operator is silently lost. What libpq
+//! takes from elsewhere (`PG..` variables, files in the home folder) is not read. Our own
+//! defaults are only time limits and a name. A problem never shows a value, or an unknown name:
+//! it may be a secret.
 
 mod encryption;
 mod parameters;

@@ -142,7 +142,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reports `variable` if it is set without `needed`. An empty one is reported when it is read.
+    /// Reports `variable` if it is set without `needed`. An empty one is reported when it is
+    /// read.
     pub(super) fn refuse_without<T, U>(
         &mut self,
         needed: &Variable<T>,

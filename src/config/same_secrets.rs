@@ -13,7 +13,8 @@ use crate::db::Url;
 type Hash = [u8; 32];
 
 /// Reports an internal token or a password of another server that is also a signing key, and
-/// such a password that is also an internal token. Signing keys are compared where they are read.
+/// such a password that is also an internal token. Signing keys are compared where they are
+/// read.
 pub(super) fn refuse(config: &Config, reader: &mut Reader<'_>) {
     let keys = signing_keys(config);
     let tokens: Vec<Hash> = config.internal_callers.token_hashes().collect();

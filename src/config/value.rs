@@ -24,8 +24,8 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| "must be an IP address with a port, such as 127.0.0.1:50051".into())
 }
 
-/// The address of a gRPC server, from a URL. gRPC's paths are those of its methods, so the path of
-/// the URL, which OTLP over HTTP would use, is left out.
+/// The address of a gRPC server, from a URL. gRPC's paths are those of its methods, so the path
+/// of the URL, which OTLP over HTTP would use, is left out.
 pub(super) fn http_url(text: &str) -> Result<String, String> {
     let server = |url: http::Uri| {
         let scheme = url.scheme_str()?;
@@ -46,7 +46,8 @@ pub(super) fn number<T: FromStr + PartialOrd + Display>(
     number.ok_or_else(|| format!("must be a whole number from {min} to {max}"))
 }
 
-/// `M` and `y` are refused: a month is easily written for a minute, and neither has a fixed length.
+/// `M` and `y` are refused: a month is easily written for a minute, and neither has a fixed
+/// length.
 pub(super) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, String> {
     const CALENDAR_UNITS: [&str; 8] = ["months", "month", "M", "years", "year", "yr", "yrs", "y"];
     let mut units = text.split(|c: char| !c.is_alphabetic());

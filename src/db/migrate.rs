@@ -43,8 +43,8 @@ diesel::table! {
 }
 
 impl Db {
-    /// Brings the schema up to date. Refuses one that is newer than this binary.
-    /// Needs a multi-threaded runtime, because Diesel's migrations are blocking code.
+    /// Brings the schema up to date. Refuses one that is newer than this binary. Needs a
+    /// multi-threaded runtime, because Diesel's migrations are blocking code.
     pub async fn migrate(&self) -> Result<(), Error> {
         self.check_encoding().await?;
         let mut attempts = 1;

@@ -9,8 +9,8 @@ pub struct Settings {
     pub url: Url,
     /// Postgres only.
     pub max_connections: usize,
-    /// Whether concurrent refreshes share one statement (Postgres only). No variable sets it: the
-    /// benches switch it off to measure the gain.
+    /// Whether concurrent refreshes share one statement (Postgres only). No variable sets it:
+    /// the benches switch it off to measure the gain.
     pub batch_refreshes: bool,
 }
 

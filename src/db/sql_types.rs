@@ -1,6 +1,6 @@
 //! Our ids and times as columns: native types on Postgres (`uuid`, `timestamptz`), plain
-//! storage on SQLite (16 bytes, microseconds since 1970). The domain types themselves
-//! stay free of Diesel.
+//! storage on SQLite (16 bytes, microseconds since 1970). The domain types themselves stay free
+//! of Diesel.
 
 use std::io::Write as _;
 
@@ -24,8 +24,8 @@ use crate::model::{DeviceName, EventId, ReplicaId, SessionId, Timestamp, UserId}
 #[diesel(sqlite_type(name = "Binary"))]
 pub struct Uuid;
 
-/// `timestamptz` or microseconds since 1970. (With the names that Diesel uses for times, `table!`
-/// requires arithmetic, which we do not need.)
+/// `timestamptz` or microseconds since 1970. (With the names that Diesel uses for times,
+/// `table!` requires arithmetic, which we do not need.)
 #[derive(Clone, Copy, Debug, Default, SqlType, diesel::query_builder::QueryId)]
 #[diesel(postgres_type(oid = 1184, array_oid = 1185))]
 #[diesel(sqlite_type(name = "Long"))]

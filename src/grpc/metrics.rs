@@ -1,8 +1,8 @@
 //! The metrics of calls, by method and code, and of connections.
 //!
-//! A series of a call appears with its first call. All methods with all codes would be thousands of
-//! series on a replica without traffic. Both labels are bounded: `Methods` gives `method`,
-//! and gRPC has 17 codes.
+//! A series of a call appears with its first call. All methods with all codes would be
+//! thousands of series on a replica without traffic. Both labels are bounded: `Methods` gives
+//! `method`, and gRPC has 17 codes.
 
 use std::{sync::Arc, time::Duration};
 

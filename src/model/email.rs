@@ -22,7 +22,8 @@ impl Email {
     /// Normalises and checks an address. The error never contains the value.
     pub fn parse(raw: &str) -> Result<Self, &'static str> {
         let trimmed = raw.trim();
-        // Normalising shortens text to a third at most, so long input is refused without the work.
+        // Normalising shortens text to a third at most, so long input is refused without the
+        // work.
         if trimmed.len() > 4 * MAX_BYTES {
             return Err(TOO_LONG);
         }

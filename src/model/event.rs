@@ -154,9 +154,10 @@ impl SessionEndReason {
 impl SessionEnd {
     /// The payload for one session.
     ///
-    /// The row knows when its tokens expire, also those that another replica issued: with another
-    /// lifetime, or by a clock that is ahead. An older version did not write that column, so
-    /// the lifetime of this replica counts from the last moment at which a token was issued.
+    /// The row knows when its tokens expire, also those that another replica issued: with
+    /// another lifetime, or by a clock that is ahead. An older version did not write that
+    /// column, so the lifetime of this replica counts from the last moment at which a token was
+    /// issued.
     pub fn of(self, session_id: SessionId, times: TokenTimes, act: &Act) -> Payload {
         let by_own_ttl = act.now.max(times.rotated_at) + self.access_token_ttl;
         let stored = times.access_tokens_expire_at.unwrap_or(by_own_ttl);

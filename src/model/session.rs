@@ -8,7 +8,7 @@ use super::{RefreshToken, SessionId, Timestamp, UserId};
 /// 500 bytes of a response of 64 KiB.
 pub const MAX_SESSIONS: i64 = 100;
 
-/// How far the clocks of two replicas may differ when one judges a rotation of the other.
+/// How far the clocks of two replicas may differ when one checks a rotation of the other.
 const CLOCK_SKEW: Duration = Duration::from_mins(1);
 
 pub struct Session {
@@ -72,7 +72,7 @@ impl Session {
 
     /// Decides what a refresh token of this session is, after the statement that would have
     /// replaced it by `successor`.
-    pub fn judge(
+    pub fn check(
         &self,
         token: &RefreshToken,
         successor: &RefreshToken,
@@ -146,13 +146,13 @@ mod tests {
             }
         }
 
-        fn judge(&self, token: &RefreshToken, now: Timestamp, retry_window: Duration) -> Presented {
+        fn check(&self, token: &RefreshToken, now: Timestamp, retry_window: Duration) -> Presented {
             let successor = token.generate_successor().unwrap();
-            self.session.judge(token, &successor, now, retry_window)
+            self.session.check(token, &successor, now, retry_window)
         }
 
-        fn judge_previous(&self, now: Timestamp, retry_window: Duration) -> Presented {
-            self.judge(&self.previous, now, retry_window)
+        fn check_previous(&self, now: Timestamp, retry_window: Duration) -> Presented {
+            self.check(&self.previous, now, retry_window)
         }
 
         /// Whether the client gets the token that the session has.
@@ -165,9 +165,9 @@ mod tests {
     #[test]
     fn the_previous_token_is_a_retry_until_the_window_closes() {
         let rotated = Rotated::new();
-        assert!(rotated.is_retry(&rotated.judge_previous(NOW, WINDOW)));
-        assert!(rotated.is_retry(&rotated.judge_previous(NOW + WINDOW, WINDOW)));
-        let late = rotated.judge_previous(NOW + WINDOW + MICROSECOND, WINDOW);
+        assert!(rotated.is_retry(&rotated.check_previous(NOW, WINDOW)));
+        assert!(rotated.is_retry(&rotated.check_previous(NOW + WINDOW, WINDOW)));
+        let late = rotated.check_previous(NOW + WINDOW + MICROSECOND, WINDOW);
         assert!(matches!(late, Presented::Reused));
     }
 
@@ -176,10 +176,10 @@ mod tests {
         let rotated = Rotated::new();
         let minute = Duration::from_mins(1);
         for behind in [MICROSECOND, WINDOW, minute] {
-            assert!(rotated.is_retry(&rotated.judge_previous(NOW - behind, WINDOW)));
+            assert!(rotated.is_retry(&rotated.check_previous(NOW - behind, WINDOW)));
         }
         for behind in [minute + MICROSECOND, HOUR, 1000 * HOUR] {
-            let presented = rotated.judge_previous(NOW - behind, WINDOW);
+            let presented = rotated.check_previous(NOW - behind, WINDOW);
             assert!(matches!(presented, Presented::Reused), "{behind:?}");
         }
     }
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn without_a_window_no_token_is_a_retry() {
         let rotated = Rotated::new();
-        let presented = rotated.judge_previous(NOW, Duration::ZERO);
+        let presented = rotated.check_previous(NOW, Duration::ZERO);
         assert!(matches!(presented, Presented::Reused));
     }
 
@@ -195,7 +195,7 @@ mod tests {
     fn an_older_token_is_reuse() {
         let rotated = Rotated::new();
         let older = rotated.current.generate_successor().unwrap();
-        let presented = rotated.judge(&older, NOW, WINDOW);
+        let presented = rotated.check(&older, NOW, WINDOW);
         assert!(matches!(presented, Presented::Reused));
     }
 
@@ -204,7 +204,7 @@ mod tests {
         let mut rotated = Rotated::new();
         rotated.session.previous_token_hash = None;
         rotated.session.sealed_successor = None;
-        let presented = rotated.judge_previous(NOW, WINDOW);
+        let presented = rotated.check_previous(NOW, WINDOW);
         assert!(matches!(presented, Presented::Reused));
     }
 
@@ -215,7 +215,7 @@ mod tests {
             previous,
             current,
         } = Rotated::new();
-        let presented = session.judge(&previous, &current, NOW, Duration::ZERO);
+        let presented = session.check(&previous, &current, NOW, Duration::ZERO);
         assert!(matches!(presented, Presented::Current));
     }
 
@@ -230,7 +230,7 @@ mod tests {
             let mut rotated = Rotated::new();
             assert!(rotated.session.is_live(NOW));
             end(&mut rotated.session);
-            let presented = rotated.judge_previous(NOW, WINDOW);
+            let presented = rotated.check_previous(NOW, WINDOW);
             assert!(matches!(presented, Presented::Ended));
         }
     }
@@ -240,7 +240,7 @@ mod tests {
         for corrupt in [None, Some(vec![]), Some(vec![7; 32]), Some(vec![7; 33])] {
             let mut rotated = Rotated::new();
             rotated.session.sealed_successor = corrupt;
-            let presented = rotated.judge_previous(NOW, WINDOW);
+            let presented = rotated.check_previous(NOW, WINDOW);
             assert!(matches!(presented, Presented::Previous { successor: None }));
         }
     }
@@ -253,7 +253,7 @@ mod tests {
         ) {
             let rotated = Rotated::new();
             let now = Timestamp::from_micros(NOW.as_micros() + elapsed);
-            let presented = rotated.judge_previous(now, Duration::from_micros(window));
+            let presented = rotated.check_previous(now, Duration::from_micros(window));
             let in_time = elapsed >= -60_000_000 && u64::try_from(elapsed).unwrap_or(0) <= window;
             prop_assert_eq!(rotated.is_retry(&presented), window > 0 && in_time);
             prop_assert_eq!(matches!(presented, Presented::Reused), window == 0 || !in_time);

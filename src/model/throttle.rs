@@ -38,9 +38,9 @@ pub struct StoredBlock {
 impl ThrottleLimits {
     /// The time until which a counter holds attempts back, if it does.
     ///
-    /// No wait is longer than the longest one, and no day longer than a day. A stored time beyond
-    /// that was written by a clock that was ahead, and counts as past. The statement that counts an
-    /// attempt has the same conditions.
+    /// No wait is longer than the longest one, and no day longer than a day. A stored time
+    /// beyond that was written by a clock that was ahead, and counts as past. The statement
+    /// that counts an attempt has the same conditions.
     pub fn held_until(&self, stored: StoredBlock, now: Timestamp) -> Option<Timestamp> {
         let is_due = |end: Timestamp, longest| now < end && end <= now + longest;
         let block = Some(stored.blocked_until).filter(|end| is_due(*end, self.longest_wait));

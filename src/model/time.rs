@@ -7,8 +7,8 @@ use std::{fmt, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-/// A point in time in whole microseconds since the Unix epoch. Both databases store
-/// whole microseconds, so a stored time is read back unchanged.
+/// A point in time in whole microseconds since the Unix epoch. Both databases store whole
+/// microseconds, so a stored time is read back unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(i64);
 

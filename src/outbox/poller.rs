@@ -146,8 +146,8 @@ impl Poller {
         Ok(())
     }
 
-    /// Events whose time Kafka refused wait for Kafka's clock, unless they are too old. The clock
-    /// of this replica may be the one that was ahead, so the database's decides.
+    /// Events whose time Kafka refused wait for Kafka's clock, unless they are too old. The
+    /// clock of this replica may be the one that was ahead, so the database's decides.
     async fn postpone_or_park(
         &self,
         events: &[PendingEvent],

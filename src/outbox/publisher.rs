@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use crate::model::PendingEvent;
 
 pub trait Publisher: Send + Sync {
-    /// Publishes `events`: in this order within a partition, several partitions in parallel. After
-    /// an event or its time is refused, later ones of its user are left
-    /// out. A partition that had a fault is not used until the pass ends.
+    /// Publishes `events`: in this order within a partition, several partitions in parallel.
+    /// After an event or its time is refused, later ones of its user are left out. A partition
+    /// that had a fault is not used until the pass ends.
     ///
     /// No request is sent that could outlive the lease. Events for which there is no time
     /// are left out, without a fault.
@@ -41,8 +41,8 @@ pub struct Published {
     pub acknowledged: Vec<i64>,
     /// The row ids of events whose record Kafka will never take (too large, invalid), and why.
     pub refused: Vec<(i64, String)>,
-    /// The row ids of events whose time Kafka refused: too far ahead of its clock, or too old. Its
-    /// answer does not say which.
+    /// The row ids of events whose time Kafka refused: too far ahead of its clock, or too old.
+    /// Its answer does not say which.
     pub untimely: Vec<i64>,
     pub fault: Option<PublishError>,
     /// Whether the whole cluster was unreachable, so that other events would fail too.

@@ -7,9 +7,10 @@
 //! estimate here is the product of the guesses of the pieces, and the lowest one of several
 //! [`readings`]. zxcvbn's bounds of the scores stay.
 //!
-//! The work is bounded for every input: zxcvbn sees [`JUDGED_CHARS`] characters at most, and
+//! The work is bounded for every input: zxcvbn sees [`CHECKED_CHARS`] characters at most, and
 //! [`readings`] limits the number of texts and how many substitutions of letters each allows.
 
+mod look_alikes;
 mod readings;
 mod words;
 
@@ -18,9 +19,9 @@ use zxcvbn::zxcvbn;
 use self::readings::Reading;
 pub(super) use self::words::known_words;
 
-/// The characters that are judged. Random text gets the best score with half as many. The work
+/// The characters that are checked. Random text gets the best score with half as many. The work
 /// grows with their square.
-const JUDGED_CHARS: usize = 20;
+const CHECKED_CHARS: usize = 20;
 
 /// The least guesses of each score, as in zxcvbn.
 const SCORES: [u64; 5] = [0, 1_000, 1_000_000, 100_000_000, 10_000_000_000];

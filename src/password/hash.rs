@@ -1,8 +1,8 @@
 //! The stored form of a password: `$2b$12$`, 22 characters of salt, 31 of digest.
 //!
-//! The text is kept as it was read, because a cost upgrade compares-and-sets on it.
-//! `$2a$` and `$2y$` are the same function for passwords of up to 72 bytes, so imported hashes
-//! verify. `$2x$` is a broken variant and is refused.
+//! The text is kept as it was read, because a cost upgrade compares-and-sets on it. `$2a$` and
+//! `$2y$` are the same function for passwords of up to 72 bytes, so imported hashes verify.
+//! `$2x$` is a broken variant and is refused.
 
 use std::ops::RangeInclusive;
 

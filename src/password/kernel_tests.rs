@@ -116,8 +116,8 @@ fn the_bcrypt_crate_agrees_while_hashes_join_and_leave() {
 
 #[test]
 fn published_hashes_of_every_cost_come_out_right() {
-    // From jBCrypt's and Spring Security's tests, then from libxcrypt.
-    // The password directly after the hash.
+    // From jBCrypt's and Spring Security's tests, then from libxcrypt. The password directly
+    // after the hash.
     let table = [
         "$2a$06$DCq7YPn5Rq63x1Lad4cll.TV4S6ytwfsfvkgY8jIucDrjc8deX1s.",
         "$2a$06$m0CrhHm10qJ3lXRY.5zDGO3rS2KdeeWLuGmsfGlMfOxih58VYVfxea",

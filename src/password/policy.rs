@@ -1,10 +1,10 @@
 //! The rules for new passwords: NIST SP 800-63B's minimum of 8 characters, bcrypt's maximum of
-//! 72 bytes (a longer one is refused, never cut), the characters of `OpaqueString`, not guessable,
-//! and not on the list of leaked passwords if one is configured.
+//! 72 bytes (a longer one is refused, never cut), the characters of `OpaqueString`, not
+//! guessable, and not on the list of leaked passwords if one is configured.
 //!
-//! [`guessability`] judges how guessable a password is. Rules on character classes would forbid
-//! good passwords and allow `Password1!`. Login does not use the policy, because it may have
-//! been different when the password was set.
+//! [`guessability`] estimates how guessable a password is. Rules on character classes would
+//! forbid good passwords and allow `Password1!`. Login does not use the policy, because it may
+//! have been different when the password was set.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    Blocklist, BlocklistError, MAX_BYTES, Password, Settings, guessability, judges::Judges,
+    Blocklist, BlocklistError, MAX_BYTES, Password, Settings, checkers::Checkers, guessability,
     opaque_string::is_freeform,
 };
 
@@ -27,9 +27,9 @@ const MIN_CHARS: usize = 8;
 #[derive(Clone, Debug)]
 pub struct Policy {
     rules: Arc<Rules>,
-    judges: Judges,
-    /// One permit for each thread of `judges`: the wait for a thread is bounded, and not the time
-    /// that a password takes on it.
+    checkers: Checkers,
+    /// One permit for each thread of `checkers`: the wait for a thread is bounded, and not the
+    /// time that a password takes on it.
     free: Arc<Semaphore>,
     blocklist: Option<Arc<Blocklist>>,
     max_wait: Duration,
@@ -43,7 +43,7 @@ struct Rules {
 }
 
 impl Policy {
-    /// Starts the threads that judge, as many as there are for hashing.
+    /// Starts the threads that check, as many as there are for hashing.
     pub fn start(settings: &Settings) -> io::Result<Self> {
         let rules = Rules {
             min_score: settings.min_score,
@@ -51,15 +51,15 @@ impl Policy {
         };
         Ok(Self {
             rules: Arc::new(rules),
-            judges: Judges::start(settings.threads)?,
+            checkers: Checkers::start(settings.threads)?,
             free: Arc::new(Semaphore::new(settings.threads.get())),
             blocklist: settings.blocklist.clone(),
             max_wait: settings.max_wait,
         })
     }
 
-    /// The only constructor of [`NewPassword`]. `email` is the account's address, which attackers
-    /// try first. Waits for a thread until `deadline` or the configured maximum.
+    /// The only constructor of [`NewPassword`]. `email` is the account's address, which
+    /// attackers try first. Waits for a thread until `deadline` or the configured maximum.
     pub async fn check(
         &self,
         password: Password,
@@ -75,12 +75,12 @@ impl Policy {
         let permit = permit.expect("the semaphore is never closed");
         let (rules, email) = (Arc::clone(&self.rules), email.to_owned());
         // The job holds the permit: its thread is busy even if this caller leaves.
-        let verdict = self.judges.run(move || {
+        let checked = self.checkers.run(move || {
             let verdict = rules.verdict(password, &email);
             drop(permit);
             verdict
         });
-        match verdict.await.expect("judging does not panic") {
+        match checked.await.expect("a check does not panic") {
             Ok(new) => Ok(self.search(new).await?),
             Err(weakness) => Ok(Err(weakness)),
         }
@@ -141,8 +141,8 @@ impl NewPassword {
     }
 }
 
-/// Why a password, in its normal form, cannot be set. The text is for the user and never contains
-/// the password.
+/// Why a password, in its normal form, cannot be set. The text is for the user and never
+/// contains the password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Weakness {
     #[error("must have at least {MIN_CHARS} characters")]
@@ -162,7 +162,7 @@ pub enum Weakness {
 
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
-    #[error("too busy to judge a password in time")]
+    #[error("too busy to check a password in time")]
     Overloaded { retry_after: Duration },
     #[error(transparent)]
     Blocklist(#[from] BlocklistError),

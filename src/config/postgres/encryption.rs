@@ -48,9 +48,9 @@ pub(super) fn read(given: &Parameters) -> Result<(Encryption, Arc<ClientConfig>)
     Ok((encryption, Arc::new(config)))
 }
 
-/// libpq's table of `sslmode` (its documentation, 32.19), with two differences. A root certificate
-/// is refused where a failed check would go on in plain text. `verify-full` without one trusts the
-/// system's authorities, where libpq would look for a file in the home folder.
+/// libpq's table of `sslmode` (its documentation, 32.19), with two differences. A root
+/// certificate is refused where a failed check would go on in plain text. `verify-full` without
+/// one trusts the system's authorities, where libpq would look for a file in the home folder.
 fn read_trust(given: &Parameters) -> Result<(Encryption, Trust), String> {
     use Encryption::{IfPossible, Never, OnDemand, Required, VerifiedChain, VerifiedName};
 

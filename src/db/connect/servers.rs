@@ -21,8 +21,8 @@ use crate::{
 /// After this time without an answer from one server, the next one is asked as well.
 const SILENCE: Duration = Duration::from_millis(500);
 
-/// A name for servers whose own cannot be one in TLS, such as `fe80::1%eth0`: it is not sent, and
-/// no certificate has it.
+/// A name for servers whose own cannot be one in TLS, such as `fe80::1%eth0`: it is not sent,
+/// and no certificate has it.
 const NO_NAME: &str = "0.0.0.0";
 
 pub(super) struct Servers {
@@ -38,9 +38,9 @@ impl Servers {
         }
     }
 
-    /// Connects to the first server that the URL accepts (`target_session_attrs`). The next one is
-    /// asked as soon as the one before has refused or has not answered for [`SILENCE`], so that a
-    /// server that hangs does not hide its successor.
+    /// Connects to the first server that the URL accepts (`target_session_attrs`). The next one
+    /// is asked as soon as the one before has refused or has not answered for [`SILENCE`], so
+    /// that a server that hangs does not hide its successor.
     pub(super) async fn connect(&self) -> Result<AsyncPgConnection, ConnectionError> {
         let mut servers: Vec<_> = self.postgres.servers.iter().collect();
         if self.postgres.in_random_order {
@@ -80,8 +80,8 @@ impl Servers {
         Ok(conn)
     }
 
-    /// As libpq does: `prefer` goes on in plain text, and `allow` encrypts, if the first way fails
-    /// for a reason that the second may not have.
+    /// As libpq does: `prefer` goes on in plain text, and `allow` encrypts, if the first way
+    /// fails for a reason that the second may not have.
     async fn negotiate(&self, server: &Config) -> Result<Connected, ConnectionError> {
         let first = match self.postgres.encryption {
             // A socket is never encrypted.
@@ -132,8 +132,8 @@ fn describe(mode: SslMode) -> &'static str {
     }
 }
 
-/// Whether the server refused the login or the handshake. A server that cannot be reached, or that
-/// is a standby, is not asked again.
+/// Whether the server refused the login or the handshake. A server that cannot be reached, or
+/// that is a standby, is not asked again.
 fn may_depend_on_encryption(error: &tokio_postgres::Error) -> bool {
     if let Some(state) = error.code() {
         // Invalid authorisation, and the protocol violation that proxies answer.

@@ -91,8 +91,8 @@ steps! {
         if live == 0 { Err(Undone::SessionEnded) } else { Ok(()) }
     }
 
-    /// Ends the user's sessions except the caller's `own`, and returns the events. A session that
-    /// has expired by this replica's clock ends too: the clock may be ahead.
+    /// Ends the user's sessions except the caller's `own`, and returns the events. A session
+    /// that has expired by this replica's clock ends too: the clock may be ahead.
     async fn end_others(
         &mut self, user_id: UserId, own: SessionId, end: SessionEnd, act: &Act
     ) -> QueryResult<Vec<Event>> {

@@ -37,8 +37,8 @@ impl OpenStreams {
         }
     }
 
-    /// Returns the number of the new stream, and what is cancelled when it must end. `None` if no
-    /// other connection has more streams than this one.
+    /// Returns the number of the new stream, and what is cancelled when it must end. `None` if
+    /// no other connection has more streams than this one.
     pub fn begin(&self, peer: PeerId) -> Option<(u64, CancellationToken)> {
         let mut open = self.open();
         let ending = if open.streams.len() < self.limit {

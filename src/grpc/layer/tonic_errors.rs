@@ -1,9 +1,9 @@
 //! Gives tonic's own errors the form of our errors.
 //!
 //! tonic answers a message that it cannot read before it calls a handler: INTERNAL for a
-//! message that is not protobuf (a code that triggers alerts), `OUT_OF_RANGE` for
-//! one that is too large, both without `ErrorInfo`. Both are the caller's fault. All errors
-//! of the service itself have details, so an error without details comes from tonic.
+//! message that is not protobuf (a code that triggers alerts), `OUT_OF_RANGE` for one that is
+//! too large, both without `ErrorInfo`. Both are the caller's fault. All errors of the service
+//! itself have details, so an error without details comes from tonic.
 
 use tonic::{Code, Status};
 

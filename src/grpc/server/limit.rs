@@ -29,8 +29,8 @@ use crate::{
     telemetry::LIMITED,
 };
 
-/// Gateways and services hold a few connections each. An idle one takes about 30 KiB,
-/// or 60 KiB with TLS, and the process has to stay below 128 MB (`memory`).
+/// Gateways and services hold a few connections each. An idle one takes about 30 KiB, or 60 KiB
+/// with TLS, and the process has to stay below 128 MB (`memory`).
 const MAX_CONNECTIONS: usize = 512;
 
 /// File descriptors for everything else: database, Kafka, log, files, probes.

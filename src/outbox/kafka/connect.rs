@@ -2,8 +2,8 @@
 //!
 //! Two properties of rskafka 0.6 shape this. It creates a topic that it is asked for, so we
 //! first look for ours in the list of all topics. It also caches metadata and may not find a
-//! leader that changed since; the next pass then reads them again with a new client.
-//! Its retries, which never end by default, are switched off.
+//! leader that changed since; the next pass then reads them again with a new client. Its
+//! retries, which never end by default, are switched off.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

@@ -41,8 +41,8 @@ pub(super) struct PartitionQueue<'a> {
 }
 
 impl<'a> PartitionQueue<'a> {
-    /// `events` are in the order to send. The records of a request take at most `max_size` bytes; a
-    /// record that is larger than that is sent alone.
+    /// `events` are in the order to send. The records of a request take at most `max_size`
+    /// bytes; a record that is larger than that is sent alone.
     pub(super) fn new(events: &[&'a PendingEvent], max_size: usize, pace: Pace) -> Self {
         Self {
             requests: split(events, max_size, pace),

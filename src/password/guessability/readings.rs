@@ -13,53 +13,17 @@ use std::ops::Range;
 
 use unicode_normalization::{UnicodeNormalization as _, char::is_combining_mark};
 
-use super::JUDGED_CHARS;
+use super::{
+    CHECKED_CHARS,
+    look_alikes::{few_look_alikes, latin, letter},
+};
 
 /// Digits and symbols that a word may begin or end with, such as the `$` in `Chri$`.
 const LOOK_ALIKE_ENDS: usize = 2;
 /// The ends of a longer text are read as a whole: a word of that length that begins or ends with
 /// a digit is rare, and the work grows with the square of the length.
 const SHORT: usize = 14;
-/// zxcvbn reads the text anew for each combination of letters that look-alikes can stand for:
-/// thousands in a crafted password.
-const MAX_COMBINATIONS: usize = 4;
 const MAX_GROUPS: usize = 6;
-
-/// The letters for which zxcvbn takes other characters.
-const LOOK_ALIKES: [(char, &str); 12] = [
-    ('a', "4@"),
-    ('b', "8"),
-    ('c', "({[<"),
-    ('e', "3"),
-    ('g', "69"),
-    ('i', "1!|"),
-    ('l', "1|7"),
-    ('o', "0"),
-    ('s', "$5"),
-    ('t', "+7"),
-    ('x', "%"),
-    ('z', "2"),
-];
-
-/// Letters of other alphabets that look like Latin ones.
-const LATIN: [(char, char); 16] = [
-    ('а', 'a'),
-    ('е', 'e'),
-    ('о', 'o'),
-    ('р', 'p'),
-    ('с', 'c'),
-    ('у', 'y'),
-    ('х', 'x'),
-    ('і', 'i'),
-    ('ѕ', 's'),
-    ('ј', 'j'),
-    ('α', 'a'),
-    ('ο', 'o'),
-    ('ρ', 'p'),
-    ('ν', 'v'),
-    ('ι', 'i'),
-    ('ı', 'i'),
-];
 
 /// A core and the digits and symbols around it.
 #[derive(Debug, PartialEq, Eq)]
@@ -91,7 +55,7 @@ impl Reading {
 pub(super) fn of(password: &str) -> Vec<Reading> {
     let wide: Vec<char> = password.nfkc().collect();
     let (unit, repeats) = repeated(&wide);
-    let typed: String = unit.iter().take(JUDGED_CHARS).collect();
+    let typed: String = unit.iter().take(CHECKED_CHARS).collect();
     let mut readings = if typed.chars().count() <= SHORT {
         splits(&typed, repeats)
     } else {
@@ -180,19 +144,7 @@ pub(super) fn lower(text: &str) -> String {
     let letters = text.nfkd().filter(|c| !('\u{300}'..='\u{36F}').contains(c));
     let lower = letters.flat_map(char::to_lowercase);
     let lower = lower.map(|c| if c == 'ς' { 'σ' } else { c });
-    lower.take(JUDGED_CHARS).collect()
-}
-
-/// With Latin letters for the Greek and Cyrillic ones that look like them, if some are Latin.
-fn latin(lower: String) -> String {
-    if lower.is_ascii() || !lower.contains(|c: char| c.is_ascii_alphabetic()) {
-        return lower;
-    }
-    let latin = |c| LATIN.iter().find(|(other, _)| *other == c);
-    let letters = lower.chars();
-    letters
-        .map(|c| latin(c).map_or(c, |(_, latin)| *latin))
-        .collect()
+    lower.take(CHECKED_CHARS).collect()
 }
 
 fn unshifted(c: char) -> char {
@@ -212,36 +164,12 @@ fn without_punctuation(text: &str) -> (String, u32) {
     (text.chars().filter(is_kept).collect(), count)
 }
 
-/// The letter that a digit or symbol stands for.
-fn letter(c: char) -> Option<char> {
-    let found = LOOK_ALIKES.iter().find(|(_, others)| others.contains(c));
-    found.map(|(letter, _)| *letter)
-}
-
-/// With letters for symbols if zxcvbn would try too many combinations. The digits that are left
-/// have 16 combinations at most.
-fn few_look_alikes(text: &str) -> String {
-    if combinations(text) <= MAX_COMBINATIONS {
-        return text.to_owned();
-    }
-    let symbol = |c: char| letter(c).filter(|_| !c.is_ascii_digit());
-    text.chars().map(|c| symbol(c).unwrap_or(c)).collect()
-}
-
-/// A bound of the combinations that zxcvbn tries: the choices for each letter, and twice as
-/// many for a character that two letters share.
-fn combinations(text: &str) -> usize {
-    let is_present = |c: &char| text.contains(*c);
-    let choices = LOOK_ALIKES.map(|(_, others)| others.chars().filter(is_present).count().max(1));
-    let shared = ['1', '|', '7'].iter().filter(|c| is_present(c)).count();
-    choices.into_iter().product::<usize>() << shared
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::password::guessability::look_alikes;
 
     #[test]
     fn a_repeated_text_is_read_once() {
@@ -304,8 +232,8 @@ mod tests {
             let long = readings.iter().filter(|reading| reading.core.chars().count() > SHORT);
             prop_assert!(long.count() <= 5);
             for reading in &readings {
-                prop_assert!(reading.core.chars().count() <= JUDGED_CHARS);
-                prop_assert!(combinations(&reading.core) <= 16);
+                prop_assert!(reading.core.chars().count() <= CHECKED_CHARS);
+                prop_assert!(look_alikes::combinations(&reading.core) <= 16);
                 for affix in &reading.affixes {
                     prop_assert!(groups(affix).count() <= MAX_GROUPS);
                 }

@@ -148,7 +148,7 @@ fn passphrases_and_random_text_are_good() {
 }
 
 #[test]
-fn a_long_password_is_judged_by_its_beginning() {
+fn a_long_password_is_checked_by_its_beginning() {
     assert!(!is_good(&("password".repeat(3) + "vK3#qT9z")));
     assert!(!withstands(&"vK3#qT9z".repeat(9), 4, &[]));
     assert!(withstands("vK3#qT9zLw7!pX2m", 4, &[]));

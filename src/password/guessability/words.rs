@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use idna::domain_to_unicode;
 
-use super::{JUDGED_CHARS, readings::lower};
+use super::{CHECKED_CHARS, readings::lower};
 
 /// Words that password rules make people use with a year. zxcvbn knows most of them, but not
 /// all as common ones.
@@ -83,11 +83,11 @@ const COMMON: [&str; 39] = [
 const MAX_EMAIL_WORDS: usize = 16;
 const MIN_CHARS: usize = 3;
 
-/// The e-mail address and its parts, the product's words, the calendar and common words, the most
-/// likely first. Each is also there without capitals and accents.
+/// The e-mail address and its parts, the product's words, the calendar and common words, the
+/// most likely first. Each is also there without capitals and accents.
 pub(in crate::password) fn known_words(email: &str, product: &[String]) -> Vec<String> {
     let of_email = words_of(email).into_iter().take(MAX_EMAIL_WORDS);
-    let of_email = of_email.map(|word| word.chars().take(JUDGED_CHARS).collect());
+    let of_email = of_email.map(|word| word.chars().take(CHECKED_CHARS).collect());
     let product = product.iter().flat_map(|word| {
         let name = joined(word);
         let site = format!("www.{name}.com");

@@ -71,7 +71,7 @@ fn a_minimum_score_of_zero_turns_guessing_off() {
 }
 
 #[tokio::test]
-async fn a_password_that_cannot_be_judged_in_time_is_refused_as_overloaded() {
+async fn a_password_that_cannot_be_checked_in_time_is_refused_as_overloaded() {
     let start = |max_wait| {
         let settings = Settings {
             cost: 4,

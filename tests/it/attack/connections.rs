@@ -125,8 +125,8 @@ async fn waiting_logins_leave_the_other_calls_of_their_connection_alone() {
     /// More than a connection may have waiting.
     const LOGINS: usize = 600;
     let slow_hashes = ["--bcrypt-cost", "16", "--password-threads", "1"];
-    let patience = ["--password-max-wait", "59m", "--request-timeout", "1h"];
-    let options = [slow_hashes, patience].concat();
+    let long_waits = ["--password-max-wait", "59m", "--request-timeout", "1h"];
+    let options = [slow_hashes, long_waits].concat();
     let database = TestDatabase::create(Backend::Sqlite).await;
     let database = database.expect("SQLite is always there");
     let service = Service::start_unconnected(database, &options).await;

@@ -164,7 +164,8 @@ impl Drop for Slot {
             let statement = self.0.clone().run(batch);
             runtime.spawn(async {
                 if let Err(error) = slot.hold_during(statement).await {
-                    warn!(name: LIMITED, error = %Causes(&error), "a batch of refreshes failed: each goes alone");
+                    let error = Causes(&error);
+                    warn!(name: LIMITED, %error, "a batch of refreshes failed: each goes alone");
                 }
             });
         }

@@ -138,12 +138,12 @@ impl MeteredConnection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let mut bytes = Zeroizing::new([0; PIECE_BYTES]);
-        let room = buffer.remaining().min(PIECE_BYTES);
-        let mut piece = ReadBuf::new(&mut bytes[..room]);
+        let most = buffer.remaining().min(PIECE_BYTES);
+        let mut piece = ReadBuf::new(&mut bytes[..most]);
         ready!(Pin::new(&mut self.connection).poll_read(context, &mut piece))?;
         let bytes = piece.filled();
         let received = self.follow(bytes);
-        self.pause = received.streams > 0 || bytes.len() == room;
+        self.pause = received.streams > 0 || bytes.len() == most;
         if self.poll_hold(context).is_pending() {
             self.waiting = Bytes::copy_from_slice(bytes);
             self.followed = received.bytes;

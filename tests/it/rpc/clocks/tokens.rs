@@ -23,8 +23,8 @@ fn claim(token: &str, name: &str) -> i64 {
 /// The `exp` of the access token, which the answer repeats.
 fn expiry(tokens: &TokenPair) -> i64 {
     let exp = claim(&tokens.access_token, "exp");
-    let told = tokens.access_token_expires_at.expect("it is told");
-    assert_eq!((told.seconds, told.nanos), (exp, 0));
+    let expires_at = tokens.access_token_expires_at.expect("it is set");
+    assert_eq!((expires_at.seconds, expires_at.nanos), (exp, 0));
     exp
 }
 

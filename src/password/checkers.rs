@@ -1,4 +1,4 @@
-//! The threads that judge new passwords.
+//! The threads that check new passwords.
 //!
 //! A password takes milliseconds of a core. There is one thread per core, with the low priority
 //! of the hashing threads: a flood of new passwords uses all cores and slows down no cheap call.
@@ -19,9 +19,9 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// The threads end when the last clone is dropped.
 #[derive(Clone, Debug)]
-pub(super) struct Judges(mpsc::Sender<Job>);
+pub(super) struct Checkers(mpsc::Sender<Job>);
 
-impl Judges {
+impl Checkers {
     pub(super) fn start(threads: NonZeroUsize) -> io::Result<Self> {
         let (sender, jobs) = mpsc::channel::<Job>();
         let jobs = Arc::new(Mutex::new(jobs));
@@ -34,22 +34,22 @@ impl Judges {
         Ok(Self(sender))
     }
 
-    /// Runs `judge` on one of the threads, in turn. It is skipped if the receiver is dropped
+    /// Runs `check` on one of the threads, in turn. It is skipped if the receiver is dropped
     /// before. After a panic the receiver gets an error, and the thread goes on.
     pub(super) fn run<T: Send + 'static>(
         &self,
-        judge: impl FnOnce() -> T + Send + 'static,
+        check: impl FnOnce() -> T + Send + 'static,
     ) -> oneshot::Receiver<T> {
-        let (sender, verdict) = oneshot::channel();
+        let (sender, result) = oneshot::channel();
         let job = move || {
             if !sender.is_closed() {
                 // Fails if the caller stopped waiting in the meantime.
-                sender.send(judge()).ok();
+                sender.send(check()).ok();
             }
         };
         let sent = self.0.send(Box::new(job));
         sent.expect("the threads live as long as this sender");
-        verdict
+        result
     }
 }
 
@@ -69,34 +69,34 @@ mod tests {
 
     use super::*;
 
-    fn judges(threads: usize) -> Judges {
-        Judges::start(NonZeroUsize::new(threads).unwrap()).unwrap()
+    fn checkers(threads: usize) -> Checkers {
+        Checkers::start(NonZeroUsize::new(threads).unwrap()).unwrap()
     }
 
     #[tokio::test]
-    async fn all_threads_judge_at_the_same_time() {
-        let judges = judges(3);
+    async fn all_threads_check_at_the_same_time() {
+        let checkers = checkers(3);
         let together = Arc::new(Barrier::new(3));
-        let verdicts = [(); 3].map(|()| {
+        let results = [(); 3].map(|()| {
             let together = Arc::clone(&together);
-            judges.run(move || together.wait().is_leader())
+            checkers.run(move || together.wait().is_leader())
         });
-        let verdicts = futures::future::join_all(verdicts).await;
-        let leaders = verdicts.into_iter().filter(|verdict| *verdict == Ok(true));
+        let results = futures::future::join_all(results).await;
+        let leaders = results.into_iter().filter(|result| *result == Ok(true));
         assert_eq!(leaders.count(), 1);
     }
 
     #[tokio::test]
-    async fn what_nobody_waits_for_is_skipped_and_a_panic_costs_one_verdict() {
-        let judges = judges(1);
+    async fn what_nobody_waits_for_is_skipped_and_a_panic_costs_one_result() {
+        let checkers = checkers(1);
         let busy = Arc::new(Barrier::new(2));
         let until = Arc::clone(&busy);
-        let first = judges.run(move || {
+        let first = checkers.run(move || {
             until.wait();
         });
-        drop(judges.run(|| unreachable!("nobody waits")));
-        let panicking = judges.run(|| panic!("as a test"));
-        let last = judges.run(|| 7);
+        drop(checkers.run(|| unreachable!("nobody waits")));
+        let panicking = checkers.run(|| panic!("as a test"));
+        let last = checkers.run(|| 7);
         busy.wait();
         assert_eq!(first.await, Ok(()));
         assert!(panicking.await.is_err());
