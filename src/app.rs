@@ -7,16 +7,17 @@ mod admin;
 mod backlog;
 mod health;
 pub mod housekeeping;
+mod listen;
 mod system_clock;
 mod tasks;
 
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{anyhow, bail};
 use futures::FutureExt as _;
 use prometheus_client::registry::Registry;
 use tokio::{
-    net::{TcpListener, TcpSocket},
+    net::TcpListener,
     sync::Notify,
     time::{Instant, timeout_at},
 };
@@ -24,7 +25,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{info, warn};
 
 pub use self::system_clock::SystemClock;
-use self::{health::Monitor, tasks::Tasks};
+use self::{health::Monitor, listen::listen, tasks::Tasks};
 use crate::{
     auth::{self, Auth},
     config::Config,
@@ -45,12 +46,6 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// A unit of database work takes milliseconds. A database that needs this long is broken.
 const DATABASE_TIMEOUT: Duration = Duration::from_millis(2500);
-
-/// Of each connection and direction. Our messages are far below one kilobyte.
-const SOCKET_BUFFER_BYTES: u32 = 32 * 1024;
-
-/// Connections that wait to be accepted.
-const BACKLOG: u32 = 1024;
 
 /// The service, listening but not serving yet.
 pub struct App {
@@ -221,23 +216,4 @@ async fn watch(hasher: Arc<Hasher>, stop: CancellationToken) -> anyhow::Result<(
         Some(()) => bail!("a password thread died"),
         None => Ok(()),
     }
-}
-
-fn listen(variable: &str, addr: SocketAddr) -> anyhow::Result<TcpListener> {
-    bind(addr).with_context(|| format!("{variable}: cannot listen on {addr}"))
-}
-
-/// Like `TcpListener::bind`, with less memory of the kernel for each connection: by default up to
-/// 10 MB for bytes that a client sends too fast or does not read.
-fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = match addr {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    // A restarted service needs the address of connections that the kernel still closes.
-    socket.set_reuseaddr(true)?;
-    socket.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;
-    socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
-    socket.bind(addr)?;
-    socket.listen(BACKLOG)
 }

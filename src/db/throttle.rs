@@ -9,6 +9,7 @@
 //! that it fades by itself (the generic cell rate algorithm, ITU-T I.371). Each statement locks
 //! its rows in the order of their keys, and only while it runs: two statements cannot deadlock.
 
+mod dialect;
 mod row;
 mod sql;
 mod statement;

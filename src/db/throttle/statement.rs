@@ -1,17 +1,15 @@
 //! Templates with their values, as statements for both databases.
 
 use diesel::{
-    backend::Backend,
-    pg::Pg,
     query_builder::{AstPass, Query, QueryFragment, QueryId},
     result::QueryResult,
     serialize::ToSql,
     sql_types::{BigInt, Binary, Nullable, Text},
-    sqlite::Sqlite,
 };
 
 use super::{
     Attempt, Count,
+    dialect::Dialect,
     row::{Row, micros},
     sql::{ADMIT, DELETE_FADED, SETTLE},
 };
@@ -89,26 +87,6 @@ fn sorted(rows: impl IntoIterator<Item = Row>) -> Vec<Row> {
     let mut rows: Vec<_> = rows.into_iter().collect();
     rows.sort_by(|one, other| one.key.cmp(&other.key));
     rows
-}
-
-/// The SQL that differs between the databases.
-pub(super) trait Dialect: Backend {
-    const LEAST: &str;
-    const GREATEST: &str;
-    const SKIP_LOCKED: &str;
-}
-
-impl Dialect for Pg {
-    const LEAST: &str = "LEAST";
-    const GREATEST: &str = "GREATEST";
-    const SKIP_LOCKED: &str = "FOR UPDATE SKIP LOCKED";
-}
-
-impl Dialect for Sqlite {
-    const LEAST: &str = "MIN";
-    const GREATEST: &str = "MAX";
-    /// Not needed: SQLite has one writer.
-    const SKIP_LOCKED: &str = "";
 }
 
 impl<DB> QueryFragment<DB> for Statement
