@@ -229,7 +229,8 @@ mod tests {
 
     use prometheus_client::registry::Registry;
 
-    use super::{super::lasting::A_WHILE, *};
+    use super::*;
+    use crate::grpc::server::memory::lasting::A_WHILE;
 
     const MIB: usize = 1024 * 1024;
 
