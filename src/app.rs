@@ -11,7 +11,7 @@ mod listen;
 mod system_clock;
 mod tasks;
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{anyhow, bail};
 use futures::FutureExt as _;
@@ -161,7 +161,7 @@ impl App {
 
     /// Starts the tasks and the admin server. The admin server is not a task: it answers until
     /// the process ends, so that operators can watch the drain.
-    fn start(mut self, health: Monitor, tasks: &mut Tasks) -> AbortOnDropHandle<io::Result<()>> {
+    fn start(mut self, health: Monitor, tasks: &mut Tasks) -> AbortOnDropHandle<Infallible> {
         let server = grpc::Server {
             listener: self.grpc_listener,
             tls: self.tls.as_ref().map(Reloader::current),

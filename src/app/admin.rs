@@ -1,6 +1,9 @@
 //! The admin port for operators: liveness, readiness and metrics.
+//!
+//! Its memory is bounded too. At the connection limit the oldest connection is closed for a new
+//! one, so a flood of connections does not keep the probes out.
 
-use std::{future::ready, io, sync::Arc};
+use std::{collections::VecDeque, convert::Infallible, future::ready, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -8,24 +11,55 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use prometheus_client::{encoding::prometheus_text, registry::Registry};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{net::TcpListener, sync::watch, time::sleep};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::health::Readiness;
 use crate::db::Db;
+
+/// Probes and Prometheus need one each.
+const MAX_CONNECTIONS: usize = 32;
+const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// Also the time that a connection may be idle.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Without a free file descriptor no connection can be accepted.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 pub(super) async fn serve(
     listener: TcpListener,
     readiness: watch::Receiver<Readiness>,
     registry: Registry,
     db: Db,
-) -> io::Result<()> {
+) -> Infallible {
     let registry = Arc::new(registry);
     let routes = Router::new()
         .route("/livez", get(|| ready("alive\n")))
         .route("/readyz", get(move || ready(answer(*readiness.borrow()))))
         .route("/metrics", get(move || ready(metrics(&registry, &db))));
-    axum::serve(listener, routes).await
+    let service = TowerToHyperService::new(routes);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEADER_BYTES);
+    let mut open = VecDeque::new();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            sleep(ACCEPT_AGAIN).await;
+            continue;
+        };
+        let connection = http.serve_connection(TokioIo::new(stream), service.clone());
+        open.retain(|connection: &AbortOnDropHandle<_>| !connection.is_finished());
+        if open.len() == MAX_CONNECTIONS {
+            open.pop_front();
+        }
+        open.push_back(AbortOnDropHandle::new(tokio::spawn(connection)));
+    }
 }
 
 fn answer(readiness: Readiness) -> (StatusCode, &'static str) {

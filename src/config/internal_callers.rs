@@ -10,7 +10,10 @@ use super::{
     value::each,
     variable::{secret, value, variables},
 };
-use crate::grpc::{InternalCallers, InternalToken};
+use crate::{
+    grpc::{InternalCallers, InternalToken},
+    password,
+};
 
 variables! {
     "Callers"
@@ -78,9 +81,11 @@ fn token(name: &str, text: &str) -> Result<InternalToken, String> {
             "must have a token of at least {MIN_TOKEN_CHARS} characters"
         ));
     }
-    secret_text::check_variety(text.as_bytes())?;
-    let (name, sha256) = (name.to_owned(), Sha256::digest(text).into());
-    Ok(InternalToken { name, sha256 })
+    Ok(InternalToken {
+        name: name.to_owned(),
+        sha256: Sha256::digest(text).into(),
+        is_guessable: password::is_guessable(text),
+    })
 }
 
 fn client_names(text: &str) -> Result<Vec<String>, String> {

@@ -28,26 +28,21 @@ pub(super) fn postgres(
     max_connections: usize,
     timeout: Duration,
 ) -> Pool<AsyncPgConnection> {
-    let servers = Arc::new(Servers::new(postgres));
     let settings = format!(
         "SET default_transaction_isolation = 'read committed'; \
          SET statement_timeout = {0}; SET idle_in_transaction_session_timeout = {0}",
         // Zero would mean no limit.
         timeout.as_millis().max(1)
     );
+    let servers = Arc::new(Servers::new(postgres, settings));
 
     let mut manager = ManagerConfig::default();
     // A closed connection is noticed without a query; a test query would double the cost of
     // Refresh.
     manager.recycling_method = RecyclingMethod::Fast;
     manager.custom_setup = Box::new(move |_| {
-        let (servers, settings) = (Arc::clone(&servers), settings.clone());
-        async move {
-            let mut conn = servers.connect().await?;
-            conn.batch_execute(&settings).await.map_err(bad)?;
-            Ok(conn)
-        }
-        .boxed()
+        let servers = Arc::clone(&servers);
+        async move { servers.connect().await }.boxed()
     });
     let manager = AsyncDieselConnectionManager::new_with_config(String::new(), manager);
     let pool = Pool::builder(manager).max_size(max_connections).build();

@@ -20,6 +20,8 @@ pub struct InternalToken {
     pub name: String,
     /// SHA-256 of the token's text.
     pub sha256: [u8; 32],
+    /// Whether it is made of words or a pattern.
+    pub is_guessable: bool,
 }
 
 /// The internal services, identified by their tokens or by the names in their certificates.
@@ -40,6 +42,10 @@ impl InternalCallers {
 
     pub fn token_hashes(&self) -> impl Iterator<Item = [u8; 32]> {
         self.tokens.iter().map(|token| token.sha256)
+    }
+
+    pub fn has_guessable_token(&self) -> bool {
+        self.tokens.iter().any(|token| token.is_guessable)
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
@@ -133,6 +139,7 @@ mod tests {
         let token = InternalToken {
             name: "gateway".to_owned(),
             sha256: Sha256::digest(TOKEN).into(),
+            is_guessable: true,
         };
         let callers = InternalCallers::new(vec![token], Vec::new());
         let mut request = Request::new(());

@@ -40,6 +40,8 @@ const LAST_SPANS: Duration = Duration::from_millis(1500);
 /// About 6 MB.
 const MAX_QUEUED_SPANS: usize = 16 * 1024;
 
+const LEAST_DELAY: Duration = Duration::from_millis(1);
+
 pub struct Traces(SdkTracerProvider);
 
 impl Traces {
@@ -92,14 +94,18 @@ impl Traces {
     }
 }
 
-/// By the `OTEL_BSP_` variables. The SDK allocates the whole queue at once, whatever its length.
+/// By the `OTEL_BSP_` variables. The SDK allocates the whole queue at once, whatever its length,
+/// and without a delay it would keep a core busy.
 fn bounded_batches() -> BatchConfig {
-    let wanted = std::env::var("OTEL_BSP_MAX_QUEUE_SIZE").unwrap_or_default();
-    let config = BatchConfigBuilder::default();
-    match wanted.parse::<usize>() {
-        Ok(MAX_QUEUED_SPANS..) => config.with_max_queue_size(MAX_QUEUED_SPANS).build(),
-        _ => config.build(),
+    let wanted = |name| std::env::var(name).unwrap_or_default().parse::<usize>();
+    let mut config = BatchConfigBuilder::default();
+    if let Ok(MAX_QUEUED_SPANS..) = wanted("OTEL_BSP_MAX_QUEUE_SIZE") {
+        config = config.with_max_queue_size(MAX_QUEUED_SPANS);
     }
+    if let Ok(0) = wanted("OTEL_BSP_SCHEDULE_DELAY") {
+        config = config.with_scheduled_delay(LEAST_DELAY);
+    }
+    config.build()
 }
 
 /// `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` override our attributes.

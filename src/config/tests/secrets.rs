@@ -258,6 +258,7 @@ fn an_internal_token_is_kept_as_its_hash_and_may_contain_a_colon() {
     let tokens = tokens.map(|(name, token)| InternalToken {
         name: name.to_owned(),
         sha256: Sha256::digest(token).into(),
+        is_guessable: crate::password::is_guessable(token),
     });
     let callers = InternalCallers::new(tokens.into(), Vec::new());
     assert_eq!(config.internal_callers, callers);

@@ -109,6 +109,10 @@ fn what_protects_less_than_the_defaults_is_warned_of() {
             "THROTTLE_FREE_PER_ACCOUNT",
         ),
         (
+            "--internal-tokens gateway:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "INTERNAL_TOKENS",
+        ),
+        (
             "--jwt-next-secret changemechangemechangemechangeme",
             "JWT_NEXT_SECRET",
         ),

@@ -37,6 +37,10 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
              token; set it, or INTERNAL_CLIENT_NAMES",
         ),
         (
+            config.internal_callers.has_guessable_token(),
+            "INTERNAL_TOKENS: EASY TO GUESS: a guessed token gets the signing key; make random ones",
+        ),
+        (
             config.passwords.min_score == 0,
             "PASSWORD_MIN_SCORE: NO NEW PASSWORD IS TOO EASY TO GUESS for the service",
         ),

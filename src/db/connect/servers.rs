@@ -3,7 +3,7 @@
 use std::{convert::Infallible, error::Error, io, time::Duration};
 
 use diesel::{ConnectionError, dsl::sql, sql_types::Bool};
-use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
+use diesel_async::{AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use rustls::pki_types::ServerName;
 use tokio::time::timeout;
@@ -28,13 +28,16 @@ const NO_NAME: &str = "0.0.0.0";
 pub(super) struct Servers {
     postgres: Postgres,
     connector: Connector,
+    /// The statements that prepare a connection.
+    settings: String,
 }
 
 impl Servers {
-    pub(super) fn new(postgres: &Postgres) -> Self {
+    pub(super) fn new(postgres: &Postgres, settings: String) -> Self {
         Self {
             connector: Connector(MakeRustlsConnect::new((*postgres.tls).clone())),
             postgres: postgres.clone(),
+            settings,
         }
     }
 
@@ -70,6 +73,8 @@ impl Servers {
         let (client, connection) = self.negotiate(server).await?;
         let mut conn =
             AsyncPgConnection::try_from_client_and_connection(client, connection).await?;
+        // First, because a standby refuses every query at the isolation level SERIALIZABLE.
+        conn.batch_execute(&self.settings).await.map_err(bad)?;
         if self.postgres.needs_primary {
             let is_primary = diesel::select(sql::<Bool>("NOT pg_catalog.pg_is_in_recovery()"));
             if !is_primary.get_result(&mut conn).await.map_err(bad)? {

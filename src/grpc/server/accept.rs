@@ -18,7 +18,7 @@ use super::{
     memory::Budget,
     transport::Transport,
 };
-use crate::grpc::Metrics;
+use crate::{grpc::Metrics, telemetry::LIMITED};
 
 /// The TLS settings for new handshakes; `None` for plain text.
 pub type Tls = Option<watch::Receiver<Arc<ServerConfig>>>;
@@ -65,7 +65,7 @@ impl Acceptor {
                 // The client closed it before it was accepted.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    warn!(%error, "cannot accept a connection; trying again");
+                    warn!(name: LIMITED, %error, "cannot accept a connection; trying again");
                     sleep(PAUSE_AFTER_FAILURE).await;
                 }
             }

@@ -9,11 +9,12 @@ use h2::{
 };
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::{sleep, timeout},
 };
 
-use super::target::{Driver, LIMIT, OtherClient, Target};
+use super::target::{Driver, LIMIT, OtherClient, Target, start};
 use crate::harness::skip;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,6 +64,23 @@ async fn idle_connections_keep_no_client_out() {
     drop((silent, idle, unfinished));
     other.assert_served(addr, "after").await;
     target.assert_unharmed();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unfinished_requests_keep_no_probe_out_of_the_admin_port() {
+    let service = start(&[], |_| {}).await;
+    let mut unfinished = Vec::new();
+    for _ in 0..100 {
+        let stream = TcpStream::connect(service.admin_addr).await;
+        let mut stream = stream.expect("it accepts");
+        let head = [&b"GET /livez HTTP/1.1\r\nx: "[..], &[b'x'; 8 * 1024]].concat();
+        stream.write_all(&head).await.expect("it reads");
+        unfinished.push(stream);
+    }
+    assert_eq!(service.probe("/livez").await.0, 200);
+    // The oldest ones were closed.
+    let end = timeout(LIMIT, unfinished[0].read(&mut [0; 1])).await;
+    assert!(matches!(end, Ok(Ok(0) | Err(_))), "{end:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
