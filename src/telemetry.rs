@@ -157,7 +157,7 @@ fn is_own(target: &str) -> bool {
 fn log_panic(info: &PanicHookInfo<'_>) {
     let reason = info.payload().downcast_ref::<&'static str>();
     let location = info.location().map(ToString::to_string);
-    tracing::error!(name: LIMITED, reason, location, "panicked");
+    tracing::error!(reason, location, "panicked");
 }
 
 #[cfg(test)]

@@ -65,7 +65,8 @@ pub enum OutboxAction {
         events: Vec<EventId>,
     },
     /// Raise the user_version of all users, after a restore from a backup: the versions that
-    /// were used since the backup must not be used again. Replicas may run. A second run raises
+    /// were used since the backup must not be used again. Replicas may run, but start them after
+    /// it: events written before it may be skipped by consumers. A second run raises
     /// them once more, which does no harm
     AdvanceVersions {
         /// By how much: more than the events that any user had since the backup

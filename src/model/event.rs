@@ -160,11 +160,15 @@ impl SessionEnd {
     /// issued.
     pub fn of(self, session_id: SessionId, times: TokenTimes, act: &Act) -> Payload {
         let by_own_ttl = act.now.max(times.rotated_at) + self.access_token_ttl;
-        let stored = times.access_tokens_expire_at.unwrap_or(by_own_ttl);
+        let expire_at = match times.access_tokens_expire_at {
+            Some(stored) => stored.max(by_own_ttl).min(times.ends_at),
+            // That version did not end tokens with their session.
+            None => by_own_ttl,
+        };
         Payload::SessionEnded {
             session_id,
             reason: self.reason,
-            access_tokens_expire_at: stored.max(by_own_ttl).min(times.ends_at),
+            access_tokens_expire_at: expire_at,
         }
     }
 }

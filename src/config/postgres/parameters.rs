@@ -34,11 +34,6 @@ const USED: [&str; 31] = [
     "target_session_attrs",
     "tcp_user_timeout",
     "user",
-    // Accepted with the values in `ONLY`.
-    "client_encoding",
-    "gssencmode",
-    "replication",
-    "sslcompression",
 ];
 
 /// Values that change nothing here. Any other value would need what is not built in.

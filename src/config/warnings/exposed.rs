@@ -22,7 +22,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
 }
 
 fn grpc(config: &Config) -> Option<String> {
-    let is_open = config.tls.is_none() && !config.grpc_addr.ip().is_loopback();
+    let is_open = config.tls.is_none() && !is_loopback(config.grpc_addr.ip());
     is_open.then(|| plaintext_warning(config.exposure))
 }
 
@@ -40,7 +40,7 @@ fn plaintext_warning(exposure: Exposure) -> String {
 }
 
 fn admin(config: &Config) -> Option<&'static str> {
-    let is_open = !config.admin_addr.ip().is_loopback();
+    let is_open = !is_loopback(config.admin_addr.ip());
     is_open.then_some(
         "ADMIN_ADDR: OPEN TO THE NETWORK: the metrics and probes need no credentials; allow only \
          the probes and Prometheus to reach this port",
@@ -56,7 +56,7 @@ fn database(postgres: &Postgres) -> Option<&'static str> {
 }
 
 fn has_remote_host(server: &tokio_postgres::Config) -> bool {
-    let is_remote_address = |address: &IpAddr| !address.is_loopback();
+    let is_remote_address = |address: &IpAddr| !is_loopback(*address);
     let is_remote_name = |host: &Host| matches!(host, Host::Tcp(name) if !is_local(name));
     match server.get_hostaddrs() {
         [] => server.get_hosts().iter().any(is_remote_name),
@@ -84,7 +84,15 @@ fn kafka(kafka: &Settings) -> Option<&'static str> {
 fn is_local(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     match address.parse::<IpAddr>() {
-        Ok(address) => address.is_loopback(),
-        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+        Ok(address) => is_loopback(address),
+        Err(_) => {
+            let name = host.trim_end_matches('.').to_ascii_lowercase();
+            name == "localhost" || name.ends_with(".localhost")
+        }
     }
+}
+
+/// Also of an IPv4 address that is written as an IPv6 one.
+fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
 }

@@ -21,6 +21,11 @@ use crate::{
 /// After this time without an answer from one server, the next one is asked as well.
 const SILENCE: Duration = Duration::from_millis(500);
 
+/// What to do if TLS cannot be used.
+const UNUSABLE: &str = "the server needs a certificate with a key that is RSA (of 2048 bits or \
+    more), Ed25519, or ECDSA with P-256 or P-384, and with a signature by such a key; \
+    sslmode=disable connects in plain text";
+
 /// A name for servers whose own cannot be one in TLS, such as `fe80::1%eth0`: it is not sent,
 /// and no certificate has it.
 const NO_NAME: &str = "0.0.0.0";
@@ -101,6 +106,10 @@ impl Servers {
             _ => None,
         };
         let failure = match (self.attempt(server, first).await, second) {
+            (Err(error), _) if is_unusable(&error) => {
+                let error = format!("{}: {UNUSABLE}", Causes(&error));
+                return Err(ConnectionError::BadConnection(error));
+            }
             (Err(error), Some(_)) if may_depend_on_encryption(&error) => error,
             (attempt, _) => return attempt.map_err(bad),
         };
@@ -135,6 +144,29 @@ fn describe(mode: SslMode) -> &'static str {
         SslMode::Disable => "in plain text",
         _ => "encrypted",
     }
+}
+
+/// Whether ring cannot verify the server's key or signature, although OpenSSL might. Plain text
+/// instead of it would be a surprise: libpq encrypts.
+fn is_unusable(error: &tokio_postgres::Error) -> bool {
+    use rustls::{AlertDescription::HandshakeFailure, CertificateError, Error};
+    matches!(
+        tls_error(error),
+        Some(
+            Error::AlertReceived(HandshakeFailure)
+                | Error::InvalidCertificate(
+                    CertificateError::BadSignature
+                        | CertificateError::BadEncoding
+                        | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+                        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+                )
+        )
+    )
+}
+
+fn tls_error(error: &tokio_postgres::Error) -> Option<&rustls::Error> {
+    let cause = error.source()?.downcast_ref::<io::Error>()?;
+    cause.get_ref()?.downcast_ref()
 }
 
 /// Whether the server refused the login or the handshake. A server that cannot be reached, or

@@ -29,7 +29,9 @@ ON CONFLICT (key_hash) DO UPDATE SET
         SELECT raised, CASE WHEN raised > :now THEN :now + :least(:longest,
             :first << CAST(((raised - :now - 1) - (raised - :now - 1) % :fade) / :fade AS integer))
             ELSE 0 END
-        FROM (SELECT :least(:greatest(kept.free_from + :fade, excluded.free_from), :most)
+        FROM (SELECT :least(CASE
+            WHEN kept.free_from > :latest_free THEN excluded.free_from
+            ELSE :greatest(kept.free_from + :fade, excluded.free_from) END, :most)
             AS raised) AS next),
     day_failures = excluded.day_failures
         + CASE WHEN kept.day_ends_at > :now AND kept.day_ends_at <= :latest_day
