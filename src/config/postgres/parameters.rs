@@ -6,7 +6,7 @@ use super::uri::Given;
 use crate::config::value::one_of;
 
 /// Read by this module's siblings.
-const USED: [&str; 31] = [
+const USED: [&str; 27] = [
     "application_name",
     "channel_binding",
     "connect_timeout",

@@ -109,10 +109,6 @@ fn what_protects_less_than_the_defaults_is_warned_of() {
             "THROTTLE_FREE_PER_ACCOUNT",
         ),
         (
-            "--internal-tokens gateway:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-            "INTERNAL_TOKENS",
-        ),
-        (
             "--jwt-next-secret changemechangemechangemechangeme",
             "JWT_NEXT_SECRET",
         ),
@@ -136,7 +132,12 @@ fn what_protects_less_than_the_defaults_is_warned_of() {
             "{option}"
         );
     }
-    assert_eq!(warned(COMPLETE), ["INTERNAL_TOKENS"]);
+    for tokens in [
+        "",
+        "--internal-tokens gateway:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    ] {
+        assert_eq!(warned(&format!("{COMPLETE} {tokens}")), ["INTERNAL_TOKENS"]);
+    }
     let random = "base64:Iw3lFT2/9o7cZrYd0xqJkPp5uVn1sA8tRhEe6Wm4bLY=";
     for fine in [
         "--access-token-ttl 24h",

@@ -45,7 +45,10 @@ impl Statement {
                 ("fade", fade),
                 ("most", now + (doublings + 1) * fade),
                 ("daily", limits.daily_per_account.into()),
-                ("latest_free", now + (doublings + 1) * fade + micros(THROTTLE_DAY)),
+                (
+                    "latest_free",
+                    now + (doublings + 1) * fade + micros(THROTTLE_DAY),
+                ),
                 ("latest_block", now + longest),
                 ("latest_day", now + micros(THROTTLE_DAY)),
             ],

@@ -311,6 +311,27 @@ async fn prefer_and_allow_go_on_where_psql_does() {
     assert!(!said.contains("guest:guest"), "{said}");
 }
 
+/// OpenSSL can use a key of 1024 bits, so psql encrypts in all modes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_cannot_be_used_is_refused_with_a_hint() {
+    let Some(mut server) = Server::start().await else {
+        return;
+    };
+    let (certificate, key) = include_str!("rsa_1024.pem")
+        .split_once("-----BEGIN PRIVATE")
+        .expect("a certificate and its key");
+    let pem = Pem {
+        certificate: certificate.to_owned(),
+        key: format!("-----BEGIN PRIVATE{key}"),
+    };
+    server.use_tls(&pem, &Authority::new(), ANY).await;
+    for parameters in ["", "sslmode=prefer", "sslmode=require"] {
+        let hint = "RSA (of 2048 bits or more)";
+        server.refuses("localhost", parameters, hint).await;
+    }
+    server.accepts("localhost", &["sslmode=disable"]).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_certificate_is_presented() {
     let Some(mut server) = Server::start().await else {
