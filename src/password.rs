@@ -53,7 +53,7 @@ pub fn is_guessable(secret: &str) -> bool {
 /// bcrypt ignores all further bytes. A longer password is never cut: it matches no hash.
 const MAX_BYTES: usize = 72;
 
-/// A password that a caller sent, in the normal form of [`opaque_string`], so that different
+/// A password that a caller sent, in the normal form of `opaque_string`, so that different
 /// keyboards write the same password. It can be any text, also an empty one.
 pub struct Password(Zeroizing<String>);
 

@@ -77,7 +77,7 @@ impl Issuer {
         }
     }
 
-    /// Signs a token that expires at [`Self::expiry`], but never after `not_after`.
+    /// Signs a token that expires at `Self::expiry`, but never after `not_after`.
     pub fn issue(
         &self,
         user_id: UserId,

@@ -3,8 +3,8 @@
 //! The lines have the target `audit` and these fields, each left out where it does not apply:
 //! `event`, `outcome`, `reason`, `user_id`, `session_id`, `caller`. They hold words of this
 //! file and ids, never an e-mail address, a token or other text that a client sent. `LOG` does
-//! not silence them. A flood of failures is summed up, except for [some
-//! reasons](Reason::is_never_summed_up). Operators read about them in `deploy/telemetry.md`.
+//! not silence them. A flood of failures is summed up, except for some
+//! reasons. Operators read about them in `deploy/telemetry.md`.
 
 use tracing::{field::display, info};
 
