@@ -19,9 +19,10 @@ use hyper_util::{
 use prometheus_client::{encoding::prometheus_text, registry::Registry};
 use tokio::{net::TcpListener, sync::watch, time::sleep};
 use tokio_util::task::AbortOnDropHandle;
+use tracing::warn;
 
 use super::health::Readiness;
-use crate::db::Db;
+use crate::{db::Db, telemetry::LIMITED};
 
 /// Probes and Prometheus need one each.
 const MAX_CONNECTIONS: usize = 32;
@@ -49,9 +50,13 @@ pub(super) async fn serve(
         .max_buf_size(MAX_HEADER_BYTES);
     let mut open = VecDeque::new();
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            sleep(ACCEPT_AGAIN).await;
-            continue;
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                warn!(name: LIMITED, %error, "cannot accept a connection to the admin port; trying again");
+                sleep(ACCEPT_AGAIN).await;
+                continue;
+            }
         };
         let connection = http.serve_connection(TokioIo::new(stream), service.clone());
         open.retain(|connection: &AbortOnDropHandle<_>| !connection.is_finished());

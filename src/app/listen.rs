@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr};
 use anyhow::Context as _;
 use tokio::net::{TcpListener, TcpSocket};
 
-/// Of each connection and direction. Our messages are far below one kilobyte.
+/// The buffer in the kernel for each connection and direction. Our messages are far below one kilobyte.
 const SOCKET_BUFFER_BYTES: u32 = 32 * 1024;
 
 /// Connections that wait to be accepted.

@@ -18,7 +18,7 @@ const WAIT: Duration = Duration::from_millis(300);
 const BUSY_TIMEOUT: &str = "PRAGMA busy_timeout = 300";
 
 const UNFINISHED: &str =
-    "the file auth.db-wal still holds changes, without which a copy of auth.db is incomplete";
+    "the file -wal still holds changes, without which a copy of the database is incomplete";
 
 /// The answer of a checkpoint. It is no error that another process uses the file.
 #[derive(diesel::QueryableByName)]

@@ -94,7 +94,7 @@ impl Traces {
     }
 }
 
-/// By the `OTEL_BSP_` variables. The SDK allocates the whole queue at once, whatever its length,
+/// The settings of the `OTEL_BSP_` variables, within bounds. The SDK allocates the whole queue at once, whatever its length,
 /// and without a delay it would keep a core busy.
 fn bounded_batches() -> BatchConfig {
     let wanted = |name| std::env::var(name).unwrap_or_default().parse::<usize>();

@@ -21,7 +21,7 @@ use crate::{
 /// After this time without an answer from one server, the next one is asked as well.
 const SILENCE: Duration = Duration::from_millis(500);
 
-/// What to do if TLS cannot be used.
+/// The hint for an operator if TLS cannot be used.
 const UNUSABLE: &str = "the server needs a certificate with a key that is RSA (of 2048 bits or \
     more), Ed25519, or ECDSA with P-256 or P-384, and with a signature by such a key; \
     sslmode=disable connects in plain text";

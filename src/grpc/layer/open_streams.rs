@@ -20,7 +20,7 @@ pub struct OpenStreams {
 #[derive(Default)]
 struct Open {
     newest: u64,
-    /// By the order in which they began.
+    /// Their numbers grow in the order in which they began.
     streams: BTreeMap<u64, Stream>,
 }
 

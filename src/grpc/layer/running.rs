@@ -42,7 +42,7 @@ where
     })
 }
 
-/// What begins the call when the request is complete. The service's future holds `running` too,
+/// Begins the call when the request is complete. The service's future holds `running` too,
 /// so the call ends with that future.
 struct Start {
     connection: ConnectionInfo,

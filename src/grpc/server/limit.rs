@@ -1,7 +1,7 @@
 //! The connection limit.
 //!
 //! Each connection costs memory and a file descriptor, and without a free descriptor the
-//! service cannot reach the database either. At the limit, the connection that has been idle
+//! service cannot reach the database either. Near the limit, the connection that has been idle
 //! the longest is closed for a new one, so idle connections never keep new clients out. RFC
 //! 9113 (9.1) lets a server close an idle connection at any time. If the service works on a call
 //! of every connection, one whose client does not read is closed (`memory`). If there is none,

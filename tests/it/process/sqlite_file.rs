@@ -111,7 +111,7 @@ async fn a_stop_beside_an_open_read_says_that_the_file_is_incomplete() {
     assert_eq!(process.exit_code().await, Some(0));
     let log = file.with_file_name("auth.db-wal");
     assert_ne!(fs::metadata(log).unwrap().len(), 0);
-    let said = "auth.db-wal still holds changes";
+    let said = "the file -wal still holds changes";
     let log = process.log().join("\n");
     assert!(log.contains(said), "{log}");
     drop(other);
