@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use auth_service::password::{Hasher, Password, PasswordHash, Policy, Settings};
+use auth_service::password::{
+    Began, Hasher, Password, PasswordHash, Policy, Priority, Request, Settings,
+};
 use bcrypt_lanes::{Key, Lane, Work, advance};
 use prometheus_client::registry::Registry;
 use zeroize::Zeroizing;
@@ -188,10 +190,14 @@ struct Caller {
 
 impl Client for Caller {
     async fn call(&mut self) -> Result<()> {
-        let deadline = tokio::time::Instant::now() + Duration::from_hours(2);
+        let request = Request {
+            priority: Priority::Other,
+            deadline: tokio::time::Instant::now() + Duration::from_hours(2),
+            began: Began::default(),
+        };
         let verified = self
             .hasher
-            .verify(&self.password, Some(&self.hash), deadline);
+            .verify(&self.password, Some(&self.hash), request);
         verified.await?.ok_or("the password is right")?;
         Ok(())
     }

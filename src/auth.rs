@@ -45,7 +45,7 @@ pub use self::{
 use crate::{
     db::Db,
     model::{Act, ClientAddress, Clock, Event, ThrottleLimits, Timestamp, Traceparent},
-    password::{Hasher, Policy},
+    password::{self, Began, Hasher, Policy, Priority},
     telemetry::audit::{self, Audit},
 };
 
@@ -86,6 +86,15 @@ impl Call {
     fn act(&self, now: Timestamp) -> Act {
         let traceparent = self.traceparent.clone();
         Act { now, traceparent }
+    }
+
+    /// A hash that has to be done before the deadline of the call.
+    fn hash(&self, priority: Priority) -> password::Request {
+        password::Request {
+            priority,
+            deadline: self.deadline,
+            began: Began::default(),
+        }
     }
 
     fn audit(&self, event: audit::Event) -> Audit<'_> {

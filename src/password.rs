@@ -9,6 +9,7 @@
 //! begin in time. Unknown users, and passwords that no hash can match, take the same path
 //! through the queue and cost the same.
 
+mod began;
 mod blocklist;
 mod checkers;
 mod engine;
@@ -31,11 +32,13 @@ use zeroize::Zeroizing;
 
 use self::opaque_string::is_freeform;
 pub use self::{
+    began::Began,
     blocklist::{Blocklist, BlocklistError},
     engine::HashError,
     hash::PasswordHash,
-    hasher::{Hasher, StartError, Verified},
+    hasher::{Hasher, Request, StartError, Verified},
     policy::{NewPassword, Policy, PolicyError, Weakness},
+    queue::Priority,
     settings::Settings,
 };
 

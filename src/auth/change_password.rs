@@ -7,7 +7,7 @@ use super::{
 use crate::{
     db::NewHash,
     model::{Event, Payload, SessionEndReason},
-    password::Password,
+    password::{Password, Priority},
     telemetry::audit,
 };
 
@@ -26,7 +26,8 @@ impl Auth {
         let account = &caller.account;
         let audit = caller.audit(audit::Event::ChangePassword, call);
         // This check comes before the slow policy check, which is not throttled.
-        self.check_password(Some(&account.email), current, call, audit)
+        let (email, priority) = (Some(account.email.as_str()), Priority::KnownDevice);
+        self.check_password(email, current, priority, call, audit)
             .await?;
         let new = self.check_policy(NEW_PASSWORD, new, &account.email, call);
         let new = new.await?;
@@ -34,7 +35,7 @@ impl Auth {
             let problem = "must differ from the current password";
             return Err(Error::invalid(NEW_PASSWORD, problem));
         }
-        let hash = self.hasher.hash(&new, call.deadline).await?;
+        let hash = self.hasher.hash(&new, call.hash(priority)).await?;
 
         let now = self.clock.now();
         // Later than the previous time even if the clock went back: the time identifies

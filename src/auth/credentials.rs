@@ -2,7 +2,7 @@ use super::{Auth, Call, Error, Fault};
 use crate::{
     db::Settlement,
     model::{Timestamp, UserId},
-    password::{NewPassword, Password, PasswordHash, Verified},
+    password::{NewPassword, Password, PasswordHash, Priority, Verified},
     telemetry::audit::{Audit, Reason},
 };
 
@@ -26,11 +26,12 @@ impl Auth {
         &self,
         email: Option<&str>,
         password: &'p Password,
+        priority: Priority,
         call: &Call,
         audit: Audit<'_>,
     ) -> Result<Checked<'p>, Error> {
         // Refuse before the first statement if the hash would be refused anyway.
-        self.hasher.check_capacity(call.deadline)?;
+        self.hasher.check_capacity(priority, call.deadline)?;
         let attempt = self.password_attempt(email, call, self.clock.now());
         let (counted, credentials) = self.admit(&attempt, audit).await?;
         let user_id = credentials.as_ref().map(|found| found.user_id);
@@ -38,7 +39,8 @@ impl Auth {
             .map(|found| PasswordHash::parse(&found.password_hash))
             .map(|hash| hash.ok_or(Fault::Corrupt("password hash")))
             .transpose()?;
-        let verified = self.hasher.verify(password, hash.as_ref(), call.deadline);
+        let request = call.hash(priority);
+        let verified = self.hasher.verify(password, hash.as_ref(), request);
         let verified = self
             .take_back_if_overloaded(verified.await, &attempt, &counted)
             .await?;

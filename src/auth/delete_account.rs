@@ -4,7 +4,7 @@ use super::{
 };
 use crate::{
     model::{Event, Payload, SessionEndReason},
-    password::Password,
+    password::{Password, Priority},
     telemetry::audit,
 };
 
@@ -19,7 +19,8 @@ impl Auth {
     ) -> Result<(), Error> {
         let account = &caller.account;
         let audit = caller.audit(audit::Event::DeleteAccount, call);
-        self.check_password(Some(&account.email), current, call, audit)
+        let (email, priority) = (Some(account.email.as_str()), Priority::KnownDevice);
+        self.check_password(email, current, priority, call, audit)
             .await?;
         let now = self.clock.now();
         let event = Event::new(account.user_id, Payload::UserDeleted, &call.act(now));

@@ -4,7 +4,7 @@ use tracing::{debug, warn};
 use super::{Auth, Call, Error, credentials::Checked, session::StartedSession};
 use crate::{
     model::{DeviceName, Email, SessionEndReason, UserId},
-    password::Password,
+    password::{Password, Priority},
     telemetry::{
         Causes, LIMITED,
         audit::{self, Reason},
@@ -29,7 +29,8 @@ impl Auth {
     pub async fn login(&self, request: Login, call: &Call) -> Result<LoggedIn, Error> {
         let email = request.email.as_ref().map(Email::as_str);
         let audit = call.audit(audit::Event::Login);
-        let checked = self.check_password(email, &request.password, call, audit);
+        let priority = Priority::Other;
+        let checked = self.check_password(email, &request.password, priority, call, audit);
         let checked = checked.await?;
         let (user_id, changed_at) = (checked.user_id, checked.changed_at);
         let audit = audit.user(user_id);

@@ -2,7 +2,7 @@ use super::{Auth, Call, Error, session::StartedSession};
 use crate::{
     db::{NewUser, Registration},
     model::{DeviceName, Email, Event, Payload, Timestamp, UserId},
-    password::{Password, PasswordHash},
+    password::{Password, PasswordHash, Priority},
     telemetry::audit::{self, Audit, Reason},
 };
 
@@ -78,7 +78,10 @@ impl Auth {
         if credentials.is_some() {
             return Err(email_taken(audit));
         }
-        let hash = self.hasher.hash(&password, call.deadline).await;
+        let hash = self
+            .hasher
+            .hash(&password, call.hash(Priority::Other))
+            .await;
         self.take_back_if_overloaded(hash, &attempt, &counted).await
     }
 }

@@ -23,8 +23,9 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    Began, Priority,
     metrics::Metrics,
-    queue::{Purpose, Queue},
+    queue::{Job, Purpose, Queue},
     round_times::RoundTimes,
 };
 
@@ -74,11 +75,17 @@ impl Engine {
         work: Work,
         purpose: Purpose,
         deadline: tokio::time::Instant,
+        began: Began,
     ) -> Result<Ticket<'_>, HashError> {
         let (sender, answer) = oneshot::channel();
-        let reply = (sender, self.metrics.waiting());
+        let job = Job {
+            work,
+            purpose,
+            began,
+            reply: (sender, self.metrics.waiting()),
+        };
         let time_left = time_left(deadline);
-        let id = (self.shared.lock_open()?.queue).admit(work, purpose, time_left, reply)?;
+        let id = self.shared.lock_open()?.queue.admit(job, time_left)?;
         self.shared.changed.notify_one();
         Ok(Ticket {
             shared: &self.shared,
@@ -90,10 +97,11 @@ impl Engine {
     pub(super) fn check(
         &self,
         rounds: u32,
+        priority: Priority,
         deadline: tokio::time::Instant,
     ) -> Result<(), HashError> {
-        let time_left = time_left(deadline);
-        (self.shared.lock_open()?.queue).check(rounds, Purpose::Answer, time_left)
+        let (purpose, time_left) = (Purpose::Answer(priority), time_left(deadline));
+        (self.shared.lock_open()?.queue).check(rounds, purpose, time_left)
     }
 
     pub(super) async fn failed(&self) {
@@ -107,7 +115,8 @@ impl Drop for Engine {
     }
 }
 
-/// An admitted hash. Dropping it frees the place in the queue or the lane.
+/// An admitted hash. Dropping it frees the place in the queue or the lane. From then on its
+/// [`Began`] does not change.
 pub(super) struct Ticket<'a> {
     shared: &'a Shared,
     id: u64,

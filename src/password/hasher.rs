@@ -7,14 +7,14 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, info_span};
 
 use super::{
-    HashError, NewPassword, Password, PasswordHash, Settings, engine::Engine, hash::COSTS,
-    metrics::Metrics, queue::Purpose, self_test::self_test,
+    Began, HashError, NewPassword, Password, PasswordHash, Priority, Settings, engine::Engine,
+    hash::COSTS, metrics::Metrics, queue::Purpose, self_test::self_test,
 };
 use crate::telemetry::SPANS;
 
 /// Computes bcrypt on threads of its own, which end when it is dropped.
 ///
-/// Every call has a `deadline`. A call is refused at once, as [`HashError::Overloaded`], in two
+/// Every call has a deadline. A call is refused at once, as [`HashError::Overloaded`], in two
 /// cases: the expected wait for a lane exceeds the configured maximum, or the hash has to wait
 /// and would not be done before the deadline. An admitted call does not watch its deadline:
 /// dropping the future frees its place in the queue or its lane.
@@ -23,6 +23,13 @@ pub struct Hasher {
     cost: u32,
     /// Compared with the password of an unknown user. Its digest is random: no password matches.
     dummy: PasswordHash,
+}
+
+/// How a hash is requested, and whether it began.
+pub struct Request {
+    pub priority: Priority,
+    pub deadline: Instant,
+    pub began: Began,
 }
 
 impl Hasher {
@@ -48,10 +55,11 @@ impl Hasher {
     pub async fn hash(
         &self,
         password: &NewPassword,
-        deadline: Instant,
+        request: Request,
     ) -> Result<PasswordHash, HashError> {
-        let key = password.key();
-        self.hash_key(key, Purpose::Answer, deadline).await
+        let (purpose, deadline) = (Purpose::Answer(request.priority), request.deadline);
+        self.hash_key(password.key(), purpose, deadline, request.began)
+            .await
     }
 
     /// Hashes a verified password again, after [`Hasher::needs_upgrade`]. It is refused unless
@@ -61,8 +69,9 @@ impl Hasher {
         password: Verified<'_>,
         deadline: Instant,
     ) -> Result<PasswordHash, HashError> {
-        let key = password.key();
-        self.hash_key(key, Purpose::Upgrade, deadline).await
+        let (purpose, began) = (Purpose::Upgrade, Began::default());
+        self.hash_key(password.key(), purpose, deadline, began)
+            .await
     }
 
     /// Whether the password is the one that was hashed: `None` if it is not. Without a `hash`,
@@ -75,14 +84,17 @@ impl Hasher {
         &self,
         password: &'p Password,
         hash: Option<&PasswordHash>,
-        deadline: Instant,
+        request: Request,
     ) -> Result<Option<Verified<'p>>, HashError> {
         let key = password.key();
         let possible = hash.is_some() && key.is_some();
         let hash = hash.unwrap_or(&self.dummy);
         let key = key.unwrap_or_else(|| Key::new(b""));
-        let digest = self.digest(hash.work(key), Purpose::Answer, deadline);
-        let digest = digest.await?;
+        let purpose = Purpose::Answer(request.priority);
+        let (deadline, began) = (request.deadline, request.began);
+        let digest = self
+            .digest(hash.work(key), purpose, deadline, began)
+            .await?;
         let same = bool::from(digest.ct_eq(hash.digest()));
         Ok((same && possible).then_some(Verified(password)))
     }
@@ -92,8 +104,8 @@ impl Hasher {
     }
 
     /// The refusal that a hash would get now. It saves the work that comes before a hash.
-    pub fn check_capacity(&self, deadline: Instant) -> Result<(), HashError> {
-        let capacity = self.engine.check(1 << self.cost, deadline);
+    pub fn check_capacity(&self, priority: Priority, deadline: Instant) -> Result<(), HashError> {
+        let capacity = self.engine.check(1 << self.cost, priority, deadline);
         if let Err(HashError::Overloaded { .. }) = capacity {
             self.engine.metrics.refused();
         }
@@ -111,10 +123,11 @@ impl Hasher {
         key: Key,
         purpose: Purpose,
         deadline: Instant,
+        began: Began,
     ) -> Result<PasswordHash, HashError> {
         let (cost, salt) = (self.cost, random());
         let work = Work { key, cost, salt };
-        let digest = self.digest(work, purpose, deadline).await?;
+        let digest = self.digest(work, purpose, deadline, began).await?;
         Ok(PasswordHash::new(cost, salt, digest))
     }
 
@@ -123,9 +136,13 @@ impl Hasher {
         work: Work,
         purpose: Purpose,
         deadline: Instant,
+        began: Began,
     ) -> Result<Digest, HashError> {
         let requested = self.engine.metrics.requested();
-        let hashing = async { self.engine.admit(work, purpose, deadline)?.digest().await };
+        let hashing = async {
+            let ticket = self.engine.admit(work, purpose, deadline, began)?;
+            ticket.digest().await
+        };
         let span = info_span!(target: SPANS, "hash a password");
         let digest = hashing.instrument(span).await;
         requested.end(&digest);

@@ -17,29 +17,38 @@ use std::{
 use bcrypt_lanes::{Digest, LANES, Work};
 use tokio::sync::oneshot;
 
-use super::{HashError, metrics::Waiting, round_times::RoundTimes};
+use super::{Began, HashError, metrics::Waiting, round_times::RoundTimes};
 
 /// The way back to the caller of a hash, with the metrics of its state.
 pub(super) type Reply<State> = (oneshot::Sender<Digest>, State);
 
 pub(super) struct Job {
-    id: u64,
     pub(super) work: Work,
+    pub(super) purpose: Purpose,
+    pub(super) began: Began,
     pub(super) reply: Reply<Waiting>,
+}
+
+/// Who asks for a hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// A device on which the account logged in before, or a signed-in user.
+    KnownDevice,
+    Other,
 }
 
 /// The reason for a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// A caller waits for it.
-    Answer,
+    Answer(Priority),
     /// A stored hash gets the configured cost. This can be done at another time and must not
     /// delay a caller: upgrades are refused unless half of the lanes are free.
     Upgrade,
 }
 
 pub(super) struct Queue {
-    waiting: VecDeque<Job>,
+    waiting: VecDeque<(u64, Job)>,
     /// The rounds that are left in each lane of each thread.
     running: Vec<Vec<u32>>,
     max_wait: Duration,
@@ -59,17 +68,11 @@ impl Queue {
     }
 
     /// Appends a job if its answer will come in time. The id is for [`Queue::remove`].
-    pub(super) fn admit(
-        &mut self,
-        work: Work,
-        purpose: Purpose,
-        time_left: Duration,
-        reply: Reply<Waiting>,
-    ) -> Result<u64, HashError> {
-        self.check(work.rounds(), purpose, time_left)?;
+    pub(super) fn admit(&mut self, job: Job, time_left: Duration) -> Result<u64, HashError> {
+        self.check(job.work.rounds(), job.purpose, time_left)?;
         let id = self.next_id;
         self.next_id += 1;
-        self.waiting.push_back(Job { id, work, reply });
+        self.waiting.push_back((id, job));
         Ok(id)
     }
 
@@ -97,7 +100,7 @@ impl Queue {
             busy.chain(repeat_n(0, LANES - lanes.len()))
         });
         let mut free_in: BinaryHeap<_> = lanes.map(Reverse).collect();
-        for job in &self.waiting {
+        for (_, job) in &self.waiting {
             let mut earliest = free_in.peek_mut().expect("there is a lane");
             earliest.0 += u64::from(job.work.rounds());
         }
@@ -118,22 +121,25 @@ impl Queue {
         self.running.iter().map(Vec::len).sum::<usize>() + self.waiting.len()
     }
 
-    /// Removes a job that still waits. Nothing happens if it has a lane already.
+    /// Removes a job that still waits: it will never begin. Nothing happens if it has begun.
     pub(super) fn remove(&mut self, id: u64) {
-        self.waiting.retain(|job| job.id != id);
+        self.waiting.retain(|(waiting, _)| *waiting != id);
     }
 
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
     }
 
-    /// Removes the first jobs for a thread, as many as its share allows.
+    /// Removes the first jobs for a thread, as many as its share allows. They have begun then.
     pub(super) fn take(&mut self, thread: usize) -> Vec<Job> {
         let share = LANES.min(self.in_flight().div_ceil(self.running.len()));
         let lanes = &mut self.running[thread];
         let count = share.saturating_sub(lanes.len()).min(self.waiting.len());
-        let jobs: Vec<_> = self.waiting.drain(..count).collect();
-        lanes.extend(jobs.iter().map(|job| job.work.rounds()));
+        let jobs: Vec<_> = self.waiting.drain(..count).map(|(_, job)| job).collect();
+        for job in &jobs {
+            job.began.set();
+            lanes.push(job.work.rounds());
+        }
         jobs
     }
 

@@ -6,6 +6,7 @@ use super::*;
 
 /// Takes so long that no test sees its end.
 const ENDLESS: u32 = 31;
+const OTHER: Purpose = Purpose::Answer(Priority::Other);
 const LONG: Duration = Duration::from_hours(1_000_000);
 
 fn engine(threads: usize) -> Engine {
@@ -24,8 +25,12 @@ fn work(name: u8, cost: u32) -> Work {
 
 impl Engine {
     fn ask(&self, name: u8, cost: u32) -> Result<Ticket<'_>, HashError> {
+        self.ask_and_watch(name, cost, Began::default())
+    }
+
+    fn ask_and_watch(&self, name: u8, cost: u32, began: Began) -> Result<Ticket<'_>, HashError> {
         let deadline = tokio::time::Instant::now() + Duration::from_hours(100_000);
-        self.admit(work(name, cost), Purpose::Answer, deadline)
+        self.admit(work(name, cost), OTHER, deadline, began)
     }
 
     /// Keeps so many lanes busy.
@@ -82,6 +87,47 @@ async fn an_abandoned_hash_leaves_the_queue() {
     assert_eq!(stays.digest().await, Ok(digest(2, 4)));
 }
 
+#[tokio::test]
+async fn a_hash_has_begun_once_it_has_a_lane() {
+    let engine = engine(1);
+    let [refused, cancelled, computed] = [(); 3].map(|()| Began::default());
+    let mut endless = engine.fill(LANES);
+    let late = engine.admit(
+        work(1, 31),
+        OTHER,
+        tokio::time::Instant::now(),
+        refused.clone(),
+    );
+    drop(late);
+    let waits = engine.ask_and_watch(1, 4, computed.clone()).unwrap();
+    drop(
+        engine
+            .ask_and_watch(2, 4, cancelled.clone())
+            .unwrap()
+            .digest(),
+    );
+    assert!(!computed.get(), "it waits");
+    endless.pop();
+    waits.digest().await.unwrap();
+    assert!(computed.get());
+    assert!(!cancelled.get() && !refused.get());
+}
+
+#[tokio::test]
+async fn a_dropped_hash_has_begun_or_never_begins() {
+    let engine = engine(2);
+    let at_the_drop = [(); 1_000].map(|()| {
+        let began = Began::default();
+        drop(engine.ask_and_watch(0, ENDLESS, began.clone()));
+        (began.get(), began)
+    });
+    // A hash that still waited would begin before this one.
+    engine.ask(1, 4).unwrap().digest().await.unwrap();
+    for (at_the_drop, began) in at_the_drop {
+        assert_eq!(began.get(), at_the_drop);
+    }
+}
+
 #[test]
 fn every_thread_hashes() {
     let engine = engine(2);
@@ -97,7 +143,7 @@ fn a_hash_that_would_wait_too_long_is_refused_at_once() {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
     let refused = loop {
         // Until the engine knows how slow it is.
-        match engine.admit(work(1, 4), Purpose::Answer, deadline) {
+        match engine.admit(work(1, 4), OTHER, deadline, Began::default()) {
             Ok(ticket) => drop(ticket),
             Err(refused) => break refused,
         }
@@ -116,9 +162,13 @@ async fn a_thread_that_dies_fails_every_caller_and_says_so() {
     let times = RoundTimes::new([Duration::ZERO; LANES]);
     let mut queue = Queue::new(NonZeroUsize::MIN, LONG, times);
     let (reply, waiting) = oneshot::channel();
-    let reply = (reply, engine.metrics.waiting());
-    let admitted = queue.admit(work(0, 4), Purpose::Answer, LONG, reply);
-    admitted.unwrap();
+    let job = Job {
+        work: work(0, 4),
+        purpose: OTHER,
+        began: Began::default(),
+        reply: (reply, engine.metrics.waiting()),
+    };
+    queue.admit(job, LONG).unwrap();
     engine.shared.lock().queue = queue;
     engine.failed().await;
     assert!(waiting.await.is_err());

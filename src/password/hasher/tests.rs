@@ -24,18 +24,26 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_hours(1)
 }
 
+fn request() -> Request {
+    Request {
+        priority: Priority::Other,
+        deadline: soon(),
+        began: Began::default(),
+    }
+}
+
 /// How many hashes of the configured cost and of cost 6 were computed.
 fn computed(hasher: &Hasher) -> [u64; 2] {
     [COST, 6].map(|cost| hasher.engine.metrics.computed(cost))
 }
 
 async fn hash(hasher: &Hasher, text: &str) -> PasswordHash {
-    hasher.hash(&new_password(text), soon()).await.unwrap()
+    hasher.hash(&new_password(text), request()).await.unwrap()
 }
 
 async fn verifies(hasher: &Hasher, text: &str, hash: Option<&PasswordHash>) -> bool {
     let password = Password::of(text);
-    let verified = hasher.verify(&password, hash, soon()).await;
+    let verified = hasher.verify(&password, hash, request()).await;
     verified.unwrap().is_some()
 }
 
@@ -86,7 +94,10 @@ async fn a_verified_password_is_hashed_again_at_the_new_cost() {
     let old = "$2a$06$m0CrhHm10qJ3lXRY.5zDGO3rS2KdeeWLuGmsfGlMfOxih58VYVfxe";
     let old = PasswordHash::parse(old).unwrap();
     assert!(hasher.needs_upgrade(&old));
-    let verified = hasher.verify(&password, Some(&old), soon()).await.unwrap();
+    let verified = hasher
+        .verify(&password, Some(&old), request())
+        .await
+        .unwrap();
     let new = hasher.rehash(verified.unwrap(), soon()).await.unwrap();
     assert!(!hasher.needs_upgrade(&new));
     assert!(verifies(&hasher, "a", Some(&new)).await);

@@ -6,6 +6,7 @@ use crate::password::metrics::Metrics;
 const ROUND: Duration = Duration::from_millis(1);
 /// A round of a single lane takes half the time.
 const ALONE: Duration = Duration::from_micros(500);
+const OTHER: Purpose = Purpose::Answer(Priority::Other);
 const LONG: Duration = Duration::from_hours(1);
 
 fn queue(threads: usize, max_wait: Duration) -> Queue {
@@ -30,10 +31,16 @@ impl Queue {
         let work = Work {
             key: Key::new(b"x"),
             cost,
-            salt: [0; 16],
+            salt: u128::from(self.next_id).to_be_bytes(),
         };
         let waiting = Metrics::unregistered().waiting();
-        match self.admit(work, purpose, left, (oneshot::channel().0, waiting)) {
+        let job = Job {
+            work,
+            purpose,
+            began: Began::default(),
+            reply: (oneshot::channel().0, waiting),
+        };
+        match self.admit(job, left) {
             Ok(id) => Ok(id),
             Err(HashError::Overloaded { retry_after }) => Err(retry_after),
             Err(HashError::Stopped) => panic!("the queue does not stop"),
@@ -41,11 +48,13 @@ impl Queue {
     }
 
     fn join(&mut self, cost: u32) -> u64 {
-        self.ask(cost, Purpose::Answer, LONG).unwrap()
+        self.ask(cost, OTHER, LONG).unwrap()
     }
 
     fn ids(&mut self, thread: usize) -> Vec<u64> {
-        self.take(thread).iter().map(|job| job.id).collect()
+        let taken = self.take(thread).into_iter();
+        let id = |job: Job| u128::from_be_bytes(job.work.salt).try_into().unwrap();
+        taken.map(id).collect()
     }
 }
 
@@ -54,7 +63,7 @@ fn no_job_waits_while_a_lane_is_free() {
     let mut queue = queue(2, Duration::ZERO);
     for _ in 0..2 * LANES {
         assert_eq!(queue.expected_wait(), Duration::ZERO);
-        queue.ask(16, Purpose::Answer, Duration::ZERO).unwrap();
+        queue.ask(16, OTHER, Duration::ZERO).unwrap();
     }
     assert_eq!(queue.expected_wait(), ROUND * (1 << 16));
 }
@@ -78,7 +87,7 @@ fn a_job_that_would_wait_too_long_is_refused() {
     for _ in 0..LANES {
         queue.join(6);
     }
-    assert_eq!(queue.ask(4, Purpose::Answer, LONG), Err((128 + 16) * ROUND));
+    assert_eq!(queue.ask(4, OTHER, LONG), Err((128 + 16) * ROUND));
     queue.report(0, [64, 64, 64, 64, 64, 0].into_iter());
     queue.join(4);
 }
@@ -88,8 +97,8 @@ fn a_job_that_could_not_be_done_before_its_deadline_is_refused() {
     let mut queue = busy(LONG, 6);
     let (wait, own) = (64 * ROUND, 16 * ROUND);
     let too_short = wait + own.saturating_sub(Duration::from_nanos(1));
-    assert_eq!(queue.ask(4, Purpose::Answer, too_short), Err(wait + own));
-    queue.ask(4, Purpose::Answer, wait + own).unwrap();
+    assert_eq!(queue.ask(4, OTHER, too_short), Err(wait + own));
+    queue.ask(4, OTHER, wait + own).unwrap();
 }
 
 #[test]
@@ -147,7 +156,7 @@ fn an_upgrade_needs_half_of_the_lanes_free() {
     assert_eq!(retry_after, Err(16 * ROUND));
     // Other jobs are admitted as before.
     for _ in 0..LANES / 2 {
-        queue.ask(4, Purpose::Answer, Duration::ZERO).unwrap();
+        queue.ask(4, OTHER, Duration::ZERO).unwrap();
     }
 }
 
