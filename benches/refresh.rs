@@ -19,7 +19,7 @@ use crate::{
     load::{Client, Measured, closed_loop},
     stats::median,
     table::Table,
-    world::{Database, Service, new_user},
+    world::{Database, Service, data_keys, new_user},
 };
 
 const ROUNDS: usize = 3;
@@ -136,7 +136,7 @@ async fn sessions(db: &Db, count: usize) -> Result<Vec<RefreshToken>> {
 async fn session(db: &Db) -> Result<RefreshToken> {
     let now = SystemClock.now();
     let user_id = UserId::new(now);
-    let token = RefreshToken::generate()?;
+    let token = RefreshToken::generate(data_keys().current())?;
     let session = NewSession {
         id: SessionId::new(now),
         user_id,

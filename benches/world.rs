@@ -14,7 +14,7 @@ use auth_service::{
     app::{App, SystemClock},
     config::{Args, Config},
     db::{Db, NewSession, NewUser, Registration},
-    model::{Act, Clock as _, Email, Event, Payload, UserId},
+    model::{Act, Clock as _, DataKeys, Email, Event, Payload, UserId},
 };
 use prometheus_client::registry::Registry;
 use tokio::{
@@ -34,6 +34,7 @@ const UNTHROTTLED: [(&str, &str); 3] = [
     ("THROTTLE_DAILY_PER_ACCOUNT", "1000000"),
 ];
 const JWT_SECRET: &str = "a-secret-of-the-benches-32-bytes-long";
+const DATA_KEY: &str = "another-key-of-the-benches-32-bytes";
 
 /// Whether `tests/run` has started Postgres and Kafka.
 pub fn has_services() -> bool {
@@ -133,6 +134,11 @@ pub fn user_created(user_id: UserId, email: &str) -> Result<Event> {
     Ok(Event::new(user_id, Payload::UserCreated { email }, &act))
 }
 
+/// Those of the services here.
+pub fn data_keys() -> DataKeys {
+    DataKeys::new(&DATA_KEY.as_bytes().to_vec().into(), &[])
+}
+
 /// The configuration of the service for these command-line options.
 pub fn config(url: &str, options: &[&str]) -> Result<Config> {
     let defaults = [
@@ -145,6 +151,8 @@ pub fn config(url: &str, options: &[&str]) -> Result<Config> {
         "127.0.0.1:0",
         "--jwt-secret",
         JWT_SECRET,
+        "--data-key",
+        DATA_KEY,
     ];
     let words = defaults.iter().chain(options).map(Into::into);
     let args = Args::from_argv(words)?;
@@ -183,6 +191,7 @@ impl Service {
             .env("GRPC_ADDR", "127.0.0.1:0")
             .env("ADMIN_ADDR", "127.0.0.1:0")
             .env("JWT_SECRET", JWT_SECRET)
+            .env("DATA_KEY", DATA_KEY)
             .env("LOG_FORMAT", "json")
             .envs(UNTHROTTLED)
             .stdin(Stdio::null())

@@ -44,7 +44,7 @@ pub use self::{
 };
 use crate::{
     db::Db,
-    model::{Act, ClientAddress, Clock, Event, ThrottleLimits, Timestamp, Traceparent},
+    model::{Act, ClientAddress, Clock, DataKeys, Event, ThrottleLimits, Timestamp, Traceparent},
     password::{self, Began, Hasher, Policy, Priority},
     telemetry::audit::{self, Audit},
 };
@@ -55,6 +55,7 @@ pub struct Auth {
     hasher: Arc<Hasher>,
     policy: Policy,
     issuer: Issuer,
+    data_keys: Arc<DataKeys>,
     lifetimes: Lifetimes,
     throttle: ThrottleLimits,
     clock: Arc<dyn Clock>,
@@ -106,6 +107,7 @@ impl Auth {
     pub fn new(settings: Settings, parts: Parts, registry: &mut Registry) -> Self {
         let Settings {
             secrets,
+            data_keys,
             issuer,
             audience,
             lifetimes,
@@ -116,6 +118,7 @@ impl Auth {
             hasher: parts.hasher,
             policy: parts.policy,
             issuer: Issuer::new(secrets, issuer, audience, lifetimes.access_token),
+            data_keys,
             lifetimes,
             throttle,
             clock: parts.clock,
@@ -127,6 +130,11 @@ impl Auth {
     /// The issuer, whose keys `GetSigningKey` publishes.
     pub const fn issuer(&self) -> &Issuer {
         &self.issuer
+    }
+
+    /// The keys of which one has made each genuine refresh token.
+    pub fn data_keys(&self) -> &DataKeys {
+        &self.data_keys
     }
 
     /// Logs a committed event and wakes the outbox poller.

@@ -11,6 +11,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 mod args;
 mod command;
+mod data_key;
 mod database;
 mod embedded;
 mod internal_callers;
@@ -125,6 +126,7 @@ pub fn variables() -> impl Iterator<Item = &'static Declaration> {
         server::VARIABLES,
         database::VARIABLES,
         tokens::VARIABLES,
+        data_key::VARIABLES,
         passwords::VARIABLES,
         throttle::VARIABLES,
         internal_callers::VARIABLES,

@@ -6,7 +6,9 @@
 
 mod account;
 mod client_address;
+mod data_key;
 mod device_name;
+mod device_token;
 mod email;
 mod event;
 mod id;
@@ -21,7 +23,9 @@ pub mod unicode;
 pub use self::{
     account::{Account, Credentials},
     client_address::ClientAddress,
+    data_key::{DataKey, DataKeys, Subkey},
     device_name::DeviceName,
+    device_token::{DeviceLogin, DeviceToken},
     email::Email,
     event::{Act, Event, Payload, SessionEnd, SessionEndReason},
     id::{EventId, ReplicaId, SessionId, TokenId, UserId},
@@ -29,7 +33,7 @@ pub use self::{
         Backlog, Batch, ParkedEvent, PendingEvent, ReadEvent, in_user_order, users_without_first,
     },
     refresh_token::RefreshToken,
-    session::{LiveSession, MAX_SESSIONS, Presented, Session, TokenTimes},
+    session::{LiveSession, MAX_SESSIONS, Presented, Retry, Session, TokenTimes},
     throttle::{StoredBlock, THROTTLE_DAY, ThrottleLimits},
     time::{Clock, Timestamp},
     traceparent::Traceparent,

@@ -9,19 +9,20 @@
 use super::{Auth, Call, Error, Fault, metrics::RefreshOutcome, session::TokenPair};
 use crate::{
     db::Rotation,
-    model::{Presented, RefreshToken, Session, SessionEndReason, Timestamp},
+    model::{Presented, RefreshToken, Retry, Session, SessionEndReason, Timestamp},
     telemetry::audit::{Event, Reason},
 };
 
 impl Auth {
     pub async fn refresh(&self, token: RefreshToken, call: &Call) -> Result<TokenPair, Error> {
         let now = self.clock.now();
-        let successor = token.generate_successor()?;
+        let key = self.data_keys.current();
+        let successor = token.generate_successor(key)?;
         let rotation = Rotation {
             handle_hash: token.handle_hash(),
             token_hash: token.secret_hash(),
             new_token_hash: successor.secret_hash(),
-            sealed_successor: token.seal(&successor),
+            sealed_successor: token.seal(&successor, key),
             now,
             expires_at: now + self.lifetimes.refresh_token,
             access_tokens_expire_at: self.issuer.expiry(now) + self.lifetimes.retry_window,
@@ -33,7 +34,9 @@ impl Auth {
             self.metrics.refreshed(RefreshOutcome::Unknown);
             return Err(Error::InvalidToken);
         };
-        match session.check(&token, &successor, now, self.lifetimes.retry_window) {
+        let window = self.lifetimes.retry_window;
+        let retry = Retry { now, window };
+        match session.check(&token, &successor, &self.data_keys, retry) {
             Presented::Current => {
                 self.next_tokens(RefreshOutcome::Rotated, &session, successor, now)
             }

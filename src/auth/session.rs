@@ -28,7 +28,7 @@ impl Auth {
         device_name: Option<DeviceName>,
         now: Timestamp,
     ) -> Result<(NewSession, StartedSession), Error> {
-        let refresh_token = RefreshToken::generate()?;
+        let refresh_token = RefreshToken::generate(self.data_keys.current())?;
         let id = SessionId::new(now);
         let ends_at = now + self.lifetimes.session;
         let access_token = self.issuer.issue(user_id, id, now, ends_at)?;

@@ -1,13 +1,14 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use secrecy::SecretSlice;
 
 use super::SigningKey;
-use crate::model::ThrottleLimits;
+use crate::model::{DataKeys, ThrottleLimits};
 
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub secrets: SigningSecrets,
+    pub data_keys: Arc<DataKeys>,
     /// The claim `iss`.
     pub issuer: String,
     /// The claim `aud`.

@@ -26,6 +26,9 @@ use secrecy::SecretSlice;
 
 use super::{STEP_TIMEOUT, closing, print};
 
+/// Of a secret of the embedded default that does not exist yet.
+const GENERATED: &str = "would be generated";
+
 type Finding = Result<String, String>;
 
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
@@ -60,6 +63,7 @@ async fn findings(config: Config) -> Vec<(&'static str, Finding)> {
         ("ADMIN_ADDR", Ok(config.admin_addr.to_string())),
         ("DATABASE_URL", database(&config).await),
         ("JWT_SECRET", Ok(keys(&config))),
+        ("DATA_KEY", Ok(data_keys(&config))),
         ("INTERNAL_TOKENS", Ok(callers(&config))),
         ("BCRYPT_COST", Ok(format!("{cost} on {threads} threads"))),
         ("KAFKA_BROKERS", events(config.kafka.as_ref()).await),
@@ -147,12 +151,8 @@ fn try_to_write(folder: &Path) -> io::Result<()> {
 }
 
 fn keys(config: &Config) -> String {
-    let mut created = config
-        .embedded
-        .iter()
-        .flat_map(|embedded| &embedded.created);
-    if created.any(|path| path.ends_with("jwt-secret")) {
-        return "would be generated".to_owned();
+    if would_generate(config, "jwt-secret") {
+        return GENERATED.to_owned();
     }
     let id = |secret: &SecretSlice<u8>| SigningKey::new(secret.clone()).id().to_owned();
     let secrets = &config.auth.secrets;
@@ -163,6 +163,21 @@ fn keys(config: &Config) -> String {
         "" => format!("signs with key {signing}"),
         others => format!("signs with key {signing}, also valid: {others}"),
     }
+}
+
+fn data_keys(config: &Config) -> String {
+    if would_generate(config, "data-key") {
+        return GENERATED.to_owned();
+    }
+    match config.auth.data_keys.all().count() - 1 {
+        0 => "is set".to_owned(),
+        previous => format!("is set, also accepted: {previous} previous"),
+    }
+}
+
+fn would_generate(config: &Config, file: &str) -> bool {
+    let mut embedded = config.embedded.iter();
+    embedded.any(|embedded| embedded.created.iter().any(|path| path.ends_with(file)))
 }
 
 fn callers(config: &Config) -> String {

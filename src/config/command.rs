@@ -37,7 +37,7 @@ pub enum Command {
 #[expect(clippy::doc_markdown, reason = "--help shows these texts as they are")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
 pub enum KeysAction {
-    /// Print a new key for JWT_SECRET or JWT_NEXT_SECRET
+    /// Print a new key for JWT_SECRET, JWT_NEXT_SECRET or DATA_KEY
     Generate,
     /// Print the keys as a JWK set. It is secret, and has only today's keys: a gateway that
     /// reads it once needs a new one and a restart at each rotation

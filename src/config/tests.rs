@@ -20,9 +20,10 @@ mod warnings;
 const CA: &str = include_str!("tests/ca.pem");
 const KEY: &str = "a-key-of-exactly-32-bytes-aaaaaa";
 const OTHER_KEY: &str = "b-key-of-exactly-32-bytes-bbbbbb";
+const DATA_KEY: &str = "c-key-of-exactly-32-bytes-cccccc";
 /// With a `DATABASE_URL`, so that nothing is generated.
-const COMPLETE: &str =
-    "--database-url sqlite://auth.db --jwt-secret a-key-of-exactly-32-bytes-aaaaaa";
+const COMPLETE: &str = "--database-url sqlite://auth.db --jwt-secret a-key-of-exactly-32-bytes-aaaaaa \
+     --data-key c-key-of-exactly-32-bytes-cccccc";
 
 /// Every variable, the files of secrets too.
 fn names() -> impl Iterator<Item = String> {
@@ -184,6 +185,7 @@ fn every_problem_is_reported_in_one_run() {
     let expected = [
         "DATABASE_URL: must begin with sqlite:// or postgres://",
         "JWT_SECRET: is required when DATABASE_URL is set",
+        "DATA_KEY: is required when DATABASE_URL is set",
         "BCRYPT_COST: must be a whole number from 10 to 16",
         "LOG_FORMAT: must be one of text, json",
     ];

@@ -6,15 +6,15 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use secrecy::{ExposeSecret as _, SecretSlice};
 
 use super::{
-    Args, Problem,
+    Args, Problem, data_key,
     reader::Reader,
     secret_text, throttle,
     value::{DAY, duration, each, text},
-    variable::{secret, value, variables},
+    variable::{Variable, secret, value, variables},
 };
 use crate::auth::{Lifetimes, Settings, SigningSecrets};
 
-type Key = SecretSlice<u8>;
+pub(super) type Key = SecretSlice<u8>;
 
 variables! {
     "Tokens"
@@ -48,12 +48,14 @@ const WINDOW: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1
 
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<Settings> {
     let secrets = read_secrets(reader);
+    let data_keys = data_key::read(reader);
     Some(Settings {
         issuer: reader.value(&JWT_ISSUER),
         audience: reader.value(&JWT_AUDIENCE),
         lifetimes: read_lifetimes(reader),
         throttle: throttle::read(reader),
         secrets: secrets?,
+        data_keys: data_keys?,
     })
 }
 
@@ -69,7 +71,7 @@ pub fn signing_secrets(args: &Args, base: &Path) -> Result<SigningSecrets, Vec<P
 }
 
 fn read_secrets(reader: &mut Reader<'_>) -> Option<SigningSecrets> {
-    let current = read_current(reader);
+    let current = own_key(reader, &JWT_SECRET, "jwt-secret");
     let next = reader.optional(&JWT_NEXT_SECRET);
     let previous = reader.optional(&JWT_PREVIOUS_SECRETS).unwrap_or_default();
     let secrets = SigningSecrets {
@@ -81,19 +83,24 @@ fn read_secrets(reader: &mut Reader<'_>) -> Option<SigningSecrets> {
     Some(secrets)
 }
 
-fn read_current(reader: &mut Reader<'_>) -> Option<Key> {
-    if reader.is_set(&JWT_SECRET.declaration) {
-        reader.optional(&JWT_SECRET)
+/// A key that the embedded default generates in `file`. With a `DATABASE_URL` it is required.
+pub(super) fn own_key(
+    reader: &mut Reader<'_>,
+    variable: &Variable<Key>,
+    file: &str,
+) -> Option<Key> {
+    if reader.is_set(&variable.declaration) {
+        reader.optional(variable)
     } else if reader.is_embedded() {
         let encode = |bytes| format!("base64:{}", BASE64_STANDARD.encode(bytes));
-        reader.embedded_secret(&JWT_SECRET, "jwt-secret", encode, key)
+        reader.embedded_secret(variable, file, encode, key)
     } else {
-        reader.problem(JWT_SECRET.name(), "is required when DATABASE_URL is set");
+        reader.problem(variable.name(), "is required when DATABASE_URL is set");
         None
     }
 }
 
-fn key(text: &str) -> Result<Key, String> {
+pub(super) fn key(text: &str) -> Result<Key, String> {
     let bytes = match text.strip_prefix("base64:") {
         Some(encoded) => BASE64_STANDARD
             .decode(encoded)
@@ -114,23 +121,26 @@ fn key(text: &str) -> Result<Key, String> {
     Ok(bytes.into())
 }
 
-fn keys(text: &str) -> Result<Vec<Key>, String> {
+pub(super) fn keys(text: &str) -> Result<Vec<Key>, String> {
     each(text, |entry| {
         secret_text::check(entry)?;
         key(entry)
     })
 }
 
+pub(super) fn is_same(one: &Key, other: &Key) -> bool {
+    one.expose_secret() == other.expose_secret()
+}
+
 /// A key that is given twice would make its id ambiguous.
 fn refuse_doubles(secrets: &SigningSecrets, reader: &mut Reader<'_>) {
-    let same = |a: &Key, b: &Key| a.expose_secret() == b.expose_secret();
     let (current, next, previous) = (&secrets.current, &secrets.next, &secrets.previous);
-    if next.as_ref().is_some_and(|next| same(next, current)) {
+    if next.as_ref().is_some_and(|next| is_same(next, current)) {
         reader.problem(JWT_NEXT_SECRET.name(), "is the same key as JWT_SECRET");
     }
     let is_double = |(index, key): &(usize, &Key)| {
         let mut others = previous[..*index].iter().chain(next).chain([current]);
-        others.any(|other| same(key, other))
+        others.any(|other| is_same(key, other))
     };
     if let Some((index, _)) = previous.iter().enumerate().find(is_double) {
         let what = format!("entry {} is a key that is given twice", index + 1);

@@ -54,7 +54,8 @@ impl AuthService for Handlers {
         let attempt = self.attempt(Event::Refresh, &request);
         let reply = async {
             let call = self.call(&request);
-            let token = convert::refresh_token(request.into_inner().refresh_token)?;
+            let token = request.into_inner().refresh_token;
+            let token = convert::refresh_token(token, self.auth.data_keys())?;
             let tokens = self.auth.refresh(token, &call).await?;
             let tokens = Some(tokens.into());
             Ok(proto::RefreshResponse { tokens })
@@ -69,7 +70,8 @@ impl AuthService for Handlers {
         let attempt = self.attempt(Event::Logout, &request);
         let reply = async {
             let call = self.call(&request);
-            let token = convert::refresh_token(request.into_inner().refresh_token)?;
+            let token = request.into_inner().refresh_token;
+            let token = convert::refresh_token(token, self.auth.data_keys())?;
             self.auth.logout(token, &call).await?;
             Ok(proto::LogoutResponse {})
         };

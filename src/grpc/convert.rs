@@ -5,14 +5,15 @@ use zeroize::Zeroizing;
 
 use crate::{
     auth::{Error, TokenPair},
-    model::{DeviceName, RefreshToken, SessionId},
+    model::{DataKeys, DeviceName, RefreshToken, SessionId},
     password::Password,
     proto,
 };
 
-pub(super) fn refresh_token(text: String) -> Result<RefreshToken, Error> {
+pub(super) fn refresh_token(text: String, keys: &DataKeys) -> Result<RefreshToken, Error> {
     let text = Zeroizing::new(text);
-    RefreshToken::parse(required("refresh_token", &text)?).ok_or(Error::InvalidToken)
+    let token = RefreshToken::parse(required("refresh_token", &text)?, keys);
+    token.ok_or(Error::InvalidToken)
 }
 
 pub(super) fn password(field: &'static str, text: String) -> Result<Password, Error> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{RefreshToken, SessionId, Timestamp, UserId};
+use super::{DataKeys, RefreshToken, SessionId, Timestamp, UserId};
 
 /// The most sessions that one user has. All of them fit into one list: a session takes at most
 /// 500 bytes of a response of 64 KiB.
@@ -50,6 +50,13 @@ pub struct TokenTimes {
     pub access_tokens_expire_at: Option<Timestamp>,
 }
 
+/// The time of a call that may be a retry, and how long after a rotation one is accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Retry {
+    pub now: Timestamp,
+    pub window: Duration,
+}
+
 /// The meaning of a refresh token that the database did not rotate.
 pub enum Presented {
     /// This call rotated the token, but the answer of the database was lost.
@@ -57,7 +64,7 @@ pub enum Presented {
     /// The previous token within the retry window: after a lost reply or a race. The client
     /// gets the successor that exists already.
     Previous {
-        /// The current token. `None` if the row is corrupt.
+        /// The current token. `None` if the row is corrupt, or sealed with an unknown key.
         successor: Option<RefreshToken>,
     },
     /// An older token: another party has used it.
@@ -76,10 +83,10 @@ impl Session {
         &self,
         token: &RefreshToken,
         successor: &RefreshToken,
-        now: Timestamp,
-        retry_window: Duration,
+        keys: &DataKeys,
+        retry: Retry,
     ) -> Presented {
-        if !self.is_live(now) {
+        if !self.is_live(retry.now) {
             return Presented::Ended;
         }
         if successor.matches(&self.token_hash) {
@@ -87,20 +94,20 @@ impl Session {
         }
         let previous = self.previous_token_hash.as_deref();
         let is_previous = previous.is_some_and(|hash| token.matches(hash));
-        if !is_previous || !self.is_retry_in_time(now, retry_window) {
+        if !is_previous || !self.is_in_time(retry) {
             return Presented::Reused;
         }
-        let sealed = self.sealed_successor.as_deref();
-        let successor = sealed.and_then(|sealed| token.unseal(sealed));
-        let successor = successor.filter(|successor| successor.matches(&self.token_hash));
+        let sealed = self.sealed_successor.as_deref().unwrap_or_default();
+        let unsealed = keys.all().filter_map(|key| token.unseal(sealed, key));
+        let successor = { unsealed }.find(|successor| successor.matches(&self.token_hash));
         Presented::Previous { successor }
     }
 
     /// The elapsed time is zero if this clock is a little behind the last rotation. If it is
     /// further behind, the rotation's clock was ahead: the window would stay open for as long.
-    fn is_retry_in_time(&self, now: Timestamp, retry_window: Duration) -> bool {
-        !retry_window.is_zero()
-            && now.since(self.rotated_at) <= retry_window
+    fn is_in_time(&self, Retry { now, window }: Retry) -> bool {
+        !window.is_zero()
+            && now.since(self.rotated_at) <= window
             && self.rotated_at.since(now) <= CLOCK_SKEW
     }
 }
@@ -118,6 +125,7 @@ mod tests {
 
     /// A session that was rotated from `previous` to `current` at `NOW`.
     struct Rotated {
+        keys: DataKeys,
         session: Session,
         previous: RefreshToken,
         current: RefreshToken,
@@ -125,14 +133,16 @@ mod tests {
 
     impl Rotated {
         fn new() -> Self {
-            let previous = RefreshToken::generate().unwrap();
-            let current = previous.generate_successor().unwrap();
+            let keys = DataKeys::for_test(["a"]);
+            let key = keys.current();
+            let previous = RefreshToken::generate(key).unwrap();
+            let current = previous.generate_successor(key).unwrap();
             let session = Session {
                 id: SessionId::new(NOW),
                 user_id: UserId::new(NOW),
                 token_hash: current.secret_hash().to_vec(),
                 previous_token_hash: Some(previous.secret_hash().to_vec()),
-                sealed_successor: Some(previous.seal(&current).to_vec()),
+                sealed_successor: Some(previous.seal(&current, key).to_vec()),
                 rotated_at: NOW,
                 expires_at: NOW + HOUR,
                 ends_at: NOW + HOUR,
@@ -140,19 +150,21 @@ mod tests {
                 revoked_at: None,
             };
             Self {
+                keys,
                 session,
                 previous,
                 current,
             }
         }
 
-        fn check(&self, token: &RefreshToken, now: Timestamp, retry_window: Duration) -> Presented {
-            let successor = token.generate_successor().unwrap();
-            self.session.check(token, &successor, now, retry_window)
+        fn check(&self, token: &RefreshToken, now: Timestamp, window: Duration) -> Presented {
+            let successor = token.generate_successor(self.keys.current()).unwrap();
+            let retry = Retry { now, window };
+            self.session.check(token, &successor, &self.keys, retry)
         }
 
-        fn check_previous(&self, now: Timestamp, retry_window: Duration) -> Presented {
-            self.check(&self.previous, now, retry_window)
+        fn check_previous(&self, now: Timestamp, window: Duration) -> Presented {
+            self.check(&self.previous, now, window)
         }
 
         /// Whether the client gets the token that the session has.
@@ -194,7 +206,8 @@ mod tests {
     #[test]
     fn an_older_token_is_reuse() {
         let rotated = Rotated::new();
-        let older = rotated.current.generate_successor().unwrap();
+        let key = rotated.keys.current();
+        let older = rotated.current.generate_successor(key).unwrap();
         let presented = rotated.check(&older, NOW, WINDOW);
         assert!(matches!(presented, Presented::Reused));
     }
@@ -210,13 +223,22 @@ mod tests {
 
     #[test]
     fn a_rotation_whose_answer_was_lost_is_found_again() {
-        let Rotated {
-            session,
-            previous,
-            current,
-        } = Rotated::new();
-        let presented = session.check(&previous, &current, NOW, Duration::ZERO);
+        let rotated = Rotated::new();
+        let (keys, window) = (&rotated.keys, Duration::ZERO);
+        let retry = Retry { now: NOW, window };
+        let (session, previous) = (&rotated.session, &rotated.previous);
+        let presented = session.check(previous, &rotated.current, keys, retry);
         assert!(matches!(presented, Presented::Current));
+    }
+
+    #[test]
+    fn a_successor_that_was_sealed_with_a_previous_key_is_found() {
+        let mut rotated = Rotated::new();
+        rotated.keys = DataKeys::for_test(["b", "a"]);
+        assert!(rotated.is_retry(&rotated.check_previous(NOW, WINDOW)));
+        rotated.keys = DataKeys::for_test(["b"]);
+        let presented = rotated.check_previous(NOW, WINDOW);
+        assert!(matches!(presented, Presented::Previous { successor: None }));
     }
 
     #[test]

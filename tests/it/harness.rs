@@ -91,8 +91,11 @@ pub use self::{
     },
     rows::{EVENTS, PARKED, bytes_of, hex_of},
     service::{START, Service, build, config, connect, db},
-    sessions::{Account, Session, TokenParts, account, crc32, insert_sessions, malformed_tokens},
-    settings::{FREE_PORTS, GATEWAY, INTERNAL_TOKEN, JWT_SECRET, NO_THROTTLE, settings},
+    sessions::{
+        Account, Session, TokenParts, account, crc32, data_subkey, hmac, insert_sessions,
+        malformed_tokens,
+    },
+    settings::{DATA_KEY, FREE_PORTS, GATEWAY, INTERNAL_TOKEN, JWT_SECRET, NO_THROTTLE, settings},
     wire::Statements,
 };
 

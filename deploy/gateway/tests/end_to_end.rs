@@ -68,6 +68,7 @@ impl Service {
             .env("ADMIN_ADDR", "127.0.0.1:0")
             .env("INTERNAL_TOKENS", format!("gateway:{TOKEN}"))
             .env("JWT_SECRET", OLD_KEY)
+            .env("DATA_KEY", "a-data-key-of-the-example-of-32-bytes")
             .env("BCRYPT_COST", "10")
             .env("LOG", "error")
             .envs(variables.iter().copied())

@@ -30,7 +30,9 @@ fn a_sqlite_url_is_relative_with_two_slashes_and_absolute_with_three() {
 fn a_database_url_that_names_nothing_usable_is_a_problem() {
     for line in include_str!("bad_urls.txt").lines() {
         let (url, problem) = line.split_once(" => ").unwrap();
-        let found = problems_alone(&format!("--jwt-secret {KEY} --database-url {url}"));
+        let found = problems_alone(&format!(
+            "--jwt-secret {KEY} --data-key {DATA_KEY} --database-url {url}"
+        ));
         assert_eq!(found, [format!("DATABASE_URL: {problem}")], "{url}");
     }
 }
@@ -178,7 +180,9 @@ fn every_sslmode_of_libpq_is_one_of_ours() {
 /// The problem of a URL whose parameters these are.
 fn refusal(parameters: &str) -> String {
     let url = format!("postgres://user:needle@h/needle?{parameters}");
-    let found = problems_alone(&format!("--jwt-secret {KEY} --database-url {url}"));
+    let found = problems_alone(&format!(
+        "--jwt-secret {KEY} --data-key {DATA_KEY} --database-url {url}"
+    ));
     let [problem] = &found[..] else {
         panic!("{parameters}: {found:?}")
     };

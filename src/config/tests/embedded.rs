@@ -7,18 +7,19 @@ use crate::db::Url;
 fn the_embedded_default_makes_its_secrets_once_and_reads_them_again() {
     let base = TempDir::new().unwrap();
     let data = base.path().join("data");
-    let [key, token] = ["jwt-secret", "internal-token"].map(|name| data.join(name));
+    let names = ["jwt-secret", "data-key", "internal-token"];
+    let [key, data_key, token] = names.map(|name| data.join(name));
 
     let first = load_at(base.path(), "").unwrap();
     let embedded = Embedded {
         folder: data.clone(),
-        created: vec![key.clone(), token.clone()],
+        created: vec![key.clone(), data_key.clone(), token.clone()],
     };
     assert_eq!(first.embedded, Some(embedded));
     assert!(matches!(first.database.url, Url::Sqlite(ref path) if *path == data.join("auth.db")));
     assert_eq!(
-        [mode(&data), mode(&key), mode(&token)],
-        [0o700, 0o600, 0o600]
+        [&data, &key, &data_key, &token].map(|path| mode(path)),
+        [0o700, 0o600, 0o600, 0o600]
     );
     assert_eq!(first.auth.secrets.current.expose_secret().len(), 32);
     assert_eq!(
@@ -44,7 +45,7 @@ fn the_embedded_default_generates_only_what_is_not_set() {
     assert_eq!(config.auth.secrets.current.expose_secret(), KEY.as_bytes());
     assert_eq!(
         config.embedded.unwrap().created,
-        [base.path().join("data/internal-token")]
+        ["data/data-key", "data/internal-token"].map(|name| base.path().join(name))
     );
 }
 
@@ -83,7 +84,7 @@ fn a_folder_that_cannot_be_made_is_a_problem() {
     let blocked = file(&base, "file", "");
     let found = lines(load_at(
         Path::new(&blocked),
-        &format!("--jwt-secret {KEY} --internal-tokens a:{OTHER_KEY}"),
+        &format!("--jwt-secret {KEY} --data-key {DATA_KEY} --internal-tokens a:{OTHER_KEY}"),
     ));
     assert_eq!(
         found,

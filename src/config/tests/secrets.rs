@@ -34,11 +34,21 @@ fn a_secret_is_the_same_by_variable_and_by_file() {
 fn what_is_around_a_secret_or_invisible_in_it_is_a_problem_and_no_part_of_it() {
     let kafka = "--kafka-brokers a:1 --kafka-security-protocol SASL_SSL \
         --kafka-sasl-mechanism PLAIN --kafka-sasl-username me";
-    let good = [
+    let good: [(_, _, &str); 9] = [
         (
             "JWT_SECRET",
             OTHER_KEY.to_owned(),
-            "--database-url sqlite://a.db",
+            &format!("--database-url sqlite://a.db --data-key {DATA_KEY}"),
+        ),
+        (
+            "DATA_KEY",
+            OTHER_KEY.to_owned(),
+            &format!("--database-url sqlite://a.db --jwt-secret {KEY}"),
+        ),
+        (
+            "DATA_PREVIOUS_KEYS",
+            format!("{OTHER_KEY},{RANDOM_KEY}"),
+            COMPLETE,
         ),
         ("JWT_NEXT_SECRET", OTHER_KEY.to_owned(), COMPLETE),
         ("JWT_NEXT_SECRET", RANDOM_KEY.to_owned(), COMPLETE),
@@ -56,7 +66,7 @@ fn what_is_around_a_secret_or_invisible_in_it_is_a_problem_and_no_part_of_it() {
         (
             "DATABASE_URL",
             "sqlite://a.db".to_owned(),
-            &format!("--jwt-secret {KEY}"),
+            &format!("--jwt-secret {KEY} --data-key {DATA_KEY}"),
         ),
     ];
     for (name, good, line) in good {
@@ -201,7 +211,9 @@ fn one_value_for_two_secrets_is_refused() {
         let found = problems(&format!("{tokens} {kafka} {secret}"));
         assert_eq!(found, [format!("KAFKA_SASL_PASSWORD: {used}")]);
         let url = format!("--database-url postgres://me:{secret}@localhost/auth");
-        let found = problems_alone(&format!("{url} --jwt-secret {KEY} {tokens}"));
+        let found = problems_alone(&format!(
+            "{url} --jwt-secret {KEY} --data-key {DATA_KEY} {tokens}"
+        ));
         assert_eq!(found, [format!("DATABASE_URL: {used}")]);
     }
 }
@@ -269,7 +281,7 @@ fn a_debug_print_shows_no_secret() {
     let kafka = "--kafka-brokers a:1 --kafka-security-protocol SASL_SSL --kafka-sasl-mechanism PLAIN --kafka-sasl-username me --kafka-sasl-password needle";
     let url = "postgres://u:needle@h/db";
     let line = format!(
-        "--database-url {url} --jwt-secret needle-{KEY} --internal-tokens a:needle-{OTHER_KEY} {kafka}"
+        "--database-url {url} --jwt-secret needle-{KEY} --data-key needle-{DATA_KEY} --internal-tokens a:needle-{OTHER_KEY} {kafka}"
     );
     let printed = format!("{:?}", load_at(Path::new(""), &line).unwrap());
     assert!(

@@ -67,7 +67,11 @@ fn what_is_open_to_the_network_is_warned_of() {
 
 #[test]
 fn a_remote_database_that_is_not_verified_is_warned_of() {
-    let with = |url: &str| warned(&format!("--database-url {url} --jwt-secret {KEY} {QUIET}"));
+    let with = |url: &str| {
+        warned(&format!(
+            "--database-url {url} --jwt-secret {KEY} --data-key {DATA_KEY} {QUIET}"
+        ))
+    };
     for url in [
         "postgres://db.internal/auth",
         "postgres://db.internal/auth?sslmode=disable",
@@ -156,6 +160,8 @@ fn one_password_for_kafka_and_the_database_is_warned_of() {
     let kafka = "--kafka-brokers localhost:1 --kafka-security-protocol SASL_PLAINTEXT \
         --kafka-sasl-mechanism PLAIN --kafka-sasl-username me --kafka-sasl-password secret";
     let url = "--database-url postgres://me:secret@localhost/auth";
-    let warned = warned(&format!("{url} --jwt-secret {KEY} {QUIET} {kafka}"));
+    let warned = warned(&format!(
+        "{url} --jwt-secret {KEY} --data-key {DATA_KEY} {QUIET} {kafka}"
+    ));
     assert_eq!(warned, ["KAFKA_SASL_PASSWORD"]);
 }

@@ -8,6 +8,9 @@ pub const INTERNAL_TOKEN: &str = INTERNAL_TOKENS.split_at("gateway:".len()).1;
 /// The secret that signs.
 pub const JWT_SECRET: &str = "a-secret-of-the-tests-32-bytes-long";
 
+/// The key of the stored data.
+pub const DATA_KEY: &str = "a-data-key-of-the-tests-of-32-bytes";
+
 const INTERNAL_TOKENS: &str = "gateway:an-internal-token-of-32-characters";
 
 /// The kernel picks both ports.
@@ -30,6 +33,7 @@ pub fn settings<'a>(database_url: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(
     let base = [
         ("DATABASE_URL", database_url),
         ("JWT_SECRET", JWT_SECRET),
+        ("DATA_KEY", DATA_KEY),
         // The cheapest hash that the service accepts.
         ("BCRYPT_COST", "10"),
         // On a busy machine a hash waits longer than the default allows.

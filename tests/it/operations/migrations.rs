@@ -6,8 +6,8 @@ use std::{env, fs, sync::Arc, time::Duration};
 use futures::future::join_all;
 
 use crate::harness::{
-    Backend, Ended, JWT_SECRET, ManualClock, Process, START, TestDatabase, both, build, db, login,
-    register,
+    Backend, DATA_KEY, Ended, JWT_SECRET, ManualClock, Process, START, TestDatabase, both, build,
+    db, login, register,
 };
 
 const APPLIED: &str = "SELECT count(*) FROM __diesel_schema_migrations";
@@ -227,6 +227,7 @@ async fn a_postgres_database_that_cannot_hold_all_text_is_refused() {
     let variables = [
         ("DATABASE_URL", &*database.url()),
         ("JWT_SECRET", JWT_SECRET),
+        ("DATA_KEY", DATA_KEY),
     ];
     let checked = Process::run(&env::temp_dir(), &["check-config"], &variables).await;
     let said = format!("FAILED  DATABASE_URL: {said}");
@@ -299,7 +300,11 @@ async fn a_role_that_may_not_change_the_schema_serves_once_it_is_migrated() {
     let due = known(Backend::Postgres) - 1;
     let due =
         format!("FAILED  DATABASE_URL: this role may not run the {due} migrations that are due");
-    let variables = [("DATABASE_URL", url.as_str()), ("JWT_SECRET", JWT_SECRET)];
+    let variables = [
+        ("DATABASE_URL", url.as_str()),
+        ("JWT_SECRET", JWT_SECRET),
+        ("DATA_KEY", DATA_KEY),
+    ];
     for (change, said) in [
         (
             String::new(),

@@ -11,8 +11,8 @@ use tokio::{
 };
 
 use crate::harness::{
-    Authority, Ended, INTERNAL_TOKEN, JWT_SECRET, Kafka, Process, Service, TestDatabase, bearer,
-    both, signing_keys,
+    Authority, DATA_KEY, Ended, INTERNAL_TOKEN, JWT_SECRET, Kafka, Process, Service, TestDatabase,
+    bearer, both, signing_keys,
 };
 
 const NEXT_SECRET: &str = "the-next-secret-of-the-tests-is-32-bytes";
@@ -26,7 +26,11 @@ async fn run(folder: &Path, command: &str, variables: &[(&str, &str)]) -> Ended 
 async fn check(database: &TestDatabase, variables: &[(&str, &str)]) -> (Option<i32>, String) {
     let folder = TempDir::new().unwrap();
     let url = database.url();
-    let complete = [("DATABASE_URL", url.as_str()), ("JWT_SECRET", JWT_SECRET)];
+    let complete = [
+        ("DATABASE_URL", url.as_str()),
+        ("JWT_SECRET", JWT_SECRET),
+        ("DATA_KEY", DATA_KEY),
+    ];
     let output = run(
         folder.path(),
         "check-config",
@@ -150,6 +154,7 @@ async fn check_config_of_the_embedded_default_makes_nothing() {
         &[
             "would make data/auth.db",
             "JWT_SECRET: would be generated",
+            "DATA_KEY: would be generated",
             "OTEL_EXPORTER_OTLP_ENDPOINT: not set",
         ],
     );
@@ -208,6 +213,7 @@ async fn a_disk_that_cannot_be_written_is_found() {
     let variables = [
         ("DATABASE_URL", "sqlite:///proc/auth.db"),
         ("JWT_SECRET", JWT_SECRET),
+        ("DATA_KEY", DATA_KEY),
     ];
     let output = run(&std::env::temp_dir(), "check-config", &variables).await;
     assert_eq!(output.code, Some(1));

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tokio::{io::AsyncReadExt as _, net::TcpListener, net::unix::pipe};
 use tokio_postgres::NoTls;
 
-use crate::harness::{Backend, JWT_SECRET, Process, TestDatabase, both, eventually};
+use crate::harness::{Backend, DATA_KEY, JWT_SECRET, Process, TestDatabase, both, eventually};
 
 const SIGNALS: [&str; 2] = ["TERM", "INT"];
 const UNFINISHED: &str = "before the command was done";
@@ -82,6 +82,7 @@ async fn assert_ends_while_it_waits(database: &TestDatabase, command: &str, code
     let variables = [
         ("DATABASE_URL", url.as_str()),
         ("JWT_SECRET", JWT_SECRET),
+        ("DATA_KEY", DATA_KEY),
         ("LOG_FORMAT", "text"),
     ];
     let arguments: Vec<_> = command.split(' ').collect();

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tonic::transport::Channel;
 
 use crate::harness::{
-    FREE_PORTS, JWT_SECRET, Process, TestDatabase, both, login, register, with_bearer,
+    DATA_KEY, FREE_PORTS, JWT_SECRET, Process, TestDatabase, both, login, register, with_bearer,
 };
 
 async fn signing_key(client: &mut AuthServiceClient<Channel>, token: &str) -> SigningKey {
@@ -70,7 +70,7 @@ async fn in_an_empty_folder_the_service_makes_what_it_needs_and_works() {
     let mut process = Process::start(folder.path(), &[], &FREE_PORTS);
     let mut first = process.client().await;
     assert_eq!(mode(&data), 0o700);
-    let secret_files = ["jwt-secret", "internal-token"].map(|name| data.join(name));
+    let secret_files = ["jwt-secret", "data-key", "internal-token"].map(|name| data.join(name));
     for file in fs::read_dir(&data).unwrap() {
         let file = file.unwrap().path();
         assert_eq!(mode(&file), 0o600, "{file:?}");
@@ -87,7 +87,12 @@ async fn in_an_empty_folder_the_service_makes_what_it_needs_and_works() {
     };
     let lines = loud(&process);
     assert_eq!(lines.len(), 1);
-    for name in ["data/auth.db", "data/jwt-secret", "data/internal-token"] {
+    for name in [
+        "data/auth.db",
+        "data/jwt-secret",
+        "data/data-key",
+        "data/internal-token",
+    ] {
         assert!(lines[0].contains(name), "{}", lines[0]);
     }
     let log = process.log().concat();
@@ -99,7 +104,7 @@ async fn in_an_empty_folder_the_service_makes_what_it_needs_and_works() {
         .unwrap()
         .into_inner()
         .user_id;
-    let key = signing_key(&mut first, secrets[1].trim()).await;
+    let key = signing_key(&mut first, secrets[2].trim()).await;
     process.signal("TERM");
     assert_eq!(process.exit_code().await, Some(0));
 
@@ -109,7 +114,7 @@ async fn in_an_empty_folder_the_service_makes_what_it_needs_and_works() {
         secret_files.map(|file| fs::read_to_string(file).unwrap()),
         secrets
     );
-    assert!(signing_key(&mut second, secrets[1].trim()).await == key);
+    assert!(signing_key(&mut second, secrets[2].trim()).await == key);
     let logged_in = second
         .login(login("ana@example.com"))
         .await
@@ -128,7 +133,11 @@ async fn a_database_that_hangs_ends_the_start() {
     let hangs = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("postgres://postgres@{}/x", hangs.local_addr().unwrap());
     let folder = tempfile::tempdir().unwrap();
-    let variables = [("DATABASE_URL", url.as_str()), ("JWT_SECRET", JWT_SECRET)];
+    let variables = [
+        ("DATABASE_URL", url.as_str()),
+        ("JWT_SECRET", JWT_SECRET),
+        ("DATA_KEY", DATA_KEY),
+    ];
     let mut process = Process::start(folder.path(), &[], &variables);
     assert_eq!(process.exit_code().await, Some(1));
     process
@@ -149,6 +158,7 @@ async fn an_unreachable_postgres_ends_the_start_with_one_line_without_its_passwo
         &[
             ("DATABASE_URL", &url),
             ("JWT_SECRET", JWT_SECRET),
+            ("DATA_KEY", DATA_KEY),
             ("LOG", "trace"),
         ],
     ]
@@ -238,10 +248,11 @@ async fn a_missing_secret_is_a_problem_and_no_file_is_made() {
     let output = Process::run(folder.path(), &[], &[("DATABASE_URL", "sqlite://auth.db")]).await;
     assert_eq!(output.code, Some(64));
     let text = &output.stderr;
-    assert!(
-        text.starts_with("JWT_SECRET: ") && text.lines().count() == 1,
-        "{text}"
-    );
+    let names: Vec<_> = text
+        .lines()
+        .map(|line| line.split_once(": ").unwrap().0)
+        .collect();
+    assert_eq!(names, ["JWT_SECRET", "DATA_KEY"]);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
@@ -265,6 +276,7 @@ async fn wrong_usage_ends_with_64_and_starts_nothing() {
 async fn help_names_every_variable_and_shows_no_value() {
     let secret = [
         ("JWT_SECRET", JWT_SECRET),
+        ("DATA_KEY", DATA_KEY),
         ("KAFKA_SASL_PASSWORD", "hunter2"),
     ];
     let output = Process::run(Path::new("/"), &["--help"], &secret).await;

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
 use crate::harness::{
-    RawConnection, START, Service, TestDatabase, TokenParts, assert_invalid_token, both, bytes_of,
-    framed, insert_sessions, reason, refresh, refused, register, soak,
+    Backend, Proxy, RawConnection, START, Service, Statements, TestDatabase, TokenParts,
+    assert_invalid_token, both, bytes_of, data_subkey, framed, hmac, insert_sessions, logout,
+    reason, refresh, refused, register, soak,
 };
 
 const DAY: Duration = Duration::from_hours(24);
@@ -33,11 +33,21 @@ async fn dump(database: &TestDatabase, id: &str) -> Vec<Vec<u8>> {
 
 /// The bytes that seal a successor by XOR.
 fn seal_pad(secret: &[u8; 32]) -> [u8; 32] {
-    let mac = Hmac::<Sha256>::new_from_slice(secret).expect("any key length");
-    mac.chain_update(b"refresh successor")
-        .finalize()
-        .into_bytes()
-        .into()
+    hmac(secret, &data_subkey("refresh successor"))
+}
+
+/// The pads that a thief without `DATA_KEY` can compute from a secret, also one from a retired
+/// token: with the public words in place of the key.
+fn guessed_pads(secret: &[u8; 32]) -> [[u8; 32]; 4] {
+    let words = b"refresh successor";
+    let zero_root = hmac(&[0; 32], &[0; 32]);
+    let zero_key = hmac(&zero_root, &[&words[..], &[1]].concat());
+    [
+        hmac(secret, words),
+        hmac(words, secret),
+        hmac(secret, b""),
+        hmac(secret, &zero_key),
+    ]
 }
 
 fn xor(a: [u8; 32], b: [u8; 32]) -> [u8; 32] {
@@ -82,14 +92,14 @@ both! {
             let expected = if utf8 { "INVALID_TOKEN" } else { "INVALID_ARGUMENT" };
             assert_eq!(reason, expected, "bit {bit}");
         }
-        // A flipped bit in the decoded bytes, checksum included.
-        for bit in 0..52 * 8 {
+        // A flipped bit in the decoded bytes, tag and checksum included.
+        for bit in 0..60 * 8 {
             let mut bytes = token.bytes();
             bytes[bit / 8] ^= 1 << (bit % 8);
             let flipped = format!("rcr_{}", BASE64URL.encode(bytes));
             assert_eq!(refresh_bytes(&raw, flipped.as_bytes()).await, "INVALID_TOKEN", "bit {bit}");
         }
-        // A flipped bit in the handle, with a correct checksum: no session has that handle.
+        // A flipped bit in the handle, with the right tag: no session has that handle.
         for bit in 0..16 * 8 {
             let mut flipped = token.clone();
             flipped.handle[bit / 8] ^= 1 << (bit % 8);
@@ -101,7 +111,7 @@ both! {
         assert_eq!(service.database.count(ended).await, 0);
         service.client().refresh(refresh(&text)).await.expect("the session lives");
 
-        // A flipped bit in the secret, with a correct checksum: that is reuse by contract.
+        // A flipped bit in the secret, with the right tag: that is reuse by contract.
         let sessions: Vec<_> = (0..32 * 8)
             .map(|_| (uuid::Uuid::now_v7().simple().to_string(), TokenParts::random()))
             .collect();
@@ -132,14 +142,17 @@ both! {
         assert_eq!(session.len(), 5, "the id and four columns of 32 bytes");
 
         // Candidates for a secret: the columns and every XOR of them, each also hashed, and as
-        // the key of the HMAC that seals a successor.
+        // the key of the HMAC that seals a successor. The thief has retired tokens too.
         let mut secrets = Vec::new();
         for some in 1..1_u32 << 4 {
             let columns = session[1..].iter().enumerate();
             let chosen = columns.filter(|(n, _)| some >> n & 1 == 1).map(|(_, column)| column);
             let xor = chosen.fold([0; 32], |sum, column| xor(sum, to_32(column)));
-            secrets.extend([xor, Sha256::digest(xor).into(), seal_pad(&xor)]);
+            secrets.extend([xor, Sha256::digest(xor).into()]);
+            secrets.extend(guessed_pads(&xor));
         }
+        let [retired @ .., last] = &tokens[..] else { unreachable!() };
+        secrets.extend(retired.iter().flat_map(|token| guessed_pads(&to_32(&token.secret))));
         for n in 0..secrets.len() {
             for column in &session[1..] {
                 secrets.push(xor(secrets[n], to_32(column)));
@@ -153,9 +166,8 @@ both! {
             assert!(!handles.contains(&to_16(&token.handle)), "the handle can be read");
             assert!(!secrets.contains(&to_32(&token.secret)), "a secret can be read");
         }
-        // The search works: it finds the last secret with the help of the one before.
-        let [.., before, last] = &tokens[..] else { unreachable!() };
-        let pad = seal_pad(&to_32(&before.secret));
+        // The search works: with the key it finds the last secret.
+        let pad = seal_pad(&to_32(&retired.last().expect("three").secret));
         assert!(session[1..].iter().any(|column| xor(pad, to_32(column)).as_slice() == last.secret));
 
         let mut tried = 0;
@@ -171,4 +183,40 @@ both! {
         // None of these attempts ended the session.
         client.refresh(refresh(&last.text())).await.expect("the session lives");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_token_never_reaches_the_database() {
+    let Some(database) = TestDatabase::create(Backend::Postgres).await else {
+        return;
+    };
+    let statements = Statements::default();
+    let proxy = Proxy::recording(&database, Some(statements.clone())).await;
+    let service = Service::start(database, &["--database-url", &proxy.url]).await;
+    let ana = service.sign_up("ana@example.com").await;
+    let of_sessions = || {
+        let sent = statements.take().into_iter();
+        sent.filter(|sql| sql.contains("sessions")).count()
+    };
+    assert!(of_sessions() > 0, "the recorder works");
+
+    // The handle of a session that lives, and any other one.
+    for token in [
+        TokenParts::of(&ana.tokens.refresh_token),
+        TokenParts::random(),
+    ] {
+        let genuine = &token.bytes()[48..56];
+        for flipped in 0..64 {
+            let mut tag: [u8; 8] = genuine.try_into().expect("8 bytes");
+            tag[flipped / 8] ^= 1 << (flipped % 8);
+            let forged = token.forged(tag);
+            assert_invalid_token(&refused(service.client().refresh(refresh(&forged)).await));
+            assert_invalid_token(&refused(service.client().logout(logout(&forged)).await));
+        }
+    }
+    assert_eq!(of_sessions(), 0);
+    service
+        .refresh(&ana.tokens.refresh_token)
+        .await
+        .expect("the session lives");
 }

@@ -76,13 +76,13 @@ both! {
         assert!(service.database.ended_sessions().await.is_empty());
     }
 
-    async fn a_token_is_a_prefix_and_base64url_of_handle_secret_and_checksum(service: Service) {
+    async fn a_token_is_a_prefix_and_base64url_of_handle_secret_tag_and_checksum(service: Service) {
         let session = service.sign_up("ana@example.com").await;
         let first = &session.tokens.refresh_token;
         let second = service.refresh(first).await.unwrap().refresh_token;
         let other = service.sign_in("ana@example.com").await.tokens.refresh_token;
 
-        assert_eq!(first.len(), 74);
+        assert_eq!(first.len(), 84);
         let [first_parts, second_parts, other_parts] =
             [first, &second, &other].map(|token| TokenParts::of(token));
         assert_eq!(&first_parts.text(), first);

@@ -1,10 +1,11 @@
 //! The database holds hashes and sealed successors, and no token.
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
 use super::{column, sha256};
-use crate::harness::{Backend, Service, TestDatabase, TokenParts, both, bytes_of, hex_of};
+use crate::harness::{
+    Backend, Service, TestDatabase, TokenParts, both, bytes_of, data_subkey, hex_of, hmac,
+};
 
 both! {
     async fn the_database_holds_hashes_and_a_sealed_successor(service: Service) {
@@ -25,9 +26,7 @@ both! {
         assert_eq!(column(&token_hash).await, Some(sha256(&new.secret)));
         assert_eq!(column(&previous).await, Some(sha256(&old.secret)));
 
-        let mut pad = Hmac::<Sha256>::new_from_slice(&old.secret).unwrap();
-        pad.update(b"refresh successor");
-        let pad = pad.finalize().into_bytes();
+        let pad = hmac(&old.secret, &data_subkey("refresh successor"));
         let sealed = bytes_of(&column(&sealed).await.unwrap());
         assert_eq!(sealed.len(), 32);
         let unsealed: Vec<_> = sealed.iter().zip(pad).map(|(byte, pad)| byte ^ pad).collect();

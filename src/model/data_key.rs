@@ -1,0 +1,144 @@
+//! `DATA_KEY`, the root of the keys that protect stored data and tokens.
+//!
+//! Each purpose has a subkey of its own (HKDF-SHA256, RFC 5869). Nothing that is made for one
+//! purpose can serve another, and a subkey does not reveal the root. After a change of the key,
+//! [`DataKeys`] still accepts what the previous ones made.
+
+use std::iter;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use ring::hkdf::{HKDF_SHA256, Prk, Salt};
+use secrecy::{ExposeSecret as _, SecretBox, SecretSlice};
+use sha2::Sha256;
+
+/// The current key, which makes everything new, and the previous ones.
+#[derive(Debug)]
+pub struct DataKeys {
+    current: DataKey,
+    previous: Vec<DataKey>,
+}
+
+/// The subkeys of one `DATA_KEY`.
+#[derive(Debug)]
+pub struct DataKey {
+    pub refresh_token: Subkey,
+    pub refresh_successor: Subkey,
+    pub device_token: Subkey,
+}
+
+#[derive(Debug)]
+pub struct Subkey(SecretBox<[u8; 32]>);
+
+impl DataKeys {
+    pub fn new(current: &SecretSlice<u8>, previous: &[SecretSlice<u8>]) -> Self {
+        Self {
+            current: DataKey::derive(current),
+            previous: previous.iter().map(DataKey::derive).collect(),
+        }
+    }
+
+    pub const fn current(&self) -> &DataKey {
+        &self.current
+    }
+
+    /// The current key first.
+    pub fn all(&self) -> impl Iterator<Item = &DataKey> {
+        iter::once(&self.current).chain(&self.previous)
+    }
+}
+
+impl DataKey {
+    fn derive(root: &SecretSlice<u8>) -> Self {
+        // The root is random, so it needs no salt (RFC 5869, section 3.1).
+        let root = Salt::new(HKDF_SHA256, &[]).extract(root.expose_secret());
+        Self {
+            refresh_token: Subkey::derive(&root, "refresh token"),
+            refresh_successor: Subkey::derive(&root, "refresh successor"),
+            device_token: Subkey::derive(&root, "device token"),
+        }
+    }
+}
+
+impl Subkey {
+    fn derive(root: &Prk, purpose: &str) -> Self {
+        let info = [purpose.as_bytes()];
+        let derived = root.expand(&info, HKDF_SHA256);
+        let derived = derived.expect("HKDF makes 32 bytes");
+        Self(SecretBox::init_with_mut(|key: &mut [u8; 32]| {
+            derived.fill(key).expect("the length that was asked for");
+        }))
+    }
+
+    /// An HMAC-SHA256 with this key.
+    pub fn mac(&self) -> Hmac<Sha256> {
+        Hmac::new_from_slice(self.bytes()).expect("any key length")
+    }
+
+    pub(super) fn bytes(&self) -> &[u8; 32] {
+        self.0.expose_secret()
+    }
+
+    /// The first bytes of the HMAC of all parts, which must have fixed lengths.
+    pub(super) fn tag<const N: usize>(&self, parts: &[&[u8]]) -> [u8; N] {
+        let mut mac = self.mac();
+        for part in parts {
+            mac.update(part);
+        }
+        let tag = mac.finalize().into_bytes();
+        *tag.first_chunk().expect("at most 32 bytes")
+    }
+}
+
+#[cfg(test)]
+impl DataKeys {
+    /// Keys of this text, repeated; the first is the current one.
+    pub fn for_test<const N: usize>(keys: [&str; N]) -> Self {
+        let keys = keys.map(|key| key.repeat(32).into_bytes().into());
+        let (current, previous) = keys.split_first().expect("a key");
+        Self::new(current, previous)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_subkeys_are_those_of_rfc_5869() {
+        let keys = DataKeys::new(&vec![0x0b; 32].into(), &[]);
+        // HKDF without salt and with one block, written out.
+        let hmac = |key: &[u8], message: &[u8]| {
+            let mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+            mac.chain_update(message).finalize().into_bytes()
+        };
+        let root = hmac(&[0; 32], &[0x0b; 32]);
+        let expected = hmac(&root, b"refresh token\x01");
+        assert_eq!(keys.current().refresh_token.bytes()[..], expected[..]);
+    }
+
+    #[test]
+    fn each_key_and_each_purpose_has_its_own_subkey() {
+        let keys = DataKeys::for_test(["a", "b"]);
+        let subkeys = keys.all().flat_map(|key| {
+            [
+                &key.refresh_token,
+                &key.refresh_successor,
+                &key.device_token,
+            ]
+        });
+        let mut subkeys: Vec<_> = subkeys.map(|key| *key.bytes()).collect();
+        subkeys.sort_unstable();
+        subkeys.dedup();
+        assert_eq!(subkeys.len(), 6);
+    }
+
+    #[test]
+    fn no_key_is_printed() {
+        let keys = DataKeys::for_test(["a"]);
+        let (printed, key) = (format!("{keys:?}"), keys.current().refresh_token.bytes());
+        assert!(
+            !printed.contains(&format!("{}, {}", key[0], key[1])),
+            "{printed}"
+        );
+    }
+}
