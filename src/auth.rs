@@ -79,8 +79,8 @@ pub struct Call {
     pub traceparent: Option<Traceparent>,
     /// `None` unless a trusted caller has sent it.
     pub client_address: Option<ClientAddress>,
-    /// The name of the internal service that called, for the audit log.
-    pub service: Option<String>,
+    /// For the audit log.
+    pub context: audit::Context,
 }
 
 impl Call {
@@ -99,7 +99,7 @@ impl Call {
     }
 
     fn audit(&self, event: audit::Event) -> Audit<'_> {
-        Audit::of(event).caller(self.service.as_deref())
+        Audit::of(event, &self.context)
     }
 }
 

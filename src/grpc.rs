@@ -33,9 +33,9 @@ pub use self::{
 };
 use crate::{
     auth::{Auth, Call, Caller, Error},
-    model::Traceparent,
+    model::{Fingerprint, Traceparent},
     proto::{account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer},
-    telemetry::audit::Event,
+    telemetry::audit::{Context, Event},
 };
 
 /// Service names, as health checks use them.
@@ -65,8 +65,23 @@ pub struct Handlers {
 
 impl Handlers {
     /// The start of a call, for the audit log.
-    fn attempt<T>(&self, event: Event, request: &Request<T>) -> Attempt<'_> {
-        Attempt::begin(event, self.internal_callers.identify(request), request)
+    fn attempt<T>(&self, event: Event, request: &Request<T>) -> Attempt {
+        Attempt::begin(event, self.context(request), request)
+    }
+
+    /// The origin of a call. A malformed client address is refused elsewhere.
+    fn context<T>(&self, request: &Request<T>) -> Context {
+        let address = self.internal_callers.client_address(request);
+        let address = address.ok().flatten();
+        Context {
+            caller: self.internal_callers.identify(request).map(str::to_owned),
+            address: address.map(|address| self.fingerprint("address", address.as_bytes())),
+            email: None,
+        }
+    }
+
+    fn fingerprint(&self, kind: &str, value: &[u8]) -> Fingerprint {
+        self.auth.data_keys().current().fingerprint(kind, value)
     }
 
     /// The context of a call that the throttle does not count.
@@ -75,7 +90,7 @@ impl Handlers {
             deadline: layer::Deadline::of(request.extensions()),
             traceparent: request.extensions().get::<Traceparent>().cloned(),
             client_address: None,
-            service: self.internal_callers.identify(request).map(str::to_owned),
+            context: self.context(request),
         }
     }
 
@@ -94,11 +109,7 @@ impl Handlers {
     }
 
     /// The user whose access token came with the call.
-    async fn caller(
-        &self,
-        metadata: &MetadataMap,
-        attempt: &mut Attempt<'_>,
-    ) -> Result<Caller, Error> {
+    async fn caller(&self, metadata: &MetadataMap, attempt: &mut Attempt) -> Result<Caller, Error> {
         let token = self.internal_callers.user_token(metadata);
         let token = token.ok_or(Error::InvalidToken)?;
         let caller = self.auth.authenticate(token).await?;

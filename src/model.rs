@@ -23,7 +23,7 @@ pub mod unicode;
 pub use self::{
     account::{Account, Credentials},
     client_address::ClientAddress,
-    data_key::{DataKey, DataKeys, Subkey},
+    data_key::{DataKey, DataKeys, Fingerprint, Subkey},
     device_name::DeviceName,
     device_token::{DeviceLogin, DeviceToken},
     email::Email,

@@ -268,17 +268,24 @@ mod tests {
 
     #[test]
     fn a_flood_of_one_kind_is_summed_up_with_event_outcome_reason_and_count() {
-        use audit::{Audit, Event, Reason};
+        use audit::{Audit, Context, Event, Reason};
         let denied = || {
-            let audit = Audit::of(Event::SigningKey).caller("gateway");
-            audit.failed(Reason::UnknownCaller);
+            let caller = Some("gateway".to_owned());
+            let context = Context {
+                caller,
+                ..Context::default()
+            };
+            Audit::of(Event::SigningKey, &context).failed(Reason::UnknownCaller);
         };
-        let unknown = || Audit::of(Event::Login).failed(Reason::UnknownUser);
+        let unknown = || {
+            let context = Context::default();
+            Audit::of(Event::Login, &context).failed(Reason::UnknownUser);
+        };
         let log = flooded(&[
             (3478, denied),
             (2, unknown),
             (100, || {
-                Audit::of(Event::Login).ok();
+                Audit::of(Event::Login, &Context::default()).ok();
             }),
         ]);
         let with = |text: &str| log.iter().filter(|line| line.contains(text)).count();
@@ -300,15 +307,14 @@ mod tests {
 
     #[test]
     fn lines_that_name_an_attacked_account_are_never_summed_up() {
-        use audit::{Audit, Event, Reason};
+        use audit::{Audit, Context, Event, Reason};
+        fn line(event: Event, reason: Reason) {
+            Audit::of(event, &Context::default()).failed(reason);
+        }
         let log = flooded(&[
-            (50, || {
-                Audit::of(Event::Login).failed(Reason::WrongPassword);
-            }),
-            (50, || {
-                Audit::of(Event::ChangePassword).failed(Reason::PasswordChanged);
-            }),
-            (50, || Audit::of(Event::Refresh).failed(Reason::Reused)),
+            (50, || line(Event::Login, Reason::WrongPassword)),
+            (50, || line(Event::ChangePassword, Reason::PasswordChanged)),
+            (50, || line(Event::Refresh, Reason::Reused)),
         ]);
         assert_eq!(log.len(), 150);
     }

@@ -8,34 +8,49 @@ use tonic::{Request, Response, Status};
 use super::layer::Deadline;
 use crate::{
     auth::{Caller, Error},
-    telemetry::audit::{Audit, Event, Reason},
+    model::{Fingerprint, UserId},
+    telemetry::audit::{Audit, Context, Event, Reason},
 };
 
 /// One call, from its handler's start to its end.
-pub(super) struct Attempt<'a> {
-    audit: Audit<'a>,
+pub(super) struct Attempt {
+    event: Event,
+    context: Context,
+    user_id: Option<UserId>,
     deadline: Instant,
     has_ended: bool,
 }
 
-impl<'a> Attempt<'a> {
-    pub(super) fn begin<T>(event: Event, service: Option<&'a str>, request: &Request<T>) -> Self {
+impl Attempt {
+    pub(super) fn begin<T>(event: Event, context: Context, request: &Request<T>) -> Self {
         Self {
-            audit: Audit::of(event).caller(service),
+            event,
+            context,
+            user_id: None,
             deadline: Deadline::of(request.extensions()),
             has_ended: false,
         }
     }
 
     pub(super) fn by(&mut self, user: &Caller) {
-        self.audit = self.audit.user(user.account.user_id);
+        self.user_id = Some(user.account.user_id);
+    }
+
+    /// The e-mail address of the message.
+    pub(super) const fn at(&mut self, email: Fingerprint) {
+        self.context.email = Some(email);
+    }
+
+    fn failed(&self, reason: Reason) {
+        let audit = Audit::of(self.event, &self.context);
+        audit.user(self.user_id).failed(reason);
     }
 
     pub(super) fn end<T>(mut self, outcome: Result<T, Error>) -> Result<Response<T>, Status> {
         self.has_ended = true;
         let reply = outcome.map_err(|error| {
             if let Some(reason) = refusal(&error) {
-                self.audit.failed(reason);
+                self.failed(reason);
             }
             Status::from(error)
         });
@@ -43,7 +58,7 @@ impl<'a> Attempt<'a> {
     }
 }
 
-impl Drop for Attempt<'_> {
+impl Drop for Attempt {
     fn drop(&mut self) {
         if !self.has_ended {
             let is_late = Instant::now() >= self.deadline;
@@ -52,7 +67,7 @@ impl Drop for Attempt<'_> {
             } else {
                 Reason::Abandoned
             };
-            self.audit.failed(reason);
+            self.failed(reason);
         }
     }
 }

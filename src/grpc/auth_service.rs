@@ -4,9 +4,9 @@ use prost_types::Duration as ProtoDuration;
 use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
 
-use super::{Handlers, convert, server::ConnectionInfo};
+use super::{Handlers, attempt::Attempt, convert, server::ConnectionInfo};
 use crate::{
-    auth::{Error, Issuer, LoggedIn, Login, Register, Registered, SigningKey},
+    auth::{Call, Error, Issuer, LoggedIn, Login, Register, Registered, SigningKey},
     model::Email,
     proto::{self, auth_service_server::AuthService},
     telemetry::audit::{Audit, Event, Reason},
@@ -25,26 +25,30 @@ impl AuthService for Handlers {
         &self,
         request: Request<proto::RegisterRequest>,
     ) -> Result<Response<proto::RegisterResponse>, Status> {
-        let attempt = self.attempt(Event::Register, &request);
+        let mut attempt = self.attempt(Event::Register, &request);
         let reply = async {
-            let (call, _permit) = self.password_call(&request)?;
+            let (mut call, _permit) = self.password_call(&request)?;
+            self.note_email(&request.get_ref().email, &mut call, &mut attempt);
             let register = parse_register(request.into_inner())?;
             Ok(self.auth.register(register, &call).await?.into())
         };
-        attempt.end(reply.await)
+        let reply = reply.await;
+        attempt.end(reply)
     }
 
     async fn login(
         &self,
         request: Request<proto::LoginRequest>,
     ) -> Result<Response<proto::LoginResponse>, Status> {
-        let attempt = self.attempt(Event::Login, &request);
+        let mut attempt = self.attempt(Event::Login, &request);
         let reply = async {
-            let (call, _permit) = self.password_call(&request)?;
+            let (mut call, _permit) = self.password_call(&request)?;
+            self.note_email(&request.get_ref().email, &mut call, &mut attempt);
             let login = parse_login(request.into_inner())?;
             Ok(self.auth.login(login, &call).await?.into())
         };
-        attempt.end(reply.await)
+        let reply = reply.await;
+        attempt.end(reply)
     }
 
     async fn refresh(
@@ -89,9 +93,9 @@ impl AuthService for Handlers {
 
 impl Handlers {
     fn may_have_keys<T>(&self, request: &Request<T>) -> Result<(), Error> {
-        let audit = Audit::of(Event::SigningKey);
-        let caller = self.internal_callers.authorise(request, audit)?;
-        let audit = audit.caller(caller);
+        let context = self.context(request);
+        let audit = Audit::of(Event::SigningKey, &context);
+        self.internal_callers.authorise(request, audit)?;
         let is_private = ConnectionInfo::of(request.extensions()).is_private();
         if !(is_private || self.plaintext_keys) {
             audit.failed(Reason::PlaintextConnection);
@@ -99,6 +103,19 @@ impl Handlers {
         }
         audit.ok();
         Ok(())
+    }
+}
+
+impl Handlers {
+    /// Puts a hash of the message's address into the audit lines of the call. A malformed one
+    /// has none.
+    fn note_email(&self, email: &str, call: &mut Call, attempt: &mut Attempt) {
+        let Ok(email) = Email::parse(email) else {
+            return;
+        };
+        let email = self.fingerprint("e-mail", email.as_str().as_bytes());
+        call.context.email = Some(email);
+        attempt.at(email);
     }
 }
 

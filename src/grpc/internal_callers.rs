@@ -53,13 +53,10 @@ impl InternalCallers {
         tokens.chain(self.client_names.iter().map(String::as_str))
     }
 
-    /// The name of the internal service that called. Other callers are refused and audited.
-    pub(super) fn authorise<T>(
-        &self,
-        request: &Request<T>,
-        audit: Audit<'_>,
-    ) -> Result<&str, Error> {
-        self.identify(request).ok_or_else(|| {
+    /// Refuses and audits callers that are no internal service.
+    pub(super) fn authorise<T>(&self, request: &Request<T>, audit: Audit<'_>) -> Result<(), Error> {
+        let caller = self.identify(request).map(drop);
+        caller.ok_or_else(|| {
             audit.failed(Reason::UnknownCaller);
             Error::PermissionDenied
         })

@@ -4,7 +4,10 @@
 //! purpose can serve another, and a subkey does not reveal the root. After a change of the key,
 //! [`DataKeys`] still accepts what the previous ones made.
 
-use std::iter;
+use std::{
+    fmt::{self, Display},
+    iter,
+};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use ring::hkdf::{HKDF_SHA256, Prk, Salt};
@@ -24,7 +27,13 @@ pub struct DataKey {
     pub refresh_token: Subkey,
     pub refresh_successor: Subkey,
     pub device_token: Subkey,
+    audit: Subkey,
 }
+
+/// A keyed hash for the audit log. Equal values have equal ones, on all replicas, and only the
+/// key can tell which value it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint([u8; 8]);
 
 #[derive(Debug)]
 pub struct Subkey(SecretBox<[u8; 32]>);
@@ -55,7 +64,20 @@ impl DataKey {
             refresh_token: Subkey::derive(&root, "refresh token"),
             refresh_successor: Subkey::derive(&root, "refresh successor"),
             device_token: Subkey::derive(&root, "device token"),
+            audit: Subkey::derive(&root, "audit"),
         }
+    }
+
+    /// `kind` has no NUL: the same bytes of two kinds have different fingerprints.
+    pub fn fingerprint(&self, kind: &str, value: &[u8]) -> Fingerprint {
+        Fingerprint(self.audit.tag(&[kind.as_bytes(), &[0], value]))
+    }
+}
+
+/// 16 hexadecimal digits.
+impl Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", u64::from_be_bytes(self.0))
     }
 }
 
@@ -78,7 +100,7 @@ impl Subkey {
         self.0.expose_secret()
     }
 
-    /// The first bytes of the HMAC of all parts, which must have fixed lengths.
+    /// The first bytes of the HMAC of all parts. Their lengths must be fixed, or told by the parts.
     pub(super) fn tag<const N: usize>(&self, parts: &[&[u8]]) -> [u8; N] {
         let mut mac = self.mac();
         for part in parts {
@@ -130,6 +152,19 @@ mod tests {
         subkeys.sort_unstable();
         subkeys.dedup();
         assert_eq!(subkeys.len(), 6);
+    }
+
+    #[test]
+    fn a_fingerprint_depends_on_key_kind_and_value() {
+        let keys = DataKeys::for_test(["a", "b"]);
+        let of = |kind, value: &str| keys.current().fingerprint(kind, value.as_bytes());
+        assert_eq!(of("e-mail", "x"), of("e-mail", "x"));
+        assert_ne!(of("e-mail", "x"), of("e-mail", "y"));
+        assert_ne!(of("e-mail", "x"), of("address", "x"));
+        let other = keys.all().nth(1).unwrap().fingerprint("e-mail", b"x");
+        assert_ne!(of("e-mail", "x"), other);
+        let text = other.to_string();
+        assert!(text.len() == 16 && text.chars().all(|c| c.is_ascii_hexdigit()));
     }
 
     #[test]

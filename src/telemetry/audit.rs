@@ -1,15 +1,20 @@
 //! The audit log: one line for each event that matters to a security team.
 //!
 //! The lines have the target `audit` and these fields, each left out where it does not apply:
-//! `event`, `outcome`, `reason`, `user_id`, `session_id`, `caller`. They hold words of this
-//! file and ids, never an e-mail address, a token or other text that a client sent. `LOG` does
-//! not silence them. A flood of failures is summed up, except for some
-//! reasons. Operators read about them in `deploy/telemetry.md`.
+//! `event`, `outcome`, `reason`, `user_id`, `email_hash`, `session_id`, `caller`,
+//! `address_hash`. They hold words of this file, ids and keyed hashes, never an e-mail address, a
+//! token or other text that a client sent. `LOG` does not silence them. A flood of failures is
+//! summed up, except for some reasons. Operators read about them in `deploy/telemetry.md`.
 
-use tracing::{field::display, info};
+use std::fmt::Display;
+
+use tracing::{
+    field::{DisplayValue, display},
+    info,
+};
 
 use super::flood::LIMITED;
-use crate::model::{SessionId, UserId};
+use crate::model::{Fingerprint, SessionId, UserId};
 
 pub(super) const TARGET: &str = "audit";
 pub(super) const FAILED: &str = "failed";
@@ -78,23 +83,34 @@ impl Reason {
     }
 }
 
+/// The origin of a call, the same in all its lines.
+#[derive(Clone, Debug, Default)]
+pub struct Context {
+    /// The name of the internal service that called.
+    pub caller: Option<String>,
+    /// Of the client's network address.
+    pub address: Option<Fingerprint>,
+    /// Of the e-mail address in the message. Lines that name the user do not show it.
+    pub email: Option<Fingerprint>,
+}
+
 /// A line, written by [`Audit::ok`] or [`Audit::failed`].
 #[derive(Clone, Copy)]
 #[must_use]
 pub struct Audit<'a> {
     event: Event,
+    context: &'a Context,
     user_id: Option<UserId>,
     session_id: Option<SessionId>,
-    caller: Option<&'a str>,
 }
 
 impl<'a> Audit<'a> {
-    pub const fn of(event: Event) -> Self {
+    pub const fn of(event: Event, context: &'a Context) -> Self {
         Self {
             event,
+            context,
             user_id: None,
             session_id: None,
-            caller: None,
         }
     }
 
@@ -108,30 +124,42 @@ impl<'a> Audit<'a> {
         Self { session_id, ..self }
     }
 
-    /// The internal service that called.
-    pub fn caller(self, name: impl Into<Option<&'a str>>) -> Self {
-        let caller = name.into();
-        Self { caller, ..self }
-    }
-
     pub fn ok(self) {
-        let (event, outcome, caller) = (self.event.word(), "ok", self.caller);
-        let user_id = self.user_id.as_ref().map(display);
-        let session_id = self.session_id.as_ref().map(display);
-        info!(target: TARGET, event, outcome, user_id, session_id, caller);
+        let (event, outcome) = (self.event.word(), "ok");
+        let [user_id, email_hash, session_id, address_hash] = self.ids();
+        let caller = self.context.caller.as_deref();
+        info!(target: TARGET, event, outcome,
+            user_id, email_hash, session_id, caller, address_hash);
     }
 
     pub fn failed(self, reason: Reason) {
         let in_full = reason.is_never_summed_up();
         let (event, outcome, reason) = (self.event.word(), FAILED, reason.word());
-        let (user_id, caller) = (self.user_id.as_ref().map(display), self.caller);
-        let session_id = self.session_id.as_ref().map(display);
+        let [user_id, email_hash, session_id, address_hash] = self.ids();
+        let caller = self.context.caller.as_deref();
         if in_full {
-            info!(target: TARGET, event, outcome, reason, user_id, session_id, caller);
+            info!(target: TARGET, event, outcome, reason,
+                user_id, email_hash, session_id, caller, address_hash);
         } else {
-            info!(name: LIMITED, target: TARGET,
-                event, outcome, reason, user_id, session_id, caller);
+            info!(name: LIMITED, target: TARGET, event, outcome, reason,
+                user_id, email_hash, session_id, caller, address_hash);
         }
+    }
+
+    /// The user, or else the e-mail address; the session; the client's address.
+    fn ids(&self) -> [Option<DisplayValue<&dyn Display>>; 4] {
+        let email = self.context.email.as_ref();
+        let email = email.filter(|_| self.user_id.is_none());
+        let user_id = self.user_id.as_ref().map(|id| id as &dyn Display);
+        let session_id = self.session_id.as_ref().map(|id| id as &dyn Display);
+        let address = self.context.address.as_ref().map(|it| it as &dyn Display);
+        [
+            user_id,
+            email.map(|it| it as &dyn Display),
+            session_id,
+            address,
+        ]
+        .map(|id| id.map(display))
     }
 }
 

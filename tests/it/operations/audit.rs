@@ -9,11 +9,12 @@ use auth_service::proto::{
 };
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use tonic::Code;
 
 use crate::harness::{
     BareConnection, GATEWAY, INTERNAL_TOKEN, NO_THROTTLE, PASSWORD, Process, TestDatabase, both,
-    connect, login, logout, refresh, refused, register, with_bearer,
+    connect, hex_of, login, logout, refresh, refused, register, with_bearer,
 };
 
 const NEW_PASSWORD: &str = "another lake tulip harbour";
@@ -27,6 +28,9 @@ const FIELDS: [&str; 6] = [
     "session_id",
     "caller",
 ];
+
+/// Keyed hashes: see `lines_name_account_and_client_by_keyed_hashes`.
+const HASHES: [&str; 2] = ["email_hash", "address_hash"];
 
 both! {
     async fn each_event_is_one_line_whatever_log_says(database: TestDatabase) {
@@ -155,6 +159,61 @@ both! {
             let line: Value = serde_json::from_str(&line).unwrap();
             let fields = ["target", "event", "outcome", "caller"].map(|name| line[name].as_str());
             assert_eq!(fields, ["audit", "login", "failed", "gateway"].map(Some));
+            assert!(line["email_hash"].is_string(), "{line}");
+        }
+    }
+
+    async fn lines_name_account_and_client_by_keyed_hashes(database: TestDatabase) {
+        let process = Process::serve(&database, &GATEWAY);
+        let mut client = process.client().await;
+        let from = |address: &str, message| {
+            let mut request = with_bearer(message, INTERNAL_TOKEN);
+            request.metadata_mut().insert("x-client-address", address.parse().unwrap());
+            request
+        };
+        let wrong = |email| LoginRequest { password: "wrong".to_owned(), ..login(email) };
+        client.register(with_bearer(register("ana@example.com"), INTERNAL_TOKEN)).await.unwrap();
+        for (address, email) in [
+            ("192.0.2.1", "nobody@example.com"),
+            ("192.0.2.1", " Nobody@Example.com"),
+            ("192.0.2.2", "nobody@example.com"),
+            ("192.0.2.1", "other@example.com"),
+            ("192.0.2.1", "ana@example.com"),
+            ("192.0.2.1", "no address"),
+        ] {
+            refused(client.login(from(address, wrong(email))).await);
+        }
+        client.login(from("192.0.2.1", login("ana@example.com"))).await.unwrap();
+        let empty = RegisterRequest { password: String::new(), ..register("nobody@example.com") };
+        let mut empty = with_bearer(empty, INTERNAL_TOKEN);
+        empty.metadata_mut().insert("x-client-address", "192.0.2.1".parse().unwrap());
+        refused(client.register(empty).await);
+        process.signal("TERM");
+        process.wait_for("\"stopped\"").await;
+
+        let log = process.log();
+        let lines = log.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let lines: Vec<_> = lines.filter(|line| line["target"] == "audit").skip(1).collect();
+        let hashes = lines.iter().map(|line| HASHES.map(|name| line[name].as_str()));
+        let hashes: Vec<_> = hashes.collect();
+        let [nobody, address] = hashes[0];
+        assert!(nobody.is_some() && address.is_some() && nobody != address);
+        assert_eq!(hashes[1], hashes[0]);
+        assert_eq!(hashes[2][0], nobody);
+        assert!(hashes[2][1].is_some() && hashes[2][1] != address);
+        assert!(hashes[3][0].is_some() && hashes[3][0] != nobody);
+        // The others name the user, or no account.
+        let expected = [[None, address], [None, address], [None, address], [nobody, address]];
+        assert_eq!(hashes[4..], expected);
+        assert_eq!(lines[7]["reason"], "invalid_argument");
+
+        // A dictionary of addresses does not find them: they are keyed, with another key than
+        // any that is public.
+        for value in ["nobody@example.com", "192.0.2.1"] {
+            for hash in [sha256(value.as_bytes()), sha256(&[192, 0, 2, 1])] {
+                assert!(!log.concat().contains(&hash[..16]), "{value}");
+            }
+            assert!(!log.concat().contains(value), "{value}");
         }
     }
 
@@ -174,6 +233,10 @@ both! {
     }
 }
 
+fn sha256(bytes: &[u8]) -> String {
+    hex_of(&Sha256::digest(bytes))
+}
+
 /// The fields of the audit lines. Other fields are not allowed.
 fn audit(log: &[String]) -> Vec<[String; 6]> {
     let lines = log.iter().map(|line| serde_json::from_str(line).unwrap());
@@ -182,8 +245,8 @@ fn audit(log: &[String]) -> Vec<[String; 6]> {
         .map(|line| {
             let of_every_line = ["timestamp", "level", "target", "span"];
             for name in line.as_object().unwrap().keys() {
-                let known = FIELDS.contains(&name.as_str()) || of_every_line.contains(&&**name);
-                assert!(known, "{name}");
+                let known = [&FIELDS[..], &HASHES, &of_every_line].concat();
+                assert!(known.contains(&&**name), "{name}");
             }
             FIELDS.map(|name| line[name].as_str().unwrap_or_default().to_owned())
         })

@@ -7,6 +7,7 @@ use auth_service::{
     model::{Email, Traceparent},
     outbox::{Metrics, Poller, publisher::Published},
     password::{Hasher, Password, Policy},
+    telemetry::audit::Context,
 };
 use futures::FutureExt as _;
 use prometheus_client::registry::Registry;
@@ -78,7 +79,7 @@ both! {
             deadline: Instant::now() + Duration::from_mins(1),
             traceparent: None,
             client_address: None,
-            service: None,
+            context: Context::default(),
         };
         auth.register(registration("ana@example.com"), &call)
             .await
