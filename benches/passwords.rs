@@ -12,7 +12,7 @@ use std::{
 use auth_service::password::{
     Began, Hasher, Password, PasswordHash, Policy, Priority, Request, Settings,
 };
-use bcrypt_lanes::{Key, Lane, Work, advance};
+use bcrypt_lanes::{Key, LANES, Lanes, Work};
 use prometheus_client::registry::Registry;
 use zeroize::Zeroizing;
 
@@ -28,7 +28,7 @@ pub const COST: u32 = 12;
 /// The password of all accounts.
 pub const PASSWORD: &str = "correct horse battery staple";
 /// More callers than lanes on up to five cores.
-pub const CALLERS: usize = 32;
+pub const CALLERS: usize = 48;
 
 const ROUNDS: usize = 3;
 const WARM_UP: Duration = Duration::from_secs(2);
@@ -39,7 +39,7 @@ pub async fn measure(table: &mut Table) -> Result<()> {
     let mut rates = [const { Vec::new() }; 3];
     for _ in 0..ROUNDS {
         rates[0].push(engine.rate().await?);
-        rates[1].push(rate_of_all_cores(|| {
+        rates[1].push(rate_of_all_cores(WINDOW, || {
             verify_by_the_crate(&engine.hash);
             1
         }));
@@ -61,33 +61,32 @@ pub async fn measure(table: &mut Table) -> Result<()> {
     checked(table).await
 }
 
-/// The kernel without the engine.
+/// The kernel without the engine, which uses as many lanes as the cache of a core holds. The
+/// numbers of lanes alternate, so that other load affects all of them.
 fn lanes(table: &mut Table) {
-    let rates = [
-        rate_of_all_cores(hash_in_lanes::<1>),
-        rate_of_all_cores(hash_in_lanes::<2>),
-        rate_of_all_cores(hash_in_lanes::<3>),
-        rate_of_all_cores(hash_in_lanes::<4>),
-        rate_of_all_cores(hash_in_lanes::<5>),
-        rate_of_all_cores(hash_in_lanes::<6>),
-        rate_of_all_cores(hash_in_lanes::<7>),
-        rate_of_all_cores(hash_in_lanes::<8>),
-    ];
-    let rates = rates.map(|rate| format!("{rate:.1}")).join(", ");
-    table.row("the same by lanes, 1 to 8", &rates, "", "", "");
+    let mut rates = [const { Vec::new() }; LANES];
+    for _ in 0..ROUNDS {
+        for (n, rates) in rates.iter_mut().enumerate() {
+            rates.push(rate_of_all_cores(WINDOW / 3, || hash_in_lanes(n + 1)));
+        }
+    }
+    let rates = rates.map(|rates| format!("{:.1}", median(&rates)));
+    let name = format!("the same by lanes, 1 to {LANES}");
+    table.row(&name, &rates.join(", "), "", "", "");
 }
 
-fn hash_in_lanes<const N: usize>() -> usize {
-    let mut lanes = Box::new([Lane::IDLE; N]);
-    for lane in lanes.iter_mut() {
-        lane.begin(&Work {
+fn hash_in_lanes(count: usize) -> usize {
+    let mut lanes = Lanes::default();
+    for _ in 0..count {
+        let work = Work {
             key: Key::new(PASSWORD.as_bytes()),
             cost: COST,
             salt: [7; 16],
-        });
+        };
+        lanes.join(&work, ());
     }
-    advance(&mut lanes, 1 << COST);
-    lanes.iter().map(Lane::finish).map(black_box).count()
+    lanes.advance(u32::MAX);
+    lanes.complete().into_iter().map(black_box).count()
 }
 
 async fn alone(table: &mut Table, engine: &Engine) -> Result<()> {
@@ -213,10 +212,10 @@ fn verify_by_the_crate(hash: &str) {
 
 /// Hashes per second of one thread per core, each of which calls `hash` in a loop. The time of
 /// each thread ends with its last hash.
-fn rate_of_all_cores(hash: impl Fn() -> usize + Sync) -> f64 {
+fn rate_of_all_cores(window: Duration, hash: impl Fn() -> usize + Sync) -> f64 {
     let one = || {
         let (begun, mut done) = (Instant::now(), 0);
-        while begun.elapsed() < WINDOW {
+        while begun.elapsed() < window {
             done += hash();
         }
         rate(done, begun.elapsed())

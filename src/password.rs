@@ -11,6 +11,7 @@
 
 mod began;
 mod blocklist;
+mod cache;
 mod checkers;
 mod engine;
 mod guessability;
@@ -34,6 +35,7 @@ use self::opaque_string::is_freeform;
 pub use self::{
     began::Began,
     blocklist::{Blocklist, BlocklistError},
+    cache::lanes,
     engine::HashError,
     hash::PasswordHash,
     hasher::{Hasher, Request, StartError, Verified},

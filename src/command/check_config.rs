@@ -18,6 +18,7 @@ use auth_service::{
     grpc::Exposure,
     model::Clock as _,
     outbox::kafka,
+    password,
     telemetry::Causes,
     tls::server,
 };
@@ -56,6 +57,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
 async fn findings(config: Config) -> Vec<(&'static str, Finding)> {
     let security = security(config.tls.as_ref());
     let (cost, threads) = (config.passwords.cost, config.passwords.threads);
+    let hashes = format!("{cost} on {threads} threads of {} lanes", password::lanes());
     vec![
         ("GRPC_ADDR", Ok(format!("{}, {security}", config.grpc_addr))),
         ("GRPC_REFLECTION", Ok(reflection(config.exposure))),
@@ -65,7 +67,7 @@ async fn findings(config: Config) -> Vec<(&'static str, Finding)> {
         ("JWT_SECRET", Ok(keys(&config))),
         ("DATA_KEY", Ok(data_keys(&config))),
         ("INTERNAL_TOKENS", Ok(callers(&config))),
-        ("BCRYPT_COST", Ok(format!("{cost} on {threads} threads"))),
+        ("BCRYPT_COST", Ok(hashes)),
         ("KAFKA_BROKERS", events(config.kafka.as_ref()).await),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", Ok(traces(&config))),
     ]

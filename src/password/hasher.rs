@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, info_span};
 
 use super::{
-    Began, HashError, NewPassword, Password, PasswordHash, Priority, Settings, engine::Engine,
-    hash::COSTS, metrics::Metrics, queue::Purpose, self_test::self_test,
+    Began, HashError, NewPassword, Password, PasswordHash, Priority, Settings, cache::lanes,
+    engine::Engine, hash::COSTS, metrics::Metrics, queue::Purpose, self_test::self_test,
 };
 use crate::telemetry::SPANS;
 
@@ -40,7 +40,7 @@ impl Hasher {
         if !COSTS.contains(&cost) {
             return Err(StartError::Cost(cost));
         }
-        let round_times = self_test().ok_or(StartError::WrongAnswer)?;
+        let round_times = self_test(lanes()).ok_or(StartError::WrongAnswer)?;
         let metrics = Metrics::register(registry);
         let engine = Engine::start(settings.threads, settings.max_wait, round_times, metrics)?;
         let dummy = PasswordHash::new(cost, random(), random());

@@ -3,7 +3,7 @@
 
 use std::{iter::zip, thread};
 
-use bcrypt_lanes::{Digest, Key, LANES, Lane, Lanes, Work, advance};
+use bcrypt_lanes::{Digest, Key, LANES, Lanes, Work};
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 
 use super::PasswordHash;
@@ -146,26 +146,4 @@ fn published_hashes_of_every_cost_come_out_right() {
             }
         }
     }
-}
-
-/// More lanes than the engine has, because benches compare numbers of lanes.
-#[test]
-fn any_number_of_lanes_advances_in_lockstep() {
-    fn in_lanes<const N: usize>() {
-        let case = |n: usize| Case {
-            password: vec![u8::try_from(n + 1).unwrap(); n + 1],
-            cost: 4,
-            salt: [7; 16],
-        };
-        let mut lanes = Box::new([Lane::IDLE; N]);
-        for (n, lane) in lanes.iter_mut().enumerate() {
-            lane.begin(&case(n).work());
-        }
-        advance(&mut lanes, 1 << 4);
-        for (n, lane) in lanes.iter().enumerate() {
-            assert_eq!(lane.finish(), case(n).expected(), "lane {n} of {N}");
-        }
-    }
-    in_lanes::<7>();
-    in_lanes::<8>();
 }

@@ -1,22 +1,31 @@
 //! The jobs that wait for a lane, and whether one more would be done in time.
 //!
-//! Jobs are served in the order in which they came. The jobs are spread evenly over the
-//! threads. The expected wait is the time of all rounds that come before a job, at the speed
-//! of a thread with full lanes; threads report the rounds that are left.
+//! Jobs of known devices are served before those of others. While both wait, the others get a
+//! quarter of the rounds, so that neither class stands still (see [`Turns`]). Within a class
+//! jobs are served in the order in which they came. They are spread evenly over the threads.
+//!
+//! The expected wait is the result of a simulation of all jobs that wait now, at the speed of a
+//! thread with full lanes; threads report the rounds that are left. Jobs that come later make a
+//! wait longer in two cases. The wait of a known device grows by at most a third, because later
+//! jobs of others still get no more than their quarter. Another caller also waits for known
+//! devices that come later, but keeps its quarter.
 //!
 //! The queue has neither a clock nor a lock: its owner has both.
+
+mod turns;
 
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
-    iter::repeat_n,
+    iter::{from_fn, repeat_n},
     num::NonZeroUsize,
     time::Duration,
 };
 
-use bcrypt_lanes::{Digest, LANES, Work};
+use bcrypt_lanes::{Digest, Work};
 use tokio::sync::oneshot;
 
+use self::turns::Turns;
 use super::{Began, HashError, metrics::Waiting, round_times::RoundTimes};
 
 /// The way back to the caller of a hash, with the metrics of its state.
@@ -29,7 +38,7 @@ pub(super) struct Job {
     pub(super) reply: Reply<Waiting>,
 }
 
-/// Who asks for a hash.
+/// The two classes of callers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
     /// A device on which the account logged in before, or a signed-in user.
@@ -47,8 +56,23 @@ pub(super) enum Purpose {
     Upgrade,
 }
 
+impl Purpose {
+    const fn priority(self) -> Priority {
+        match self {
+            Self::Answer(priority) => priority,
+            // It finds a free lane.
+            Self::Upgrade => Priority::Other,
+        }
+    }
+}
+
+/// The jobs of one class of callers, with their ids.
+type Class = VecDeque<(u64, Job)>;
+
 pub(super) struct Queue {
-    waiting: VecDeque<(u64, Job)>,
+    known: Class,
+    others: Class,
+    turns: Turns,
     /// The rounds that are left in each lane of each thread.
     running: Vec<Vec<u32>>,
     max_wait: Duration,
@@ -59,8 +83,10 @@ pub(super) struct Queue {
 impl Queue {
     pub(super) fn new(threads: NonZeroUsize, max_wait: Duration, round_times: RoundTimes) -> Self {
         Self {
-            waiting: VecDeque::new(),
-            running: vec![Vec::with_capacity(LANES); threads.get()],
+            known: Class::new(),
+            others: Class::new(),
+            turns: Turns::default(),
+            running: vec![Vec::with_capacity(round_times.lanes()); threads.get()],
             max_wait,
             round_times,
             next_id: 0,
@@ -72,7 +98,7 @@ impl Queue {
         self.check(job.work.rounds(), job.purpose, time_left)?;
         let id = self.next_id;
         self.next_id += 1;
-        self.waiting.push_back((id, job));
+        self.class_mut(job.purpose.priority()).push_back((id, job));
         Ok(id)
     }
 
@@ -83,64 +109,128 @@ impl Queue {
         purpose: Purpose,
         time_left: Duration,
     ) -> Result<(), HashError> {
-        let wait = self.expected_wait();
-        let lanes = self.lanes_of_next();
-        let retry_after = wait + self.round_times.estimate(rounds.into(), lanes);
-        let late = wait > self.max_wait || (!wait.is_zero() && retry_after > time_left);
+        let priority = purpose.priority();
+        let wait = self.expected_wait(rounds, priority);
+        let own = (self.round_times).estimate(rounds.into(), self.lanes_of_next());
+        let retry_after = wait + own;
+        let too_long = wait > self.longest_wait(priority);
+        let late = too_long || (!wait.is_zero() && retry_after > time_left);
         if late || (purpose == Purpose::Upgrade && self.is_half_full()) {
             return Err(HashError::Overloaded { retry_after });
         }
         Ok(())
     }
 
-    /// How long a job that is appended now will wait for a lane.
-    fn expected_wait(&self) -> Duration {
+    /// Others leave a quarter of the queue to known devices.
+    fn longest_wait(&self, priority: Priority) -> Duration {
+        match priority {
+            Priority::KnownDevice => self.max_wait,
+            Priority::Other => self.max_wait / 4 * 3,
+        }
+    }
+
+    /// How long a job of so many rounds will wait for a lane if it comes now.
+    fn expected_wait(&self, rounds: u32, priority: Priority) -> Duration {
+        let mut free_in = self.lanes_free_in();
+        for before in self.rounds_before(rounds, priority) {
+            let mut earliest = free_in.peek_mut().expect("there is a lane");
+            earliest.0 += u64::from(before);
+        }
+        let Reverse(wait) = free_in.peek().expect("there is a lane");
+        self.round_times.estimate(*wait, self.lanes())
+    }
+
+    /// After how many rounds each lane takes a job that waits.
+    fn lanes_free_in(&self) -> BinaryHeap<Reverse<u64>> {
         let lanes = self.running.iter().flat_map(|lanes| {
             let busy = lanes.iter().map(|&rounds| u64::from(rounds));
-            busy.chain(repeat_n(0, LANES - lanes.len()))
+            busy.chain(repeat_n(0, self.lanes() - lanes.len()))
         });
-        let mut free_in: BinaryHeap<_> = lanes.map(Reverse).collect();
-        for (_, job) in &self.waiting {
-            let mut earliest = free_in.peek_mut().expect("there is a lane");
-            earliest.0 += u64::from(job.work.rounds());
-        }
-        let Reverse(rounds) = free_in.peek().expect("there is a lane");
-        self.round_times.estimate(*rounds, LANES)
+        lanes.map(Reverse).collect()
+    }
+
+    /// The rounds of the jobs that come before one that is appended now, in their order.
+    fn rounds_before(&self, rounds: u32, priority: Priority) -> impl Iterator<Item = u32> {
+        let line = |class| {
+            let waiting = self.class(class).iter().map(|(_, job)| job.work.rounds());
+            let new = (class == priority).then_some(rounds);
+            waiting.chain(new).peekable()
+        };
+        let (mut known, mut others) = (line(Priority::KnownDevice), line(Priority::Other));
+        let mut turns = self.turns.clone();
+        from_fn(move || {
+            let class = turns.next(known.peek().copied(), others.peek().copied())?;
+            let line = match class {
+                Priority::KnownDevice => &mut known,
+                Priority::Other => &mut others,
+            };
+            let next = line.next()?;
+            let is_new = class == priority && line.peek().is_none();
+            (!is_new).then_some(next)
+        })
+    }
+
+    /// The lanes of a thread.
+    const fn lanes(&self) -> usize {
+        self.round_times.lanes()
     }
 
     /// How many lanes of its thread will be in use when the next job runs.
     fn lanes_of_next(&self) -> usize {
-        LANES.min(self.in_flight() / self.running.len() + 1)
+        (self.lanes()).min(self.in_flight() / self.running.len() + 1)
     }
 
     fn is_half_full(&self) -> bool {
-        2 * self.in_flight() >= LANES * self.running.len()
+        2 * self.in_flight() >= self.lanes() * self.running.len()
     }
 
     pub(super) fn in_flight(&self) -> usize {
-        self.running.iter().map(Vec::len).sum::<usize>() + self.waiting.len()
+        let running: usize = self.running.iter().map(Vec::len).sum();
+        running + self.known.len() + self.others.len()
     }
 
     /// Removes a job that still waits: it will never begin. Nothing happens if it has begun.
     pub(super) fn remove(&mut self, id: u64) {
-        self.waiting.retain(|(waiting, _)| *waiting != id);
+        for class in [&mut self.known, &mut self.others] {
+            class.retain(|(waiting, _)| *waiting != id);
+        }
     }
 
     pub(super) fn clear(&mut self) {
-        self.waiting.clear();
+        self.known.clear();
+        self.others.clear();
     }
 
-    /// Removes the first jobs for a thread, as many as its share allows. They have begun then.
+    /// Removes the next jobs for a thread, as many as its share allows. They have begun then.
     pub(super) fn take(&mut self, thread: usize) -> Vec<Job> {
-        let share = LANES.min(self.in_flight().div_ceil(self.running.len()));
-        let lanes = &mut self.running[thread];
-        let count = share.saturating_sub(lanes.len()).min(self.waiting.len());
-        let jobs: Vec<_> = self.waiting.drain(..count).map(|(_, job)| job).collect();
-        for job in &jobs {
-            job.began.set();
-            lanes.push(job.work.rounds());
-        }
+        let share = self.in_flight().div_ceil(self.running.len());
+        let share = share.min(self.lanes());
+        let free = share.saturating_sub(self.running[thread].len());
+        let jobs: Vec<_> = from_fn(|| self.begin_next()).take(free).collect();
+        self.running[thread].extend(jobs.iter().map(|job| job.work.rounds()));
         jobs
+    }
+
+    fn begin_next(&mut self) -> Option<Job> {
+        let first = |class: &Class| class.front().map(|(_, job)| job.work.rounds());
+        let next = (self.turns).next(first(&self.known), first(&self.others))?;
+        let (_, job) = self.class_mut(next).pop_front()?;
+        job.began.set();
+        Some(job)
+    }
+
+    const fn class(&self, priority: Priority) -> &Class {
+        match priority {
+            Priority::KnownDevice => &self.known,
+            Priority::Other => &self.others,
+        }
+    }
+
+    const fn class_mut(&mut self, priority: Priority) -> &mut Class {
+        match priority {
+            Priority::KnownDevice => &mut self.known,
+            Priority::Other => &mut self.others,
+        }
     }
 
     pub(super) fn report(&mut self, thread: usize, rounds_left: impl Iterator<Item = u32>) {

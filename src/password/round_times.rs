@@ -3,19 +3,22 @@
 
 use std::time::Duration;
 
-use bcrypt_lanes::LANES;
-
 /// The weight of old measurements in the moving average, in rounds: one hash of cost 12. With
 /// fewer, a thread that was preempted once would make the queue refuse calls.
 const MEMORY: u32 = 1 << 12;
 
 /// The time of a round, for each number of lanes that advance together.
-#[derive(Clone, Copy)]
-pub(super) struct RoundTimes([Duration; LANES]);
+pub(super) struct RoundTimes(Vec<Duration>);
 
 impl RoundTimes {
-    pub(super) const fn new(times: [Duration; LANES]) -> Self {
+    /// The first time is that of a single lane, the last one that of all lanes of a thread.
+    pub(super) const fn new(times: Vec<Duration>) -> Self {
         Self(times)
+    }
+
+    /// The lanes of a thread.
+    pub(super) const fn lanes(&self) -> usize {
+        self.0.len()
     }
 
     /// The time of `rounds` rounds while `lanes` lanes are in use.
@@ -38,7 +41,7 @@ mod tests {
 
     #[test]
     fn the_estimate_follows_the_machine() {
-        let mut times = RoundTimes::new([ROUND; LANES]);
+        let mut times = RoundTimes::new(vec![ROUND; 2]);
         for _ in 0..5 * MEMORY / 16 {
             times.learn(2, 16, 3 * 16 * ROUND);
         }
@@ -49,14 +52,14 @@ mod tests {
 
     #[test]
     fn one_preemption_changes_little() {
-        let mut times = RoundTimes::new([ROUND; LANES]);
+        let mut times = RoundTimes::new(vec![ROUND; 2]);
         times.learn(1, 16, 10 * 16 * ROUND);
         assert!(times.estimate(1, 1) < ROUND * 105 / 100);
     }
 
     #[test]
     fn no_number_of_rounds_overflows() {
-        let times = RoundTimes::new([ROUND; LANES]);
+        let times = RoundTimes::new(vec![ROUND; 2]);
         assert!(times.estimate(u64::MAX, 1) > Duration::from_hours(1000));
     }
 }

@@ -8,6 +8,7 @@ mod forged_tokens;
 mod keys;
 mod login;
 mod logout;
+mod overload;
 mod refresh;
 mod register;
 mod session_model;

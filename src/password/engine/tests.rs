@@ -10,7 +10,7 @@ const OTHER: Purpose = Purpose::Answer(Priority::Other);
 const LONG: Duration = Duration::from_hours(1_000_000);
 
 fn engine(threads: usize) -> Engine {
-    let times = RoundTimes::new([Duration::ZERO; LANES]);
+    let times = RoundTimes::new(vec![Duration::ZERO; LANES]);
     let threads = NonZeroUsize::new(threads).unwrap();
     Engine::start(threads, LONG, times, Metrics::unregistered()).unwrap()
 }
@@ -159,7 +159,7 @@ async fn a_thread_that_dies_fails_every_caller_and_says_so() {
     let engine = engine(2);
     let running = engine.fill(2 * LANES);
     // A queue for one thread: the other one panics when it reports its lanes.
-    let times = RoundTimes::new([Duration::ZERO; LANES]);
+    let times = RoundTimes::new(vec![Duration::ZERO; LANES]);
     let mut queue = Queue::new(NonZeroUsize::MIN, LONG, times);
     let (reply, waiting) = oneshot::channel();
     let job = Job {

@@ -4,9 +4,9 @@ use zeroize::Zeroize as _;
 
 use crate::{Digest, Lane, Work, advance};
 
-/// Lanes of a thread. More lanes gain little: a core's load units are busy then, and the
-/// smallest first-level caches (32 KiB) hold six lanes.
-pub const LANES: usize = 6;
+/// The most lanes of a thread. More lanes gain nothing: a core's load units are busy then. A
+/// caller uses fewer if the first-level cache of the core holds fewer.
+pub const LANES: usize = 8;
 
 /// Up to [`LANES`] hashes, each with a tag that identifies it.
 pub struct Lanes<T> {
@@ -21,7 +21,7 @@ struct Live<T> {
 }
 
 impl<T> Default for Lanes<T> {
-    #[expect(clippy::large_stack_arrays, reason = "25 KiB, once for each thread")]
+    #[expect(clippy::large_stack_arrays, reason = "34 KiB, once for each thread")]
     fn default() -> Self {
         Self {
             lanes: Box::new([Lane::IDLE; LANES]),
@@ -90,6 +90,8 @@ fn advance_first(count: usize, lanes: &mut [Lane; LANES], rounds: u32) {
         3 => advance_chunk::<3>(lanes, rounds),
         4 => advance_chunk::<4>(lanes, rounds),
         5 => advance_chunk::<5>(lanes, rounds),
+        6 => advance_chunk::<6>(lanes, rounds),
+        7 => advance_chunk::<7>(lanes, rounds),
         _ => advance(lanes, rounds),
     }
 }

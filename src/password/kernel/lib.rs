@@ -34,10 +34,8 @@ mod pi;
 
 use zeroize::Zeroizing;
 
-pub use self::{
-    lane::{Lane, advance},
-    lanes::{LANES, Lanes},
-};
+use self::lane::{Lane, advance};
+pub use self::lanes::{LANES, Lanes};
 
 /// bcrypt ignores all further bytes.
 const MAX_BYTES: usize = 72;

@@ -1,16 +1,21 @@
-use bcrypt_lanes::Key;
+mod model;
+
+use std::iter::once;
+
+use bcrypt_lanes::{Key, LANES};
 
 use super::*;
 use crate::password::metrics::Metrics;
 
+const KNOWN: Purpose = Purpose::Answer(Priority::KnownDevice);
+const OTHER: Purpose = Purpose::Answer(Priority::Other);
 const ROUND: Duration = Duration::from_millis(1);
 /// A round of a single lane takes half the time.
 const ALONE: Duration = Duration::from_micros(500);
-const OTHER: Purpose = Purpose::Answer(Priority::Other);
 const LONG: Duration = Duration::from_hours(1);
 
 fn queue(threads: usize, max_wait: Duration) -> Queue {
-    let mut times = [ROUND; LANES];
+    let mut times = vec![ROUND; LANES];
     times[0] = ALONE;
     let threads = NonZeroUsize::new(threads).unwrap();
     Queue::new(threads, max_wait, RoundTimes::new(times))
@@ -26,6 +31,11 @@ fn busy(max_wait: Duration, cost: u32) -> Queue {
     queue
 }
 
+/// The rounds left in the lanes of a thread: so many in each of the first ones.
+fn left<const N: usize>(first: [u32; N]) -> impl Iterator<Item = u32> {
+    first.into_iter().chain(repeat_n(90, LANES - N))
+}
+
 impl Queue {
     fn ask(&mut self, cost: u32, purpose: Purpose, left: Duration) -> Result<u64, Duration> {
         let work = Work {
@@ -33,12 +43,11 @@ impl Queue {
             cost,
             salt: u128::from(self.next_id).to_be_bytes(),
         };
-        let waiting = Metrics::unregistered().waiting();
         let job = Job {
             work,
             purpose,
             began: Began::default(),
-            reply: (oneshot::channel().0, waiting),
+            reply: (oneshot::channel().0, Metrics::unregistered().waiting()),
         };
         match self.admit(job, left) {
             Ok(id) => Ok(id),
@@ -51,10 +60,27 @@ impl Queue {
         self.ask(cost, OTHER, LONG).unwrap()
     }
 
+    fn join_known(&mut self, cost: u32) -> u64 {
+        self.ask(cost, KNOWN, LONG).unwrap()
+    }
+
     fn ids(&mut self, thread: usize) -> Vec<u64> {
-        let taken = self.take(thread).into_iter();
         let id = |job: Job| u128::from_be_bytes(job.work.salt).try_into().unwrap();
-        taken.map(id).collect()
+        self.take(thread).into_iter().map(id).collect()
+    }
+
+    /// Jobs begin when others end, one at a time.
+    fn next_ids(&mut self, count: usize) -> Vec<u64> {
+        let next = |_| {
+            self.report(0, repeat_n(1, LANES - 1));
+            self.ids(0)
+        };
+        (0..count).flat_map(next).collect()
+    }
+
+    /// The wait of a job of 16 rounds.
+    fn wait(&self, priority: Priority) -> Duration {
+        self.expected_wait(16, priority)
     }
 }
 
@@ -62,34 +88,53 @@ impl Queue {
 fn no_job_waits_while_a_lane_is_free() {
     let mut queue = queue(2, Duration::ZERO);
     for _ in 0..2 * LANES {
-        assert_eq!(queue.expected_wait(), Duration::ZERO);
+        assert_eq!(queue.wait(Priority::Other), Duration::ZERO);
         queue.ask(16, OTHER, Duration::ZERO).unwrap();
     }
-    assert_eq!(queue.expected_wait(), ROUND * (1 << 16));
+    assert_eq!(
+        queue.wait(Priority::KnownDevice),
+        Duration::ZERO,
+        "it is the next"
+    );
+    assert_eq!(queue.wait(Priority::Other), ROUND * (1 << 16));
 }
 
 #[test]
 fn the_wait_is_the_rest_of_what_runs_and_all_that_is_queued() {
     let mut queue = busy(LONG, 6);
-    assert_eq!(queue.expected_wait(), 64 * ROUND);
-    queue.report(0, [60, 50, 40, 30, 20, 10].into_iter());
-    assert_eq!(queue.expected_wait(), 10 * ROUND);
+    assert_eq!(queue.wait(Priority::Other), 64 * ROUND);
+    queue.report(0, left([60, 50, 40, 30, 20, 10]));
+    assert_eq!(queue.wait(Priority::Other), 10 * ROUND);
     // Each job takes the lane that is free first: after 10, 20, 30 and then after 26 rounds.
     queue.join(4);
-    assert_eq!(queue.expected_wait(), 20 * ROUND);
+    assert_eq!(queue.wait(Priority::Other), 20 * ROUND);
     queue.join(5);
-    assert_eq!(queue.expected_wait(), 26 * ROUND);
+    assert_eq!(queue.wait(Priority::Other), 26 * ROUND);
 }
 
 #[test]
 fn a_job_that_would_wait_too_long_is_refused() {
     let mut queue = busy(64 * ROUND, 6);
     for _ in 0..LANES {
-        queue.join(6);
+        queue.join_known(6);
     }
-    assert_eq!(queue.ask(4, OTHER, LONG), Err((128 + 16) * ROUND));
-    queue.report(0, [64, 64, 64, 64, 64, 0].into_iter());
+    assert_eq!(queue.ask(4, KNOWN, LONG), Err((128 + 16) * ROUND));
+    queue.report(0, once(0).chain(repeat_n(64, LANES - 1)));
+    queue.join_known(4);
+}
+
+#[test]
+fn others_fill_three_quarters_of_the_wait_and_known_devices_all_of_it() {
+    let mut queue = busy(64 * ROUND, 6);
+    queue.report(0, repeat_n(49, LANES));
+    assert_eq!(queue.ask(4, OTHER, LONG), Err((49 + 16) * ROUND));
+    queue.join_known(4);
+    queue.report(0, repeat_n(48, LANES));
     queue.join(4);
+    queue.report(0, repeat_n(64, LANES));
+    queue.join_known(4);
+    queue.report(0, repeat_n(65, LANES));
+    assert_eq!(queue.ask(4, KNOWN, LONG), Err((65 + 16) * ROUND));
 }
 
 #[test]
@@ -97,30 +142,98 @@ fn a_job_that_could_not_be_done_before_its_deadline_is_refused() {
     let mut queue = busy(LONG, 6);
     let (wait, own) = (64 * ROUND, 16 * ROUND);
     let too_short = wait + own.saturating_sub(Duration::from_nanos(1));
-    assert_eq!(queue.ask(4, OTHER, too_short), Err(wait + own));
-    queue.ask(4, OTHER, wait + own).unwrap();
+    for purpose in [KNOWN, OTHER] {
+        assert_eq!(queue.ask(4, purpose, too_short), Err(wait + own));
+        queue.ask(4, purpose, wait + own).unwrap();
+    }
 }
 
 #[test]
 fn a_removed_job_is_not_waited_for() {
     let mut queue = busy(LONG, 4);
     let ids: Vec<_> = (0..LANES).map(|_| queue.join(5)).collect();
-    assert_eq!(queue.expected_wait(), 48 * ROUND);
+    assert_eq!(queue.wait(Priority::Other), 48 * ROUND);
     queue.remove(ids[2]);
-    assert_eq!(queue.expected_wait(), 16 * ROUND);
+    assert_eq!(queue.wait(Priority::Other), 16 * ROUND);
     queue.report(0, [].into_iter());
-    assert_eq!(queue.ids(0), [ids[0], ids[1], ids[3], ids[4], ids[5]]);
+    let (before, after) = (&ids[..2], &ids[3..]);
+    assert_eq!(queue.ids(0), [before, after].concat());
 }
 
 #[test]
-fn first_come_is_first_served() {
+fn within_a_class_first_come_is_first_served() {
+    for join in [Queue::join, Queue::join_known] {
+        let mut queue = busy(LONG, 4);
+        let ids: Vec<_> = (0..4).map(|_| join(&mut queue, 4)).collect();
+        assert!(queue.ids(0).is_empty());
+        queue.report(0, [16; LANES - 1].into_iter());
+        assert_eq!(queue.ids(0), ids[..1]);
+        queue.report(0, [16; LANES - 3].into_iter());
+        assert_eq!(queue.ids(0), ids[1..]);
+    }
+}
+
+#[test]
+fn known_devices_go_first_and_others_get_a_quarter() {
     let mut queue = busy(LONG, 4);
-    let ids: Vec<_> = (0..4).map(|_| queue.join(4)).collect();
-    assert!(queue.ids(0).is_empty());
-    queue.report(0, [16; LANES - 1].into_iter());
-    assert_eq!(queue.ids(0), ids[..1]);
-    queue.report(0, [16; LANES - 3].into_iter());
-    assert_eq!(queue.ids(0), ids[1..]);
+    let [o1, o2] = [(); 2].map(|()| queue.join(4));
+    let [k1, k2, k3, k4, k5] = [(); 5].map(|()| queue.join_known(4));
+    assert_eq!(queue.next_ids(7), [k1, k2, k3, o1, k4, k5, o2]);
+}
+
+#[test]
+fn the_quarter_is_one_of_rounds_and_not_of_jobs() {
+    let mut queue = busy(LONG, 4);
+    let o1 = queue.join(4);
+    let [k1, k2] = [6, 4].map(|cost| queue.join_known(cost));
+    let o2 = queue.join(4);
+    // The first known job has as many rounds as four of the others.
+    assert_eq!(queue.next_ids(4), [k1, o1, k2, o2]);
+}
+
+#[test]
+fn others_earn_nothing_while_none_of_them_waits() {
+    let mut queue = busy(LONG, 4);
+    let known = [(); 8].map(|()| queue.join_known(4));
+    assert_eq!(queue.next_ids(5), known[..5]);
+    let other = queue.join(4);
+    let [.., k6, k7, k8] = known;
+    assert_eq!(queue.next_ids(4), [k6, k7, k8, other]);
+}
+
+#[test]
+fn a_known_device_waits_for_known_ones_and_for_the_quarter_of_the_others() {
+    let mut queue = busy(LONG, 4);
+    for _ in 0..10 * LANES {
+        queue.join(4);
+    }
+    assert_eq!(queue.wait(Priority::KnownDevice), 16 * ROUND);
+    for _ in 0..3 * LANES - 1 {
+        queue.join_known(4);
+    }
+    // Three times all lanes for the known ones, the last of which is the new one, and most lanes
+    // once for the others.
+    assert_eq!(queue.wait(Priority::KnownDevice), 4 * 16 * ROUND);
+    queue.join_known(4);
+    assert_eq!(queue.wait(Priority::KnownDevice), 5 * 16 * ROUND);
+}
+
+#[test]
+fn another_caller_waits_for_what_is_ahead_of_it_by_the_rule() {
+    let mut queue = busy(LONG, 4);
+    for _ in 0..LANES {
+        queue.join(4);
+    }
+    assert_eq!(queue.wait(Priority::Other), 2 * 16 * ROUND);
+    for _ in 0..2 * LANES {
+        queue.join_known(4);
+    }
+    assert_eq!(queue.wait(Priority::Other), 4 * 16 * ROUND);
+    for _ in 0..9 * LANES {
+        queue.join_known(4);
+    }
+    // The first of the second round of others comes after three known ones for each before.
+    assert_eq!(queue.wait(Priority::Other), 5 * 16 * ROUND);
 }
 
 #[test]
@@ -166,4 +279,15 @@ fn round_times_are_kept_per_number_of_lanes() {
     queue.join(4);
     queue.round_times.learn(LANES, 16, 16 * ROUND);
     assert_eq!(queue.round_times.estimate(16, 1), 16 * ALONE);
+}
+
+#[test]
+fn a_job_has_begun_when_a_thread_took_it_and_not_before() {
+    let mut queue = busy(LONG, 4);
+    let [first, removed] = [(); 2].map(|()| queue.join(4));
+    let began = queue.others.iter().map(|(_, job)| job.began.clone());
+    let began: Vec<_> = began.collect();
+    queue.remove(removed);
+    assert_eq!(queue.next_ids(2), [first]);
+    assert_eq!([began[0].get(), began[1].get()], [true, false]);
 }

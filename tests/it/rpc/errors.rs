@@ -159,7 +159,7 @@ both! {
         // An unknown user costs a hash too: these logins keep all lanes of the only thread busy
         // for seconds.
         let mut others = JoinSet::new();
-        for _ in 0..8 {
+        for _ in 0..12 {
             let mut unknown = client.clone();
             others.spawn(async move {
                 while unknown.login(login("nobody@example.com")).await.is_err_and(is_overloaded) {
