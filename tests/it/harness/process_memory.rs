@@ -4,12 +4,13 @@
 //! search also finds a copy that was overwritten in part.
 
 use std::{
-    collections::HashMap,
+    cell::OnceCell,
     fs::{self, File},
     os::unix::fs::FileExt as _,
     process::Command,
 };
 
+use aho_corasick::AhoCorasick;
 use base64::{
     Engine as _,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
@@ -22,10 +23,12 @@ const PIECE: usize = 16;
 /// The secrets that are searched for.
 #[derive(Default)]
 pub struct Needles {
-    pieces: HashMap<[u8; PIECE], usize>,
+    pieces: Vec<[u8; PIECE]>,
+    /// The index in `names` of each piece.
+    owners: Vec<usize>,
     names: Vec<String>,
-    /// Whether a piece begins with these two bytes. Most positions fail this quick test.
-    beginnings: Vec<bool>,
+    /// Made at the first search.
+    search: OnceCell<AhoCorasick>,
 }
 
 impl Needles {
@@ -39,7 +42,7 @@ impl Needles {
             .flat_map(|&word| u32::from_be_bytes(word).to_ne_bytes());
         let words: Vec<_> = words.collect();
         self.names.push(name.into());
-        self.beginnings.resize(1 << 16, false);
+        self.search = OnceCell::new();
         for form in [
             secret,
             &words,
@@ -51,8 +54,8 @@ impl Needles {
             let last = form.len() - PIECE;
             for start in [0, last / 2, last] {
                 let piece: [u8; PIECE] = form[start..start + PIECE].try_into().expect("16");
-                self.pieces.insert(piece, self.names.len() - 1);
-                self.beginnings[beginning(piece[0], piece[1])] = true;
+                self.pieces.push(piece);
+                self.owners.push(self.names.len() - 1);
             }
         }
     }
@@ -63,26 +66,16 @@ impl Needles {
 
     /// The names of the secrets in `haystack`, each with the bytes around it.
     pub fn found_in(&self, haystack: &[u8]) -> Vec<(&str, String)> {
-        let mut found = Vec::new();
-        if haystack.len() < PIECE || self.names.is_empty() {
-            return found;
-        }
-        for start in 0..=haystack.len() - PIECE {
-            if !self.beginnings[beginning(haystack[start], haystack[start + 1])] {
-                continue;
-            }
-            if let Some(name) = self.pieces.get(&haystack[start..start + PIECE]) {
-                let around = start.saturating_sub(48)..haystack.len().min(start + 96);
-                let around = haystack[around].escape_ascii().to_string();
-                found.push((self.names[*name].as_str(), around));
-            }
-        }
-        found
+        let search = self
+            .search
+            .get_or_init(|| AhoCorasick::new(&self.pieces).expect("few pieces"));
+        let found = search.find_overlapping_iter(haystack).map(|piece| {
+            let name = &self.names[self.owners[piece.pattern().as_usize()]];
+            let around = piece.start().saturating_sub(48)..haystack.len().min(piece.start() + 96);
+            (name.as_str(), haystack[around].escape_ascii().to_string())
+        });
+        found.collect()
     }
-}
-
-fn beginning(first: u8, second: u8) -> usize {
-    usize::from(first) << 8 | usize::from(second)
 }
 
 /// All readable memory of a process, each region with its name. The process is not dumpable, so
