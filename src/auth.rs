@@ -35,10 +35,11 @@ use self::metrics::Metrics;
 pub use self::{
     access_token::{AccessToken, Issuer},
     caller::Caller,
+    change_password::ChangedPassword,
     error::{Error, Fault},
     login::{LoggedIn, Login},
     register::{Register, Registered},
-    session::{StartedSession, TokenPair},
+    session::{Device, StartedSession, TokenPair},
     settings::{Lifetimes, Settings, SigningSecrets},
     signing_key::SigningKey,
 };

@@ -46,7 +46,7 @@ pub use self::{
     cleanup::Step,
     outbox::Hold,
     revocations::{NewHash, Outcome},
-    sessions::{NewSession, Rotation},
+    sessions::{NewSession, NextTokens, Rotation},
     settings::{Encryption, Postgres, Settings, Url},
     throttle::{Admission, Attempt, Count, Counted, Key, Settlement},
     users::{Advanced, NewUser, Registration},

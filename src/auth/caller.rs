@@ -8,13 +8,15 @@
 use super::{Auth, Call, Error};
 use crate::{
     db::Outcome,
-    model::{Account, SessionId},
+    model::{Account, SessionId, Timestamp},
     telemetry::audit::{self, Audit, Reason},
 };
 
 pub struct Caller {
     pub account: Account,
     pub session_id: SessionId,
+    /// The absolute end of the session.
+    pub session_ends_at: Timestamp,
 }
 
 impl Auth {
@@ -23,10 +25,11 @@ impl Auth {
         let bearer = self.issuer.verify(token, now);
         let (user_id, session_id) = bearer.ok_or(Error::InvalidToken)?;
         let account = self.db.find_account(user_id, session_id, now).await?;
-        let account = account.ok_or(Error::SessionEnded)?;
+        let (account, session_ends_at) = account.ok_or(Error::SessionEnded)?;
         Ok(Caller {
             account,
             session_id,
+            session_ends_at,
         })
     }
 }

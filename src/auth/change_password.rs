@@ -1,28 +1,34 @@
 use std::time::Duration;
 
 use super::{
-    Auth, Call, Error,
+    Auth, Call, Error, TokenPair,
     caller::{Caller, done},
 };
 use crate::{
-    db::NewHash,
-    model::{Event, Payload, SessionEndReason},
+    db::{NewHash, NextTokens},
+    model::{DeviceLogin, DeviceToken, Event, Payload, RefreshToken, SessionEndReason, Timestamp},
     password::{Password, Priority},
     telemetry::audit,
 };
 
 const NEW_PASSWORD: &str = "new_password";
 
+pub struct ChangedPassword {
+    pub tokens: TokenPair,
+    pub device_token: DeviceToken,
+}
+
 impl Auth {
-    /// Replaces the password and ends the other sessions in one transaction: afterwards no
-    /// other session, and no login with the old password, is left.
+    /// Replaces the password, ends the other sessions and replaces the tokens of the caller's own
+    /// in one transaction. Afterwards no other session, no login with the old password, and no
+    /// earlier refresh token is left.
     pub async fn change_password(
         &self,
         caller: &Caller,
         current: &Password,
         new: Password,
         call: &Call,
-    ) -> Result<(), Error> {
+    ) -> Result<ChangedPassword, Error> {
         let account = &caller.account;
         let audit = caller.audit(audit::Event::ChangePassword, call);
         // This check comes before the slow policy check, which is not throttled.
@@ -49,12 +55,48 @@ impl Auth {
             event: &event,
         };
         let end = self.end(SessionEndReason::PasswordChanged);
-        let changed = self
-            .db
-            .change_password(account, caller.session_id, &new, end);
+        let (row, tokens) = self.draft_next_tokens(caller, now)?;
+        let login = DeviceLogin {
+            user_id: account.user_id,
+            password_changed_at: changed_at,
+        };
+        let device_token = self.next_device_token(None, login, now)?;
+        let changed = self.db.change_password(account, row, &new, end);
         done(changed.await?, audit)?;
         self.committed(&event);
         audit.ok();
-        Ok(())
+        Ok(ChangedPassword {
+            tokens,
+            device_token,
+        })
+    }
+
+    /// The next tokens of the caller's session, and what its row has to hold for them.
+    fn draft_next_tokens(
+        &self,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Result<(NextTokens, TokenPair), Error> {
+        let refresh_token = RefreshToken::generate(self.data_keys.current())?;
+        let (user_id, id, ends_at) = (
+            caller.account.user_id,
+            caller.session_id,
+            caller.session_ends_at,
+        );
+        let access_token = self.issuer.issue(user_id, id, now, ends_at)?;
+        let row = NextTokens {
+            id,
+            handle_hash: refresh_token.handle_hash(),
+            token_hash: refresh_token.secret_hash(),
+            now,
+            expires_at: now + self.lifetimes.refresh_token,
+            access_tokens_expire_at: access_token.expires_at,
+        };
+        let tokens = TokenPair {
+            access_token,
+            refresh_token,
+            refresh_token_expires_at: row.expires_at.min(ends_at),
+        };
+        Ok((row, tokens))
     }
 }

@@ -1,9 +1,13 @@
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
-use super::{Auth, Call, Error, credentials::Checked, session::StartedSession};
+use super::{
+    Auth, Call, Error,
+    credentials::Checked,
+    session::{Device, StartedSession},
+};
 use crate::{
-    model::{DeviceName, Email, SessionEndReason, UserId},
+    model::{DeviceLogin, Email, SessionEndReason, UserId},
     password::{Password, Priority},
     telemetry::{
         Causes, LIMITED,
@@ -15,7 +19,7 @@ pub struct Login {
     /// `None` for a malformed address, which no account can have.
     pub email: Option<Email>,
     pub password: Password,
-    pub device_name: Option<DeviceName>,
+    pub device: Device,
 }
 
 pub struct LoggedIn {
@@ -39,7 +43,12 @@ impl Auth {
         }
 
         let now = self.clock.now();
-        let (row, session) = self.draft_session(user_id, request.device_name, now)?;
+        let password_changed_at = changed_at;
+        let login = DeviceLogin {
+            user_id,
+            password_changed_at,
+        };
+        let (row, session) = self.draft_session(login, request.device, now)?;
         let (end, act) = (self.end(SessionEndReason::TooMany), call.act(now));
         let started = self.db.start_session(&row, changed_at, end, &act);
         let Some(ended) = started.await? else {

@@ -1,7 +1,10 @@
-use super::{Auth, Call, Error, session::StartedSession};
+use super::{
+    Auth, Call, Error,
+    session::{Device, StartedSession},
+};
 use crate::{
     db::{NewUser, Registration},
-    model::{DeviceName, Email, Event, Payload, Timestamp, UserId},
+    model::{DeviceLogin, DeviceName, Email, Event, Payload, Timestamp, UserId},
     password::{Password, PasswordHash, Priority},
     telemetry::audit::{self, Audit, Reason},
 };
@@ -30,8 +33,17 @@ impl Auth {
 
         let now = self.clock.now();
         let user_id = UserId::new(now);
-        let session =
-            (request.start_session).then(|| self.draft_session(user_id, request.device_name, now));
+        let (login, device) = (
+            DeviceLogin {
+                user_id,
+                password_changed_at: now,
+            },
+            Device {
+                name: request.device_name,
+                token: None,
+            },
+        );
+        let session = (request.start_session).then(|| self.draft_session(login, device, now));
         let (row, session) = session.transpose()?.unzip();
         let user = NewUser {
             id: user_id,

@@ -2,14 +2,23 @@ use super::{AccessToken, Auth, Call, Error};
 use crate::{
     db::NewSession,
     model::{
-        DeviceName, RefreshToken, Session, SessionEnd, SessionEndReason, SessionId, Timestamp,
-        UserId,
+        DeviceLogin, DeviceName, DeviceToken, RefreshToken, Session, SessionEnd, SessionEndReason,
+        SessionId, Timestamp,
     },
 };
+
+/// The device that logs in.
+#[derive(Default)]
+pub struct Device {
+    pub name: Option<DeviceName>,
+    /// Well-formed, genuine or not.
+    pub token: Option<DeviceToken>,
+}
 
 pub struct StartedSession {
     pub id: SessionId,
     pub tokens: TokenPair,
+    pub device_token: DeviceToken,
 }
 
 pub struct TokenPair {
@@ -24,10 +33,11 @@ impl Auth {
     /// that nothing can fail after the commit. The row holds only hashes of the refresh token.
     pub(super) fn draft_session(
         &self,
-        user_id: UserId,
-        device_name: Option<DeviceName>,
+        login: DeviceLogin,
+        device: Device,
         now: Timestamp,
     ) -> Result<(NewSession, StartedSession), Error> {
+        let user_id = login.user_id;
         let refresh_token = RefreshToken::generate(self.data_keys.current())?;
         let id = SessionId::new(now);
         let ends_at = now + self.lifetimes.session;
@@ -37,7 +47,7 @@ impl Auth {
             user_id,
             handle_hash: refresh_token.handle_hash(),
             token_hash: refresh_token.secret_hash(),
-            device_name,
+            device_name: device.name,
             created_at: now,
             expires_at: now + self.lifetimes.refresh_token,
             ends_at,
@@ -48,7 +58,37 @@ impl Auth {
             refresh_token,
             refresh_token_expires_at: row.expires_at.min(row.ends_at),
         };
-        Ok((row, StartedSession { id, tokens }))
+        let device_token = self.next_device_token(device.token, login, now)?;
+        let session = StartedSession {
+            id,
+            tokens,
+            device_token,
+        };
+        Ok((row, session))
+    }
+
+    /// The same device's token with a new day, or a token for a new device.
+    pub(super) fn next_device_token(
+        &self,
+        last: Option<DeviceToken>,
+        login: DeviceLogin,
+        now: Timestamp,
+    ) -> Result<DeviceToken, Error> {
+        let key = self.data_keys.current();
+        let known = last.filter(|token| self.is_genuine(token, login, now));
+        Ok(match known {
+            Some(token) => token.renew(key, login, now),
+            None => DeviceToken::generate(key, login, now)?,
+        })
+    }
+
+    pub(super) fn is_genuine(
+        &self,
+        token: &DeviceToken,
+        login: DeviceLogin,
+        now: Timestamp,
+    ) -> bool {
+        token.is_genuine(&self.data_keys, login, now, self.lifetimes.device_token)
     }
 
     /// Revokes a session and writes its event. `false` if it had already ended.

@@ -46,4 +46,6 @@ pub struct Lifetimes {
     pub session: Duration,
     /// How long after a rotation the previous refresh token is accepted. Zero: never.
     pub retry_window: Duration,
+    /// Whole days.
+    pub device_token: Duration,
 }

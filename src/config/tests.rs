@@ -89,6 +89,7 @@ fn defaults_are_those_of_the_table() {
         refresh_token: Duration::from_hours(24),
         session: Duration::from_hours(30 * 24),
         retry_window: Duration::from_secs(30),
+        device_token: Duration::from_hours(90 * 24),
     };
     assert_eq!(config.auth.lifetimes, lifetimes);
     let passwords = &config.passwords;

@@ -37,6 +37,8 @@ variables! {
     SESSION_MAX_AGE: Duration = value("DURATION", |text| duration(text, LIFE)).default("30d");
     /// How long a lost refresh may be repeated, below REFRESH_TOKEN_TTL; 0s: never
     REFRESH_RETRY_WINDOW: Duration = value("DURATION", |text| duration(text, WINDOW)).default("30s");
+    /// How long after its last login a device is known, whole days, 1day to 3650days
+    DEVICE_TOKEN_TTL: Duration = value("DURATION", device_token_ttl).default("90d");
 }
 
 /// HS256 needs a key as long as its hash (RFC 7518, section 3.2).
@@ -154,6 +156,7 @@ fn read_lifetimes(reader: &mut Reader<'_>) -> Lifetimes {
         refresh_token: reader.value(&REFRESH_TOKEN_TTL),
         session: reader.value(&SESSION_MAX_AGE),
         retry_window: reader.value(&REFRESH_RETRY_WINDOW),
+        device_token: reader.value(&DEVICE_TOKEN_TTL),
     };
     reader.require_order(
         lifetimes.retry_window < lifetimes.refresh_token,
@@ -176,4 +179,13 @@ fn access_token_ttl(text: &str) -> Result<Duration, String> {
     is_whole
         .then_some(ttl)
         .ok_or_else(|| "must be whole seconds".into())
+}
+
+/// A device token has the day of its login, not the time.
+fn device_token_ttl(text: &str) -> Result<Duration, String> {
+    let ttl = duration(text, DAY..=*LIFE.end())?;
+    let is_whole = ttl.as_secs().is_multiple_of(DAY.as_secs()) && ttl.subsec_nanos() == 0;
+    is_whole
+        .then_some(ttl)
+        .ok_or_else(|| "must be whole days".into())
 }

@@ -1,13 +1,14 @@
 //! Sessions: one row each, for their whole life.
 
+mod replace;
 mod rotate;
 mod start;
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-pub use self::{rotate::Rotation, start::NewSession};
-pub(super) use self::{rotate::batch::Batches, start::FIRST_GENERATION};
+pub use self::{replace::NextTokens, rotate::Rotation, start::NewSession};
+pub(super) use self::{replace::replaced, rotate::batch::Batches, start::FIRST_GENERATION};
 use super::{Db, Error, schema::sessions, with_conn};
 use crate::model::{LiveSession, MAX_SESSIONS, Session, SessionId, Timestamp, UserId};
 

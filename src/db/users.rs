@@ -55,20 +55,20 @@ impl Db {
         })
     }
 
-    /// Finds the account of a live session of this user.
+    /// Finds the account of a live session of this user, and the session's absolute end.
     pub async fn find_account(
         &self,
         user_id: UserId,
         session_id: SessionId,
         now: Timestamp,
-    ) -> Result<Option<Account>, Error> {
+    ) -> Result<Option<(Account, Timestamp)>, Error> {
         with_conn!(self, conn => {
             users::table
                 .inner_join(sessions::table)
                 .filter(users::id.eq(user_id))
                 .filter(sessions::id.eq(session_id))
                 .filter(is_live(now))
-                .select(Account::as_select())
+                .select((Account::as_select(), sessions::ends_at))
                 .first(conn)
                 .await
                 .optional()?

@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Handlers, convert};
 use crate::{
+    auth::ChangedPassword,
     model::{Account, LiveSession, SessionId},
     proto::{self, account_service_server::AccountService},
     telemetry::audit::Event,
@@ -39,8 +40,7 @@ impl AccountService for Handlers {
             let new = convert::password("new_password", message.new_password);
             let (current, new) = (current?, new?);
             let changed = self.auth.change_password(&caller, &current, new, &call);
-            changed.await?;
-            Ok(proto::ChangePasswordResponse {})
+            Ok(changed.await?.into())
         };
         let reply = reply.await;
         attempt.end(reply)
@@ -107,6 +107,15 @@ impl AccountService for Handlers {
         };
         let reply = reply.await;
         attempt.end(reply)
+    }
+}
+
+impl From<ChangedPassword> for proto::ChangePasswordResponse {
+    fn from(changed: ChangedPassword) -> Self {
+        Self {
+            tokens: Some(changed.tokens.into()),
+            device_token: changed.device_token.expose(),
+        }
     }
 }
 

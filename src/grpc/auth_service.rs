@@ -6,8 +6,8 @@ use tonic::{Request, Response, Status};
 
 use super::{Handlers, attempt::Attempt, convert, server::ConnectionInfo};
 use crate::{
-    auth::{Call, Error, Issuer, LoggedIn, Login, Register, Registered, SigningKey},
-    model::Email,
+    auth::{Call, Device, Error, Issuer, LoggedIn, Login, Register, Registered, SigningKey},
+    model::{DeviceToken, Email},
     proto::{self, auth_service_server::AuthService},
     telemetry::audit::{Audit, Event, Reason},
 };
@@ -137,21 +137,28 @@ fn parse_login(message: proto::LoginRequest) -> Result<Login, Error> {
     Ok(Login {
         email: Email::parse(email).ok(),
         password: password?,
-        device_name: convert::device_name(message.device_name)?,
+        device: Device {
+            name: convert::device_name(message.device_name)?,
+            token: DeviceToken::parse(&message.device_token),
+        },
     })
 }
 
 impl From<Registered> for proto::RegisterResponse {
     fn from(registered: Registered) -> Self {
-        let (session_id, tokens) = match registered.session {
-            Some(session) => (session.id.to_string(), Some(session.tokens.into())),
-            None => (String::new(), None),
-        };
-        Self {
+        let account = Self {
             user_id: registered.user_id.to_string(),
             created_at: Some(registered.created_at.into()),
-            tokens,
-            session_id,
+            ..Self::default()
+        };
+        match registered.session {
+            None => account,
+            Some(session) => Self {
+                tokens: Some(session.tokens.into()),
+                session_id: session.id.to_string(),
+                device_token: session.device_token.expose(),
+                ..account
+            },
         }
     }
 }
@@ -162,6 +169,7 @@ impl From<LoggedIn> for proto::LoginResponse {
             user_id: logged_in.user_id.to_string(),
             session_id: logged_in.session.id.to_string(),
             tokens: Some(logged_in.session.tokens.into()),
+            device_token: logged_in.session.device_token.expose(),
         }
     }
 }

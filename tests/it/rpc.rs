@@ -2,6 +2,7 @@
 
 mod accounts;
 mod clocks;
+mod device_tokens;
 mod enumeration;
 mod errors;
 mod forged_tokens;

@@ -84,6 +84,7 @@ async fn login(
         email: given.email,
         password: given.password,
         device_name: given.device_name,
+        device_token: String::new(),
     };
     let logged_in = retrying(is_unreachable, || {
         let request = gateway.auth.request(message.clone(), Some(client.ip()));

@@ -14,6 +14,7 @@ use crate::{
     db::{
         Db, Error,
         schema::{sessions, users},
+        sessions::{NextTokens, is_live, replaced},
         transaction::transaction,
         with_conn,
     },
@@ -28,11 +29,12 @@ pub struct NewHash<'a> {
 }
 
 impl Db {
-    /// Sets a new password, ends the other sessions, and returns their number.
+    /// Sets a new password, gives the caller's own session new tokens, ends the other sessions,
+    /// and returns their number.
     pub async fn change_password(
         &self,
         account: &Account,
-        own: SessionId,
+        own: NextTokens,
         new: &NewHash<'_>,
         end: SessionEnd,
     ) -> Result<Outcome<usize>, Error> {
@@ -50,8 +52,15 @@ impl Db {
                     .await
                     .optional()?
                     .ok_or(Undone::PasswordChanged)?;
-                conn.require_live(own, act.now).await?;
-                let ended = conn.end_others(user_id, own, end, act).await?;
+                let replaced = diesel::update(sessions::table.find(own.id))
+                    .filter(is_live(act.now))
+                    .set(replaced(own))
+                    .execute(conn)
+                    .await?;
+                if replaced == 0 {
+                    return Err(Undone::SessionEnded);
+                }
+                let ended = conn.end_others(user_id, own.id, end, act).await?;
                 let events: Vec<_> = iter::once(new.event).chain(&ended).collect();
                 conn.write_events(user_id, version, &events).await?;
                 Ok(ended.len())

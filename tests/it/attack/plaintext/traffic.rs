@@ -163,15 +163,15 @@ pub async fn manage_account(traffic: &mut Traffic, addr: SocketAddr) {
             code,
         );
     }
-    account
+    let changed = account
         .change_password(change_password_from(&password, &new))
-        .await
-        .expect("it is right");
+        .await;
+    traffic.token(changed.expect("it is right").into_inner().tokens);
     let accented = format!("e\u{301}{}", traffic.password());
-    account
+    let changed = account
         .change_password(change_password_from(&new, &accented))
-        .await
-        .expect("it is right");
+        .await;
+    traffic.token(changed.expect("it is right").into_inner().tokens);
     let misplaced = traffic.password();
     expect(
         account.end_session(end_session(&misplaced)).await,

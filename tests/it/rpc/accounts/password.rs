@@ -7,10 +7,14 @@ use auth_service::{
     proto::{self, user_event::Payload},
 };
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
+use serde_json::Value;
+
 use super::{NEW_PASSWORD, get_account, kinds, list_sessions};
 use crate::harness::{
-    PASSWORD, START, Service, TestDatabase, assert_invalid_token, assert_wrong_password, both,
-    change_password, change_password_from, login, refused, violation,
+    PASSWORD, START, Service, TestDatabase, TokenParts, assert_invalid_token,
+    assert_wrong_password, both, change_password, change_password_from, end_session, login,
+    refused, violation,
 };
 
 const CHANGED: &str = "SESSION_END_REASON_PASSWORD_CHANGED";
@@ -20,6 +24,12 @@ fn with_password(email: &str, password: &str) -> proto::LoginRequest {
         password: password.to_owned(),
         ..login(email)
     }
+}
+
+fn claim(token: &str, name: &str) -> String {
+    let claims = token.split('.').nth(1).expect("three parts");
+    let claims: Value = serde_json::from_slice(&BASE64URL.decode(claims).unwrap()).unwrap();
+    claims[name].as_str().expect("a text").to_owned()
 }
 
 async fn everything(database: &TestDatabase) -> Vec<Vec<String>> {
@@ -38,14 +48,15 @@ both! {
         service.clock.advance(Duration::from_millis(1));
         let laptop = service.sign_in("ana@example.com").await;
         service.clock.advance(Duration::from_micros(3));
-        service.account(&phone).change_password(change_password(NEW_PASSWORD)).await.unwrap();
+        let changed = service.account(&phone).change_password(change_password(NEW_PASSWORD)).await;
+        let next = changed.unwrap().into_inner().tokens.expect("tokens");
 
         for session in [&ana, &laptop] {
             assert_invalid_token(&refused(service.refresh(&session.tokens.refresh_token).await));
             assert_invalid_token(&refused(get_account(service.account(session)).await));
         }
         assert_eq!(list_sessions(service.account(&phone)).await.len(), 1);
-        service.refresh(&phone.tokens.refresh_token).await.expect("the own session goes on");
+        service.refresh(&next.refresh_token).await.expect("the own session goes on");
         service.refresh(&bob.tokens.refresh_token).await.expect("another user");
         let mut client = service.client();
         assert_wrong_password(&refused(client.login(login("ana@example.com")).await));
@@ -67,6 +78,53 @@ both! {
         let account = get_account(service.account(&phone)).await.unwrap();
         assert_eq!(account.password_changed_at, Some(now.into()));
         assert_eq!(account.created_at, Some(START.into()));
+    }
+
+    async fn the_own_session_goes_on_with_new_tokens_only(service: Service) {
+        let ana = service.sign_up("ana@example.com").await;
+        let retired = ana.tokens.refresh_token.clone();
+        let old = service.refresh(&retired).await.unwrap();
+        service.clock.advance(Duration::from_secs(10));
+        let changed = service.account_with(&old.access_token)
+            .change_password(change_password(NEW_PASSWORD)).await;
+        let next = changed.unwrap().into_inner().tokens.expect("tokens");
+        assert_eq!(claim(&next.access_token, "sid"), ana.id);
+        let [old_parts, next_parts] = [&old, &next].map(|tokens| TokenParts::of(&tokens.refresh_token));
+        assert_ne!(next_parts.handle, old_parts.handle);
+        assert_ne!(next_parts.secret, old_parts.secret);
+        let ends = [&ana.tokens, &next].map(|tokens| tokens.refresh_token_expires_at.unwrap().seconds);
+        assert_eq!(ends[1], ends[0] + 10, "the sliding end moved");
+
+        // A thief of the old tokens gets nothing, and cannot end the session with them.
+        let before = everything(&service.database).await;
+        for token in [&old.refresh_token, &retired] {
+            assert_invalid_token(&refused(service.refresh(token).await));
+            service.log_out(token).await.ok();
+        }
+        assert!(everything(&service.database).await == before);
+        get_account(service.account_with(&next.access_token)).await.expect("the new one");
+        get_account(service.account_with(&old.access_token)).await.expect("until it expires");
+        let again = service.refresh(&next.refresh_token).await.expect("it is the current one");
+        let retried = service.refresh(&next.refresh_token).await.expect("a retry");
+        assert_eq!(retried.refresh_token, again.refresh_token);
+        let id: uuid::Uuid = ana.id.parse().unwrap();
+        service.account_with(&again.access_token)
+            .end_session(end_session(&id.to_string())).await.unwrap();
+        assert_invalid_token(&refused(service.refresh(&again.refresh_token).await));
+    }
+
+    async fn an_older_access_token_that_lives_longer_is_still_announced(service: Service) {
+        let ana = service.sign_up("ana@example.com").await;
+        // As after a start with a shorter ACCESS_TOKEN_TTL.
+        let later = START + Duration::from_hours(2);
+        let longer = format!("UPDATE sessions SET access_tokens_expire_at = {}", service.database.time(later));
+        service.database.execute(&longer).await;
+        let changed = service.account(&ana).change_password(change_password(NEW_PASSWORD)).await;
+        let next = changed.unwrap().into_inner().tokens.expect("tokens");
+        service.log_out(&next.refresh_token).await.unwrap();
+        let events = service.database.events().await;
+        let Some(Payload::SessionEnded(ended)) = &events[2].payload else { panic!("no") };
+        assert_eq!(ended.access_tokens_expire_at, Some(later.into()));
     }
 
     async fn without_the_current_password_nothing_changes(service: Service) {
