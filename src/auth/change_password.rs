@@ -35,13 +35,14 @@ impl Auth {
         let (email, priority) = (Some(account.email.as_str()), Priority::KnownDevice);
         self.check_password(email, current, priority, call, audit)
             .await?;
-        let new = self.check_policy(NEW_PASSWORD, new, &account.email, call);
+        let request = call.hash(priority);
+        let new = self.check_policy(NEW_PASSWORD, new, &account.email, &request);
         let new = new.await?;
         if new.is(current) {
             let problem = "must differ from the current password";
             return Err(Error::invalid(NEW_PASSWORD, problem));
         }
-        let hash = self.hasher.hash(&new, call.hash(priority)).await?;
+        let hash = self.hasher.hash(&new, request).await?;
 
         let now = self.clock.now();
         // Later than the previous time even if the clock went back: the time identifies

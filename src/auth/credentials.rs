@@ -2,7 +2,7 @@ use super::{Auth, Call, Error, Fault};
 use crate::{
     db::Settlement,
     model::{Timestamp, UserId},
-    password::{NewPassword, Password, PasswordHash, Priority, Verified},
+    password::{NewPassword, Password, PasswordHash, Priority, Request, Verified},
     telemetry::audit::{Audit, Reason},
 };
 
@@ -65,9 +65,9 @@ impl Auth {
         field: &'static str,
         password: Password,
         email: &str,
-        call: &Call,
+        request: &Request,
     ) -> Result<NewPassword, Error> {
-        let checked = self.policy.check(password, email, call.deadline).await?;
+        let checked = self.policy.check(password, email, request).await?;
         checked.map_err(|weakness| Error::invalid(field, weakness.to_string()))
     }
 }

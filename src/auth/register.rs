@@ -83,17 +83,15 @@ impl Auth {
         let now = self.clock.now();
         let attempt = self.registration_attempt(email, call, now);
         let (counted, credentials) = self.admit(&attempt, audit).await?;
-        let password = self.check_policy("password", password, email.as_str(), call);
+        let request = call.hash(Priority::Other);
+        let password = self.check_policy("password", password, email.as_str(), &request);
         let password = self
             .take_back_if_overloaded(password.await, &attempt, &counted)
             .await?;
         if credentials.is_some() {
             return Err(email_taken(audit));
         }
-        let hash = self
-            .hasher
-            .hash(&password, call.hash(Priority::Other))
-            .await;
+        let hash = self.hasher.hash(&password, request).await;
         self.take_back_if_overloaded(hash, &attempt, &counted).await
     }
 }

@@ -12,14 +12,14 @@ use bcrypt_lanes::Key;
 use sha1::{Digest as _, Sha1};
 use subtle::ConstantTimeEq as _;
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::spawn_blocking,
     time::{Instant, timeout_at},
 };
 
 use super::{
-    Blocklist, BlocklistError, MAX_BYTES, Password, Settings, checkers::Checkers, guessability,
-    opaque_string::is_freeform,
+    Blocklist, BlocklistError, MAX_BYTES, Password, Priority, Request, Settings,
+    checkers::Checkers, guessability, opaque_string::is_freeform,
 };
 
 const MIN_CHARS: usize = 8;
@@ -31,6 +31,9 @@ pub struct Policy {
     /// One permit for each thread of `checkers`: the wait for a thread is bounded, and not the
     /// time that a password takes on it.
     free: Arc<Semaphore>,
+    /// One permit: only one of the other callers waits for a thread, all others behind it. A known
+    /// device therefore waits for at most one of them.
+    first_of_others: Arc<Semaphore>,
     blocklist: Option<Arc<Blocklist>>,
     max_wait: Duration,
 }
@@ -53,26 +56,26 @@ impl Policy {
             rules: Arc::new(rules),
             checkers: Checkers::start(settings.threads)?,
             free: Arc::new(Semaphore::new(settings.threads.get())),
+            first_of_others: Arc::new(Semaphore::new(1)),
             blocklist: settings.blocklist.clone(),
             max_wait: settings.max_wait,
         })
     }
 
     /// The only constructor of [`NewPassword`]. `email` is the account's address, which
-    /// attackers try first. Waits for a thread until `deadline` or the configured maximum.
+    /// attackers try first. Waits for a thread until the deadline or the configured maximum.
     pub async fn check(
         &self,
         password: Password,
         email: &str,
-        deadline: Instant,
+        request: &Request,
     ) -> Result<Result<NewPassword, Weakness>, PolicyError> {
-        let permit = Arc::clone(&self.free).acquire_owned();
-        let deadline = deadline.min(Instant::now() + self.max_wait);
+        let permit = self.thread(request.priority);
+        let deadline = request.deadline.min(Instant::now() + self.max_wait);
         let Ok(permit) = timeout_at(deadline, permit).await else {
             let retry_after = self.max_wait;
             return Err(PolicyError::Overloaded { retry_after });
         };
-        let permit = permit.expect("the semaphore is never closed");
         let (rules, email) = (Arc::clone(&self.rules), email.to_owned());
         // The job holds the permit: its thread is busy even if this caller leaves.
         let checked = self.checkers.run(move || {
@@ -84,6 +87,16 @@ impl Policy {
             Ok(new) => Ok(self.search(new).await?),
             Err(weakness) => Ok(Err(weakness)),
         }
+    }
+
+    /// Waits for a free thread.
+    async fn thread(&self, priority: Priority) -> OwnedSemaphorePermit {
+        const OPEN: &str = "the semaphore is never closed";
+        let _first = match priority {
+            Priority::KnownDevice => None,
+            Priority::Other => Some(self.first_of_others.acquire().await.expect(OPEN)),
+        };
+        Arc::clone(&self.free).acquire_owned().await.expect(OPEN)
     }
 
     /// Searches the list of leaked passwords, which needs the disk and not a core.

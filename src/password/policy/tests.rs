@@ -1,8 +1,10 @@
 use std::num::NonZeroUsize;
 
+use futures::{FutureExt as _, StreamExt as _, poll, stream::FuturesUnordered};
 use proptest::prelude::*;
 
 use super::*;
+use crate::password::Began;
 
 const EMAIL: &str = "rosalind.elsie84@acme.com";
 
@@ -70,24 +72,54 @@ fn a_minimum_score_of_zero_turns_guessing_off() {
     assert!(verdict(0, "password", "a@b.c").is_ok());
 }
 
+/// A policy with one thread.
+fn start(max_wait: Duration) -> Policy {
+    let settings = Settings {
+        cost: 4,
+        threads: NonZeroUsize::MIN,
+        max_wait,
+        min_score: 2,
+        context_words: Vec::new(),
+        blocklist: None,
+    };
+    Policy::start(&settings).unwrap()
+}
+
+async fn check_as(
+    policy: Policy,
+    priority: Priority,
+    wait: Duration,
+) -> Result<Result<NewPassword, Weakness>, PolicyError> {
+    let request = Request {
+        priority,
+        deadline: Instant::now() + wait,
+        began: Began::default(),
+    };
+    let password = Password::of("lake tulip harbour");
+    policy.check(password, EMAIL, &request).await
+}
+
+#[tokio::test]
+async fn a_known_device_waits_for_at_most_one_of_the_others() {
+    let policy = start(Duration::from_hours(1));
+    let only_thread = policy.free.try_acquire().unwrap();
+    let checks = FuturesUnordered::new();
+    let priorities = [Priority::Other, Priority::Other, Priority::KnownDevice];
+    for (n, priority) in priorities.into_iter().enumerate() {
+        let check = check_as(policy.clone(), priority, Duration::from_hours(1));
+        let mut check = Box::pin(check.map(move |checked| (n, checked.is_ok())));
+        assert!(poll!(&mut check).is_pending(), "the thread is busy");
+        checks.push(check);
+    }
+    drop(only_thread);
+    let order: Vec<_> = checks.collect().await;
+    assert_eq!(order, [(0, true), (2, true), (1, true)]);
+}
+
 #[tokio::test]
 async fn a_password_that_cannot_be_checked_in_time_is_refused_as_overloaded() {
-    let start = |max_wait| {
-        let settings = Settings {
-            cost: 4,
-            threads: NonZeroUsize::MIN,
-            max_wait,
-            min_score: 2,
-            context_words: Vec::new(),
-            blocklist: None,
-        };
-        Policy::start(&settings).unwrap()
-    };
     let (soon, late) = (Duration::from_millis(1), Duration::from_hours(1));
-    let check = |policy: Policy, wait| async move {
-        let password = Password::of("lake tulip harbour");
-        policy.check(password, EMAIL, Instant::now() + wait).await
-    };
+    let check = |policy, wait| check_as(policy, Priority::Other, wait);
     for (max_wait, wait) in [(soon, late), (late, soon)] {
         let policy = start(max_wait);
         let only_thread = policy.free.try_acquire().unwrap();
