@@ -82,6 +82,15 @@ pub fn resident(process: u32) -> Result<u64> {
     Ok(kib.parse::<u64>()? * 1024)
 }
 
+/// The CPU time of all threads of a process. Linux counts it in hundredths of a second.
+pub fn cpu_time(process: u32) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let (_, fields) = stat.rsplit_once(") ").ok_or("the name of the program")?;
+    let mut times = fields.split_whitespace().skip(11).map(str::parse::<u64>);
+    let mut next = || times.next().ok_or("user and system time");
+    Ok(Duration::from_millis(10 * (next()?? + next()??)))
+}
+
 async fn is_serving(addr: &str) -> bool {
     let Ok(endpoint) = Channel::from_shared(format!("http://{addr}")) else {
         return false;

@@ -24,9 +24,13 @@ pub struct Measured {
 }
 
 impl Measured {
+    pub fn count(&self) -> usize {
+        self.latencies.len()
+    }
+
     /// Calls per second.
     pub fn rate(&self) -> f64 {
-        stats::rate(self.latencies.len(), self.time)
+        stats::rate(self.count(), self.time)
     }
 
     /// The latency below which `share` of the calls lie.

@@ -1,5 +1,7 @@
 //! Refresh, compared with its one UPDATE statement alone.
 
+mod forged;
+
 use std::{sync::Arc, time::Duration};
 
 use auth_service::{
@@ -50,7 +52,9 @@ pub async fn measure(table: &mut Table) -> Result<()> {
         table.rates(&name("one by one"), plain, what, bare, ">= 0.7x");
         table.rates(&name("batched"), ours, what, bare, ">= 1.5x");
     }
-    drop((batched, alone));
+    drop(alone);
+    forged::measure(table, &database, &batched).await?;
+    drop(batched);
     single(table, &database, &db).await?;
     database.drop().await
 }

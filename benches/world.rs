@@ -91,6 +91,14 @@ impl Database {
         client(&self.url).await
     }
 
+    /// How many transactions the database has run, as far as its backends have reported them.
+    pub async fn transactions(&self) -> Result<f64> {
+        let sql = "SELECT (xact_commit + xact_rollback)::float8 FROM pg_stat_database
+            WHERE datname = $1";
+        let server = client(&self.server).await?;
+        Ok(server.query_one(sql, &[&self.name]).await?.get(0))
+    }
+
     pub async fn drop(self) -> Result<()> {
         let sql = format!("DROP DATABASE {} WITH (FORCE)", self.name);
         Ok(client(&self.server).await?.batch_execute(&sql).await?)
@@ -218,6 +226,10 @@ impl Service {
     /// The resident bytes.
     pub fn resident(&self) -> Result<u64> {
         footprint::resident(self.process.id().ok_or("it runs")?)
+    }
+
+    pub fn cpu_time(&self) -> Result<Duration> {
+        footprint::cpu_time(self.process.id().ok_or("it runs")?)
     }
 
     pub async fn connect(&self) -> Result<Channel> {

@@ -82,7 +82,7 @@ impl Engine {
             work,
             purpose,
             began,
-            reply: (sender, self.metrics.waiting()),
+            reply: (sender, self.metrics.waiting(purpose)),
         };
         let time_left = time_left(deadline);
         let id = self.shared.lock_open()?.queue.admit(job, time_left)?;

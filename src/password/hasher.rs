@@ -107,7 +107,7 @@ impl Hasher {
     pub fn check_capacity(&self, priority: Priority, deadline: Instant) -> Result<(), HashError> {
         let capacity = self.engine.check(1 << self.cost, priority, deadline);
         if let Err(HashError::Overloaded { .. }) = capacity {
-            self.engine.metrics.refused();
+            self.engine.metrics.refused(Purpose::Answer(priority));
         }
         capacity
     }
@@ -138,7 +138,7 @@ impl Hasher {
         deadline: Instant,
         began: Began,
     ) -> Result<Digest, HashError> {
-        let requested = self.engine.metrics.requested();
+        let requested = self.engine.metrics.requested(purpose);
         let hashing = async {
             let ticket = self.engine.admit(work, purpose, deadline, began)?;
             ticket.digest().await

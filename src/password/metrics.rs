@@ -1,26 +1,31 @@
 use std::time::Instant;
 
 use prometheus_client::{
-    metrics::{gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 use tracing::{Span, info_span};
 
-use super::HashError;
+use super::{HashError, queue::Purpose};
 use crate::telemetry::{
     SPANS,
-    metrics::{Counters, count, counters},
+    metrics::{Counters, Labels, counters},
 };
 
 const DONE: &str = "done";
 const REFUSED: &str = "refused";
 const CANCELLED: &str = "cancelled";
 
+/// By outcome and priority.
+type Hashes = Family<Labels<2>, Counter>;
+/// By priority.
+type Waits = Family<Labels<1>, Histogram, fn() -> Histogram>;
+
 #[derive(Clone, Debug)]
 pub(super) struct Metrics {
-    hashes: Counters<&'static str>,
+    hashes: Hashes,
     by_cost: Counters<u32>,
-    wait: Histogram,
+    wait: Waits,
     lanes_busy: Gauge,
 }
 
@@ -29,19 +34,25 @@ impl Metrics {
         // Up to the default REQUEST_TIMEOUT; a hash itself takes 0.1 to 0.6 s.
         const BUCKETS: [f64; 8] = [0.001, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0];
         let metrics = Self {
-            hashes: counters("outcome", [DONE, REFUSED, CANCELLED]),
+            hashes: Hashes::default(),
             by_cost: counters("cost", 10..=16),
-            wait: Histogram::new(BUCKETS),
+            wait: Waits::new_with_constructor(|| Histogram::new(BUCKETS)),
             lanes_busy: Gauge::default(),
         };
-        let help = "Requested password hashes, by outcome";
+        for purpose in Purpose::ALL {
+            drop(metrics.wait.get_or_create(&priority(purpose)));
+            for outcome in [DONE, REFUSED, CANCELLED] {
+                drop(metrics.hashes.get_or_create(&labels(outcome, purpose)));
+            }
+        }
+        let help = "Requested password hashes, by outcome and priority";
         registry.register("auth_password_hashes", help, metrics.hashes.clone());
         registry.register(
             "auth_password_hashes_by_cost",
             "Computed password hashes, by bcrypt cost",
             metrics.by_cost.clone(),
         );
-        let help = "How long hashes waited for a lane";
+        let help = "How long hashes waited for a lane, by priority";
         registry.register("auth_password_wait_seconds", help, metrics.wait.clone());
         let help = "Lanes that compute a hash now";
         registry.register("auth_password_lanes_busy", help, metrics.lanes_busy.clone());
@@ -49,21 +60,23 @@ impl Metrics {
     }
 
     /// Counts a hash that was refused before it was requested.
-    pub(super) fn refused(&self) {
-        count(&self.hashes, "outcome", REFUSED);
+    pub(super) fn refused(&self, purpose: Purpose) {
+        self.hashes.get_or_create(&labels(REFUSED, purpose)).inc();
     }
 
     /// A hash was requested. It counts as cancelled unless it ends.
-    pub(super) fn requested(&self) -> Requested<'_> {
+    pub(super) fn requested(&self, purpose: Purpose) -> Requested<'_> {
         Requested {
             hashes: &self.hashes,
+            purpose,
             outcome: CANCELLED,
         }
     }
 
-    pub(super) fn waiting(&self) -> Waiting {
+    pub(super) fn waiting(&self, purpose: Purpose) -> Waiting {
         Waiting {
             since: Instant::now(),
+            purpose,
             metrics: self.clone(),
             _span: info_span!(target: SPANS, "wait for a lane"),
         }
@@ -85,9 +98,18 @@ impl Metrics {
     }
 }
 
+const fn priority(purpose: Purpose) -> Labels<1> {
+    [("priority", purpose.word())]
+}
+
+const fn labels(outcome: &'static str, purpose: Purpose) -> Labels<2> {
+    [("outcome", outcome), ("priority", purpose.word())]
+}
+
 /// A requested hash, counted with its outcome when this is dropped.
 pub(super) struct Requested<'a> {
-    hashes: &'a Counters<&'static str>,
+    hashes: &'a Hashes,
+    purpose: Purpose,
     outcome: &'static str,
 }
 
@@ -103,13 +125,15 @@ impl Requested<'_> {
 
 impl Drop for Requested<'_> {
     fn drop(&mut self) {
-        count(self.hashes, "outcome", self.outcome);
+        let labels = labels(self.outcome, self.purpose);
+        self.hashes.get_or_create(&labels).inc();
     }
 }
 
 /// A hash that waits for a lane; dropped if it gets none.
 pub(super) struct Waiting {
     since: Instant,
+    purpose: Purpose,
     metrics: Metrics,
     _span: Span,
 }
@@ -117,7 +141,9 @@ pub(super) struct Waiting {
 impl Waiting {
     pub(super) fn end(self, cost: u32) -> Busy {
         let metrics = self.metrics;
-        metrics.wait.observe(self.since.elapsed().as_secs_f64());
+        let wait = metrics.wait.get_or_create(&priority(self.purpose));
+        wait.observe(self.since.elapsed().as_secs_f64());
+        drop(wait);
         metrics.lanes_busy.inc();
         Busy { metrics, cost }
     }

@@ -57,11 +57,26 @@ pub(super) enum Purpose {
 }
 
 impl Purpose {
+    pub(super) const ALL: [Self; 3] = [
+        Self::Answer(Priority::KnownDevice),
+        Self::Answer(Priority::Other),
+        Self::Upgrade,
+    ];
+
     const fn priority(self) -> Priority {
         match self {
             Self::Answer(priority) => priority,
             // It finds a free lane.
             Self::Upgrade => Priority::Other,
+        }
+    }
+
+    /// For metrics.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Answer(Priority::KnownDevice) => "known_device",
+            Self::Answer(Priority::Other) => "other",
+            Self::Upgrade => "upgrade",
         }
     }
 }

@@ -166,7 +166,7 @@ async fn a_thread_that_dies_fails_every_caller_and_says_so() {
         work: work(0, 4),
         purpose: OTHER,
         began: Began::default(),
-        reply: (reply, engine.metrics.waiting()),
+        reply: (reply, engine.metrics.waiting(OTHER)),
     };
     queue.admit(job, LONG).unwrap();
     engine.shared.lock().queue = queue;

@@ -47,7 +47,10 @@ impl Queue {
             work,
             purpose,
             began: Began::default(),
-            reply: (oneshot::channel().0, Metrics::unregistered().waiting()),
+            reply: (
+                oneshot::channel().0,
+                Metrics::unregistered().waiting(purpose),
+            ),
         };
         match self.admit(job, left) {
             Ok(id) => Ok(id),

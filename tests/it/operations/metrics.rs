@@ -21,7 +21,7 @@ use crate::harness::{
 
 /// The series of a service without calls; each histogram by its count. The RPC metrics are
 /// absent: their series appear with the first call.
-const SERIES: [&str; 40] = [
+const SERIES: [&str; 48] = [
     "auth_build_info{version}",
     r#"auth_connections_closed_total{which="idle"}"#,
     r#"auth_connections_closed_total{which="new"}"#,
@@ -46,11 +46,19 @@ const SERIES: [&str; 40] = [
     r#"auth_password_hashes_by_cost_total{cost="14"}"#,
     r#"auth_password_hashes_by_cost_total{cost="15"}"#,
     r#"auth_password_hashes_by_cost_total{cost="16"}"#,
-    r#"auth_password_hashes_total{outcome="cancelled"}"#,
-    r#"auth_password_hashes_total{outcome="done"}"#,
-    r#"auth_password_hashes_total{outcome="refused"}"#,
+    r#"auth_password_hashes_total{outcome="cancelled",priority="known_device"}"#,
+    r#"auth_password_hashes_total{outcome="cancelled",priority="other"}"#,
+    r#"auth_password_hashes_total{outcome="cancelled",priority="upgrade"}"#,
+    r#"auth_password_hashes_total{outcome="done",priority="known_device"}"#,
+    r#"auth_password_hashes_total{outcome="done",priority="other"}"#,
+    r#"auth_password_hashes_total{outcome="done",priority="upgrade"}"#,
+    r#"auth_password_hashes_total{outcome="refused",priority="known_device"}"#,
+    r#"auth_password_hashes_total{outcome="refused",priority="other"}"#,
+    r#"auth_password_hashes_total{outcome="refused",priority="upgrade"}"#,
     "auth_password_lanes_busy",
-    "auth_password_wait_seconds_count",
+    r#"auth_password_wait_seconds_count{priority="known_device"}"#,
+    r#"auth_password_wait_seconds_count{priority="other"}"#,
+    r#"auth_password_wait_seconds_count{priority="upgrade"}"#,
     r#"auth_refresh_total{outcome="retried"}"#,
     r#"auth_refresh_total{outcome="reused"}"#,
     r#"auth_refresh_total{outcome="rotated"}"#,
@@ -117,7 +125,7 @@ both! {
         let now = Scrape::of(&service).await;
         let late = "auth_rpc_total{method=\"Login\",code=\"DEADLINE_EXCEEDED\"}";
         assert_eq!(now.value(late), 1.0);
-        assert_eq!(now.value("auth_password_hashes_total{outcome=\"cancelled\"}"), 1.0);
+        assert_eq!(now.value("auth_password_hashes_total{outcome=\"cancelled\",priority=\"other\"}"), 1.0);
     }
 
     async fn a_refresh_is_counted_by_what_the_token_turned_out_to_be(service: Service) {
@@ -145,7 +153,7 @@ both! {
         }
         let now = Scrape::of(&service).await;
         assert_eq!(now.value("auth_logins_throttled_total"), 2.0);
-        assert_eq!(now.value("auth_password_hashes_total{outcome=\"done\"}"), 1.0);
+        assert_eq!(now.value("auth_password_hashes_total{outcome=\"done\",priority=\"other\"}"), 1.0);
     }
 
     async fn hashes_are_counted_and_their_waits_measured(database: TestDatabase) {
@@ -164,12 +172,12 @@ both! {
         assert!(done >= 1.0 && overloaded >= 1.0, "{codes:?}");
         let now = Scrape::of(&service).await;
         let moved = |series| now.since(&before, series);
-        assert_eq!(moved("auth_password_hashes_total{outcome=\"done\"}"), done);
-        assert_eq!(moved("auth_password_hashes_total{outcome=\"refused\"}"), overloaded);
-        assert_eq!(moved("auth_password_hashes_total{outcome=\"cancelled\"}"), 0.0);
+        assert_eq!(moved("auth_password_hashes_total{outcome=\"done\",priority=\"other\"}"), done);
+        assert_eq!(moved("auth_password_hashes_total{outcome=\"refused\",priority=\"other\"}"), overloaded);
+        assert_eq!(moved("auth_password_hashes_total{outcome=\"cancelled\",priority=\"other\"}"), 0.0);
         assert_eq!(moved("auth_password_hashes_by_cost_total{cost=\"13\"}"), done);
         assert_eq!(moved("auth_password_hashes_by_cost_total{cost=\"12\"}"), 0.0);
-        assert_eq!(moved("auth_password_wait_seconds_count"), done);
+        assert_eq!(moved("auth_password_wait_seconds_count{priority=\"other\"}"), done);
     }
 
     async fn a_lane_is_busy_while_it_hashes_even_if_the_caller_leaves(database: TestDatabase) {
@@ -178,7 +186,7 @@ both! {
         let call = tokio::spawn(async move { client.login(login("nobody@example.com")).await });
         Scrape::wait(&service, busy, |lanes| lanes == 1.0).await;
         call.abort();
-        let cancelled = "auth_password_hashes_total{outcome=\"cancelled\"}";
+        let cancelled = "auth_password_hashes_total{outcome=\"cancelled\",priority=\"other\"}";
         Scrape::wait(&service, cancelled, |times| times == 1.0).await;
         let gone = "auth_rpc_total{method=\"Login\",code=\"CANCELLED\"}";
         Scrape::wait(&service, gone, |times| times == 1.0).await;
