@@ -1,5 +1,7 @@
 //! Logins through gRPC, compared with the password engine alone, and under overload.
 
+mod known;
+
 use std::time::{Duration, Instant};
 
 use auth_service::{
@@ -43,10 +45,11 @@ pub async fn measure(table: &mut Table) -> Result<()> {
     let service = Service::start(&database.url, &[]).await?;
     let flood = Flood {
         channel: service.connect().await?,
-        emails,
+        requests: emails.iter().map(|email| request(email)).collect(),
         rate: OVERLOAD * closed,
     };
     open_loop(table, &flood, closed).await?;
+    known::measure(table, &service, &emails, closed).await?;
     refresh_beside(table, &flood, refresh::clients(&service, &db, 4).await?).await?;
     let name = format!("a login after {CANCELLED} cancelled ones");
     table.times(&name, after.1, "idle", after.0, "<= 1.5x");
@@ -114,7 +117,7 @@ async fn closed_loop(
 /// Logins at a fixed rate, which does not depend on the answers.
 struct Flood {
     channel: Channel,
-    emails: Vec<String>,
+    requests: Vec<proto::LoginRequest>,
     rate: f64,
 }
 
@@ -130,13 +133,13 @@ impl Flood {
         let mut pace = interval(Duration::from_secs_f64(1.0 / self.rate));
         pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let begun = Instant::now();
-        for email in self.emails.iter().cycle() {
+        for request in self.requests.iter().cycle() {
             let due = pace.tick().await.into_std();
             if begun.elapsed() > time {
                 break;
             }
             let mut client = AuthServiceClient::new(self.channel.clone());
-            let mut request = Request::new(request(email));
+            let mut request = Request::new(request.clone());
             request.set_timeout(Duration::from_secs(5));
             calls.spawn(async move {
                 let answer = client.login(request).await;
