@@ -1,7 +1,7 @@
 //! The jobs that wait for a lane, and whether one more would be done in time.
 //!
 //! Jobs of known devices are served before those of others. While both wait, the others get a
-//! quarter of the rounds, so that neither class stands still (see [`Turns`]). Within a class
+//! quarter of the rounds, so that neither class stands still (see `turns`). Within a class
 //! jobs are served in the order in which they came. They are spread evenly over the threads.
 //!
 //! The expected wait is the result of a simulation of all jobs that wait now, at the speed of a
@@ -12,109 +12,45 @@
 //!
 //! The queue has neither a clock nor a lock: its owner has both.
 
+mod job;
+mod line;
 mod turns;
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, VecDeque},
+    collections::BinaryHeap,
     iter::{from_fn, repeat_n},
     num::NonZeroUsize,
     time::Duration,
 };
 
-use bcrypt_lanes::{Digest, Work};
-use tokio::sync::oneshot;
-
-use self::turns::Turns;
-use super::{Began, HashError, metrics::Waiting, round_times::RoundTimes};
-
-/// The way back to the caller of a hash, with the metrics of its state.
-pub(super) type Reply<State> = (oneshot::Sender<Digest>, State);
-
-pub(super) struct Job {
-    pub(super) work: Work,
-    pub(super) purpose: Purpose,
-    pub(super) began: Began,
-    pub(super) reply: Reply<Waiting>,
-}
-
-/// The two classes of callers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Priority {
-    /// A device on which the account logged in before, or a signed-in user.
-    KnownDevice,
-    Other,
-}
-
-/// The reason for a hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// A caller waits for it.
-    Answer(Priority),
-    /// A stored hash gets the configured cost. This can be done at another time and must not
-    /// delay a caller: upgrades are refused unless half of the lanes are free.
-    Upgrade,
-}
-
-impl Purpose {
-    pub(super) const ALL: [Self; 3] = [
-        Self::Answer(Priority::KnownDevice),
-        Self::Answer(Priority::Other),
-        Self::Upgrade,
-    ];
-
-    const fn priority(self) -> Priority {
-        match self {
-            Self::Answer(priority) => priority,
-            // It finds a free lane.
-            Self::Upgrade => Priority::Other,
-        }
-    }
-
-    /// For metrics.
-    pub(super) const fn word(self) -> &'static str {
-        match self {
-            Self::Answer(Priority::KnownDevice) => "known_device",
-            Self::Answer(Priority::Other) => "other",
-            Self::Upgrade => "upgrade",
-        }
-    }
-}
-
-/// The jobs of one class of callers, with their ids.
-type Class = VecDeque<(u64, Job)>;
+pub use self::job::Priority;
+pub(super) use self::job::{Job, Purpose, Reply};
+use self::line::Line;
+use super::{HashError, round_times::RoundTimes};
 
 pub(super) struct Queue {
-    known: Class,
-    others: Class,
-    turns: Turns,
+    line: Line,
     /// The rounds that are left in each lane of each thread.
     running: Vec<Vec<u32>>,
     max_wait: Duration,
     pub(super) round_times: RoundTimes,
-    next_id: u64,
 }
 
 impl Queue {
     pub(super) fn new(threads: NonZeroUsize, max_wait: Duration, round_times: RoundTimes) -> Self {
         Self {
-            known: Class::new(),
-            others: Class::new(),
-            turns: Turns::default(),
+            line: Line::default(),
             running: vec![Vec::with_capacity(round_times.lanes()); threads.get()],
             max_wait,
             round_times,
-            next_id: 0,
         }
     }
 
     /// Appends a job if its answer will come in time. The id is for [`Queue::remove`].
     pub(super) fn admit(&mut self, job: Job, time_left: Duration) -> Result<u64, HashError> {
         self.check(job.work.rounds(), job.purpose, time_left)?;
-        let id = self.next_id;
-        self.next_id += 1;
-        self.class_mut(job.purpose.priority()).push_back((id, job));
-        Ok(id)
+        Ok(self.line.push(job))
     }
 
     /// Refuses a hash of so many rounds if it would come too late.
@@ -147,7 +83,7 @@ impl Queue {
     /// How long a job of so many rounds will wait for a lane if it comes now.
     fn expected_wait(&self, rounds: u32, priority: Priority) -> Duration {
         let mut free_in = self.lanes_free_in();
-        for before in self.rounds_before(rounds, priority) {
+        for before in self.line.rounds_before(rounds, priority) {
             let mut earliest = free_in.peek_mut().expect("there is a lane");
             earliest.0 += u64::from(before);
         }
@@ -162,27 +98,6 @@ impl Queue {
             busy.chain(repeat_n(0, self.lanes() - lanes.len()))
         });
         lanes.map(Reverse).collect()
-    }
-
-    /// The rounds of the jobs that come before one that is appended now, in their order.
-    fn rounds_before(&self, rounds: u32, priority: Priority) -> impl Iterator<Item = u32> {
-        let line = |class| {
-            let waiting = self.class(class).iter().map(|(_, job)| job.work.rounds());
-            let new = (class == priority).then_some(rounds);
-            waiting.chain(new).peekable()
-        };
-        let (mut known, mut others) = (line(Priority::KnownDevice), line(Priority::Other));
-        let mut turns = self.turns.clone();
-        from_fn(move || {
-            let class = turns.next(known.peek().copied(), others.peek().copied())?;
-            let line = match class {
-                Priority::KnownDevice => &mut known,
-                Priority::Other => &mut others,
-            };
-            let next = line.next()?;
-            let is_new = class == priority && line.peek().is_none();
-            (!is_new).then_some(next)
-        })
     }
 
     /// The lanes of a thread.
@@ -201,19 +116,16 @@ impl Queue {
 
     pub(super) fn in_flight(&self) -> usize {
         let running: usize = self.running.iter().map(Vec::len).sum();
-        running + self.known.len() + self.others.len()
+        running + self.line.len()
     }
 
     /// Removes a job that still waits: it will never begin. Nothing happens if it has begun.
     pub(super) fn remove(&mut self, id: u64) {
-        for class in [&mut self.known, &mut self.others] {
-            class.retain(|(waiting, _)| *waiting != id);
-        }
+        self.line.remove(id);
     }
 
     pub(super) fn clear(&mut self) {
-        self.known.clear();
-        self.others.clear();
+        self.line.clear();
     }
 
     /// Removes the next jobs for a thread, as many as its share allows. They have begun then.
@@ -221,31 +133,9 @@ impl Queue {
         let share = self.in_flight().div_ceil(self.running.len());
         let share = share.min(self.lanes());
         let free = share.saturating_sub(self.running[thread].len());
-        let jobs: Vec<_> = from_fn(|| self.begin_next()).take(free).collect();
+        let jobs: Vec<_> = from_fn(|| self.line.begin_next()).take(free).collect();
         self.running[thread].extend(jobs.iter().map(|job| job.work.rounds()));
         jobs
-    }
-
-    fn begin_next(&mut self) -> Option<Job> {
-        let first = |class: &Class| class.front().map(|(_, job)| job.work.rounds());
-        let next = (self.turns).next(first(&self.known), first(&self.others))?;
-        let (_, job) = self.class_mut(next).pop_front()?;
-        job.began.set();
-        Some(job)
-    }
-
-    const fn class(&self, priority: Priority) -> &Class {
-        match priority {
-            Priority::KnownDevice => &self.known,
-            Priority::Other => &self.others,
-        }
-    }
-
-    const fn class_mut(&mut self, priority: Priority) -> &mut Class {
-        match priority {
-            Priority::KnownDevice => &mut self.known,
-            Priority::Other => &mut self.others,
-        }
     }
 
     pub(super) fn report(&mut self, thread: usize, rounds_left: impl Iterator<Item = u32>) {

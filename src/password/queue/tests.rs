@@ -2,10 +2,11 @@ mod model;
 
 use std::iter::once;
 
-use bcrypt_lanes::{Key, LANES};
+use bcrypt_lanes::{Key, LANES, Work};
+use tokio::sync::oneshot;
 
 use super::*;
-use crate::password::metrics::Metrics;
+use crate::password::{Began, metrics::Metrics};
 
 const KNOWN: Purpose = Purpose::Answer(Priority::KnownDevice);
 const OTHER: Purpose = Purpose::Answer(Priority::Other);
@@ -41,7 +42,7 @@ impl Queue {
         let work = Work {
             key: Key::new(b"x"),
             cost,
-            salt: u128::from(self.next_id).to_be_bytes(),
+            salt: u128::from(self.line.next_id()).to_be_bytes(),
         };
         let job = Job {
             work,
@@ -287,10 +288,12 @@ fn round_times_are_kept_per_number_of_lanes() {
 #[test]
 fn a_job_has_begun_when_a_thread_took_it_and_not_before() {
     let mut queue = busy(LONG, 4);
-    let [first, removed] = [(); 2].map(|()| queue.join(4));
-    let began = queue.others.iter().map(|(_, job)| job.began.clone());
-    let began: Vec<_> = began.collect();
+    let [(first, began), (removed, never)] = [(); 2].map(|()| {
+        let id = queue.join(4);
+        (id, queue.line.last_began(Priority::Other))
+    });
+    assert!(!began.get(), "it waits");
     queue.remove(removed);
     assert_eq!(queue.next_ids(2), [first]);
-    assert_eq!([began[0].get(), began[1].get()], [true, false]);
+    assert_eq!([began.get(), never.get()], [true, false]);
 }

@@ -97,12 +97,11 @@ impl Machine {
         let admitted = self.queue.ask(cost, Purpose::Answer(priority), LONG);
         assert_eq!(admitted.is_ok(), wait <= longest);
         let id = admitted.ok()?;
-        let (_, job) = self.queue.class(priority).back().unwrap();
         let promised = Promised {
             priority,
             at: self.now,
             wait: wait.as_millis().try_into().unwrap(),
-            began: job.began.clone(),
+            began: self.queue.line.last_began(priority),
         };
         self.waiting.insert(id, promised);
         Some(id)
