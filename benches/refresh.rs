@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use auth_service::{
     app::SystemClock,
     db::{Db, NewSession},
-    model::{Clock as _, RefreshToken, SessionId, UserId},
+    model::{Clock as _, Form, RefreshToken, SessionId, UserId},
     proto::{self, auth_service_client::AuthServiceClient},
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -140,7 +140,7 @@ async fn sessions(db: &Db, count: usize) -> Result<Vec<RefreshToken>> {
 async fn session(db: &Db) -> Result<RefreshToken> {
     let now = SystemClock.now();
     let user_id = UserId::new(now);
-    let token = RefreshToken::generate(data_keys().current())?;
+    let token = RefreshToken::generate(Form::Keyed(data_keys().current()))?;
     let session = NewSession {
         id: SessionId::new(now),
         user_id,

@@ -14,7 +14,9 @@ use auth_service::{
     app::{App, SystemClock},
     config::{Args, Config},
     db::{Db, NewSession, NewUser, Registration},
-    model::{Act, Clock as _, DataKeys, Email, Event, Payload, UserId},
+    model::{
+        Act, Clock as _, DataKeys, DataSecrets, Email, Event, Form, Payload, StoredHash, UserId,
+    },
 };
 use prometheus_client::registry::Registry;
 use tokio::{
@@ -123,7 +125,7 @@ pub async fn new_user(
     let user = NewUser {
         id: user_id,
         email,
-        password_hash,
+        password_hash: &StoredHash::new(password_hash, user_id, Form::Old)?,
         created_at: now,
     };
     let event = user_created(user_id, email)?;
@@ -144,7 +146,10 @@ pub fn user_created(user_id: UserId, email: &str) -> Result<Event> {
 
 /// Those of the services here.
 pub fn data_keys() -> DataKeys {
-    DataKeys::new(&DATA_KEY.as_bytes().to_vec().into(), &[])
+    DataKeys::new(&DataSecrets {
+        current: DATA_KEY.as_bytes().to_vec().into(),
+        previous: Vec::new(),
+    })
 }
 
 /// The configuration of the service for these command-line options.

@@ -8,6 +8,7 @@ mod backlog;
 mod health;
 pub mod housekeeping;
 mod listen;
+pub mod password_seals;
 mod system_clock;
 mod tasks;
 
@@ -25,13 +26,13 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{info, warn};
 
 pub use self::system_clock::SystemClock;
-use self::{health::Monitor, listen::listen, tasks::Tasks};
+use self::{health::Monitor, listen::listen, password_seals::Sealing, tasks::Tasks};
 use crate::{
     auth::{self, Auth},
     config::Config,
     db::Db,
     grpc::{self, Exposure, Handlers, HealthReporter, InternalCallers, Limits},
-    model::{Clock, ThrottleLimits},
+    model::{Clock, ThrottleLimits, Transition},
     outbox::{self, Poller, kafka::KafkaPublisher},
     password::{Hasher, Policy},
     telemetry,
@@ -56,6 +57,8 @@ pub struct App {
     hasher: Arc<Hasher>,
     auth: Arc<Auth>,
     throttle: ThrottleLimits,
+    sealing: Sealing,
+    seal_metrics: password_seals::Metrics,
     internal_callers: InternalCallers,
     exposure: Exposure,
     poller: Option<Poller>,
@@ -101,10 +104,18 @@ impl App {
         }
         let tls = (config.tls).map(|tls| Reloader::new(tls.files, &tls.identity, &mut registry));
         let throttle = config.auth.throttle;
+        let ends_at = db.transition_ends_at(clock.now()).await?;
+        let new = |ends_at| Transition::new(ends_at, config.auth.lifetimes.refresh_token);
+        let sealing = Sealing {
+            keys: Arc::clone(&config.auth.data_keys),
+            transition: ends_at.map(new).unwrap_or_default(),
+            clock: Arc::clone(&clock),
+        };
         let parts = auth::Parts {
             db: db.clone(),
             hasher: Arc::clone(&hasher),
             policy: Policy::start(&config.passwords)?,
+            transition: sealing.transition,
             clock: Arc::clone(&clock),
             commits,
         };
@@ -117,6 +128,8 @@ impl App {
             hasher,
             auth,
             throttle,
+            sealing,
+            seal_metrics: password_seals::Metrics::register(&mut registry),
             internal_callers: config.internal_callers,
             exposure: config.exposure,
             poller,
@@ -188,6 +201,10 @@ impl App {
         let (db, clock) = (self.db.clone(), Arc::clone(&self.clock));
         let metrics = self.outbox_metrics;
         tasks.spawn("backlog", |stop| backlog::run(db, clock, metrics, stop));
+        let (db, sealing, metrics) = (self.db.clone(), self.sealing, self.seal_metrics);
+        tasks.spawn("password seals", |stop| {
+            password_seals::run(db, sealing, metrics, stop)
+        });
         tasks.spawn("housekeeping", |stop| {
             housekeeping::run(self.db, self.throttle, self.clock, stop)
         });

@@ -23,6 +23,7 @@ mod register;
 mod session;
 mod settings;
 mod signing_key;
+mod stored_data;
 mod throttle;
 
 use std::sync::Arc;
@@ -45,7 +46,10 @@ pub use self::{
 };
 use crate::{
     db::Db,
-    model::{Act, ClientAddress, Clock, DataKeys, Event, ThrottleLimits, Timestamp, Traceparent},
+    model::{
+        Act, ClientAddress, Clock, DataKeys, Event, ThrottleLimits, Timestamp, Traceparent,
+        Transition,
+    },
     password::{self, Began, Hasher, Policy, Priority},
     telemetry::audit::{self, Audit},
 };
@@ -57,6 +61,7 @@ pub struct Auth {
     policy: Policy,
     issuer: Issuer,
     data_keys: Arc<DataKeys>,
+    transition: Transition,
     lifetimes: Lifetimes,
     throttle: ThrottleLimits,
     clock: Arc<dyn Clock>,
@@ -68,6 +73,7 @@ pub struct Parts {
     pub db: Db,
     pub hasher: Arc<Hasher>,
     pub policy: Policy,
+    pub transition: Transition,
     pub clock: Arc<dyn Clock>,
     /// Wakes the outbox poller of this process after a commit.
     pub commits: Arc<Notify>,
@@ -120,6 +126,7 @@ impl Auth {
             policy: parts.policy,
             issuer: Issuer::new(secrets, issuer, audience, lifetimes.access_token),
             data_keys,
+            transition: parts.transition,
             lifetimes,
             throttle,
             clock: parts.clock,
@@ -133,7 +140,6 @@ impl Auth {
         &self.issuer
     }
 
-    /// The keys of which one has made each genuine refresh token.
     pub fn data_keys(&self) -> &DataKeys {
         &self.data_keys
     }

@@ -47,6 +47,7 @@ use self::{embedded::DataFolder, reader::Reader};
 use crate::{
     auth, db,
     grpc::{Exposure, InternalCallers},
+    model::DataSecrets,
     outbox, password, telemetry,
     tls::server as tls_server,
 };
@@ -60,6 +61,8 @@ pub struct Config {
     pub exposure: Exposure,
     pub database: db::Settings,
     pub auth: auth::Settings,
+    /// What `auth.data_keys` was made from.
+    data_secrets: DataSecrets,
     pub passwords: password::Settings,
     pub internal_callers: InternalCallers,
     /// `None` for plain text on the gRPC port.
@@ -93,19 +96,22 @@ impl Config {
         let request_timeout = reader.value(&server::REQUEST_TIMEOUT);
         let exposure = server::read_exposure(&mut reader, grpc_addr);
         let database = database::read(&mut reader);
-        let auth = tokens::read(&mut reader);
+        let data_secrets = data_key::read(&mut reader);
+        let auth = tokens::read(&mut reader, data_secrets.as_ref());
         let passwords = passwords::read(&mut reader, request_timeout);
         let internal_callers = internal_callers::read(&mut reader);
         let tls = tls::read(&mut reader);
         let kafka = kafka::read(&mut reader);
         let log = log::read(&mut reader);
-        let config = database.zip(auth).map(|(database, auth)| Self {
+        let config = database.zip(auth).zip(data_secrets);
+        let config = config.map(|((database, auth), data_secrets)| Self {
             grpc_addr,
             admin_addr,
             request_timeout,
             exposure,
             database,
             auth,
+            data_secrets,
             passwords,
             internal_callers,
             tls,

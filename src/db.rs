@@ -20,6 +20,7 @@ mod connect;
 mod metrics;
 mod migrate;
 mod outbox;
+mod password_hashes;
 mod retry;
 mod revocations;
 mod rows;
@@ -29,6 +30,7 @@ mod settings;
 mod sql_types;
 mod throttle;
 mod transaction;
+mod transition;
 mod users;
 
 use std::time::Duration;
@@ -45,6 +47,7 @@ use tracing::{Span, info_span};
 pub use self::{
     cleanup::Step,
     outbox::Hold,
+    password_hashes::{Resealed, StaleHashes},
     revocations::{NewHash, Outcome},
     sessions::{NewSession, NextTokens, Rotation},
     settings::{Encryption, Postgres, Settings, Url},

@@ -40,7 +40,7 @@
 //! 3. [`auth::Auth::login`] refuses the call if the hash would have to wait too long. It then
 //!    counts the attempt and looks the account up, by one statement. After too many wrong
 //!    passwords the attempt is refused here.
-//! 4. [`password::Hasher::verify`] waits for a hash lane. An unknown user gets a dummy hash, so
+//! 4. The stored hash is opened with `DATA_KEY`. [`password::Hasher::verify`] waits for a hash lane. An unknown user gets a dummy hash, so
 //!    that the time is the same. If the hash is refused, the attempt is taken back. After a
 //!    right password the counters are settled, and the caller's address is known.
 //! 5. If the stored hash has another cost than the configured one, it is replaced.

@@ -13,17 +13,19 @@ mod email;
 mod event;
 mod id;
 mod outbox;
+mod password_seal;
 mod refresh_token;
 mod session;
 mod throttle;
 mod time;
 mod traceparent;
+mod transition;
 pub mod unicode;
 
 pub use self::{
     account::{Account, Credentials},
     client_address::ClientAddress,
-    data_key::{DataKey, DataKeys, Fingerprint, Subkey},
+    data_key::{DataKey, DataKeys, DataSecrets, Fingerprint, Subkey},
     device_name::DeviceName,
     device_token::{DeviceLogin, DeviceToken},
     email::Email,
@@ -32,9 +34,11 @@ pub use self::{
     outbox::{
         Backlog, Batch, ParkedEvent, PendingEvent, ReadEvent, in_user_order, users_without_first,
     },
+    password_seal::{SealedWith, StoredHash},
     refresh_token::RefreshToken,
     session::{LiveSession, MAX_SESSIONS, Presented, Retry, Session, TokenTimes},
     throttle::{StoredBlock, THROTTLE_DAY, ThrottleLimits},
     time::{Clock, Timestamp},
     traceparent::Traceparent,
+    transition::{Form, Transition},
 };

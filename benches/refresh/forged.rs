@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use auth_service::{
-    model::{DataKey, DataKeys, RefreshToken},
+    model::{DataKey, DataKeys, DataSecrets, Form, RefreshToken},
     proto::{self, auth_service_client::AuthServiceClient},
 };
 use secrecy::ExposeSecret as _;
@@ -27,8 +27,11 @@ const REPORTED: Duration = Duration::from_secs(2);
 /// Compares forged tokens with unknown ones, which have a genuine tag but no session, as after a
 /// restore of the database.
 pub async fn measure(table: &mut Table, database: &Database, service: &Service) -> Result<()> {
-    let other = b"a-key-that-the-service-does-not-know".to_vec();
-    let keys = [DataKeys::new(&other.into(), &[]), data_keys()];
+    let other = DataSecrets {
+        current: b"a-key-that-the-service-does-not-know".to_vec().into(),
+        previous: Vec::new(),
+    };
+    let keys = [DataKeys::new(&other), data_keys()];
     let mut rates = [const { Vec::new() }; 2];
     let mut transactions = [const { Vec::new() }; 2];
     for _ in 0..ROUNDS {
@@ -77,7 +80,7 @@ struct Forger {
 fn forgers(channel: Channel, key: &DataKey) -> Result<Vec<Forger>> {
     let client = AuthServiceClient::new(channel);
     let forger = |_| {
-        let token = RefreshToken::generate(key)?;
+        let token = RefreshToken::generate(Form::Keyed(key))?;
         Ok(Forger {
             client: client.clone(),
             token: token.expose().expose_secret().to_owned(),

@@ -51,7 +51,7 @@ impl Auth {
         let payload = Payload::PasswordChanged { changed_at };
         let event = Event::new(account.user_id, payload, &call.act(now));
         let new = NewHash {
-            hash: hash.as_str(),
+            hash: &self.stored_hash(&hash, account.user_id)?,
             changed_at,
             event: &event,
         };
@@ -78,7 +78,7 @@ impl Auth {
         caller: &Caller,
         now: Timestamp,
     ) -> Result<(NextTokens, TokenPair), Error> {
-        let refresh_token = RefreshToken::generate(self.data_keys.current())?;
+        let refresh_token = RefreshToken::generate(self.form(now))?;
         let (user_id, id, ends_at) = (
             caller.account.user_id,
             caller.session_id,

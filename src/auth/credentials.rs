@@ -1,4 +1,4 @@
-use super::{Auth, Call, Error, Fault};
+use super::{Auth, Call, Error};
 use crate::{
     db::Settlement,
     model::{Timestamp, UserId},
@@ -6,10 +6,12 @@ use crate::{
     telemetry::audit::{Audit, Reason},
 };
 
-/// A password that matched, its stored hash and its account.
+/// A password that matched, its hash and its account.
 pub(super) struct Checked<'p> {
     pub(super) user_id: UserId,
     pub(super) hash: PasswordHash,
+    /// The hash as the database keeps it.
+    pub(super) stored_hash: String,
     /// Identifies the password among those of the account.
     pub(super) changed_at: Timestamp,
     pub(super) verified: Verified<'p>,
@@ -36,8 +38,7 @@ impl Auth {
         let (counted, credentials) = self.admit(&attempt, audit).await?;
         let user_id = credentials.as_ref().map(|found| found.user_id);
         let hash = (credentials.as_ref())
-            .map(|found| PasswordHash::parse(&found.password_hash))
-            .map(|hash| hash.ok_or(Fault::Corrupt("password hash")))
+            .map(|found| self.open_hash(found))
             .transpose()?;
         let request = call.hash(priority);
         let verified = self.hasher.verify(password, hash.as_ref(), request);
@@ -55,6 +56,7 @@ impl Auth {
         Ok(Checked {
             user_id: found.user_id,
             hash,
+            stored_hash: found.password_hash,
             changed_at: found.password_changed_at,
             verified,
         })

@@ -68,12 +68,13 @@ impl Auth {
     /// the time until the deadline has passed, the login continues without the upgrade, and
     /// the next login tries again.
     async fn upgrade_hash(&self, checked: Checked<'_>, call: &Call) {
-        let (user_id, old) = (checked.user_id, checked.hash.as_str());
+        let (user_id, old) = (checked.user_id, checked.stored_hash);
         let now = Instant::now();
         let deadline = now + call.deadline.saturating_duration_since(now) / 2;
         let upgrade = async {
             let new = self.hasher.rehash(checked.verified, deadline).await?;
-            let upgraded = self.db.upgrade_password_hash(user_id, old, new.as_str());
+            let new = self.stored_hash(&new, user_id)?;
+            let upgraded = self.db.upgrade_password_hash(user_id, &old, &new);
             Ok::<_, Error>(upgraded.await?)
         };
         match timeout_at(deadline, upgrade).await {

@@ -16,13 +16,13 @@ use crate::{
 impl Auth {
     pub async fn refresh(&self, token: RefreshToken, call: &Call) -> Result<TokenPair, Error> {
         let now = self.clock.now();
-        let key = self.data_keys.current();
-        let successor = token.generate_successor(key)?;
+        let form = self.form(now);
+        let successor = token.generate_successor(form)?;
         let rotation = Rotation {
             handle_hash: token.handle_hash(),
             token_hash: token.secret_hash(),
             new_token_hash: successor.secret_hash(),
-            sealed_successor: token.seal(&successor, key),
+            sealed_successor: token.seal(&successor, form),
             now,
             expires_at: now + self.lifetimes.refresh_token,
             access_tokens_expire_at: self.issuer.expiry(now) + self.lifetimes.retry_window,
@@ -36,7 +36,7 @@ impl Auth {
         };
         let window = self.lifetimes.retry_window;
         let retry = Retry { now, window };
-        match session.check(&token, &successor, &self.data_keys, retry) {
+        match session.check(&token, &successor, self.accepted_forms(now), retry) {
             Presented::Current => {
                 self.next_tokens(RefreshOutcome::Rotated, &session, successor, now)
             }

@@ -48,7 +48,7 @@ impl Auth {
         let user = NewUser {
             id: user_id,
             email: email.as_str(),
-            password_hash: hash.as_str(),
+            password_hash: &self.stored_hash(&hash, user_id)?,
             created_at: now,
         };
         let payload = Payload::UserCreated {

@@ -38,7 +38,7 @@ impl Auth {
         now: Timestamp,
     ) -> Result<(NewSession, StartedSession), Error> {
         let user_id = login.user_id;
-        let refresh_token = RefreshToken::generate(self.data_keys.current())?;
+        let refresh_token = RefreshToken::generate(self.form(now))?;
         let id = SessionId::new(now);
         let ends_at = now + self.lifetimes.session;
         let access_token = self.issuer.issue(user_id, id, now, ends_at)?;

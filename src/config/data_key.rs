@@ -1,13 +1,11 @@
 //! The keys of the stored data.
 
-use std::sync::Arc;
-
 use super::{
     reader::Reader,
     tokens::{Key, is_same, key, keys, own_key},
     variable::{secret, variables},
 };
-use crate::model::DataKeys;
+use crate::model::DataSecrets;
 
 variables! {
     "Stored data"
@@ -18,7 +16,7 @@ variables! {
     DATA_PREVIOUS_KEYS: Vec<Key> = secret("SECRETS", keys).when_unset("none");
 }
 
-pub(super) fn read(reader: &mut Reader<'_>) -> Option<Arc<DataKeys>> {
+pub(super) fn read(reader: &mut Reader<'_>) -> Option<DataSecrets> {
     let current = own_key(reader, &DATA_KEY, "data-key");
     let previous = reader.optional(&DATA_PREVIOUS_KEYS).unwrap_or_default();
     let current = current?;
@@ -30,5 +28,5 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Arc<DataKeys>> {
         let what = format!("entry {} is a key that is given twice", index + 1);
         reader.problem(DATA_PREVIOUS_KEYS.name(), what);
     }
-    Some(Arc::new(DataKeys::new(&current, &previous)))
+    Some(DataSecrets { current, previous })
 }

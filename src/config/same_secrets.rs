@@ -5,21 +5,29 @@ use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Config, database::DATABASE_URL, internal_callers::INTERNAL_TOKENS, kafka::KAFKA_SASL_PASSWORD,
+    Config,
+    data_key::{DATA_KEY, DATA_PREVIOUS_KEYS},
+    database::DATABASE_URL,
+    internal_callers::INTERNAL_TOKENS,
+    kafka::KAFKA_SASL_PASSWORD,
     reader::Reader,
+    tokens::{Key, is_same},
 };
 use crate::db::Url;
 
 type Hash = [u8; 32];
 
-/// Reports an internal token or a password of another server that is also a signing key, and
-/// such a password that is also an internal token. Signing keys are compared where they are
-/// read.
+/// Reports a data key that is also a signing key; an internal token or a password of another
+/// server that is also one of both; and such a password that is also an internal token. Keys for
+/// one purpose are compared where they are read.
 pub(super) fn refuse(config: &Config, reader: &mut Reader<'_>) {
-    let keys = signing_keys(config);
+    refuse_data_keys(config, reader);
+    let data = [&config.data_secrets.current].into_iter();
+    let data = data.chain(&config.data_secrets.previous);
+    let keys: Vec<Hash> = signing_keys(config).chain(data).flat_map(forms).collect();
     let tokens: Vec<Hash> = config.internal_callers.token_hashes().collect();
     if let Some(index) = tokens.iter().position(|token| keys.contains(token)) {
-        let what = format!("entry {} is also a signing key", index + 1);
+        let what = format!("entry {} is also a signing key or data key", index + 1);
         reader.problem(INTERNAL_TOKENS.name(), what);
     }
     let passwords = [
@@ -31,24 +39,36 @@ pub(super) fn refuse(config: &Config, reader: &mut Reader<'_>) {
         if password.as_ref().is_some_and(is_used) {
             reader.problem(
                 name,
-                "has a password that is also a signing key or internal token",
+                "has a password that is also a signing key, data key or internal token",
             );
         }
     }
 }
 
-/// The hashes of each key as bytes and in its text forms.
-fn signing_keys(config: &Config) -> Vec<Hash> {
+fn refuse_data_keys(config: &Config, reader: &mut Reader<'_>) {
+    let is_signing = |key: &Key| signing_keys(config).any(|other| is_same(key, other));
+    let data = &config.data_secrets;
+    if is_signing(&data.current) {
+        reader.problem(DATA_KEY.name(), "is also a signing key");
+    }
+    if let Some(index) = data.previous.iter().position(is_signing) {
+        let what = format!("entry {} is also a signing key", index + 1);
+        reader.problem(DATA_PREVIOUS_KEYS.name(), what);
+    }
+}
+
+fn signing_keys(config: &Config) -> impl Iterator<Item = &Key> {
     let secrets = &config.auth.secrets;
     let keys = [&secrets.current].into_iter();
-    let keys = keys.chain(&secrets.next).chain(&secrets.previous);
-    let forms = keys.flat_map(|key| {
-        let bytes = key.expose_secret();
-        let encoded = BASE64_STANDARD.encode(bytes);
-        let prefixed = format!("base64:{encoded}");
-        [hash(bytes), hash(&encoded), hash(&prefixed)]
-    });
-    forms.collect()
+    keys.chain(&secrets.next).chain(&secrets.previous)
+}
+
+/// The hashes of a key as bytes and in its text forms.
+fn forms(key: &Key) -> [Hash; 3] {
+    let bytes = key.expose_secret();
+    let encoded = BASE64_STANDARD.encode(bytes);
+    let prefixed = format!("base64:{encoded}");
+    [hash(bytes), hash(&encoded), hash(&prefixed)]
 }
 
 pub(super) fn kafka_password(config: &Config) -> Option<Hash> {

@@ -1,18 +1,21 @@
 //! The keys of access tokens, and the lifetimes of tokens and sessions.
 
-use std::{ops::RangeInclusive, path::Path, time::Duration};
+use std::{ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use secrecy::{ExposeSecret as _, SecretSlice};
 
 use super::{
-    Args, Problem, data_key,
+    Args, Problem,
     reader::Reader,
     secret_text, throttle,
     value::{DAY, duration, each, text},
     variable::{Variable, secret, value, variables},
 };
-use crate::auth::{Lifetimes, Settings, SigningSecrets};
+use crate::{
+    auth::{Lifetimes, Settings, SigningSecrets},
+    model::{DataKeys, DataSecrets},
+};
 
 pub(super) type Key = SecretSlice<u8>;
 
@@ -48,16 +51,15 @@ const LIFE: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_hours(10 * 365 * 24);
 const WINDOW: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
 
-pub(super) fn read(reader: &mut Reader<'_>) -> Option<Settings> {
+pub(super) fn read(reader: &mut Reader<'_>, data: Option<&DataSecrets>) -> Option<Settings> {
     let secrets = read_secrets(reader);
-    let data_keys = data_key::read(reader);
     Some(Settings {
         issuer: reader.value(&JWT_ISSUER),
         audience: reader.value(&JWT_AUDIENCE),
         lifetimes: read_lifetimes(reader),
         throttle: throttle::read(reader),
         secrets: secrets?,
-        data_keys: data_keys?,
+        data_keys: Arc::new(DataKeys::new(data?)),
     })
 }
 

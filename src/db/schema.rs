@@ -61,6 +61,11 @@ tables! {
         expires_at -> Moment,
     }
 
+    transitions (name) {
+        name -> Text,
+        ends_at -> Nullable<Moment>,
+    }
+
     login_throttle (key_hash) {
         key_hash -> Binary,
         free_from -> BigInt,

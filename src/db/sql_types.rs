@@ -14,7 +14,7 @@ use diesel::{
     sqlite::{Sqlite, SqliteValue},
 };
 
-use crate::model::{DeviceName, EventId, ReplicaId, SessionId, Timestamp, UserId};
+use crate::model::{DeviceName, EventId, ReplicaId, SessionId, StoredHash, Timestamp, UserId};
 
 // Fixed OIDs (PostgreSQL's pg_type.dat) save the look-up by name on every connection.
 
@@ -92,16 +92,23 @@ columns! {
         value => Self::from_micros(<i64 as FromSql<BigInt, Sqlite>>::from_sql(value)?)
 }
 
-#[derive(AsExpression)]
-#[diesel(foreign_derive, sql_type = Text)]
-#[expect(dead_code, reason = "carries the derives for the domain type")]
-struct DeviceNameProxy(DeviceName);
+/// Makes text columns of model types that are only written.
+macro_rules! texts {
+    ($($type:ident $proxy:ident),+) => {$(
+        #[derive(AsExpression)]
+        #[diesel(foreign_derive, sql_type = Text)]
+        #[expect(dead_code, reason = "carries the derives for the domain type")]
+        struct $proxy($type);
 
-impl<DB: Backend> ToSql<Text, DB> for DeviceName
-where
-    str: ToSql<Text, DB>,
-{
-    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
-        self.as_str().to_sql(out)
-    }
+        impl<DB: Backend> ToSql<Text, DB> for $type
+        where
+            str: ToSql<Text, DB>,
+        {
+            fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
+                self.as_str().to_sql(out)
+            }
+        }
+    )+};
 }
+
+texts! { DeviceName DeviceNameProxy, StoredHash StoredHashProxy }

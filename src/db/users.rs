@@ -11,7 +11,7 @@ use super::{
     transaction::transaction,
     with_conn,
 };
-use crate::model::{Account, Credentials, Event, SessionId, Timestamp, UserId};
+use crate::model::{Account, Credentials, Event, SessionId, StoredHash, Timestamp, UserId};
 
 #[derive(Insertable)]
 #[diesel(table_name = users)]
@@ -19,8 +19,7 @@ pub struct NewUser<'a> {
     pub id: UserId,
     /// The normalised address.
     pub email: &'a str,
-    /// The bcrypt string.
-    pub password_hash: &'a str,
+    pub password_hash: &'a StoredHash,
     pub created_at: Timestamp,
 }
 
@@ -146,7 +145,7 @@ impl Db {
         &self,
         user_id: UserId,
         old: &str,
-        new: &str,
+        new: &StoredHash,
     ) -> Result<(), Error> {
         with_conn!(self, conn => {
             diesel::update(users::table.find(user_id))

@@ -59,7 +59,7 @@ impl AuthService for Handlers {
         let reply = async {
             let call = self.call(&request);
             let token = request.into_inner().refresh_token;
-            let token = convert::refresh_token(token, self.auth.data_keys())?;
+            let token = convert::refresh_token(token, &self.auth)?;
             let tokens = self.auth.refresh(token, &call).await?;
             let tokens = Some(tokens.into());
             Ok(proto::RefreshResponse { tokens })
@@ -75,7 +75,7 @@ impl AuthService for Handlers {
         let reply = async {
             let call = self.call(&request);
             let token = request.into_inner().refresh_token;
-            let token = convert::refresh_token(token, self.auth.data_keys())?;
+            let token = convert::refresh_token(token, &self.auth)?;
             self.auth.logout(token, &call).await?;
             Ok(proto::LogoutResponse {})
         };

@@ -4,15 +4,15 @@ use secrecy::ExposeSecret as _;
 use zeroize::Zeroizing;
 
 use crate::{
-    auth::{Error, TokenPair},
-    model::{DataKeys, DeviceName, RefreshToken, SessionId},
+    auth::{Auth, Error, TokenPair},
+    model::{DeviceName, RefreshToken, SessionId},
     password::Password,
     proto,
 };
 
-pub(super) fn refresh_token(text: String, keys: &DataKeys) -> Result<RefreshToken, Error> {
+pub(super) fn refresh_token(text: String, auth: &Auth) -> Result<RefreshToken, Error> {
     let text = Zeroizing::new(text);
-    let token = RefreshToken::parse(required("refresh_token", &text)?, keys);
+    let token = auth.parse_refresh_token(required("refresh_token", &text)?);
     token.ok_or(Error::InvalidToken)
 }
 

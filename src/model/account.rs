@@ -13,7 +13,7 @@ pub struct Account {
 /// The account data that a password check needs.
 pub struct Credentials {
     pub user_id: UserId,
-    /// The bcrypt string.
+    /// As the database keeps it: see `password_seal`.
     pub password_hash: String,
     pub password_changed_at: Timestamp,
 }

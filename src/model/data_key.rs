@@ -14,6 +14,13 @@ use ring::hkdf::{HKDF_SHA256, Prk, Salt};
 use secrecy::{ExposeSecret as _, SecretBox, SecretSlice};
 use sha2::Sha256;
 
+/// The keys as they are configured.
+#[derive(Clone, Debug)]
+pub struct DataSecrets {
+    pub current: SecretSlice<u8>,
+    pub previous: Vec<SecretSlice<u8>>,
+}
+
 /// The current key, which makes everything new, and the previous ones.
 #[derive(Debug)]
 pub struct DataKeys {
@@ -28,6 +35,7 @@ pub struct DataKey {
     pub refresh_successor: Subkey,
     pub device_token: Subkey,
     audit: Subkey,
+    pub password_seal: Subkey,
 }
 
 /// A keyed hash for the audit log. Equal values have equal ones, on all replicas, and only the
@@ -39,10 +47,10 @@ pub struct Fingerprint([u8; 8]);
 pub struct Subkey(SecretBox<[u8; 32]>);
 
 impl DataKeys {
-    pub fn new(current: &SecretSlice<u8>, previous: &[SecretSlice<u8>]) -> Self {
+    pub fn new(secrets: &DataSecrets) -> Self {
         Self {
-            current: DataKey::derive(current),
-            previous: previous.iter().map(DataKey::derive).collect(),
+            current: DataKey::derive(&secrets.current),
+            previous: secrets.previous.iter().map(DataKey::derive).collect(),
         }
     }
 
@@ -65,6 +73,7 @@ impl DataKey {
             refresh_successor: Subkey::derive(&root, "refresh successor"),
             device_token: Subkey::derive(&root, "device token"),
             audit: Subkey::derive(&root, "audit"),
+            password_seal: Subkey::derive(&root, "password seal"),
         }
     }
 
@@ -115,9 +124,13 @@ impl Subkey {
 impl DataKeys {
     /// Keys of this text, repeated; the first is the current one.
     pub fn for_test<const N: usize>(keys: [&str; N]) -> Self {
-        let keys = keys.map(|key| key.repeat(32).into_bytes().into());
-        let (current, previous) = keys.split_first().expect("a key");
-        Self::new(current, previous)
+        let mut keys = keys
+            .map(|key| key.repeat(32).into_bytes().into())
+            .into_iter();
+        Self::new(&DataSecrets {
+            current: keys.next().expect("a key"),
+            previous: keys.collect(),
+        })
     }
 }
 
@@ -127,7 +140,10 @@ mod tests {
 
     #[test]
     fn the_subkeys_are_those_of_rfc_5869() {
-        let keys = DataKeys::new(&vec![0x0b; 32].into(), &[]);
+        let keys = DataKeys::new(&DataSecrets {
+            current: vec![0x0b; 32].into(),
+            previous: Vec::new(),
+        });
         // HKDF without salt and with one block, written out.
         let hmac = |key: &[u8], message: &[u8]| {
             let mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
@@ -146,12 +162,13 @@ mod tests {
                 &key.refresh_token,
                 &key.refresh_successor,
                 &key.device_token,
+                &key.password_seal,
             ]
         });
         let mut subkeys: Vec<_> = subkeys.map(|key| *key.bytes()).collect();
         subkeys.sort_unstable();
         subkeys.dedup();
-        assert_eq!(subkeys.len(), 6);
+        assert_eq!(subkeys.len(), 8);
     }
 
     #[test]

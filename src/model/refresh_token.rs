@@ -17,43 +17,44 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::{DataKey, DataKeys};
+use super::Form;
 
 const PREFIX: &str = "rcr_";
 const HANDLE: usize = 16;
 const SECRET: usize = 32;
 const TAG: usize = 8;
-const BODY: usize = HANDLE + SECRET + TAG;
-const LENGTH: usize = BODY + 4;
+const CHECKSUM: usize = 4;
+const LENGTH: usize = HANDLE + SECRET + TAG + CHECKSUM;
 
 /// A refresh token that this service made.
 pub struct RefreshToken {
     handle: [u8; HANDLE],
     /// Boxed, because a value that is moved leaves copies in memory.
     secret: SecretBox<[u8; SECRET]>,
-    tag: [u8; TAG],
+    /// `None` in the old form.
+    tag: Option<[u8; TAG]>,
 }
 
 impl RefreshToken {
-    pub fn generate(key: &DataKey) -> Result<Self, getrandom::Error> {
+    pub fn generate(form: Form<'_>) -> Result<Self, getrandom::Error> {
         let mut handle = [0; HANDLE];
         getrandom::fill(&mut handle)?;
-        Self::with_handle(handle, key)
+        Self::with_handle(handle, form)
     }
 
     /// The next token of the same session.
-    pub fn generate_successor(&self, key: &DataKey) -> Result<Self, getrandom::Error> {
-        Self::with_handle(self.handle, key)
+    pub fn generate_successor(&self, form: Form<'_>) -> Result<Self, getrandom::Error> {
+        Self::with_handle(self.handle, form)
     }
 
-    fn with_handle(handle: [u8; HANDLE], key: &DataKey) -> Result<Self, getrandom::Error> {
+    fn with_handle(handle: [u8; HANDLE], form: Form<'_>) -> Result<Self, getrandom::Error> {
         let mut secret = Box::new([0; SECRET]);
         getrandom::fill(&mut *secret)?;
-        Ok(Self::tagged(handle, SecretBox::new(secret), key))
+        Ok(Self::tagged(handle, SecretBox::new(secret), form))
     }
 
-    fn tagged(handle: [u8; HANDLE], secret: SecretBox<[u8; SECRET]>, key: &DataKey) -> Self {
-        let tag = key.refresh_token.tag(&[&handle, secret.expose_secret()]);
+    fn tagged(handle: [u8; HANDLE], secret: SecretBox<[u8; SECRET]>, form: Form<'_>) -> Self {
+        let tag = tag(&handle, secret.expose_secret(), form);
         Self {
             handle,
             secret,
@@ -61,44 +62,45 @@ impl RefreshToken {
         }
     }
 
-    /// `None` unless prefix, length, alphabet and checksum are right, and the tag is that of one
-    /// of the keys.
-    pub fn parse(text: &str, keys: &DataKeys) -> Option<Self> {
+    /// `None` unless prefix, length, alphabet and checksum are right, and the token has one of
+    /// these forms: with the tag of a known key, or without a tag.
+    pub fn parse<'k>(text: &str, mut forms: impl Iterator<Item = Form<'k>>) -> Option<Self> {
         let mut bytes = Zeroizing::new([0; LENGTH]);
         let encoded = text.strip_prefix(PREFIX)?;
         let length = BASE64URL.decode_slice(encoded, &mut *bytes).ok()?;
-        if length != LENGTH {
-            return None;
-        }
-        let (body, checksum) = bytes.split_at(BODY);
-        if crc32fast::hash(body).to_be_bytes() != checksum {
+        let (body, checksum) = bytes[..length].split_last_chunk::<CHECKSUM>()?;
+        if crc32fast::hash(body).to_be_bytes() != *checksum {
             return None;
         }
         let (handle, rest) = body.split_first_chunk()?;
-        let (secret, tag) = rest.split_first_chunk::<SECRET>()?;
-        let is_tag_of = |key: &DataKey| {
-            let expected: [u8; TAG] = key.refresh_token.tag(&[handle, secret]);
-            bool::from(expected.ct_eq(tag))
+        let (secret, rest) = rest.split_first_chunk()?;
+        let shown = match rest {
+            [] => None,
+            _ => Some(<[u8; TAG]>::try_from(rest).ok()?),
         };
-        if !keys.all().any(is_tag_of) {
+        let is_made_in = |form| match (tag(handle, secret, form), shown) {
+            (Some(tag), Some(shown)) => tag.ct_eq(&shown).into(),
+            (tag, shown) => tag == shown,
+        };
+        if !forms.any(is_made_in) {
             return None;
         }
         let copy = |bytes: &mut [u8; SECRET]| bytes.copy_from_slice(secret);
         Some(Self {
             handle: *handle,
             secret: SecretBox::init_with_mut(copy),
-            tag: tag.try_into().ok()?,
+            tag: shown,
         })
     }
 
     pub fn expose(&self) -> SecretString {
-        let mut bytes = Zeroizing::new([0; LENGTH]);
-        bytes[..HANDLE].copy_from_slice(&self.handle);
-        bytes[HANDLE..HANDLE + SECRET].copy_from_slice(self.secret.expose_secret());
-        bytes[HANDLE + SECRET..BODY].copy_from_slice(&self.tag);
-        let checksum = crc32fast::hash(&bytes[..BODY]);
-        bytes[BODY..].copy_from_slice(&checksum.to_be_bytes());
-        let mut encoded = BASE64URL.encode(*bytes);
+        let mut bytes = Zeroizing::new(Vec::with_capacity(LENGTH));
+        bytes.extend_from_slice(&self.handle);
+        bytes.extend_from_slice(self.secret.expose_secret());
+        bytes.extend(self.tag.iter().flatten());
+        let checksum = crc32fast::hash(&bytes);
+        bytes.extend_from_slice(&checksum.to_be_bytes());
+        let mut encoded = BASE64URL.encode(&*bytes);
         let text = format!("{PREFIX}{encoded}");
         encoded.zeroize();
         text.into()
@@ -120,33 +122,44 @@ impl RefreshToken {
     }
 
     /// The secret of `successor`, readable only with this token and the key.
-    pub fn seal(&self, successor: &Self, key: &DataKey) -> [u8; SECRET] {
+    pub fn seal(&self, successor: &Self, form: Form<'_>) -> [u8; SECRET] {
         let mut sealed = *successor.secret.expose_secret();
-        self.xor_with_pad(&mut sealed, key);
+        self.xor_with_pad(&mut sealed, form);
         sealed
     }
 
-    /// The token that was [sealed](Self::seal) with this one and the key; with another key, a
+    /// The token that was [sealed](Self::seal) with this one in this form; in another form, a
     /// token that no row has. `None` for a wrong length.
-    pub fn unseal(&self, sealed: &[u8], key: &DataKey) -> Option<Self> {
+    pub fn unseal(&self, sealed: &[u8], form: Form<'_>) -> Option<Self> {
         let mut secret: Box<[u8; SECRET]> = Box::new(sealed.try_into().ok()?);
-        self.xor_with_pad(&mut secret, key);
-        Some(Self::tagged(self.handle, SecretBox::new(secret), key))
+        self.xor_with_pad(&mut secret, form);
+        Some(Self::tagged(self.handle, SecretBox::new(secret), form))
     }
 
-    fn xor_with_pad(&self, bytes: &mut [u8; SECRET], key: &DataKey) {
+    fn xor_with_pad(&self, bytes: &mut [u8; SECRET], form: Form<'_>) {
         let secret = self.secret.expose_secret();
         let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("any key length");
-        mac.update(key.refresh_successor.bytes());
+        mac.update(match form {
+            Form::Keyed(key) => key.refresh_successor.bytes(),
+            Form::Old => b"refresh successor",
+        });
         for (byte, pad) in bytes.iter_mut().zip(mac.finalize().into_bytes()) {
             *byte ^= pad;
         }
     }
 }
 
+fn tag(handle: &[u8; HANDLE], secret: &[u8; SECRET], form: Form<'_>) -> Option<[u8; TAG]> {
+    match form {
+        Form::Keyed(key) => Some(key.refresh_token.tag(&[handle, secret])),
+        Form::Old => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::DataKeys;
     use proptest::prelude::*;
 
     fn text(token: &RefreshToken) -> String {
@@ -157,11 +170,19 @@ mod tests {
         DataKeys::for_test(["a"])
     }
 
+    fn form(keys: &DataKeys) -> Form<'_> {
+        Form::Keyed(keys.current())
+    }
+
+    fn parse(text: &str, keys: &DataKeys) -> Option<RefreshToken> {
+        RefreshToken::parse(text, keys.all().map(Form::Keyed))
+    }
+
     #[test]
     fn a_token_survives_its_text() {
         let keys = keys();
-        let token = RefreshToken::generate(keys.current()).unwrap();
-        let again = RefreshToken::parse(&text(&token), &keys).unwrap();
+        let token = RefreshToken::generate(form(&keys)).unwrap();
+        let again = parse(&text(&token), &keys).unwrap();
         assert_eq!(again.handle, token.handle);
         assert_eq!(again.secret.expose_secret(), token.secret.expose_secret());
         assert_eq!(text(&again), text(&token));
@@ -171,7 +192,7 @@ mod tests {
     #[test]
     fn the_text_is_what_the_design_says() {
         let keys = keys();
-        let token = RefreshToken::tagged([0; HANDLE], SecretBox::default(), keys.current());
+        let token = RefreshToken::tagged([0; HANDLE], SecretBox::default(), form(&keys));
         let mac = keys.current().refresh_token.mac();
         let tag = mac.chain_update([0; 48]).finalize().into_bytes();
         let body = [&[0; 48][..], &tag[..8]].concat();
@@ -182,28 +203,25 @@ mod tests {
     #[test]
     fn a_changed_character_is_refused() {
         let keys = keys();
-        let text = text(&RefreshToken::generate(keys.current()).unwrap());
+        let text = text(&RefreshToken::generate(form(&keys)).unwrap());
         for position in 0..text.len() {
             let mut changed = text.clone().into_bytes();
             // Replaces A by B, and everything else by A.
             changed[position] = b'A' + u8::from(changed[position] == b'A');
             let changed = String::from_utf8(changed).unwrap();
-            assert!(
-                RefreshToken::parse(&changed, &keys).is_none(),
-                "at {position}"
-            );
+            assert!(parse(&changed, &keys).is_none(), "at {position}");
         }
     }
 
     #[test]
     fn a_forged_token_with_a_right_checksum_is_refused() {
         let keys = keys();
-        let token = RefreshToken::generate(keys.current()).unwrap();
-        let is_known = |token: &RefreshToken| RefreshToken::parse(&text(token), &keys).is_some();
+        let token = RefreshToken::generate(form(&keys)).unwrap();
+        let is_known = |token: &RefreshToken| parse(&text(token), &keys).is_some();
         for bit in 0..8 * TAG {
-            let mut forged = RefreshToken::parse(&text(&token), &keys).unwrap();
+            let mut forged = parse(&text(&token), &keys).unwrap();
             assert!(is_known(&forged));
-            forged.tag[bit / 8] ^= 1 << (bit % 8);
+            forged.tag.as_mut().unwrap()[bit / 8] ^= 1 << (bit % 8);
             assert!(!is_known(&forged), "bit {bit}");
         }
         let of_another = RefreshToken {
@@ -216,17 +234,17 @@ mod tests {
     #[test]
     fn a_previous_key_still_tags_and_seals_and_an_unknown_one_does_not() {
         let (old, new) = (DataKeys::for_test(["a"]), DataKeys::for_test(["b", "a"]));
-        let token = RefreshToken::generate(old.current()).unwrap();
-        assert!(RefreshToken::parse(&text(&token), &new).is_some());
-        assert!(RefreshToken::parse(&text(&token), &DataKeys::for_test(["b"])).is_none());
-        let next = token.generate_successor(new.current()).unwrap();
-        assert!(RefreshToken::parse(&text(&next), &old).is_none());
+        let token = RefreshToken::generate(form(&old)).unwrap();
+        assert!(parse(&text(&token), &new).is_some());
+        assert!(parse(&text(&token), &DataKeys::for_test(["b"])).is_none());
+        let next = token.generate_successor(form(&new)).unwrap();
+        assert!(parse(&text(&next), &old).is_none());
     }
 
     #[test]
     fn the_successor_comes_back_only_with_the_old_token_and_the_key() {
         let keys = DataKeys::for_test(["a", "b"]);
-        let key = keys.current();
+        let key = form(&keys);
         let old = RefreshToken::generate(key).unwrap();
         let new = old.generate_successor(key).unwrap();
         let sealed = old.seal(&new, key);
@@ -236,16 +254,52 @@ mod tests {
         let other = old.generate_successor(key).unwrap();
         let unsealed = other.unseal(&sealed, key).unwrap();
         assert!(!unsealed.matches(&new.secret_hash()));
-        let other_key = keys.all().nth(1).unwrap();
+        let other_key = Form::Keyed(keys.all().nth(1).unwrap());
         let unsealed = old.unseal(&sealed, other_key).unwrap();
         assert!(!unsealed.matches(&new.secret_hash()));
         assert_ne!(&sealed, new.secret.expose_secret());
     }
 
+    #[test]
+    fn a_token_without_tag_is_refused_unless_the_old_form_is_accepted() {
+        let token = RefreshToken::generate(Form::Old).unwrap();
+        assert_eq!(text(&token).len(), 4 + 70);
+        assert!(parse(&text(&token), &keys()).is_none());
+        let keys = keys();
+        let forms = || [form(&keys), Form::Old].into_iter();
+        let again = RefreshToken::parse(&text(&token), forms()).unwrap();
+        assert_eq!(text(&again), text(&token));
+        let mut forged = RefreshToken::generate(form(&keys)).unwrap();
+        assert!(RefreshToken::parse(&text(&forged), forms()).is_some());
+        forged.tag = Some([0; TAG]);
+        assert!(RefreshToken::parse(&text(&forged), forms()).is_none());
+    }
+
+    #[test]
+    fn the_old_form_is_that_of_the_release_before() {
+        let old = RefreshToken::tagged([0; HANDLE], SecretBox::default(), Form::Old);
+        // The checksum of 48 zero bytes is zlib's.
+        let bytes = [&[0; 48][..], &0xf288_b395_u32.to_be_bytes()].concat();
+        assert_eq!(text(&old), format!("rcr_{}", BASE64URL.encode(bytes)));
+        let new = old.generate_successor(Form::Old).unwrap();
+        let mac = Hmac::<Sha256>::new_from_slice(&[0; 32]).unwrap();
+        let pad = mac
+            .chain_update(b"refresh successor")
+            .finalize()
+            .into_bytes();
+        let mut sealed = old.seal(&new, Form::Old);
+        assert_eq!(text(&old.unseal(&sealed, Form::Old).unwrap()), text(&new));
+        sealed
+            .iter_mut()
+            .zip(pad)
+            .for_each(|(byte, pad)| *byte ^= pad);
+        assert_eq!(&sealed, new.secret.expose_secret());
+    }
+
     proptest! {
         #[test]
         fn junk_is_refused(junk in "(rcr_)?[A-Za-z0-9_-]{0,90}") {
-            prop_assert!(RefreshToken::parse(&junk, &keys()).is_none());
+            prop_assert!(parse(&junk, &keys()).is_none());
         }
     }
 }

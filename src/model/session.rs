@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{DataKeys, RefreshToken, SessionId, Timestamp, UserId};
+use super::{Form, RefreshToken, SessionId, Timestamp, UserId};
 
 /// The most sessions that one user has. All of them fit into one list: a session takes at most
 /// 500 bytes of a response of 64 KiB.
@@ -79,11 +79,11 @@ impl Session {
 
     /// Decides what a refresh token of this session is, after the statement that would have
     /// replaced it by `successor`.
-    pub fn check(
+    pub fn check<'k>(
         &self,
         token: &RefreshToken,
         successor: &RefreshToken,
-        keys: &DataKeys,
+        forms: impl Iterator<Item = Form<'k>>,
         retry: Retry,
     ) -> Presented {
         if !self.is_live(retry.now) {
@@ -98,8 +98,8 @@ impl Session {
             return Presented::Reused;
         }
         let sealed = self.sealed_successor.as_deref().unwrap_or_default();
-        let unsealed = keys.all().filter_map(|key| token.unseal(sealed, key));
-        let successor = { unsealed }.find(|successor| successor.matches(&self.token_hash));
+        let mut unsealed = forms.filter_map(|form| token.unseal(sealed, form));
+        let successor = unsealed.find(|successor| successor.matches(&self.token_hash));
         Presented::Previous { successor }
     }
 
@@ -117,6 +117,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::DataKeys;
 
     const NOW: Timestamp = Timestamp::from_micros(1_764_024_172_000_000);
     const WINDOW: Duration = Duration::from_secs(30);
@@ -134,7 +135,7 @@ mod tests {
     impl Rotated {
         fn new() -> Self {
             let keys = DataKeys::for_test(["a"]);
-            let key = keys.current();
+            let key = Form::Keyed(keys.current());
             let previous = RefreshToken::generate(key).unwrap();
             let current = previous.generate_successor(key).unwrap();
             let session = Session {
@@ -158,9 +159,11 @@ mod tests {
         }
 
         fn check(&self, token: &RefreshToken, now: Timestamp, window: Duration) -> Presented {
-            let successor = token.generate_successor(self.keys.current()).unwrap();
+            let successor = token.generate_successor(Form::Keyed(self.keys.current()));
+            let successor = successor.unwrap();
             let retry = Retry { now, window };
-            self.session.check(token, &successor, &self.keys, retry)
+            let forms = self.keys.all().map(Form::Keyed);
+            self.session.check(token, &successor, forms, retry)
         }
 
         fn check_previous(&self, now: Timestamp, window: Duration) -> Presented {
@@ -206,7 +209,7 @@ mod tests {
     #[test]
     fn an_older_token_is_reuse() {
         let rotated = Rotated::new();
-        let key = rotated.keys.current();
+        let key = Form::Keyed(rotated.keys.current());
         let older = rotated.current.generate_successor(key).unwrap();
         let presented = rotated.check(&older, NOW, WINDOW);
         assert!(matches!(presented, Presented::Reused));
@@ -224,10 +227,10 @@ mod tests {
     #[test]
     fn a_rotation_whose_answer_was_lost_is_found_again() {
         let rotated = Rotated::new();
-        let (keys, window) = (&rotated.keys, Duration::ZERO);
+        let (forms, window) = (rotated.keys.all().map(Form::Keyed), Duration::ZERO);
         let retry = Retry { now: NOW, window };
         let (session, previous) = (&rotated.session, &rotated.previous);
-        let presented = session.check(previous, &rotated.current, keys, retry);
+        let presented = session.check(previous, &rotated.current, forms, retry);
         assert!(matches!(presented, Presented::Current));
     }
 

@@ -9,8 +9,9 @@
 //! | sends a request | [`register`], [`login`], [`refresh`], [`logout`].. build it |
 //! | expects an error | [`refused`], then [`reason`], [`error_line`], [`violation`], [`retry_after`], [`assert_invalid_token`] or [`assert_outage`] |
 //! | asks for keys or sends a token | [`signing_keys`], [`with_bearer`] |
-//! | changes or breaks a refresh token | [`TokenParts`], [`malformed_tokens`] |
+//! | changes or breaks a refresh token | [`TokenParts`], [`malformed_tokens`]; [`subkey_of`] |
 //! | reads rows or events | [`TestDatabase`]: `count`, `text`, `dump`, `events`; `hex`, `id`, `bytes`, `time` and `dialect` hide the differences between the databases |
+//! | reads password hashes | [`TestDatabase`]: `password_hash`, `stored_hash`; [`open_seal`] |
 //! | calls the storage layer without a service | [`db`] |
 //! | counts the SQL statements of a call | [`Statements`], filled by [`Proxy::recording`] |
 //! | is about the command line, signals, exit codes, files or the log | [`Process`], also as process 1; [`settings`] has the variables, each written once |
@@ -45,6 +46,7 @@ mod frames;
 mod guarantee;
 mod kafka;
 mod kafka_server;
+mod password_hashes;
 mod pgbouncer;
 mod pki;
 mod postgres_server;
@@ -76,6 +78,7 @@ pub use self::{
     guarantee::{Copy, Published},
     kafka::{Kafka, Record},
     kafka_server::Cluster,
+    password_hashes::open_seal,
     pgbouncer::PgBouncer,
     pki::{Authority, Pem},
     postgres_server::PostgresServer,
@@ -93,7 +96,7 @@ pub use self::{
     service::{START, Service, build, config, connect, db},
     sessions::{
         Account, Session, TokenParts, account, crc32, data_subkey, hmac, insert_sessions,
-        malformed_tokens,
+        malformed_tokens, subkey_of,
     },
     settings::{DATA_KEY, FREE_PORTS, GATEWAY, INTERNAL_TOKEN, JWT_SECRET, NO_THROTTLE, settings},
     wire::Statements,

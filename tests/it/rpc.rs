@@ -2,6 +2,7 @@
 
 mod accounts;
 mod clocks;
+mod data_key;
 mod device_tokens;
 mod enumeration;
 mod errors;

@@ -187,8 +187,8 @@ fn a_key_of_a_few_repeated_characters_is_refused() {
 
 #[test]
 fn one_value_for_two_secrets_is_refused() {
-    let used = "has a password that is also a signing key or internal token";
-    let token = "INTERNAL_TOKENS: entry 2 is also a signing key";
+    let used = "has a password that is also a signing key, data key or internal token";
+    let token = "INTERNAL_TOKENS: entry 2 is also a signing key or data key";
     let tokens = |value: &str| format!("--internal-tokens a:{OTHER_KEY},b:{value}");
     assert_eq!(problems(&tokens(KEY)), [token]);
     assert_eq!(
@@ -207,7 +207,7 @@ fn one_value_for_two_secrets_is_refused() {
     let kafka = "--kafka-brokers a:1 --kafka-security-protocol SASL_PLAINTEXT \
         --kafka-sasl-mechanism PLAIN --kafka-sasl-username me --kafka-sasl-password";
     let tokens = format!("--internal-tokens a:{OTHER_KEY}");
-    for secret in [KEY, OTHER_KEY] {
+    for secret in [KEY, OTHER_KEY, DATA_KEY] {
         let found = problems(&format!("{tokens} {kafka} {secret}"));
         assert_eq!(found, [format!("KAFKA_SASL_PASSWORD: {used}")]);
         let url = format!("--database-url postgres://me:{secret}@localhost/auth");
@@ -216,6 +216,31 @@ fn one_value_for_two_secrets_is_refused() {
         ));
         assert_eq!(found, [format!("DATABASE_URL: {used}")]);
     }
+}
+
+#[test]
+fn a_data_key_that_has_another_purpose_too_is_refused() {
+    let alone = format!("--database-url sqlite://x --jwt-secret {KEY}");
+    let found = problems_alone(&format!("{alone} --data-key {KEY}"));
+    assert_eq!(found, ["DATA_KEY: is also a signing key"]);
+    let next = format!("--jwt-next-secret {RANDOM_KEY}");
+    let found = problems(&format!(
+        "{next} --data-previous-keys {OTHER_KEY},{RANDOM_KEY}"
+    ));
+    assert_eq!(found, ["DATA_PREVIOUS_KEYS: entry 2 is also a signing key"]);
+    let found = problems(&format!("--internal-tokens a:{DATA_KEY}"));
+    assert_eq!(
+        found,
+        ["INTERNAL_TOKENS: entry 1 is also a signing key or data key"]
+    );
+    let token = RANDOM_KEY.strip_prefix("base64:").unwrap();
+    let found = problems(&format!(
+        "--data-previous-keys {RANDOM_KEY} --internal-tokens a:{token}"
+    ));
+    assert_eq!(
+        found,
+        ["INTERNAL_TOKENS: entry 1 is also a signing key or data key"]
+    );
 }
 
 #[test]

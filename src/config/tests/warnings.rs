@@ -124,6 +124,10 @@ fn what_protects_less_than_the_defaults_is_warned_of() {
             "--jwt-previous-secrets supersecretsupersecretsupersecret",
             "JWT_PREVIOUS_SECRETS",
         ),
+        (
+            "--data-previous-keys supersecretsupersecretsupersecret",
+            "DATA_PREVIOUS_KEYS",
+        ),
     ] {
         let line = if option.contains("access-token-ttl") {
             "--session-max-age 31d"
@@ -136,6 +140,9 @@ fn what_protects_less_than_the_defaults_is_warned_of() {
             "{option}"
         );
     }
+    let data_key = "--data-key changemechangemechangemechangeme";
+    let line = format!("--database-url sqlite://x --jwt-secret {KEY} {data_key} {QUIET}");
+    assert_eq!(warned(&line), ["DATA_KEY"]);
     for tokens in [
         "",
         "--internal-tokens gateway:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",

@@ -59,8 +59,8 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     found.map(|(_, text)| text.to_owned()).chain(keys).collect()
 }
 
-/// Words and patterns in place of random bytes. An attacker with one access token can try keys
-/// until one fits its signature, without asking the service.
+/// Words and patterns in place of random bytes. An attacker with one access token or refresh
+/// token can try keys until one fits its signature or tag, without asking the service.
 fn guessable_keys(config: &Config) -> impl Iterator<Item = String> + use<> {
     let secrets = &config.auth.secrets;
     let keys = [("JWT_SECRET", &secrets.current)].into_iter();
@@ -71,6 +71,9 @@ fn guessable_keys(config: &Config) -> impl Iterator<Item = String> + use<> {
             .iter()
             .map(|key| ("JWT_PREVIOUS_SECRETS", key)),
     );
+    let data = &config.data_secrets;
+    let keys = keys.chain([("DATA_KEY", &data.current)]);
+    let keys = keys.chain(data.previous.iter().map(|key| ("DATA_PREVIOUS_KEYS", key)));
     let is_guessable = |key: &[u8]| std::str::from_utf8(key).is_ok_and(password::is_guessable);
     let guessable: Vec<_> = keys
         .filter(|(_, key)| is_guessable(key.expose_secret()))

@@ -18,12 +18,11 @@ use crate::{
         transaction::transaction,
         with_conn,
     },
-    model::{Account, Event, SessionEnd, SessionId, Timestamp},
+    model::{Account, Event, SessionEnd, SessionId, StoredHash, Timestamp},
 };
 
 pub struct NewHash<'a> {
-    /// The bcrypt string.
-    pub hash: &'a str,
+    pub hash: &'a StoredHash,
     pub changed_at: Timestamp,
     pub event: &'a Event,
 }

@@ -145,15 +145,38 @@ impl TokenParts {
         format!("rcr_{}", BASE64URL.encode(self.bytes()))
     }
 
+    /// Takes a token without tag apart: the release before `DATA_KEY` made it.
+    pub fn of_old(text: &str) -> Self {
+        let encoded = text.strip_prefix("rcr_").expect("the prefix");
+        let bytes = BASE64URL.decode(encoded).expect("unpadded base64url");
+        assert_eq!(bytes.len(), 16 + 32 + 4);
+        let parts = Self {
+            handle: bytes[..16].to_vec(),
+            secret: bytes[16..48].to_vec(),
+        };
+        assert_eq!(text, parts.old_text(), "the checksum");
+        parts
+    }
+
+    /// The token without tag.
+    pub fn old_text(&self) -> String {
+        format!("rcr_{}", BASE64URL.encode(self.bytes_with(&[])))
+    }
+
     /// The token as one makes it without the key: with this tag and a right checksum.
     pub fn forged(&self, tag: [u8; 8]) -> String {
         format!("rcr_{}", BASE64URL.encode(self.bytes_with(&tag)))
     }
 }
 
-/// The subkey of the services' `DATA_KEY` for this purpose: HKDF-SHA256 (RFC 5869), written out.
+/// The subkey of [`DATA_KEY`] for this purpose.
 pub fn data_subkey(purpose: &str) -> [u8; 32] {
-    let root = hmac(&[0; 32], DATA_KEY.as_bytes());
+    subkey_of(DATA_KEY, purpose)
+}
+
+/// The subkey of a `DATA_KEY` for this purpose: HKDF-SHA256 (RFC 5869), written out.
+pub fn subkey_of(data_key: &str, purpose: &str) -> [u8; 32] {
+    let root = hmac(&[0; 32], data_key.as_bytes());
     hmac(&root, &[purpose.as_bytes(), &[1]].concat())
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use auth_service::{
     auth::{Auth, Call, Error, Parts, Register},
-    model::{Email, Traceparent},
+    model::{Email, Traceparent, Transition},
     outbox::{Metrics, Poller, publisher::Published},
     password::{Hasher, Password, Policy},
     telemetry::audit::Context,
@@ -97,6 +97,7 @@ fn auth(database: &TestDatabase, commits: Arc<Notify>) -> Auth {
     let config = config(database, &[]);
     let registry = &mut Registry::default();
     let parts = Parts {
+        transition: Transition::default(),
         db: open(database),
         hasher: Arc::new(Hasher::start(&config.passwords, registry).unwrap()),
         policy: Policy::start(&config.passwords).expect("threads"),

@@ -90,12 +90,13 @@ async fn accounts(service: &Service, count: usize) {
         Backend::Sqlite => "randomblob(16)",
         Backend::Postgres => "gen_random_uuid()",
     };
+    let hash = service.database.password_hash("first@example.com").await;
     for letter in ["a", "b", "c"] {
         let sql = format!(
             "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) \
              INSERT INTO users (id, email, password_hash, event_version, created_at, \
              password_changed_at) SELECT {id}, 'known-{letter}-' || i || '@example.com', \
-             password_hash, 1, created_at, password_changed_at FROM users, n \
+             '{hash}', 1, created_at, password_changed_at FROM users, n \
              WHERE email = 'first@example.com'"
         );
         service.database.execute(&sql).await;

@@ -57,7 +57,7 @@ both! {
         let database = &service.database;
         let email = database.text("SELECT email FROM users").await;
         assert_eq!(email.as_deref(), Some("ana@example.com"));
-        let hash = database.text("SELECT password_hash FROM users").await.unwrap();
+        let hash = database.password_hash("ana@example.com").await;
         assert!(hash.starts_with("$2b$10$") && hash.len() == 60, "{hash}");
         assert_eq!(database.count(COUNT_SESSIONS).await, 0);
         let events = database.texts("SELECT event_type FROM outbox_events").await;

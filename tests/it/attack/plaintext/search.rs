@@ -8,7 +8,7 @@ use super::{
     Storage,
     traffic::{Traffic, random_text},
 };
-use crate::harness::{INTERNAL_TOKEN, JWT_SECRET, Needles, PREFACE, Process, memory_of};
+use crate::harness::{DATA_KEY, INTERNAL_TOKEN, JWT_SECRET, Needles, PREFACE, Process, memory_of};
 
 pub async fn assert_memory_is_clean(process: &Process, traffic: &Traffic, addr: SocketAddr) {
     let (needles, mut planted) = (traffic.needles(), Needles::default());
@@ -100,6 +100,8 @@ pub fn assert_log_is_clean(log: &[String], traffic: &Traffic) {
     }
     needles.add("internal token", INTERNAL_TOKEN.as_bytes());
     needles.add("JWT_SECRET", JWT_SECRET.as_bytes());
+    needles.add("DATA_KEY", DATA_KEY.as_bytes());
+    needles.add("a bare hash", b"$2b$1");
     let log = log.join("\n");
     assert_eq!(needles.found_in(log.as_bytes()), []);
     eprintln!("{} bytes of log, {} secrets", log.len(), needles.len());
@@ -123,6 +125,8 @@ pub async fn assert_database_is_clean(storage: &Storage, traffic: &Traffic) {
     let files = storage.files().await;
     let (mut needles, mut kept) = (traffic.needles(), Needles::default());
     needles.add("JWT_SECRET", JWT_SECRET.as_bytes());
+    needles.add("DATA_KEY", DATA_KEY.as_bytes());
+    needles.add("a bare hash", b"$2b$1");
     needles.add("internal token", INTERNAL_TOKEN.as_bytes());
     assert_eq!(found(&needles, &files), [] as [String; 0]);
     let bytes: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();

@@ -5,8 +5,8 @@ use std::time::Duration;
 use auth_service::{
     db::{self, Db, NewUser, Registration},
     model::{
-        Act, Email, Event, EventId, Payload, SessionEnd, SessionEndReason, SessionId, Traceparent,
-        UserId,
+        Act, Email, Event, EventId, Form, Payload, SessionEnd, SessionEndReason, SessionId,
+        StoredHash, Traceparent, UserId,
     },
 };
 use tokio::{
@@ -233,7 +233,7 @@ async fn commit(
     let user = NewUser {
         id: user_id,
         email: email.as_str(),
-        password_hash: "",
+        password_hash: &StoredHash::new("", user_id, Form::Old).expect("no randomness"),
         created_at: START,
     };
     let payload = Payload::UserCreated {

@@ -1,0 +1,42 @@
+//! How password hashes and refresh tokens are made and read: with `DATA_KEY`, and during a
+//! [`Transition`](crate::model::Transition) in the form of the release before.
+
+use super::{Auth, Error, Fault};
+use crate::{
+    model::{Credentials, Form, RefreshToken, StoredHash, Timestamp, UserId},
+    password::PasswordHash,
+};
+
+impl Auth {
+    /// `None` for a token that this service did not make. The database is not asked.
+    pub fn parse_refresh_token(&self, text: &str) -> Option<RefreshToken> {
+        RefreshToken::parse(text, self.accepted_forms(self.clock.now()))
+    }
+
+    pub(super) fn accepted_forms(&self, now: Timestamp) -> impl Iterator<Item = Form<'_>> {
+        self.transition.accepted(&self.data_keys, now)
+    }
+
+    /// The form of what is written.
+    pub(super) fn form(&self, now: Timestamp) -> Form<'_> {
+        self.transition.form(&self.data_keys, now)
+    }
+
+    pub(super) fn stored_hash(
+        &self,
+        hash: &PasswordHash,
+        user_id: UserId,
+    ) -> Result<StoredHash, Error> {
+        let form = self.form(self.clock.now());
+        Ok(StoredHash::new(hash.as_str(), user_id, form)?)
+    }
+
+    /// A seal that does not open is a fault, never a wrong password.
+    pub(super) fn open_hash(&self, found: &Credentials) -> Result<PasswordHash, Fault> {
+        let opened = { &self.data_keys }.open_hash(&found.password_hash, found.user_id);
+        let hash = opened.ok_or(Fault::Corrupt(
+            "password seal, or one of an unknown DATA_KEY",
+        ))?;
+        PasswordHash::parse(&hash).ok_or(Fault::Corrupt("password hash"))
+    }
+}
