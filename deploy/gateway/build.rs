@@ -1,10 +1,12 @@
-//! Compiles the service's contract. In your own repository, vendor the proto file.
+//! Compiles the service's contract. In your own repository, vendor the proto files.
 
 use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=../../proto");
-    let descriptors = protox::compile(["realchat/auth/v1/auth_service.proto"], ["../../proto"])?;
+    let files = ["auth_service.proto", "account_service.proto"];
+    let files = files.map(|file| format!("realchat/auth/v1/{file}"));
+    let descriptors = protox::compile(files, ["../../proto"])?;
     tonic_prost_build::configure()
         // A message without `Debug` cannot leak a password or a token into a log.
         .skip_debug(["."])

@@ -17,7 +17,9 @@ use tonic::{
 };
 use tonic_types::StatusExt as _;
 
-use crate::proto::auth_service_client::AuthServiceClient;
+use crate::proto::{
+    account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
+};
 
 /// A bcrypt hash may wait 2 s before it starts; the service itself gives up after 10 s.
 const DEADLINE: Duration = Duration::from_secs(8);
@@ -28,6 +30,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub struct Auth {
     client: AuthServiceClient<Channel>,
+    account: AccountServiceClient<Channel>,
     authorization: MetadataValue<Ascii>,
 }
 
@@ -52,8 +55,10 @@ impl Auth {
         }
         let mut authorization: MetadataValue<_> = format!("Bearer {token}").parse()?;
         authorization.set_sensitive(true);
+        let channel = endpoint.connect_lazy();
         Ok(Self {
-            client: AuthServiceClient::new(endpoint.connect_lazy()),
+            client: AuthServiceClient::new(channel.clone()),
+            account: AccountServiceClient::new(channel),
             authorization,
         })
     }
@@ -62,6 +67,13 @@ impl Auth {
     #[must_use]
     pub fn client(&self) -> AuthServiceClient<Channel> {
         self.client.clone()
+    }
+
+    /// Like [`Self::client`], for the calls of a signed-in user. Add the user's access token to
+    /// the request, as another `authorization`.
+    #[must_use]
+    pub fn account(&self) -> AccountServiceClient<Channel> {
+        self.account.clone()
     }
 
     /// The message with its deadline and metadata.

@@ -1,20 +1,19 @@
-//! The HTTP side: `/register`, `/login`, `/refresh`, `/logout`, and `/me`, which needs an
-//! access token.
+//! The HTTP side: `/register`, `/login`, `/refresh`, `/logout`; and `/me` and `/password`, which
+//! need an access token.
 //!
-//! The page gets the access token and keeps it in memory. The refresh token goes into a
-//! cookie. Scripts cannot read it (`HttpOnly`). It is sent by HTTPS only (`Secure`), no
-//! subdomain can set it (`__Host-`), and requests that another site started do not carry it
-//! (`SameSite=Strict`).
+//! The page gets the access token and keeps it in memory. The refresh token and the device token
+//! go into [`cookies`].
+
+mod account;
 
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{ConnectInfo, FromRequestParts, State},
+    extract::{ConnectInfo, State},
     http::{
         HeaderMap, HeaderValue, StatusCode,
-        header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, SET_COOKIE},
-        request::Parts,
+        header::{CACHE_CONTROL, SET_COOKIE},
     },
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -24,12 +23,11 @@ use serde_json::json;
 
 use crate::{
     auth::{Auth, is_temporary, is_unreachable, retrying},
+    cookies::{self, DEVICE_MAX_AGE},
     error::Error,
-    keys::{Claims, Keys},
+    keys::Keys,
     proto::{LoginRequest, LogoutRequest, RefreshRequest, RegisterRequest, TokenPair},
 };
-
-const REFRESH_COOKIE: &str = "__Host-refresh_token";
 
 pub struct Gateway {
     pub auth: Auth,
@@ -55,7 +53,8 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/login", post(login))
         .route("/refresh", post(refresh))
         .route("/logout", post(logout))
-        .route("/me", get(me))
+        .route("/me", get(account::me))
+        .route("/password", post(account::change_password))
         .with_state(gateway)
 }
 
@@ -72,26 +71,30 @@ async fn register(
     };
     let request = gateway.auth.request(message, Some(client.ip()));
     let registered = gateway.auth.client().register(request).await?.into_inner();
-    signed_in(StatusCode::CREATED, registered.tokens)
+    let device = &registered.device_token;
+    signed_in(StatusCode::CREATED, registered.tokens, Some(device))
 }
 
 async fn login(
     State(gateway): Shared,
     ConnectInfo(client): Client,
+    headers: HeaderMap,
     Json(given): Json<Credentials>,
 ) -> Result<Response, Error> {
     let message = LoginRequest {
         email: given.email,
         password: given.password,
         device_name: given.device_name,
-        device_token: String::new(),
+        device_token: cookies::DEVICE.get(&headers).unwrap_or_default(),
     };
     let logged_in = retrying(is_unreachable, || {
         let request = gateway.auth.request(message.clone(), Some(client.ip()));
         let mut client = gateway.auth.client();
         async move { client.login(request).await }
     });
-    signed_in(StatusCode::OK, logged_in.await?.tokens)
+    let logged_in = logged_in.await?;
+    let device = &logged_in.device_token;
+    signed_in(StatusCode::OK, logged_in.tokens, Some(device))
 }
 
 async fn refresh(
@@ -99,27 +102,30 @@ async fn refresh(
     ConnectInfo(client): Client,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
-    let refresh_token = refresh_token(&headers).ok_or(Error::InvalidToken)?;
+    let refresh_token = cookies::REFRESH_TOKEN.get(&headers);
+    let refresh_token = refresh_token.ok_or(Error::InvalidToken)?;
     let message = RefreshRequest { refresh_token };
     let refreshed = retrying(is_temporary, || {
         let request = gateway.auth.request(message.clone(), Some(client.ip()));
         let mut client = gateway.auth.client();
         async move { client.refresh(request).await }
     });
-    signed_in(StatusCode::OK, refreshed.await?.tokens)
+    signed_in(StatusCode::OK, refreshed.await?.tokens, None)
 }
 
-/// Always deletes the cookie. The session ends only if the service can be reached.
+/// Always deletes the cookie of the session, which ends only if the service can be reached. The
+/// device stays a known one.
 async fn logout(
     State(gateway): Shared,
     ConnectInfo(client): Client,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
-    let ended = match refresh_token(&headers) {
+    let ended = match cookies::REFRESH_TOKEN.get(&headers) {
         Some(refresh_token) => end_session(&gateway.auth, client, refresh_token).await,
         None => Ok(()),
     };
-    let deleted = cookie("", 0).ok_or(Error::Unavailable)?;
+    let deleted = cookies::REFRESH_TOKEN.set("", 0);
+    let deleted = deleted.ok_or(Error::Unavailable)?;
     let answer = ended.map(|()| StatusCode::NO_CONTENT);
     Ok(([(SET_COOKIE, deleted)], answer).into_response())
 }
@@ -138,28 +144,12 @@ async fn end_session(auth: &Auth, client: SocketAddr, refresh_token: String) -> 
     }
 }
 
-/// A protected route: the argument [`Claims`] protects it.
-async fn me(claims: Claims) -> Response {
-    Json(json!({"user_id": claims.sub, "session_id": claims.sid})).into_response()
-}
-
-impl FromRequestParts<Arc<Gateway>> for Claims {
-    type Rejection = Error;
-
-    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Error> {
-        let value = parts.headers.get(AUTHORIZATION);
-        let value = value.and_then(|value| value.to_str().ok());
-        let credentials = value.and_then(|value| value.split_once(' '));
-        match credentials {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-                gateway.keys.verify(token.trim()).await
-            }
-            _ => Err(Error::InvalidToken),
-        }
-    }
-}
-
-fn signed_in(status: StatusCode, tokens: Option<TokenPair>) -> Result<Response, Error> {
+/// The page gets the access token, and the browser the other tokens as cookies.
+fn signed_in(
+    status: StatusCode,
+    tokens: Option<TokenPair>,
+    device_token: Option<&str>,
+) -> Result<Response, Error> {
     let tokens = tokens.ok_or(Error::Unavailable)?;
     let expires_at = |at: Option<prost_types::Timestamp>| at.map_or(0, |at| at.seconds);
     let expires = expires_at(tokens.refresh_token_expires_at);
@@ -168,35 +158,20 @@ fn signed_in(status: StatusCode, tokens: Option<TokenPair>) -> Result<Response, 
         .unwrap_or_default()
         .as_secs();
     let max_age = expires.saturating_sub(i64::try_from(now).unwrap_or(0));
-    let cookie = cookie(&tokens.refresh_token, max_age).ok_or(Error::Unavailable)?;
+    let session = cookies::REFRESH_TOKEN.set(&tokens.refresh_token, max_age);
+    let device = device_token.map(|token| cookies::DEVICE.set(token, DEVICE_MAX_AGE));
+    let cookies = [Some(session), device].into_iter().flatten();
+    let cookies: Option<Vec<_>> = cookies.collect();
     let body = json!({
         "access_token": tokens.access_token,
         "token_type": tokens.token_type,
         "expires_at": expires_at(tokens.access_token_expires_at),
     });
-    let headers = [
-        (SET_COOKIE, cookie),
-        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    ];
-    Ok((status, headers, Json(body)).into_response())
-}
-
-fn cookie(token: &str, max_age: i64) -> Option<HeaderValue> {
-    let attributes = "Path=/; HttpOnly; Secure; SameSite=Strict";
-    let text = format!("{REFRESH_COOKIE}={token}; Max-Age={max_age}; {attributes}");
-    let mut value = HeaderValue::try_from(text).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-fn refresh_token(headers: &HeaderMap) -> Option<String> {
-    let cookies = headers
-        .get_all(COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    let mut pairs = cookies
-        .flat_map(|line| line.split("; "))
-        .filter_map(|pair| pair.split_once('='));
-    let found = pairs.find(|(name, value)| *name == REFRESH_COOKIE && !value.is_empty());
-    found.map(|(_, token)| token.to_owned())
+    let mut response = (status, Json(body)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    for cookie in cookies.ok_or(Error::Unavailable)? {
+        headers.append(SET_COOKIE, cookie);
+    }
+    Ok(response)
 }

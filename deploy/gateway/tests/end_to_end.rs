@@ -102,6 +102,7 @@ impl Service {
         Browser {
             app: app.layer(MockConnectInfo(client)),
             cookie: String::new(),
+            device: String::new(),
         }
     }
 }
@@ -129,10 +130,13 @@ fn binary() -> &'static Path {
     })
 }
 
-/// A client that keeps the cookie, like a browser.
+/// A client that keeps the cookies, like a browser.
 struct Browser {
     app: Router,
+    /// The cookie of the session, `name=value`.
     cookie: String,
+    /// That of the device.
+    device: String,
 }
 
 struct Answer {
@@ -145,7 +149,10 @@ impl Browser {
     async fn send(&mut self, request: axum::http::request::Builder, body: Body) -> Answer {
         let request = request
             .header(header::CONTENT_TYPE, "application/json")
-            .header(header::COOKIE, format!("theme=dark; {}", self.cookie));
+            .header(
+                header::COOKIE,
+                format!("theme=dark; {}; {}", self.cookie, self.device),
+            );
         let response = self
             .app
             .clone()
@@ -153,9 +160,15 @@ impl Browser {
             .await
             .unwrap();
         let (head, body) = response.into_parts();
-        if let Some(cookie) = head.headers.get(header::SET_COOKIE) {
-            let cookie = cookie.to_str().unwrap();
-            self.cookie = cookie.split(';').next().unwrap().into();
+        for cookie in head.headers.get_all(header::SET_COOKIE) {
+            let cookie = cookie.to_str().unwrap().split(';').next().unwrap();
+            let is_device = cookie.starts_with("__Host-device=");
+            let kept = if is_device {
+                &mut self.device
+            } else {
+                &mut self.cookie
+            };
+            cookie.clone_into(kept);
         }
         let body = to_bytes(body, 64 * 1024).await.unwrap();
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
@@ -299,6 +312,71 @@ async fn the_refresh_token_is_in_a_cookie_and_nowhere_else() {
 }
 
 #[tokio::test]
+async fn the_device_token_is_in_a_cookie_that_outlives_the_session() {
+    let service = Service::start(&[]).await;
+    let mut browser = service.browser().await;
+    let answer = browser
+        .post("/register", credentials("ana@example.com"))
+        .await;
+    let cookies = answer.headers.get_all(header::SET_COOKIE).iter();
+    let cookies: Vec<_> = cookies.map(|cookie| cookie.to_str().unwrap()).collect();
+    assert_eq!(cookies.len(), 2);
+    let cookie = cookies[1];
+    assert!(cookie.starts_with("__Host-device=rcd_"));
+    for attribute in [
+        "HttpOnly",
+        "Secure",
+        "SameSite=Lax",
+        "Path=/",
+        "Max-Age=7776000",
+    ] {
+        assert!(cookie.contains(&format!("; {attribute}")), "{attribute}");
+    }
+    assert!(!cookie.contains("Domain"));
+    assert!(!answer.body.to_string().contains("rcd_"));
+
+    let registered = browser.device.clone();
+    browser.post("/refresh", Value::Null).await;
+    browser.post("/logout", Value::Null).await;
+    assert_eq!(browser.device, registered);
+    // The service renews the token that it was shown, and keeps its nonce. Without one it makes a
+    // new device.
+    let nonce = |cookie: &str| cookie["__Host-device=rcd_".len()..][..22].to_owned();
+    browser.post("/login", credentials("ana@example.com")).await;
+    assert_eq!(nonce(&browser.device), nonce(&registered));
+    browser.device.clear();
+    browser.post("/login", credentials("ana@example.com")).await;
+    assert_ne!(nonce(&browser.device), nonce(&registered));
+}
+
+#[tokio::test]
+async fn a_new_password_replaces_all_tokens_of_the_browser() {
+    let service = Service::start(&[]).await;
+    let mut browser = service.browser().await;
+    let token = browser.register("ana@example.com").await;
+    let (session, device) = (browser.cookie.clone(), browser.device.clone());
+    let change = json!({
+        "current_password": "correct horse battery staple",
+        "new_password": "wasp ember 417 tulip",
+    });
+    let without = browser.post("/password", change.clone()).await;
+    assert_error(&without, StatusCode::UNAUTHORIZED, "INVALID_TOKEN");
+    let request =
+        Request::post("/password").header(header::AUTHORIZATION, format!("Bearer {token}"));
+    let changed = browser.send(request, change.to_string().into()).await;
+    assert_eq!(changed.status, StatusCode::OK, "{}", changed.body);
+    assert_ne!((&browser.cookie, &browser.device), (&session, &device));
+    assert!(browser.device.starts_with("__Host-device=rcd_") && browser.device != device);
+    let me = browser.me(&access_token(&changed)).await;
+    assert_eq!(me.status, StatusCode::OK);
+    let refreshed = browser.post("/refresh", Value::Null).await;
+    assert_eq!(refreshed.status, StatusCode::OK);
+    browser.cookie = session;
+    let old = browser.post("/refresh", Value::Null).await;
+    assert_error(&old, StatusCode::UNAUTHORIZED, "INVALID_TOKEN");
+}
+
+#[tokio::test]
 async fn errors_become_http_statuses() {
     let service = Service::start(&[]).await;
     let mut browser = service.browser().await;
@@ -435,6 +513,7 @@ async fn answers_of_an_overloaded_service_say_when_to_retry() {
         let mut browser = Browser {
             app: browser.app.clone(),
             cookie: String::new(),
+            device: String::new(),
         };
         tokio::spawn(async move {
             browser

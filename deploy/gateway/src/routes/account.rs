@@ -1,0 +1,66 @@
+//! The routes of a signed-in user. The argument [`Claims`] protects a route.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{ConnectInfo, FromRequestParts, State},
+    http::{HeaderMap, StatusCode, header::AUTHORIZATION, request::Parts},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use serde_json::json;
+use tonic::metadata::MetadataValue;
+
+use super::{Client, Gateway, Shared, signed_in};
+use crate::{error::Error, keys::Claims, proto::ChangePasswordRequest};
+
+#[derive(Deserialize)]
+pub(super) struct NewPassword {
+    current_password: String,
+    new_password: String,
+}
+
+pub(super) async fn me(claims: Claims) -> Response {
+    Json(json!({"user_id": claims.sub, "session_id": claims.sid})).into_response()
+}
+
+/// Ends the other sessions, and replaces the tokens of this one and the device token. It is not
+/// retried: a retry would show the old password, which may be wrong by then.
+pub(super) async fn change_password(
+    State(gateway): Shared,
+    ConnectInfo(client): Client,
+    _claims: Claims,
+    headers: HeaderMap,
+    Json(given): Json<NewPassword>,
+) -> Result<Response, Error> {
+    let message = ChangePasswordRequest {
+        current_password: given.current_password,
+        new_password: given.new_password,
+    };
+    let mut request = gateway.auth.request(message, Some(client.ip()));
+    let token = access_token(&headers).ok_or(Error::InvalidToken)?;
+    let mut bearer: MetadataValue<_> = format!("Bearer {token}")
+        .parse()
+        .map_err(|_| Error::InvalidToken)?;
+    bearer.set_sensitive(true);
+    request.metadata_mut().append("authorization", bearer);
+    let changed = gateway.auth.account().change_password(request).await?;
+    let changed = changed.into_inner();
+    signed_in(StatusCode::OK, changed.tokens, Some(&changed.device_token))
+}
+
+fn access_token(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+impl FromRequestParts<Arc<Gateway>> for Claims {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Error> {
+        let token = access_token(&parts.headers).ok_or(Error::InvalidToken)?;
+        gateway.keys.verify(token).await
+    }
+}
