@@ -96,15 +96,14 @@ impl Config {
         let request_timeout = reader.value(&server::REQUEST_TIMEOUT);
         let exposure = server::read_exposure(&mut reader, grpc_addr);
         let database = database::read(&mut reader);
-        let data_secrets = data_key::read(&mut reader);
-        let auth = tokens::read(&mut reader, data_secrets.as_ref());
+        let auth = tokens::read(&mut reader);
         let passwords = passwords::read(&mut reader, request_timeout);
         let internal_callers = internal_callers::read(&mut reader);
         let tls = tls::read(&mut reader);
         let kafka = kafka::read(&mut reader);
         let log = log::read(&mut reader);
-        let config = database.zip(auth).zip(data_secrets);
-        let config = config.map(|((database, auth), data_secrets)| Self {
+        let config = database.zip(auth);
+        let config = config.map(|(database, (auth, data_secrets))| Self {
             grpc_addr,
             admin_addr,
             request_timeout,

@@ -6,7 +6,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use secrecy::{ExposeSecret as _, SecretSlice};
 
 use super::{
-    Args, Problem,
+    Args, Problem, data_key,
     reader::Reader,
     secret_text, throttle,
     value::{DAY, duration, each, text},
@@ -51,16 +51,19 @@ const LIFE: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_hours(10 * 365 * 24);
 const WINDOW: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
 
-pub(super) fn read(reader: &mut Reader<'_>, data: Option<&DataSecrets>) -> Option<Settings> {
+pub(super) fn read(reader: &mut Reader<'_>) -> Option<(Settings, DataSecrets)> {
     let secrets = read_secrets(reader);
-    Some(Settings {
+    let data_secrets = data_key::read(reader);
+    let data_keys = data_secrets.as_ref().map(DataKeys::new);
+    let settings = Settings {
         issuer: reader.value(&JWT_ISSUER),
         audience: reader.value(&JWT_AUDIENCE),
         lifetimes: read_lifetimes(reader),
         throttle: throttle::read(reader),
         secrets: secrets?,
-        data_keys: Arc::new(DataKeys::new(data?)),
-    })
+        data_keys: Arc::new(data_keys?),
+    };
+    Some(settings).zip(data_secrets)
 }
 
 /// The keys alone, for `keys jwks`. No other variable is read, and nothing is created.
