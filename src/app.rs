@@ -151,7 +151,7 @@ impl App {
     /// Serves until `stop` is cancelled, then drains. Fails if a task ended by itself.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         info!(grpc = %self.grpc_addr()?, admin = %self.admin_addr()?, "listening");
-        let db = self.db.clone();
+        let (db, auth) = (self.db.clone(), Arc::clone(&self.auth));
         let health = Monitor::new(db.clone()).await;
         let reporter = health.reporter();
         let mut tasks = Tasks::default();
@@ -163,7 +163,7 @@ impl App {
         };
         info!("stopping");
         tasks.stop();
-        let drained = drain(&mut tasks, reporter).await;
+        let drained = drain(&mut tasks, reporter, &auth).await;
         db.close().await;
         if let Some(failure) = failure {
             return Err(failure);
@@ -214,9 +214,13 @@ impl App {
 }
 
 /// Waits for the tasks to end, for at most [`DRAIN`]: a client may hold a stream open.
-async fn drain(tasks: &mut Tasks, reporter: HealthReporter) -> anyhow::Result<()> {
+async fn drain(tasks: &mut Tasks, reporter: HealthReporter, auth: &Auth) -> anyhow::Result<()> {
     let started = Instant::now();
-    let mut ended = pin!(tasks.ended());
+    let mut ended = pin!(async {
+        let ended = tasks.ended().await;
+        auth.settled().await;
+        ended
+    });
     if let Ok(ended) = timeout_at(started + LINGER, &mut ended).await {
         return ended;
     }

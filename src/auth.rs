@@ -30,9 +30,9 @@ use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
 use tokio::{sync::Notify, time::Instant};
+use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use self::metrics::Metrics;
 pub use self::{
     access_token::{AccessToken, Issuer},
     caller::Caller,
@@ -44,12 +44,10 @@ pub use self::{
     settings::{Lifetimes, Settings, SigningSecrets},
     signing_key::SigningKey,
 };
+use self::{metrics::Metrics, throttle::Throttle};
 use crate::{
     db::Db,
-    model::{
-        Act, ClientAddress, Clock, DataKeys, Event, ThrottleLimits, Timestamp, Traceparent,
-        Transition,
-    },
+    model::{Act, ClientAddress, Clock, DataKeys, Event, Timestamp, Traceparent, Transition},
     password::{self, Began, Hasher, Policy, Priority},
     telemetry::audit::{self, Audit},
 };
@@ -63,7 +61,7 @@ pub struct Auth {
     data_keys: Arc<DataKeys>,
     transition: Transition,
     lifetimes: Lifetimes,
-    throttle: ThrottleLimits,
+    throttle: Throttle,
     clock: Arc<dyn Clock>,
     commits: Arc<Notify>,
     metrics: Metrics,
@@ -121,14 +119,20 @@ impl Auth {
             throttle,
         } = settings;
         Self {
-            db: parts.db,
             hasher: parts.hasher,
             policy: parts.policy,
             issuer: Issuer::new(secrets, issuer, audience, lifetimes.access_token),
+            throttle: Throttle {
+                db: parts.db.clone(),
+                limits: throttle,
+                data_keys: Arc::clone(&data_keys),
+                clock: Arc::clone(&parts.clock),
+                tasks: TaskTracker::new(),
+            },
+            db: parts.db,
             data_keys,
             transition: parts.transition,
             lifetimes,
-            throttle,
             clock: parts.clock,
             commits: parts.commits,
             metrics: Metrics::register(registry),

@@ -11,8 +11,8 @@
 //!
 //! Every transaction locks rows of users before rows of sessions, so two acts cannot deadlock.
 //! Deleting long ended sessions is the exception: if it deadlocks with the deletion of an
-//! account, Postgres rolls one of them back. `throttle` locks its rows in statements of their
-//! own.
+//! account, Postgres rolls one of them back. `throttle` locks its rows, in the order of their
+//! keys, in statements of their own.
 
 mod cleanup;
 mod close;
@@ -51,7 +51,7 @@ pub use self::{
     revocations::{NewHash, Outcome},
     sessions::{NewSession, NextTokens, Rotation},
     settings::{Encryption, Postgres, Settings, Url},
-    throttle::{Admission, Attempt, Count, Counted, Key, Settlement},
+    throttle::{Admission, Count, Counted, Key},
     users::{Advanced, NewUser, Registration},
 };
 use self::{metrics::Metrics, schema::outbox_lease, sessions::Batches, sql_types::Moment};

@@ -37,17 +37,18 @@
 //!    most `REQUEST_TIMEOUT`.
 //! 2. The handler parses the message: the e-mail to a [`model::Email`] if it is valid, the
 //!    password to a [`password::Password`] that wipes its memory.
-//! 3. [`auth::Auth::login`] refuses the call if the hash would have to wait too long. It then
-//!    counts the attempt and looks the account up, by one statement. After too many wrong
-//!    passwords the attempt is refused here.
-//! 4. The stored hash is opened with `DATA_KEY`. [`password::Hasher::verify`] waits for a hash lane. An unknown user gets a dummy hash, so
-//!    that the time is the same. If the hash is refused, the attempt is taken back. After a
-//!    right password the counters are settled, and the caller's address is known.
+//! 3. [`auth::Auth::login`] refuses the call if the hash would have to wait too long. It looks the
+//!    account up, and sees whether the device token is genuine. The attempt is then counted: for
+//!    a known device alone, or for the account and the networks. After too many failures it is
+//!    refused here. [`model::Counter`] has the rules, and [`db::Db::count`] settles races.
+//! 4. The stored hash is opened with `DATA_KEY`. [`password::Hasher::verify`] waits for a hash
+//!    lane; known devices go first. An unknown user gets a dummy hash, so that the time is the
+//!    same. A call that ends before its hash began, and a right password, take the count back.
 //! 5. If the stored hash has another cost than the configured one, it is replaced.
-//! 6. The session is drafted with its refresh token and a signed access token, because nothing
-//!    may fail after the next step. Then [`db::Db::start_session`] writes its row, which holds
-//!    only hashes of the token, unless the password was changed meanwhile. The same transaction
-//!    ends the oldest sessions of a user with too many.
+//! 6. The session is drafted with its refresh token, a signed access token and the next device
+//!    token, because nothing may fail after the next step. Then [`db::Db::start_session`] writes
+//!    its row, which holds only hashes of the token, unless the password was changed meanwhile.
+//!    It also ends the oldest sessions of a user with too many.
 //! 7. The handler turns the result into the reply. `grpc::status` turns an [`auth::Error`] into
 //!    a code and a reason, and logs a fault.
 //!

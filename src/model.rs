@@ -24,7 +24,7 @@ pub mod unicode;
 
 pub use self::{
     account::{Account, Credentials},
-    client_address::ClientAddress,
+    client_address::{ClientAddress, Network},
     data_key::{DataKey, DataKeys, DataSecrets, Fingerprint, Subkey},
     device_name::DeviceName,
     device_token::{DeviceLogin, DeviceToken},
@@ -37,7 +37,10 @@ pub use self::{
     password_seal::{SealedWith, StoredHash},
     refresh_token::RefreshToken,
     session::{LiveSession, MAX_SESSIONS, Presented, Retry, Session, TokenTimes},
-    throttle::{StoredBlock, THROTTLE_DAY, ThrottleLimits},
+    throttle::{
+        Claimant, Counter, CounterId, CounterLimits, Forgotten, Raise, ThrottleLimits,
+        registration_counters,
+    },
     time::{Clock, Timestamp},
     traceparent::Traceparent,
     transition::{Form, Transition},

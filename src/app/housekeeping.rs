@@ -1,4 +1,4 @@
-//! Deletes sessions some time after they ended, and throttle counters that are back at zero.
+//! Deletes sessions some time after they ended, and throttle counters of which nothing is left.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,46 +12,69 @@ use crate::{
     telemetry::Causes,
 };
 
-const INTERVAL: Duration = Duration::from_hours(1);
+const SESSIONS_INTERVAL: Duration = Duration::from_hours(1);
+/// Short, so that a spray of invented addresses cannot fill the disk.
+const COUNTERS_INTERVAL: Duration = Duration::from_mins(1);
 /// The pause between two batches, so that calls do not wait for housekeeping.
 const PAUSE: Duration = Duration::from_millis(50);
 /// An ended session is kept this long, for the investigation of an incident.
 const RETENTION: Duration = Duration::from_hours(24);
 
-/// Works once an hour until `stop`, on every replica. Their deletions do not conflict.
+/// Works until `stop`, on every replica. Their deletions do not conflict.
 pub(super) async fn run(
     db: Db,
     limits: ThrottleLimits,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let rounds = async {
-        // The first wait is random: replicas that start together do not work at the same time,
-        // and the work is also done if no replica lives for an hour.
-        let random = f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX);
-        sleep(INTERVAL.mul_f64(random)).await;
+    let sessions = async {
+        sleep(first_wait(SESSIONS_INTERVAL)).await;
         loop {
-            tick(&db, &limits, clock.now()).await;
-            sleep(INTERVAL).await;
+            tick_sessions(&db, clock.now()).await;
+            sleep(SESSIONS_INTERVAL).await;
         }
     };
-    stop.run_until_cancelled(rounds).await;
+    let counters = async {
+        sleep(first_wait(COUNTERS_INTERVAL)).await;
+        loop {
+            tick_counters(&db, &limits, clock.now()).await;
+            sleep(COUNTERS_INTERVAL).await;
+        }
+    };
+    let both = async { tokio::join!(sessions, counters) };
+    Box::pin(stop.run_until_cancelled(both)).await;
     Ok(())
 }
 
+/// Random: replicas that start together do not work at the same time, and the work is also done
+/// if no replica lives for an hour.
+fn first_wait(interval: Duration) -> Duration {
+    let random = f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX);
+    interval.mul_f64(random)
+}
+
 /// One round at `now`, or at the database's time if that is earlier: a replica whose clock is
-/// ahead must not delete sessions that live and counters that count.
-pub async fn tick(db: &Db, limits: &ThrottleLimits, now: Timestamp) {
-    let now = match db.now().await {
-        Ok(database_now) => now.min(database_now),
-        Err(error) => return log("rows", Err(error)),
-    };
-    let (sessions, counters) = tokio::join!(
-        delete_ended_sessions(db, now),
-        delete_faded_counters(db, limits, now)
-    );
-    log("ended sessions", sessions);
-    log("faded counters", counters);
+/// ahead must not delete sessions that live.
+pub async fn tick_sessions(db: &Db, now: Timestamp) {
+    match earlier(db, now).await {
+        Ok(now) => log("ended sessions", delete_ended_sessions(db, now).await),
+        Err(error) => log("ended sessions", Err(error)),
+    }
+}
+
+/// Like [`tick_sessions`] for counters.
+pub async fn tick_counters(db: &Db, limits: &ThrottleLimits, now: Timestamp) {
+    match earlier(db, now).await {
+        Ok(now) => log(
+            "forgotten counters",
+            delete_forgotten_counters(db, limits, now).await,
+        ),
+        Err(error) => log("forgotten counters", Err(error)),
+    }
+}
+
+async fn earlier(db: &Db, now: Timestamp) -> Result<Timestamp, db::Error> {
+    Ok(now.min(db.now().await?))
 }
 
 fn log(rows: &str, deleted: Result<usize, db::Error>) {
@@ -68,14 +91,14 @@ pub async fn delete_ended_sessions(db: &Db, now: Timestamp) -> Result<usize, db:
     delete_all(|after| db.delete_ended_sessions(after, now - RETENTION)).await
 }
 
-/// Reads all counters once and deletes those that have faded. Returns their number.
-pub async fn delete_faded_counters(
+/// Reads all counters once and deletes those of which nothing is left. Returns their number.
+pub async fn delete_forgotten_counters(
     db: &Db,
     limits: &ThrottleLimits,
     now: Timestamp,
 ) -> Result<usize, db::Error> {
-    let faded_before = now - limits.longest_fade();
-    delete_all(|after| db.delete_faded_counters(after, faded_before)).await
+    let forgotten = limits.forgotten(now);
+    delete_all(|after| db.delete_forgotten_counters(after, forgotten)).await
 }
 
 /// Takes all steps from the beginning of a table to its end.

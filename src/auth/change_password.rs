@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::{
     Auth, Call, Error, TokenPair,
     caller::{Caller, done},
+    credentials::Claim,
 };
 use crate::{
     db::{NewHash, NextTokens},
@@ -32,10 +33,9 @@ impl Auth {
         let account = &caller.account;
         let audit = caller.audit(audit::Event::ChangePassword, call);
         // This check comes before the slow policy check, which is not throttled.
-        let (email, priority) = (Some(account.email.as_str()), Priority::KnownDevice);
-        self.check_password(email, current, priority, call, audit)
-            .await?;
-        let request = call.hash(priority);
+        let claim = Claim::SignedIn(caller);
+        self.check_password(claim, current, call, audit).await?;
+        let request = call.hash(Priority::KnownDevice);
         let new = self.check_policy(NEW_PASSWORD, new, &account.email, &request);
         let new = new.await?;
         if new.is(current) {

@@ -1,65 +1,118 @@
-use super::{Auth, Call, Error};
+use super::{Auth, Call, Caller, Error};
 use crate::{
-    db::Settlement,
-    model::{Timestamp, UserId},
+    model::{Claimant, Credentials, DeviceLogin, DeviceToken},
     password::{NewPassword, Password, PasswordHash, Priority, Request, Verified},
     telemetry::audit::{Audit, Reason},
 };
 
+/// The account whose password is shown, and by whom.
+#[derive(Clone, Copy)]
+pub(super) enum Claim<'a> {
+    Login {
+        /// `None` for a malformed address.
+        email: Option<&'a str>,
+        /// Well-formed, genuine or not.
+        device: Option<&'a DeviceToken>,
+    },
+    SignedIn(&'a Caller),
+}
+
 /// A password that matched, its hash and its account.
 pub(super) struct Checked<'p> {
-    pub(super) user_id: UserId,
+    pub(super) login: DeviceLogin,
     pub(super) hash: PasswordHash,
     /// The hash as the database keeps it.
     pub(super) stored_hash: String,
-    /// Identifies the password among those of the account.
-    pub(super) changed_at: Timestamp,
     pub(super) verified: Verified<'p>,
 }
 
+impl<'a> Claim<'a> {
+    fn email(self) -> Option<&'a str> {
+        match self {
+            Self::Login { email, .. } => email,
+            Self::SignedIn(caller) => Some(&caller.account.email),
+        }
+    }
+
+    /// The best that it can be, before the account is known.
+    const fn highest_priority(self) -> Priority {
+        match self {
+            Self::Login { device: None, .. } => Priority::Other,
+            Self::Login {
+                device: Some(_), ..
+            }
+            | Self::SignedIn(_) => Priority::KnownDevice,
+        }
+    }
+}
+
 impl Auth {
-    /// Checks an account's password. A wrong password and an unknown user (`email` is
-    /// `None` or without account) cost the same, count the same and get the same error.
+    /// Checks an account's password. A wrong password and an unknown user (there is no e-mail,
+    /// or none with an account) cost the same, count the same and get the same error.
     ///
-    /// The attempt is counted before the hash, and settled after a success. A cancelled call
-    /// stays counted; otherwise a client could cancel its guesses. If the hasher refuses the
-    /// attempt, it is taken back. A failure is audited here.
+    /// The attempt is counted before the hash. A success takes the count back, and so does the
+    /// end of the call before its hash began. A failure is audited here.
     pub(super) async fn check_password<'p>(
         &self,
-        email: Option<&str>,
+        claim: Claim<'_>,
         password: &'p Password,
-        priority: Priority,
         call: &Call,
         audit: Audit<'_>,
     ) -> Result<Checked<'p>, Error> {
         // Refuse before the first statement if the hash would be refused anyway.
-        self.hasher.check_capacity(priority, call.deadline)?;
-        let attempt = self.password_attempt(email, call, self.clock.now());
-        let (counted, credentials) = self.admit(&attempt, audit).await?;
+        let highest = claim.highest_priority();
+        self.hasher.check_capacity(highest, call.deadline)?;
+        let credentials = match claim.email() {
+            Some(email) => self.db.find_credentials(email).await?,
+            None => None,
+        };
+        let claimant = self.claimant(claim, credentials.as_ref(), call);
+        let priority = priority(claimant);
+        if priority != highest {
+            self.hasher.check_capacity(priority, call.deadline)?;
+        }
         let user_id = credentials.as_ref().map(|found| found.user_id);
         let hash = (credentials.as_ref())
             .map(|found| self.open_hash(found))
             .transpose()?;
-        let request = call.hash(priority);
-        let verified = self.hasher.verify(password, hash.as_ref(), request);
-        let verified = self
-            .take_back_if_overloaded(verified.await, &attempt, &counted)
-            .await?;
+        let attempt = self.begin(&claimant.counters(), audit).await?;
+        let request = Request {
+            priority,
+            deadline: call.deadline,
+            began: attempt.began.clone(),
+        };
+        let verified = self.hasher.verify(password, hash.as_ref(), request).await?;
         let (Some(verified), Some(found), Some(hash)) = (verified, credentials, hash) else {
             let reason = user_id.map_or(Reason::UnknownUser, |_| Reason::WrongPassword);
             audit.user(user_id).failed(reason);
             return Err(Error::InvalidCredentials);
         };
-        let known_until = attempt.now + self.throttle.known_for;
-        let succeeded = Settlement::Succeeded { known_until };
-        self.db.settle(&attempt, &counted, succeeded).await?;
+        attempt.succeeded().await?;
         Ok(Checked {
-            user_id: found.user_id,
+            login: login_of(&found),
             hash,
             stored_hash: found.password_hash,
-            changed_at: found.password_changed_at,
             verified,
         })
+    }
+
+    fn claimant<'a>(
+        &self,
+        claim: Claim<'a>,
+        credentials: Option<&Credentials>,
+        call: &Call,
+    ) -> Claimant<'a> {
+        let (email, device) = match claim {
+            Claim::SignedIn(caller) => return Claimant::SignedIn(caller.session_id),
+            Claim::Login { email, device } => (email, device),
+        };
+        if let (Some(found), Some(token)) = (credentials, device)
+            && self.is_genuine(token, login_of(found), self.clock.now())
+        {
+            return Claimant::KnownDevice(found.user_id, token);
+        }
+        let address = call.client_address;
+        Claimant::Unknown { email, address }
     }
 
     pub(super) async fn check_policy(
@@ -71,5 +124,19 @@ impl Auth {
     ) -> Result<NewPassword, Error> {
         let checked = self.policy.check(password, email, request).await?;
         checked.map_err(|weakness| Error::invalid(field, weakness.to_string()))
+    }
+}
+
+const fn login_of(found: &Credentials) -> DeviceLogin {
+    DeviceLogin {
+        user_id: found.user_id,
+        password_changed_at: found.password_changed_at,
+    }
+}
+
+const fn priority(claimant: Claimant<'_>) -> Priority {
+    match claimant {
+        Claimant::KnownDevice(..) | Claimant::SignedIn(_) => Priority::KnownDevice,
+        Claimant::Unknown { .. } => Priority::Other,
     }
 }

@@ -1,10 +1,11 @@
 use super::{
     Auth, Call, Error,
     caller::{Caller, done},
+    credentials::Claim,
 };
 use crate::{
     model::{Event, Payload, SessionEndReason},
-    password::{Password, Priority},
+    password::Password,
     telemetry::audit,
 };
 
@@ -19,9 +20,8 @@ impl Auth {
     ) -> Result<(), Error> {
         let account = &caller.account;
         let audit = caller.audit(audit::Event::DeleteAccount, call);
-        let (email, priority) = (Some(account.email.as_str()), Priority::KnownDevice);
-        self.check_password(email, current, priority, call, audit)
-            .await?;
+        let claim = Claim::SignedIn(caller);
+        self.check_password(claim, current, call, audit).await?;
         let now = self.clock.now();
         let event = Event::new(account.user_id, Payload::UserDeleted, &call.act(now));
         let end = self.end(SessionEndReason::AccountDeleted);

@@ -3,12 +3,12 @@ use tracing::{debug, warn};
 
 use super::{
     Auth, Call, Error,
-    credentials::Checked,
+    credentials::{Checked, Claim},
     session::{Device, StartedSession},
 };
 use crate::{
-    model::{DeviceLogin, Email, SessionEndReason, UserId},
-    password::{Password, Priority},
+    model::{Email, SessionEndReason, UserId},
+    password::Password,
     telemetry::{
         Causes, LIMITED,
         audit::{self, Reason},
@@ -31,26 +31,24 @@ impl Auth {
     /// Checks the password and starts a session, if the account still has the password that
     /// was checked: it may have changed during the hash.
     pub async fn login(&self, request: Login, call: &Call) -> Result<LoggedIn, Error> {
-        let email = request.email.as_ref().map(Email::as_str);
         let audit = call.audit(audit::Event::Login);
-        let priority = Priority::Other;
-        let checked = self.check_password(email, &request.password, priority, call, audit);
+        let claim = Claim::Login {
+            email: request.email.as_ref().map(Email::as_str),
+            device: request.device.token.as_ref(),
+        };
+        let checked = self.check_password(claim, &request.password, call, audit);
         let checked = checked.await?;
-        let (user_id, changed_at) = (checked.user_id, checked.changed_at);
+        let login = checked.login;
+        let user_id = login.user_id;
         let audit = audit.user(user_id);
         if self.hasher.needs_upgrade(&checked.hash) {
             self.upgrade_hash(checked, call).await;
         }
 
         let now = self.clock.now();
-        let password_changed_at = changed_at;
-        let login = DeviceLogin {
-            user_id,
-            password_changed_at,
-        };
         let (row, session) = self.draft_session(login, request.device, now)?;
         let (end, act) = (self.end(SessionEndReason::TooMany), call.act(now));
-        let started = self.db.start_session(&row, changed_at, end, &act);
+        let started = (self.db).start_session(&row, login.password_changed_at, end, &act);
         let Some(ended) = started.await? else {
             // The account may also have been deleted.
             audit.failed(Reason::PasswordChanged);
@@ -68,7 +66,7 @@ impl Auth {
     /// the time until the deadline has passed, the login continues without the upgrade, and
     /// the next login tries again.
     async fn upgrade_hash(&self, checked: Checked<'_>, call: &Call) {
-        let (user_id, old) = (checked.user_id, checked.stored_hash);
+        let (user_id, old) = (checked.login.user_id, checked.stored_hash);
         let now = Instant::now();
         let deadline = now + call.deadline.saturating_duration_since(now) / 2;
         let upgrade = async {

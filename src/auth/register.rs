@@ -4,7 +4,9 @@ use super::{
 };
 use crate::{
     db::{NewUser, Registration},
-    model::{DeviceLogin, DeviceName, Email, Event, Payload, Timestamp, UserId},
+    model::{
+        DeviceLogin, DeviceName, Email, Event, Payload, Timestamp, UserId, registration_counters,
+    },
     password::{Password, PasswordHash, Priority},
     telemetry::audit::{self, Audit, Reason},
 };
@@ -28,7 +30,7 @@ impl Auth {
     pub async fn register(&self, request: Register, call: &Call) -> Result<Registered, Error> {
         let email = request.email;
         let audit = call.audit(audit::Event::Register);
-        let hash = self.hash_unless_taken(&email, request.password, call, audit);
+        let hash = self.count_and_hash(&email, request.password, call, audit);
         let hash = hash.await?;
 
         let now = self.clock.now();
@@ -57,10 +59,10 @@ impl Auth {
         let event = Event::new(user_id, payload, &call.act(now));
         match self.db.register(&user, row.as_ref(), &event).await? {
             Registration::Created => self.committed(&event),
-            Registration::EmailTaken => return Err(email_taken(audit)),
-        }
-        if session.is_some() {
-            self.store_known_device(&email, call).await;
+            Registration::EmailTaken => {
+                audit.failed(Reason::EmailTaken);
+                return Err(Error::EmailTaken);
+            }
         }
         let audit = audit.user(user_id);
         audit.session(session.as_ref().map(|s| s.id)).ok();
@@ -71,32 +73,20 @@ impl Auth {
         })
     }
 
-    /// Counts the attempt, and hashes a password that the policy accepts. A taken address is
-    /// refused here to save the hash. The insert makes the final decision.
-    async fn hash_unless_taken(
+    /// Counts the attempt, and hashes a password that the policy accepts. The address is not
+    /// looked up before: a known and an unknown one cost the same, whatever the deadline is.
+    async fn count_and_hash(
         &self,
         email: &Email,
         password: Password,
         call: &Call,
         audit: Audit<'_>,
     ) -> Result<PasswordHash, Error> {
-        let now = self.clock.now();
-        let attempt = self.registration_attempt(email, call, now);
-        let (counted, credentials) = self.admit(&attempt, audit).await?;
+        let counters = registration_counters(call.client_address);
+        self.count_for_good(&counters, audit).await?;
         let request = call.hash(Priority::Other);
         let password = self.check_policy("password", password, email.as_str(), &request);
-        let password = self
-            .take_back_if_overloaded(password.await, &attempt, &counted)
-            .await?;
-        if credentials.is_some() {
-            return Err(email_taken(audit));
-        }
-        let hash = self.hasher.hash(&password, request).await;
-        self.take_back_if_overloaded(hash, &attempt, &counted).await
+        let password = password.await?;
+        Ok(self.hasher.hash(&password, request).await?)
     }
-}
-
-fn email_taken(audit: Audit<'_>) -> Error {
-    audit.failed(Reason::EmailTaken);
-    Error::EmailTaken
 }

@@ -1,123 +1,150 @@
-//! The counters of the throttle that an attempt raises. They are stored by [`db`](crate::db).
+//! Counting an attempt before its hash begins, and taking the count back if it was no failure.
 //!
-//! A wrong password counts for the account (also for an unknown e-mail), for the caller's
-//! address, and for the pair of both. Without an address it counts for the account, and for
-//! the pair of the account and no address. A malformed e-mail counts for the address only.
-//!
-//! After a login the pair is known for a while. During that time, wrong passwords from other
-//! addresses and the daily limit of the account do not block the pair.
+//! The statements run in tasks of their own: a caller that is gone can neither leave a counter
+//! half raised nor keep a count from being taken back. An orderly stop waits for the tasks.
 
-use sha2::{Digest as _, Sha256};
-use tracing::warn;
+use std::{mem::take, sync::Arc, time::Duration};
 
-use super::{Auth, Call, Error};
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, warn};
+
+use super::{Auth, Error};
 use crate::{
-    db::{Admission, Attempt, Count, Counted, Settlement},
-    model::{ClientAddress, Credentials, Email, Timestamp},
+    db::{self, Admission, Count, Counted, Db},
+    model::{Clock, CounterId, DataKeys, ThrottleLimits},
+    password::Began,
     telemetry::{
         Causes, LIMITED,
         audit::{Audit, Reason},
     },
 };
 
-impl Auth {
-    /// Counts an attempt and finds the credentials, or refuses after too many attempts.
-    pub(super) async fn admit(
-        &self,
-        attempt: &Attempt<'_>,
-        audit: Audit<'_>,
-    ) -> Result<(Counted, Option<Credentials>), Error> {
-        match self.db.admit(attempt).await? {
-            Admission::Admitted(counted, credentials) => Ok((counted, credentials)),
-            Admission::Refused { until } => {
-                let retry_after = until.since(attempt.now);
-                self.metrics.throttled.inc();
-                audit.failed(Reason::Throttled);
-                Err(Error::TooManyAttempts { retry_after })
-            }
-        }
+#[derive(Clone)]
+pub(super) struct Throttle {
+    pub(super) db: Db,
+    pub(super) limits: ThrottleLimits,
+    pub(super) data_keys: Arc<DataKeys>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) tasks: TaskTracker,
+}
+
+/// A counted attempt. Unless its hash began, dropping it takes the count back: a call that was
+/// refused or given up before has guessed nothing.
+pub(super) struct Attempt {
+    throttle: Throttle,
+    counted: Counted,
+    /// For the hash of the attempt, which must be dropped before the attempt is.
+    pub(super) began: Began,
+}
+
+type Outcome<T> = Result<Result<T, Duration>, db::Error>;
+
+impl Throttle {
+    /// Counts an attempt, or says how long it has to wait.
+    async fn begin(&self, counters: &[CounterId<'_>]) -> Outcome<Attempt> {
+        let (throttle, counts) = (self.clone(), self.counts(counters));
+        self.run(async move {
+            Ok(throttle.count(&counts).await?.map(|counted| Attempt {
+                throttle,
+                counted,
+                began: Began::default(),
+            }))
+        })
+        .await
     }
 
-    /// Makes the caller's address known to a new account, as after a login. A failure is
-    /// only logged: the next login repeats it.
-    pub(super) async fn store_known_device(&self, email: &Email, call: &Call) {
-        if call.client_address.is_none() {
-            return;
-        }
-        let attempt = self.password_attempt(Some(email.as_str()), call, self.clock.now());
-        let known_until = attempt.now + self.throttle.known_for;
-        let succeeded = Settlement::Succeeded { known_until };
-        let nothing = Counted::default();
-        if let Err(error) = self.db.settle(&attempt, &nothing, succeeded).await {
-            let error = Causes(&error);
-            warn!(name: LIMITED, %error, "cannot store the known device of a new account");
-        }
+    /// Counts what is never taken back.
+    async fn count_for_good(&self, counters: &[CounterId<'_>]) -> Outcome<()> {
+        let (throttle, counts) = (self.clone(), self.counts(counters));
+        self.run(async move { Ok(throttle.count(&counts).await?.map(drop)) })
+            .await
     }
 
-    /// Takes an attempt back if its hash was refused.
-    pub(super) async fn take_back_if_overloaded<T>(
-        &self,
-        outcome: Result<T, impl Into<Error>>,
-        attempt: &Attempt<'_>,
-        counted: &Counted,
-    ) -> Result<T, Error> {
-        let outcome = outcome.map_err(Into::into);
-        if matches!(outcome, Err(Error::Overloaded { .. })) {
-            let settled = self.db.settle(attempt, counted, Settlement::TakenBack);
-            settled.await?;
-        }
-        outcome
+    fn counts(&self, counters: &[CounterId<'_>]) -> Vec<Count> {
+        let count = |id: &CounterId<'_>| Count {
+            key: id.key(self.data_keys.current()),
+            limits: id.limits(&self.limits),
+        };
+        counters.iter().map(count).collect()
     }
 
-    pub(super) fn password_attempt<'a>(
-        &'a self,
-        email: Option<&'a str>,
-        call: &Call,
-        now: Timestamp,
-    ) -> Attempt<'a> {
-        let (limits, address) = (&self.throttle, call.client_address);
-        let account = |email| count("account", email, None, limits.free_per_account);
-        let pair = |email| count("pair", email, address, limits.free_per_pair);
-        Attempt {
-            email,
-            account: email.map(account),
-            pair: email.map(pair),
-            address: address.map(|_| count("address", "", address, limits.free_per_address)),
-            now,
-            limits,
-        }
+    async fn count(&self, counts: &[Count]) -> Outcome<Counted> {
+        let now = self.clock.now();
+        Ok(match self.db.count(counts, now).await? {
+            Admission::Counted(counted) => Ok(counted),
+            Admission::HeldBack { until } => Err(until.since(now)),
+        })
     }
 
-    /// A registration counts for the address even if it succeeds.
-    pub(super) fn registration_attempt<'a>(
-        &'a self,
-        email: &'a Email,
-        call: &Call,
-        now: Timestamp,
-    ) -> Attempt<'a> {
-        let (limits, address) = (&self.throttle, call.client_address);
-        let free = limits.registrations_per_address;
-        Attempt {
-            email: Some(email.as_str()),
-            account: None,
-            pair: None,
-            address: address.map(|_| count("registration", "", address, free)),
-            now,
-            limits,
-        }
+    async fn take_back(self, counted: Counted) -> Result<(), db::Error> {
+        self.db.take_back(counted, self.clock.now()).await
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        let task = self.tasks.spawn(work.in_current_span());
+        task.await
+            .expect("it does not panic, and only the end of the runtime aborts it")
     }
 }
 
-/// A counter. Its key is a hash, so that the table shows neither e-mail nor network addresses.
-/// An e-mail address contains no NUL, so NUL separates the parts.
-fn count(kind: &str, email: &str, address: Option<ClientAddress>, free: u32) -> Count {
-    let mut hash = Sha256::new_with_prefix(kind);
-    hash.update([0]);
-    hash.update(email);
-    hash.update([0]);
-    if let Some(address) = &address {
-        hash.update(address.as_bytes());
+impl Attempt {
+    /// Takes the count back after a success.
+    pub(super) async fn succeeded(mut self) -> Result<(), db::Error> {
+        let (throttle, counted) = (self.throttle.clone(), take(&mut self.counted));
+        if counted.is_empty() {
+            return Ok(());
+        }
+        self.throttle.run(throttle.take_back(counted)).await
     }
-    let key = hash.finalize().into();
-    Count { key, free }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        // Without a runtime the process is ending.
+        if self.counted.is_empty() || self.began.get() || Handle::try_current().is_err() {
+            return;
+        }
+        let taking_back = self.throttle.clone().take_back(take(&mut self.counted));
+        self.throttle.tasks.spawn(async {
+            if let Err(error) = taking_back.await {
+                let error = Causes(&error);
+                warn!(name: LIMITED, %error, "an attempt without a hash stays counted");
+            }
+        });
+    }
+}
+
+impl Auth {
+    /// Counts an attempt, or refuses it after too many failures.
+    pub(super) async fn begin(
+        &self,
+        counters: &[CounterId<'_>],
+        audit: Audit<'_>,
+    ) -> Result<Attempt, Error> {
+        let attempt = self.throttle.begin(counters).await?;
+        attempt.map_err(|wait| self.too_many(wait, audit))
+    }
+
+    /// Counts an attempt whatever its outcome will be.
+    pub(super) async fn count_for_good(
+        &self,
+        counters: &[CounterId<'_>],
+        audit: Audit<'_>,
+    ) -> Result<(), Error> {
+        let counted = self.throttle.count_for_good(counters).await?;
+        counted.map_err(|wait| self.too_many(wait, audit))
+    }
+
+    fn too_many(&self, retry_after: Duration, audit: Audit<'_>) -> Error {
+        self.metrics.throttled.inc();
+        audit.failed(Reason::Throttled);
+        Error::TooManyAttempts { retry_after }
+    }
+
+    /// Waits until the counts of ended calls are settled. Call it after the last call.
+    pub async fn settled(&self) {
+        self.throttle.tasks.close();
+        self.throttle.tasks.wait().await;
+    }
 }

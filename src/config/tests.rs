@@ -102,15 +102,15 @@ fn defaults_are_those_of_the_table() {
     assert_eq!(passwords.context_words, ["realchat"]);
     assert!(passwords.blocklist.is_none());
     let throttle = ThrottleLimits {
-        free_per_pair: 5,
+        free_per_device: 10,
         free_per_account: 20,
-        free_per_address: 50,
-        registrations_per_address: 50,
+        free_per_network: 50,
+        registrations_per_network: 50,
         daily_per_account: 100,
         first_wait: Duration::from_secs(1),
         longest_wait: Duration::from_mins(15),
         fade: Duration::from_mins(30),
-        known_for: Duration::from_hours(30 * 24),
+        network_fade: Duration::from_secs(30),
     };
     assert_eq!(config.auth.throttle, throttle);
     assert!(config.internal_callers.names().next().is_none() && config.kafka.is_none());

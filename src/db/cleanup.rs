@@ -7,10 +7,9 @@ use diesel_async::RunQueryDsl;
 use super::{
     Db, Error,
     schema::{login_throttle, sessions},
-    throttle::Statement,
     with_conn,
 };
-use crate::model::{SessionId, Timestamp};
+use crate::model::{Forgotten, SessionId, Timestamp};
 
 /// How many rows a step reads.
 const ROWS: i64 = 500;
@@ -55,14 +54,16 @@ impl Db {
         })
     }
 
-    /// Reads the throttle counters after this one and deletes those that faded before
-    /// `faded_before`: none of their times is later.
-    pub async fn delete_faded_counters(
+    /// Reads the throttle counters after this one and deletes those of which nothing is left.
+    /// The conditions are checked again against the newest version of a row, so a failure that
+    /// is counted at the same time is not lost.
+    pub async fn delete_forgotten_counters(
         &self,
         after: Option<Vec<u8>>,
-        faded_before: Timestamp,
+        forgotten: Forgotten,
     ) -> Result<Step<Vec<u8>>, Error> {
         let after = after.unwrap_or_default();
+        let day_failure = i64::try_from(forgotten.day_failure.as_micros()).expect("at most a day");
         with_conn!(self, conn => {
             let mut keys: Vec<Vec<u8>> = login_throttle::table
                 .filter(login_throttle::key_hash.gt(&after))
@@ -72,8 +73,17 @@ impl Db {
                 .load(conn)
                 .await?;
             let Some(last) = keys.pop() else { return Ok(Step { deleted: 0, next: None }) };
-            let statement = Statement::delete_faded(&after, &last, faded_before);
-            let deleted = statement.execute(conn).await?;
+            let deleted = diesel::delete(login_throttle::table)
+                .filter(login_throttle::key_hash.gt(&after))
+                .filter(login_throttle::key_hash.le(&last))
+                .filter(login_throttle::free_from.le(forgotten.free_from.as_micros()))
+                .filter(login_throttle::failed_at.le(forgotten.failed_at.as_micros()))
+                .filter((login_throttle::day_ends_at + login_throttle::day_failures * day_failure)
+                    .le(forgotten.day_ends_at.as_micros()))
+                // Of rows of an older version.
+                .filter(login_throttle::known_until.le(forgotten.free_from.as_micros()))
+                .execute(conn)
+                .await?;
             Step { deleted, next: Some(last) }
         })
     }

@@ -69,10 +69,11 @@ tables! {
     login_throttle (key_hash) {
         key_hash -> Binary,
         free_from -> BigInt,
-        blocked_until -> BigInt,
         day_failures -> BigInt,
         day_ends_at -> BigInt,
         known_until -> BigInt,
+        revision -> BigInt,
+        failed_at -> BigInt,
     }
 }
 

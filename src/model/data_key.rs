@@ -34,6 +34,7 @@ pub struct DataKey {
     pub refresh_token: Subkey,
     pub refresh_successor: Subkey,
     pub device_token: Subkey,
+    pub throttle: Subkey,
     audit: Subkey,
     pub password_seal: Subkey,
 }
@@ -72,6 +73,7 @@ impl DataKey {
             refresh_token: Subkey::derive(&root, "refresh token"),
             refresh_successor: Subkey::derive(&root, "refresh successor"),
             device_token: Subkey::derive(&root, "device token"),
+            throttle: Subkey::derive(&root, "throttle"),
             audit: Subkey::derive(&root, "audit"),
             password_seal: Subkey::derive(&root, "password seal"),
         }

@@ -1,136 +1,341 @@
+//! All rules against guessing passwords.
+//!
+//! Failures are counted by counters: of a device, an account, a network, a session, and of the
+//! registrations of a network. Some failures are free. Each one beyond them doubles a wait, in
+//! which every attempt of the counter is refused. Failures are forgotten one after the other (the
+//! generic cell rate algorithm, ITU-T I.371), so a counter needs no list of them: one time says
+//! when all are forgotten. [`db`](crate::db) only stores counters and settles races.
+//!
+//! [`Counter::count`] counts an attempt as a failure before its hash begins. If it is none,
+//! [`Counter::take_back`] takes exactly this count back, whatever was counted since.
+//!
+//! A replica's clock may be wrong. A stored time that no right clock can have written counts as
+//! past: no clock makes a wait longer than configured.
+
 use std::time::Duration;
 
-use super::Timestamp;
+use super::{ClientAddress, DataKey, DeviceToken, Network, SessionId, Timestamp, UserId};
 
-/// The time after which the failures of an account that reach a hash are counted anew.
-pub const THROTTLE_DAY: Duration = Duration::from_hours(24);
+/// The time after which the failures of an account are counted anew for the daily limit.
+const DAY: Duration = Duration::from_hours(24);
+
+/// How far the clocks of two replicas may differ.
+const CLOCK_SKEW: Duration = Duration::from_mins(1);
+
+/// A /48 of IPv6 is a site with many lines: its limits are those of so many networks.
+const NETWORKS_OF_A_SITE: u32 = 10;
 
 /// How many attempts may fail without a wait, and how long the wait is after that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ThrottleLimits {
-    /// Free failures of an account from one caller address, or without an address.
-    pub free_per_pair: u32,
-    /// Free failures of an account.
+    /// Free failures of a known device with its account, and of a session.
+    pub free_per_device: u32,
+    /// Free failures of an account on devices that are not known.
     pub free_per_account: u32,
-    /// Free failures from a caller address.
-    pub free_per_address: u32,
-    /// Free registrations from a caller address.
-    pub registrations_per_address: u32,
-    /// Failures of an account that reach a hash in one day.
+    /// Free failures of a network on devices that are not known.
+    pub free_per_network: u32,
+    /// Free registrations of a network.
+    pub registrations_per_network: u32,
+    /// Failures of an account in one day, on devices that are not known.
     pub daily_per_account: u32,
     /// The wait after the free failures. Each further failure doubles it.
     pub first_wait: Duration,
     pub longest_wait: Duration,
     /// The time in which one failure is forgotten.
     pub fade: Duration,
-    /// How long a pair of account and address is known after a login.
-    pub known_for: Duration,
+    /// The same for networks.
+    pub network_fade: Duration,
 }
 
-/// The stored times of a counter that hold attempts back.
+/// What failures are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CounterId<'a> {
+    /// A device with a genuine token of this account.
+    Device(UserId, &'a DeviceToken),
+    /// The normalised address of an account, which need not exist.
+    Account(&'a str),
+    Network(Network),
+    /// A signed-in user who shows the password again.
+    Session(SessionId),
+    Registrations(Network),
+}
+
+/// Who shows a password.
 #[derive(Clone, Copy, Debug)]
-pub struct StoredBlock {
-    pub blocked_until: Timestamp,
-    pub day_failures: i64,
-    pub day_ends_at: Timestamp,
+pub enum Claimant<'a> {
+    /// A login on a device that the account has used before.
+    KnownDevice(UserId, &'a DeviceToken),
+    /// Another login. The e-mail is `None` if it is malformed.
+    Unknown {
+        email: Option<&'a str>,
+        address: Option<ClientAddress>,
+    },
+    SignedIn(SessionId),
 }
 
-impl ThrottleLimits {
-    /// The time until which a counter holds attempts back, if it does.
-    ///
-    /// No wait is longer than the longest one, and no day longer than a day. A stored time
-    /// beyond that was written by a clock that was ahead, and counts as past. The statement
-    /// that counts an attempt has the same conditions.
-    pub fn held_until(&self, stored: StoredBlock, now: Timestamp) -> Option<Timestamp> {
-        let is_due = |end: Timestamp, longest| now < end && end <= now + longest;
-        let block = Some(stored.blocked_until).filter(|end| is_due(*end, self.longest_wait));
-        let is_spent = stored.day_failures >= i64::from(self.daily_per_account);
-        let day = Some(stored.day_ends_at).filter(|end| is_spent && is_due(*end, THROTTLE_DAY));
-        block.max(day)
-    }
-
-    /// The time after which every counter is back at zero.
-    pub fn longest_fade(&self) -> Duration {
-        let per_account = self.free_per_pair.max(self.free_per_account);
-        let per_address = self.free_per_address.max(self.registrations_per_address);
-        self.fade * per_account.max(per_address)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const NOW: Timestamp = Timestamp::from_micros(1_764_024_172_000_000);
-    const MICROSECOND: Duration = Duration::from_micros(1);
-    const NEVER: Timestamp = Timestamp::from_micros(0);
-    const LIMITS: ThrottleLimits = ThrottleLimits {
-        free_per_pair: 5,
-        free_per_account: 20,
-        free_per_address: 50,
-        registrations_per_address: 50,
-        daily_per_account: 100,
-        first_wait: Duration::from_secs(1),
-        longest_wait: Duration::from_mins(15),
-        fade: Duration::from_mins(30),
-        known_for: Duration::from_hours(720),
-    };
-
-    fn block(blocked_until: Timestamp) -> StoredBlock {
-        StoredBlock {
-            blocked_until,
-            day_failures: 0,
-            day_ends_at: NEVER,
-        }
-    }
-
-    fn day(day_ends_at: Timestamp, day_failures: i64) -> StoredBlock {
-        StoredBlock {
-            blocked_until: NEVER,
-            day_failures,
-            day_ends_at,
-        }
-    }
-
-    #[test]
-    fn a_block_lasts_until_its_end_but_not_longer_than_the_longest_wait() {
-        let longest = NOW + LIMITS.longest_wait;
-        assert_eq!(LIMITS.held_until(block(NOW), NOW), None);
-        let end = NOW + MICROSECOND;
-        assert_eq!(LIMITS.held_until(block(end), NOW), Some(end));
-        assert_eq!(LIMITS.held_until(block(longest), NOW), Some(longest));
-        for ahead in [
-            MICROSECOND,
-            Duration::from_hours(1),
-            Duration::from_hours(720),
-        ] {
-            assert_eq!(LIMITS.held_until(block(longest + ahead), NOW), None);
-        }
-    }
-
-    #[test]
-    fn a_spent_day_lasts_until_its_end_but_not_longer_than_a_day() {
-        let end = NOW + THROTTLE_DAY;
-        assert_eq!(LIMITS.held_until(day(end, 99), NOW), None);
-        assert_eq!(LIMITS.held_until(day(end, 100), NOW), Some(end));
-        assert_eq!(LIMITS.held_until(day(end + MICROSECOND, 100), NOW), None);
-    }
-
-    proptest! {
-        #[test]
-        fn no_wait_is_longer_than_configured(
-            blocked_until: i64, day_ends_at: i64, day_failures in 0..200_i64,
-        ) {
-            let [blocked_until, day_ends_at] =
-                [blocked_until, day_ends_at].map(Timestamp::from_micros);
-            let stored = StoredBlock { blocked_until, day_failures, day_ends_at };
-            if let Some(until) = LIMITS.held_until(stored, NOW) {
-                let is_day = until == day_ends_at && day_failures >= 100;
-                let longest = if is_day { THROTTLE_DAY } else { LIMITS.longest_wait };
-                prop_assert!(until > NOW && until.since(NOW) <= longest);
+impl<'a> Claimant<'a> {
+    /// A known device and a signed-in user are held back by their own failures only: no other
+    /// party can lock them out.
+    pub fn counters(self) -> Vec<CounterId<'a>> {
+        match self {
+            Self::KnownDevice(user_id, token) => vec![CounterId::Device(user_id, token)],
+            Self::SignedIn(session) => vec![CounterId::Session(session)],
+            Self::Unknown { email, address } => {
+                let account = email.map(CounterId::Account);
+                let networks = networks(address).map(CounterId::Network);
+                account.into_iter().chain(networks).collect()
             }
         }
     }
 }
+
+/// The counters of a registration. It counts whatever its outcome is.
+pub fn registration_counters(address: Option<ClientAddress>) -> Vec<CounterId<'static>> {
+    networks(address).map(CounterId::Registrations).collect()
+}
+
+fn networks(address: Option<ClientAddress>) -> impl Iterator<Item = Network> {
+    address.into_iter().flat_map(ClientAddress::networks)
+}
+
+impl CounterId<'_> {
+    /// The key of the counter's row. It is an HMAC, so that the table shows neither e-mail nor
+    /// network addresses, not even to one who tries all of them.
+    pub fn key(&self, key: &DataKey) -> [u8; 32] {
+        // The kind decides the lengths of the parts, but for an e-mail, which is the last.
+        let parts: [&[u8]; 3] = match self {
+            Self::Device(user_id, token) => [&[1], user_id.as_bytes(), token.device()],
+            Self::Account(email) => [&[2], &[], email.as_bytes()],
+            Self::Network(network) => [&[3, network.bits()], &[], network.as_bytes()],
+            Self::Session(session) => [&[4], &[], session.as_bytes()],
+            Self::Registrations(network) => [&[5, network.bits()], &[], network.as_bytes()],
+        };
+        key.throttle.tag(&parts)
+    }
+
+    pub const fn limits(&self, limits: &ThrottleLimits) -> CounterLimits {
+        let (free, fade) = match self {
+            Self::Device(..) | Self::Session(_) => (limits.free_per_device, limits.fade),
+            Self::Account(_) => (limits.free_per_account, limits.fade),
+            Self::Network(network) => (
+                share(limits.free_per_network, *network),
+                limits.network_fade,
+            ),
+            Self::Registrations(network) => (
+                share(limits.registrations_per_network, *network),
+                limits.network_fade,
+            ),
+        };
+        CounterLimits {
+            free,
+            daily: match self {
+                Self::Account(_) => Some(limits.daily_per_account),
+                _ => None,
+            },
+            first_wait: limits.first_wait,
+            longest_wait: limits.longest_wait,
+            fade,
+        }
+    }
+}
+
+const fn share(free: u32, network: Network) -> u32 {
+    match network {
+        Network::V4(_) | Network::V6Line(_) => free,
+        Network::V6Site(_) => free.saturating_mul(NETWORKS_OF_A_SITE),
+    }
+}
+
+/// The limits of one counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CounterLimits {
+    /// At least one.
+    pub free: u32,
+    /// At least one. `None`: without a daily limit.
+    pub daily: Option<u32>,
+    pub first_wait: Duration,
+    pub longest_wait: Duration,
+    pub fade: Duration,
+}
+
+/// The failures of one counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counter {
+    /// When all failures are forgotten.
+    pub free_from: Timestamp,
+    /// The last failure.
+    pub failed_at: Timestamp,
+    /// The failures of the day that ends at `day_ends_at`, if there is a daily limit.
+    pub day_failures: i64,
+    pub day_ends_at: Timestamp,
+}
+
+/// A counted failure: the counter before and after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Raise {
+    before: Counter,
+    pub after: Counter,
+}
+
+impl Counter {
+    const LONG_AGO: Timestamp = Timestamp::from_micros(0);
+
+    /// Without a failure.
+    pub const NEW: Self = Self {
+        free_from: Self::LONG_AGO,
+        failed_at: Self::LONG_AGO,
+        day_failures: 0,
+        day_ends_at: Self::LONG_AGO,
+    };
+
+    /// Counts a failure, unless the counter holds attempts back: then the error is the time
+    /// until which it does.
+    pub fn count(self, limits: &CounterLimits, now: Timestamp) -> Result<Raise, Timestamp> {
+        if let Some(until) = self.held_until(limits, now) {
+            return Err(until);
+        }
+        let before = self.at(limits, now);
+        let after = Self {
+            free_from: (before.free_from + limits.fade).min(limits.latest(now)),
+            failed_at: now,
+            day_failures: before.day_failures + i64::from(limits.daily.is_some()),
+            ..before
+        };
+        Ok(Raise { before, after })
+    }
+
+    /// Takes a count back that was no failure.
+    #[must_use]
+    pub fn take_back(self, raise: &Raise, now: Timestamp) -> Self {
+        let Raise { before, after } = raise;
+        // Once all failures up to this one are forgotten, nothing of it is left.
+        let is_forgotten = after.free_from <= now;
+        let added = after.free_from.since(before.free_from);
+        let is_last = self.failed_at == after.failed_at;
+        let is_same_day = self.day_ends_at == after.day_ends_at;
+        let day_failures = self.day_failures - (after.day_failures - before.day_failures);
+        Self {
+            free_from: if is_forgotten {
+                self.free_from
+            } else {
+                self.free_from - added
+            },
+            failed_at: if is_last {
+                before.failed_at
+            } else {
+                self.failed_at
+            },
+            day_failures: if is_same_day {
+                day_failures.max(0)
+            } else {
+                self.day_failures
+            },
+            ..self
+        }
+    }
+
+    /// Whether nothing would change if the counter were new.
+    pub fn is_new(&self, now: Timestamp) -> bool {
+        self.free_from <= now && self.failed_at == Self::LONG_AGO && self.day_failures == 0
+    }
+
+    /// The end of the wait after the last failure, or of the day whose failures are spent.
+    fn held_until(&self, limits: &CounterLimits, now: Timestamp) -> Option<Timestamp> {
+        let is_due = |end: Timestamp, longest| now < end && end <= now + longest;
+        let failures = self.failures(limits, now, self.failed_at);
+        let wait = limits.wait(failures).map(|wait| self.failed_at + wait);
+        let wait = wait.filter(|end| is_due(*end, limits.longest_wait));
+        let is_spent = |daily| self.day_failures >= i64::from(daily);
+        let day = limits
+            .daily
+            .is_some_and(is_spent)
+            .then_some(self.day_ends_at);
+        wait.max(day.filter(|end| is_due(*end, DAY)))
+    }
+
+    /// The failures that were not forgotten `then`, by what is known `now`.
+    fn failures(&self, limits: &CounterLimits, now: Timestamp, then: Timestamp) -> u32 {
+        if self.free_from > limits.latest(now) + CLOCK_SKEW {
+            return 0;
+        }
+        let left = self.free_from.since(then).as_micros();
+        let failures = left.div_ceil(limits.fade.as_micros().max(1));
+        u32::try_from(failures)
+            .unwrap_or(u32::MAX)
+            .min(limits.most())
+    }
+
+    /// The counter without what is forgotten, and what no right clock can have written.
+    fn at(self, limits: &CounterLimits, now: Timestamp) -> Self {
+        let latest = limits.latest(now);
+        let is_credible = self.free_from <= latest + CLOCK_SKEW;
+        let free_from = if is_credible {
+            self.free_from.min(latest)
+        } else {
+            now
+        };
+        let is_today = now < self.day_ends_at && self.day_ends_at <= now + DAY;
+        let (day_failures, day_ends_at) = match (limits.daily, is_today) {
+            (None, _) => (0, Self::LONG_AGO),
+            (Some(_), true) => (self.day_failures, self.day_ends_at),
+            (Some(_), false) => (0, now + DAY),
+        };
+        Self {
+            free_from: free_from.max(now),
+            day_failures,
+            day_ends_at,
+            ..self
+        }
+    }
+}
+
+impl CounterLimits {
+    /// The wait after so many failures, if there is one.
+    fn wait(&self, failures: u32) -> Option<Duration> {
+        let beyond = failures.checked_sub(self.free)?;
+        let doubled = 2_u32.checked_pow(beyond).unwrap_or(u32::MAX);
+        let wait = self.first_wait.saturating_mul(doubled);
+        Some(wait.min(self.longest_wait))
+    }
+
+    /// The failures after which the wait is the longest. More are not counted, so that a flood is
+    /// not remembered for ever.
+    fn most(&self) -> u32 {
+        let is_longest = |beyond: &u32| self.wait(self.free + beyond) == Some(self.longest_wait);
+        self.free + (0..32).find(is_longest).unwrap_or(32)
+    }
+
+    /// When the most failures are forgotten.
+    fn latest(&self, now: Timestamp) -> Timestamp {
+        now + self.fade.saturating_mul(self.most())
+    }
+}
+
+/// What housekeeping may delete: counters of which nothing is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forgotten {
+    /// `free_from` at most.
+    pub free_from: Timestamp,
+    /// `failed_at` at most: the longest wait has passed.
+    pub failed_at: Timestamp,
+    /// `day_ends_at` at most, after it is moved by `day_failure` for each failure of the day.
+    pub day_ends_at: Timestamp,
+    pub day_failure: Duration,
+}
+
+impl ThrottleLimits {
+    /// A day that has not ended may be forgotten if its failures took at least their share of it.
+    /// Then counting it anew lets no more failures through than the daily limit does: they never
+    /// come faster than that many in a day.
+    pub fn forgotten(&self, now: Timestamp) -> Forgotten {
+        Forgotten {
+            free_from: now,
+            failed_at: now - self.longest_wait,
+            day_ends_at: now + DAY,
+            day_failure: DAY / self.daily_per_account.max(1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,73 +1,160 @@
-//! A row to insert, or the change of a row in [`SETTLE`](super::sql::SETTLE).
+//! The rows of the counters, and the statements that read and replace them.
 
-use std::time::Duration;
+use diesel::{
+    backend::Backend,
+    prelude::*,
+    query_builder::{AstPass, Query, QueryFragment, QueryId},
+    serialize::ToSql,
+    sql_types::{BigInt, Binary},
+};
+use diesel_async::RunQueryDsl;
 
-use super::{Attempt, Count};
-use crate::model::{THROTTLE_DAY, Timestamp};
+use super::Key;
+use crate::{
+    db::{Db, Error, schema::login_throttle, with_conn},
+    model::{Counter, Timestamp},
+};
 
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
-    pub(super) key: Vec<u8>,
-    pub(super) free_from: i64,
-    pub(super) blocked_until: i64,
-    pub(super) day_failures: i64,
-    pub(super) day_ends_at: i64,
-    pub(super) known_until: i64,
+    pub(super) key: Key,
+    /// Changes with the row.
+    pub(super) revision: i64,
+    pub(super) counter: Counter,
 }
 
 impl Row {
-    /// A counter with its first failure.
-    pub(super) fn first(count: Count, attempt: &Attempt<'_>) -> Self {
-        let (now, fade) = (attempt.now.as_micros(), micros(attempt.limits.fade));
-        let is_account = attempt.account == Some(count);
-        let blocked_until = now + micros(attempt.limits.first_wait);
-        Self {
-            key: count.key.to_vec(),
-            free_from: now + (2 - i64::from(count.free)) * fade,
-            blocked_until: if count.free > 1 { 0 } else { blocked_until },
-            day_failures: i64::from(is_account),
-            day_ends_at: if is_account {
-                now + micros(THROTTLE_DAY)
-            } else {
-                0
-            },
-            known_until: 0,
-        }
+    /// Random, so that a row that was deleted and made again is not taken for the old one.
+    pub(super) fn first_revision() -> i64 {
+        let random = getrandom::u64().expect("the operating system has randomness");
+        // Half of all numbers are above it.
+        i64::try_from(random >> 2).expect("62 bits")
     }
 
-    /// Clears a counter. The failures of the day stay, except this one if it was counted.
-    pub(super) fn cleared(key: &[u8], is_counted: bool) -> Self {
-        Self {
-            day_failures: i64::from(is_counted),
-            ..Self::taken_back(key, Duration::ZERO, 0, false)
-        }
+    pub(super) const fn next_revision(&self) -> i64 {
+        self.revision.wrapping_add(1)
+    }
+}
+
+impl Db {
+    pub(super) async fn find_rows(&self, keys: &[Key]) -> Result<Vec<Row>, Error> {
+        let keys: Vec<_> = keys.iter().map(|key| key.to_vec()).collect();
+        let rows: Vec<(Vec<u8>, i64, i64, i64, i64, i64)> = with_conn!(self, conn => {
+            login_throttle::table
+                .filter(login_throttle::key_hash.eq_any(&keys))
+                .select((
+                    login_throttle::key_hash,
+                    login_throttle::revision,
+                    login_throttle::free_from,
+                    login_throttle::failed_at,
+                    login_throttle::day_failures,
+                    login_throttle::day_ends_at,
+                ))
+                .load(conn)
+                .await?
+        })?;
+        let row = |(key, revision, free_from, failed_at, day_failures, day_ends_at)| {
+            let [free_from, failed_at, day_ends_at] =
+                [free_from, failed_at, day_ends_at].map(Timestamp::from_micros);
+            let key: Vec<u8> = key;
+            Some(Row {
+                key: key.try_into().ok()?,
+                revision,
+                counter: Counter {
+                    free_from,
+                    failed_at,
+                    day_failures,
+                    day_ends_at,
+                },
+            })
+        };
+        Ok(rows.into_iter().filter_map(row).collect())
     }
 
-    pub(super) fn known(self, until: Timestamp) -> Self {
-        Self {
-            known_until: until.as_micros(),
-            ..self
-        }
+    /// Inserts rows, and replaces those that have the revision before. Returns the keys of the
+    /// rows that were written.
+    pub(super) async fn replace_rows(&self, mut rows: Vec<Row>) -> Result<Vec<Key>, Error> {
+        rows.sort_unstable_by_key(|row| row.key);
+        let statement = Replace(rows.iter().map(Values::of).collect());
+        let written: Vec<Vec<u8>> = with_conn!(self, conn => {
+            (&statement).load(conn).await?
+        })?;
+        let keys = written.into_iter().filter_map(|key| key.try_into().ok());
+        Ok(keys.collect())
     }
 
-    /// Takes back one failure, and the block that it caused.
-    pub(super) fn taken_back(
-        key: &[u8],
-        fade: Duration,
-        blocked_until: i64,
-        is_account: bool,
-    ) -> Self {
+    /// Deletes a row that has the revision before, and returns its key.
+    pub(super) async fn delete_row(&self, row: Row) -> Result<Vec<Key>, Error> {
+        let deleted = with_conn!(self, conn => {
+            diesel::delete(login_throttle::table.find(&row.key[..]))
+                .filter(login_throttle::revision.eq(row.revision.wrapping_sub(1)))
+                .execute(conn)
+                .await?
+        })?;
+        Ok(vec![row.key; deleted])
+    }
+}
+
+/// The statement as SQL: Diesel does not keep an upsert of its own prepared.
+struct Replace(Vec<Values>);
+
+struct Values {
+    key: Key,
+    numbers: [i64; 5],
+}
+
+impl Values {
+    fn of(row: &Row) -> Self {
+        let counter = &row.counter;
         Self {
-            key: key.to_vec(),
-            free_from: micros(fade),
-            blocked_until,
-            day_failures: i64::from(is_account),
-            day_ends_at: 0,
-            known_until: 0,
+            key: row.key,
+            numbers: [
+                row.revision,
+                counter.free_from.as_micros(),
+                counter.failed_at.as_micros(),
+                counter.day_failures,
+                counter.day_ends_at.as_micros(),
+            ],
         }
     }
 }
 
-/// The unit of time in the table.
-pub(super) fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+impl<DB> QueryFragment<DB> for Replace
+where
+    DB: Backend,
+    i64: ToSql<BigInt, DB>,
+    [u8; 32]: ToSql<Binary, DB>,
+{
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        out.push_sql(
+            "INSERT INTO login_throttle (key_hash, revision, free_from, failed_at, day_failures, \
+             day_ends_at, blocked_until, known_until) VALUES ",
+        );
+        for (n, row) in self.0.iter().enumerate() {
+            out.push_sql(if n == 0 { "(" } else { ", (" });
+            out.push_bind_param::<Binary, _>(&row.key)?;
+            for number in &row.numbers {
+                out.push_sql(", ");
+                out.push_bind_param::<BigInt, _>(number)?;
+            }
+            out.push_sql(", 0, 0)");
+        }
+        out.push_sql(
+            " ON CONFLICT (key_hash) DO UPDATE SET revision = excluded.revision, \
+             free_from = excluded.free_from, failed_at = excluded.failed_at, \
+             day_failures = excluded.day_failures, day_ends_at = excluded.day_ends_at \
+             WHERE login_throttle.revision = excluded.revision - 1 RETURNING key_hash",
+        );
+        Ok(())
+    }
+}
+
+/// No static id: the statement is kept prepared by its text.
+impl QueryId for Replace {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl Query for Replace {
+    type SqlType = Binary;
 }

@@ -7,7 +7,7 @@ use tokio_postgres::NoTls;
 
 use crate::harness::{
     Backend, Conflicts, Proxy, Service, Statements, TestDatabase, assert_outage, change_password,
-    delete_account, end_session, refused, register,
+    delete_account, end_session, login, refused,
 };
 
 const NEW_PASSWORD: &str = "quiet meadow brass lantern";
@@ -99,7 +99,7 @@ async fn a_unit_of_work_that_never_succeeds_ends_with_its_time_on_postgres() {
         return;
     };
     conflicts.answer_next(usize::MAX);
-    let status = refused(service.client().register(register("ana@example.com")).await);
+    let status = refused(service.client().login(login("ana@example.com")).await);
     assert_outage(&status);
     conflicts.answer_next(0);
     assert_eq!(

@@ -93,7 +93,7 @@ impl Fleet {
 fn variables(database_url: &str, kafka: Option<&Kafka>) -> Vec<(String, String)> {
     let mut more = GATEWAY.to_vec();
     // A login that a kill cuts off counts as a failure, and the clients try again and again.
-    more.push(("THROTTLE_FREE_PER_PAIR", "1000000"));
+    more.push(("THROTTLE_FREE_PER_DEVICE", "1000000"));
     more.push(("THROTTLE_FREE_PER_ACCOUNT", "1000000"));
     more.push(("THROTTLE_DAILY_PER_ACCOUNT", "1000000"));
     if let Some(kafka) = kafka {

@@ -22,9 +22,9 @@ pub const GATEWAY: [(&str, &str); 1] = [("INTERNAL_TOKENS", INTERNAL_TOKENS)];
 
 /// For a test that makes more wrong guesses than the throttle lets through.
 pub const NO_THROTTLE: [(&str, &str); 4] = [
-    ("THROTTLE_FREE_PER_PAIR", "1000000"),
+    ("THROTTLE_FREE_PER_DEVICE", "1000000"),
     ("THROTTLE_FREE_PER_ACCOUNT", "1000000"),
-    ("THROTTLE_FREE_PER_ADDRESS", "1000000"),
+    ("THROTTLE_FREE_PER_NETWORK", "1000000"),
     ("THROTTLE_DAILY_PER_ACCOUNT", "1000000"),
 ];
 

@@ -38,7 +38,7 @@ both! {
             ("LOG", "auth_service=info"),
             GATEWAY[0],
             ("REFRESH_RETRY_WINDOW", "0s"),
-            ("THROTTLE_FREE_PER_PAIR", "2"),
+            ("THROTTLE_FREE_PER_ACCOUNT", "2"),
             ("THROTTLE_FIRST_WAIT", "15m"),
 
         ]);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use auth_service::{
-    app::housekeeping::{delete_ended_sessions, tick},
+    app::housekeeping::{delete_ended_sessions, tick_counters, tick_sessions},
     model::Timestamp,
 };
 use tonic::Code;
@@ -161,11 +161,13 @@ both! {
         kept.push(first.id);
         let counter = database.bytes(&[7; 32]);
         let time = (START + 2 * FAR).as_micros();
-        let counter = format!("INSERT INTO login_throttle VALUES ({counter}, {time}, 0, 0, 0, 0)");
+        let counter = format!("INSERT INTO login_throttle VALUES ({counter}, {time}, 0, 0, 0, 0, 1, 0)");
         database.execute(&counter).await;
 
         let limits = config(database, &[]).auth.throttle;
-        tick(&db(database, Duration::from_secs(5)), &limits, START + 1000 * FAR).await;
+        let (db, now) = (db(database, Duration::from_secs(5)), START + 1000 * FAR);
+        tick_sessions(&db, now).await;
+        tick_counters(&db, &limits, now).await;
         assert_eq!(remaining(database).await, sorted(kept));
         assert_eq!(database.count("SELECT count(*) FROM login_throttle").await, 1);
     }

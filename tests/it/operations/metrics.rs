@@ -151,7 +151,7 @@ both! {
     }
 
     async fn attempts_that_the_throttle_refuses_are_counted(database: TestDatabase) {
-        let service = Service::start(database, &["--throttle-free-per-pair", "1"]).await;
+        let service = Service::start(database, &["--throttle-free-per-account", "1"]).await;
         for _ in 0..3 {
             refused(service.client().login(login("nobody@example.com")).await);
         }

@@ -15,14 +15,15 @@ use std::{
 };
 
 use auth_service::proto;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use prost::Message as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use crate::harness::{
-    Answer, Backend, PASSWORD, Random, RawConnection, Service, TestDatabase, both, end_session,
-    framed, reason, register, soak,
+    Answer, Backend, PASSWORD, Random, RawConnection, Service, TestDatabase, both, crc32,
+    end_session, framed, reason, register, soak,
 };
 
 const LOGIN: &str = "/realchat.auth.v1.AuthService/Login";
@@ -42,6 +43,8 @@ enum Kind {
     KnownNul,
     UnknownNul,
     MalformedEmail,
+    KnownForeignDevice,
+    UnknownForeignDevice,
 }
 
 impl Kind {
@@ -56,20 +59,38 @@ impl Kind {
             Self::UnknownTooLong => format!("other-b-{n}@example.com"),
             Self::UnknownNul => format!("other-c-{n}@example.com"),
             Self::MalformedEmail => format!("other-d-{n}.example.com"),
+            Self::KnownForeignDevice => format!("known-d-{n}@example.com"),
+            Self::UnknownForeignDevice => format!("other-e-{n}@example.com"),
         };
         let password = match self {
-            Self::KnownWrong | Self::UnknownWrong | Self::MalformedEmail => "wrong".to_owned(),
+            Self::KnownWrong
+            | Self::UnknownWrong
+            | Self::MalformedEmail
+            | Self::KnownForeignDevice
+            | Self::UnknownForeignDevice => "wrong".to_owned(),
             // It begins with the right password, and bcrypt would ignore the rest.
             Self::KnownTooLong | Self::UnknownTooLong => format!("{}x", right_password()),
             Self::KnownNul | Self::UnknownNul => format!("{}\0", right_password()),
         };
+        let device_token = match self {
+            Self::KnownForeignDevice | Self::UnknownForeignDevice => foreign_device(),
+            _ => String::new(),
+        };
         let request = proto::LoginRequest {
             email,
             password,
+            device_token,
             ..Default::default()
         };
         framed(&request.encode_to_vec())
     }
+}
+
+/// A well-formed device token that no account has.
+fn foreign_device() -> String {
+    let body = [&[1][..], &[7; 16], &20_000_u32.to_be_bytes(), &[9; 16]].concat();
+    let bytes = [&body[..], &crc32(&body).to_be_bytes()].concat();
+    format!("rcd_{}", BASE64URL.encode(bytes))
 }
 
 /// The longest possible password.
@@ -79,7 +100,7 @@ fn right_password() -> String {
     password
 }
 
-/// Inserts accounts `known-{a,b,c}-{0..count}` with the same hash, so that the test pays for one.
+/// Inserts accounts `known-{a,b,c,d}-{0..count}` with the same hash, so that the test pays for one.
 async fn accounts(service: &Service, count: usize) {
     let request = proto::RegisterRequest {
         password: right_password(),
@@ -91,7 +112,7 @@ async fn accounts(service: &Service, count: usize) {
         Backend::Postgres => "gen_random_uuid()",
     };
     let hash = service.database.password_hash("first@example.com").await;
-    for letter in ["a", "b", "c"] {
+    for letter in ["a", "b", "c", "d"] {
         let sql = format!(
             "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) \
              INSERT INTO users (id, email, password_hash, event_version, created_at, \
@@ -196,6 +217,8 @@ both! {
             (Kind::KnownTooLong, Kind::UnknownTooLong),
             (Kind::KnownNul, Kind::UnknownNul),
             (Kind::KnownWrong, Kind::KnownTooLong),
+            (Kind::KnownForeignDevice, Kind::UnknownForeignDevice),
+            (Kind::KnownWrong, Kind::KnownForeignDevice),
         ];
         let samples = Samples::take(&service, &pairs, rounds).await;
 

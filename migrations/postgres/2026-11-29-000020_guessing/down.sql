@@ -1,0 +1,2 @@
+ALTER TABLE login_throttle DROP COLUMN IF EXISTS failed_at;
+ALTER TABLE login_throttle DROP COLUMN IF EXISTS revision;

@@ -1,0 +1,2 @@
+ALTER TABLE login_throttle DROP COLUMN failed_at;
+ALTER TABLE login_throttle DROP COLUMN revision;
