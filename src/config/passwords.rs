@@ -19,8 +19,8 @@ variables! {
     /// Threads that hash passwords, 1 to 1024
     PASSWORD_THREADS: NonZeroUsize = value("COUNT", |text| number(text, THREADS))
         .when_unset("one per core");
-    /// Longest wait for a free hash lane, below REQUEST_TIMEOUT; callers that are not signed in get
-    /// three quarters of it
+    /// Longest wait for a free hash lane, below REQUEST_TIMEOUT; unknown devices get three quarters
+    /// of it
     PASSWORD_MAX_WAIT: Duration = value("DURATION", |text| duration(text, WAIT)).default("2s");
     /// How hard to guess a new password must be, a score of 0 to 4
     PASSWORD_MIN_SCORE: u8 = value("SCORE", |text| number(text, 0..=4)).default("2");

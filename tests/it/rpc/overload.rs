@@ -2,13 +2,13 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use auth_service::proto::auth_service_client::AuthServiceClient;
+use auth_service::proto::{self, auth_service_client::AuthServiceClient};
 use tokio::{sync::Notify, task::JoinSet, time::sleep};
 use tonic::Code;
 
 use crate::harness::{
     BareConnection, PASSWORD, Service, TestDatabase, both, change_password_from, login, reason,
-    refused,
+    refused, register,
 };
 
 /// Invented users beyond those that fill the queue.
@@ -60,6 +60,19 @@ const OPTIONS: [&str; 8] = [
 ];
 
 both! {
+    async fn a_flood_of_invented_logins_never_keeps_a_known_device_out(database: TestDatabase) {
+        let service = Service::start(database, &OPTIONS).await;
+        service.client().register(register("ana@example.com")).await.unwrap();
+        let first = service.client().login(login("ana@example.com")).await.unwrap();
+        let mut device_token = first.into_inner().device_token;
+        let _flood = flood(service.addr).await;
+        for _ in 0..3 {
+            let request = proto::LoginRequest { device_token, ..login("ana@example.com") };
+            let answer = service.client().login(request).await.expect("she goes first");
+            device_token = answer.into_inner().device_token;
+        }
+    }
+
     async fn a_flood_of_invented_logins_never_keeps_a_signed_in_user_out(database: TestDatabase) {
         let service = Service::start(database, &OPTIONS).await;
         let ana = service.sign_up("ana@example.com").await;
