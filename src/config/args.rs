@@ -16,7 +16,6 @@ use clap_complete::Shell;
 use super::{
     Problem,
     command::Command,
-    throttle,
     variable::{Declaration, Default},
     variables,
 };
@@ -53,10 +52,9 @@ pub struct Args {
 pub enum Exit {
     #[error(transparent)]
     Clap(#[from] clap::Error),
-    /// Variables that are not text, for which clap would not say which, or that are no longer
-    /// read.
-    #[error("wrong variables of the environment")]
-    Environment(Vec<Problem>),
+    /// Variables that are not text; clap would not say which.
+    #[error("not UTF-8")]
+    NotText(Vec<Problem>),
 }
 
 impl Exit {
@@ -64,7 +62,7 @@ impl Exit {
     pub fn code(&self) -> u8 {
         match self {
             Self::Clap(error) if !error.use_stderr() => 0,
-            Self::Clap(_) | Self::Environment(_) => 64,
+            Self::Clap(_) | Self::NotText(_) => 64,
         }
     }
 
@@ -72,7 +70,7 @@ impl Exit {
     pub fn print(&self) -> io::Result<()> {
         match self {
             Self::Clap(error) => error.print(),
-            Self::Environment(problems) => problems
+            Self::NotText(problems) => problems
                 .iter()
                 .try_for_each(|problem| writeln!(io::stderr(), "{problem}")),
         }
@@ -83,17 +81,13 @@ impl Args {
     /// Reads the command line (the program's name first) and the environment.
     pub fn from_argv(argv: impl IntoIterator<Item = OsString>) -> Result<Self, Exit> {
         let is_text = |name: &String| env::var_os(name).is_none_or(|text| text.to_str().is_some());
-        let not_text = variables()
+        let not_text: Vec<_> = variables()
             .flat_map(Declaration::names)
             .filter(|name| !is_text(name))
-            .map(|name| Problem::new(name, "is not text in UTF-8"));
-        let replaced = { throttle::REPLACED }
-            .into_iter()
-            .filter(|(name, _)| env::var_os(name).is_some())
-            .map(|(name, by)| Problem::new(name, format!("is no longer read: use {by}")));
-        let problems: Vec<_> = not_text.chain(replaced).collect();
-        if !problems.is_empty() {
-            return Err(Exit::Environment(problems));
+            .map(|name| Problem::new(name, "is not text in UTF-8"))
+            .collect();
+        if !not_text.is_empty() {
+            return Err(Exit::NotText(not_text));
         }
         Self::from_command(definition(), argv)
     }

@@ -4,9 +4,9 @@
 mod exposed;
 mod weak;
 
-use std::time::Duration;
+use std::{env, time::Duration};
 
-use super::Config;
+use super::{Config, throttle::REPLACED};
 use crate::{model::Timestamp, tls::server::Settings};
 
 /// Enough time to find out why the certificate was not renewed.
@@ -18,8 +18,16 @@ impl Config {
         let tls = self.tls.iter().flat_map(|tls| tls_warnings(tls, now));
         tls.chain(exposed::warnings(self))
             .chain(weak::warnings(self))
+            .chain(replaced())
             .collect()
     }
+}
+
+/// Variables of the environment that an older version read.
+fn replaced() -> impl Iterator<Item = String> {
+    let set = { REPLACED }.into_iter();
+    let set = set.filter(|(name, _)| env::var_os(name).is_some());
+    set.map(|(name, by)| format!("{name}: IS NO LONGER READ: use {by}"))
 }
 
 fn tls_warnings(tls: &Settings, now: Timestamp) -> Vec<String> {

@@ -195,6 +195,7 @@ async fn check_config_tries_certificates_and_warns_of_what_may_be_a_mistake() {
         ("ADMIN_ADDR", "0.0.0.0:0"),
         ("ACCESS_TOKEN_TTL", "30d"),
         ("JWT_SECRET", "changemechangemechangemechangeme"),
+        ("THROTTLE_FREE_PER_PAIR", "5"),
     ];
     let output = run(folder.path(), "check-config", &open).await;
     let expected = [
@@ -202,6 +203,7 @@ async fn check_config_tries_certificates_and_warns_of_what_may_be_a_mistake() {
         "WARNING ADMIN_ADDR: ",
         "WARNING ACCESS_TOKEN_TTL: ",
         "WARNING JWT_SECRET: ",
+        "WARNING THROTTLE_FREE_PER_PAIR: IS NO LONGER READ: use THROTTLE_FREE_PER_DEVICE",
         "GRPC_REFLECTION: reflection is not served",
         "ALLOW_PLAINTEXT_KEYS: keys are served over TLS or loopback",
     ];
