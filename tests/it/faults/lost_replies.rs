@@ -80,16 +80,25 @@ async fn a_registration_whose_commit_got_no_answer_is_one_account() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_whose_commit_got_no_answer_can_be_repeated() {
+async fn a_login_whose_session_got_no_answer_can_be_repeated() {
     let Some((service, proxy)) = service().await else {
         return;
     };
     sign_up(&service, "ana@example.com").await.unwrap();
-    let login = || login("ana@example.com");
-    proxy.set(Trap::LoseReplyTo("COMMIT".into()));
-    assert_outage(&refused(service.client().login(login()).await));
+    // Only the statement that starts the session contains it.
+    let device_name = "the lost phone".to_owned();
+    proxy.set(Trap::LoseReplyTo(device_name.clone().into()));
+    let lost = proto::LoginRequest {
+        device_name,
+        ..login("ana@example.com")
+    };
+    assert_outage(&refused(service.client().login(lost).await));
     assert!(proxy.has_acted());
-    let answer = service.client().login(login()).await.expect("again");
+    let answer = service
+        .client()
+        .login(login("ana@example.com"))
+        .await
+        .expect("again");
     let token = answer.into_inner().tokens.expect("tokens").refresh_token;
     service.refresh(&token).await.expect("a live session");
     // The first session, whose token was lost, ends by itself later.

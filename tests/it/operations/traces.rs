@@ -12,7 +12,8 @@ use tokio::net::TcpListener;
 
 use self::receiver::{Receiver, Span};
 use crate::harness::{
-    INTERNAL_TOKEN, Kafka, PASSWORD, Process, TestDatabase, both, connect, register, with_bearer,
+    GATEWAY, INTERNAL_TOKEN, Kafka, PASSWORD, Process, TestDatabase, both, connect, register,
+    with_bearer,
 };
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -46,7 +47,7 @@ both! {
             // All spans come at the end.
             ("OTEL_BSP_SCHEDULE_DELAY", "600000"),
         ];
-        let variables = [&otel[..], &kafka.variables()].concat();
+        let variables = [&otel[..], &GATEWAY, &kafka.variables()].concat();
         let mut process = Process::serve(&database, &variables);
         let traceparent = format!("00-{TRACE}-{PARENT}-01");
         let ana = sign_up(process.grpc_addr().await, Some(&traceparent)).await;
@@ -69,7 +70,8 @@ both! {
         let hash = the("hash a password");
         assert_eq!(hash.parent_id, rpc.id);
         assert_eq!(the("wait for a lane").parent_id, hash.id);
-        for sql in ["find_credentials", "register"] {
+        // The throttle works in a task of its own.
+        for sql in ["find_rows", "replace_rows", "register"] {
             assert_eq!(the(sql).parent_id, rpc.id, "{sql}");
         }
         assert_eq!(record.headers["traceparent"], format!("00-{TRACE}-{}-01", rpc.id));
@@ -162,6 +164,8 @@ async fn sign_up(addr: SocketAddr, traceparent: Option<&str>) -> RegisterRespons
         ..register("ana.secret@example.com")
     };
     let mut request = with_bearer(message, INTERNAL_TOKEN);
+    let address = "192.0.2.1".parse().unwrap();
+    request.metadata_mut().insert("x-client-address", address);
     if let Some(traceparent) = traceparent {
         let metadata = request.metadata_mut();
         metadata.insert("traceparent", traceparent.parse().unwrap());
