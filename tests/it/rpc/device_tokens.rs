@@ -179,6 +179,9 @@ both! {
         let nonce_of = |token: &str| BASE64URL.decode(&token[4..]).unwrap()[1..17].to_vec();
         assert_eq!(nonce_of(&renewed), nonce_of(&token));
         let (_, database) = service.stop().await;
+        // Without its seal, the password can be read with any key.
+        let hash = database.password_hash(ANA).await;
+        database.execute(&format!("UPDATE users SET password_hash = '{hash}'")).await;
         let service = Service::start(database, &next[..2]).await;
         let replaced = enter(&service, login(ANA), &token).await;
         assert_ne!(nonce_of(&replaced), nonce_of(&token));
