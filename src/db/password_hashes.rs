@@ -9,8 +9,8 @@ use crate::model::{StoredHash, UserId};
 
 /// How many rows a step reads.
 const ROWS: i64 = 500;
-/// How many rows are locked at the same time, for some milliseconds.
-const RESEALED_AT_ONCE: usize = 100;
+/// How many rows are locked at the same time: a change of a password waits for at most so many.
+const RESEALED_AT_ONCE: usize = 10;
 
 /// A step through the users.
 #[derive(Debug, Default)]
