@@ -33,7 +33,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How often a step is read again after others changed its rows meanwhile.
 const ATTEMPTS: u32 = 3;
 
-/// What seals and opens password hashes.
+/// The keys, and the clock that ends a transition.
 pub struct Sealing {
     pub keys: Arc<DataKeys>,
     pub transition: Transition,

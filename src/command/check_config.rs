@@ -27,7 +27,7 @@ use secrecy::SecretSlice;
 
 use super::{STEP_TIMEOUT, closing, print};
 
-/// Of a secret of the embedded default that does not exist yet.
+/// The finding for a secret of the embedded default that does not exist yet.
 const GENERATED: &str = "would be generated";
 
 type Finding = Result<String, String>;

@@ -80,7 +80,7 @@ impl Db {
                 .filter(login_throttle::failed_at.le(forgotten.failed_at.as_micros()))
                 .filter((login_throttle::day_ends_at + login_throttle::day_failures * day_failure)
                     .le(forgotten.day_ends_at.as_micros()))
-                // Of rows of an older version.
+                // An older version wrote these rows.
                 .filter(login_throttle::known_until.le(forgotten.free_from.as_micros()))
                 .execute(conn)
                 .await?;

@@ -13,7 +13,7 @@ const ROWS: i64 = 500;
 const RESEALED_AT_ONCE: usize = 10;
 
 /// A step through the users.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct StaleHashes {
     /// How many users have a hash that begins as it should.
     pub fresh: usize,
@@ -24,7 +24,6 @@ pub struct StaleHashes {
 }
 
 /// A stored hash and what replaces it.
-#[derive(Debug)]
 pub struct Resealed {
     pub user_id: UserId,
     pub old: String,

@@ -3,7 +3,7 @@
 //!
 //! A row is replaced only if it still has the revision that was read, so of two attempts at once
 //! one reads the row again. Each statement locks its rows in the order of their keys, and only
-//! while it runs: two statements cannot deadlock. A refused attempt writes nothing.
+//! while it runs. (Housekeeping deletes in any order; a deadlock with it is run again.) A refused attempt writes nothing.
 
 mod row;
 
@@ -117,7 +117,7 @@ impl Db {
             raised.retain_mut(|raised| {
                 let row = found.iter().find(|row| row.key == raised.row.key);
                 raised.row = *row.unwrap_or(&raised.row);
-                // Of a deleted counter nothing is left.
+                // A deleted counter has no failures to take back.
                 row.is_some()
             });
         }

@@ -111,7 +111,8 @@ impl Subkey {
         self.0.expose_secret()
     }
 
-    /// The first bytes of the HMAC of all parts. Their lengths must be fixed, or told by the parts.
+    /// The first bytes of the HMAC of all parts. Their lengths must be fixed, or
+    /// follow from the parts before.
     pub(super) fn tag<const N: usize>(&self, parts: &[&[u8]]) -> [u8; N] {
         let mut mac = self.mac();
         for part in parts {

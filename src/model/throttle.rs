@@ -47,7 +47,7 @@ pub struct ThrottleLimits {
     pub network_fade: Duration,
 }
 
-/// What failures are counted by.
+/// The identity of a counter of failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CounterId<'a> {
     /// A device with a genuine token of this account.
@@ -60,7 +60,7 @@ pub enum CounterId<'a> {
     Registrations(Network),
 }
 
-/// Who shows a password.
+/// The party that shows a password.
 #[derive(Clone, Copy, Debug)]
 pub enum Claimant<'a> {
     /// A login on a device that the account has used before.
@@ -311,7 +311,7 @@ impl CounterLimits {
     }
 }
 
-/// What housekeeping may delete: counters of which nothing is left.
+/// The counters that housekeeping may delete: all their failures are forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forgotten {
     /// `free_from` at most.

@@ -24,8 +24,9 @@ use crate::{
 pub(in crate::db) const FIRST_GENERATION: i64 = 1;
 
 /// From so many other sessions on, a start makes sure that the user has not too many. The number
-/// may miss sessions that start at the same moment. Those are fewer than the rest up to the
-/// maximum, because the throttle lets fewer logins of an account run at once.
+/// may miss sessions that start at the same moment: at most one for each connection to the
+/// database. With more connections than the rest up to the maximum, a user can have more
+/// sessions until the next login.
 const MANY_SESSIONS: i64 = MAX_SESSIONS / 2;
 
 #[derive(Clone, Insertable)]

@@ -13,7 +13,7 @@ use super::{
 use crate::auth::Error;
 
 /// The calls of one connection that may hash a password at the same time, or wait for it. More
-/// than the six of each core of a large machine, and less than the streams of a connection:
+/// than the eight of each core of a large machine, and less than the streams of a connection:
 /// the other streams are for calls that never wait for a hash.
 const MAX_PASSWORD_CALLS: usize = 512;
 
