@@ -33,7 +33,8 @@ impl Auth {
 
     /// A seal that does not open is a fault, never a wrong password.
     pub(super) fn open_hash(&self, found: &Credentials) -> Result<PasswordHash, Fault> {
-        let opened = { &self.data_keys }.open_hash(&found.password_hash, found.user_id);
+        let sealed = &found.password_hash;
+        let opened = self.data_keys.open_hash(sealed, found.user_id);
         let hash = opened.ok_or(Fault::Corrupt(
             "password seal, or one of an unknown DATA_KEY",
         ))?;

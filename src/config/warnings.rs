@@ -25,9 +25,10 @@ impl Config {
 
 /// Variables of the environment that an older version read.
 fn replaced() -> impl Iterator<Item = String> {
-    let set = { REPLACED }.into_iter();
-    let set = set.filter(|(name, _)| env::var_os(name).is_some());
-    set.map(|(name, by)| format!("{name}: IS NO LONGER READ: use {by}"))
+    REPLACED
+        .iter()
+        .filter(|(name, _)| env::var_os(name).is_some())
+        .map(|(name, by)| format!("{name}: IS NO LONGER READ: use {by}"))
 }
 
 fn tls_warnings(tls: &Settings, now: Timestamp) -> Vec<String> {

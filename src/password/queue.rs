@@ -1,7 +1,7 @@
 //! The jobs that wait for a lane, and whether one more would be done in time.
 //!
 //! Jobs of known devices are served before those of others. While both wait, the others get a
-//! quarter of the rounds, so that neither class stands still (see `turns`). Within a class
+//! quarter of the rounds, so that neither class stands still (see `shares`). Within a class
 //! jobs are served in the order in which they came. They are spread evenly over the threads.
 //!
 //! The expected wait is the result of a simulation of all jobs that wait now, at the speed of a
@@ -13,8 +13,8 @@
 //! The queue has neither a clock nor a lock: its owner has both.
 
 mod job;
-mod line;
-mod turns;
+mod shares;
+mod waiting;
 
 use std::{
     cmp::Reverse,
@@ -26,11 +26,11 @@ use std::{
 
 pub use self::job::Priority;
 pub(super) use self::job::{Job, Purpose, Reply};
-use self::line::Line;
+use self::waiting::WaitingJobs;
 use super::{HashError, round_times::RoundTimes};
 
 pub(super) struct Queue {
-    line: Line,
+    waiting: WaitingJobs,
     /// The rounds that are left in each lane of each thread.
     running: Vec<Vec<u32>>,
     max_wait: Duration,
@@ -40,7 +40,7 @@ pub(super) struct Queue {
 impl Queue {
     pub(super) fn new(threads: NonZeroUsize, max_wait: Duration, round_times: RoundTimes) -> Self {
         Self {
-            line: Line::default(),
+            waiting: WaitingJobs::default(),
             running: vec![Vec::with_capacity(round_times.lanes()); threads.get()],
             max_wait,
             round_times,
@@ -50,7 +50,7 @@ impl Queue {
     /// Appends a job if its answer will come in time. The id is for [`Queue::remove`].
     pub(super) fn admit(&mut self, job: Job, time_left: Duration) -> Result<u64, HashError> {
         self.check(job.work.rounds(), job.purpose, time_left)?;
-        Ok(self.line.push(job))
+        Ok(self.waiting.push(job))
     }
 
     /// Refuses a hash of so many rounds if it would come too late.
@@ -83,7 +83,7 @@ impl Queue {
     /// How long a job of so many rounds will wait for a lane if it comes now.
     fn expected_wait(&self, rounds: u32, priority: Priority) -> Duration {
         let mut free_in = self.lanes_free_in();
-        for before in self.line.rounds_before(rounds, priority) {
+        for before in self.waiting.rounds_before(rounds, priority) {
             let mut earliest = free_in.peek_mut().expect("there is a lane");
             earliest.0 += u64::from(before);
         }
@@ -116,16 +116,16 @@ impl Queue {
 
     pub(super) fn in_flight(&self) -> usize {
         let running: usize = self.running.iter().map(Vec::len).sum();
-        running + self.line.len()
+        running + self.waiting.len()
     }
 
     /// Removes a job that still waits: it will never begin. Nothing happens if it has begun.
     pub(super) fn remove(&mut self, id: u64) {
-        self.line.remove(id);
+        self.waiting.remove(id);
     }
 
     pub(super) fn clear(&mut self) {
-        self.line.clear();
+        self.waiting.clear();
     }
 
     /// Removes the next jobs for a thread, as many as its share allows. They have begun then.
@@ -133,7 +133,7 @@ impl Queue {
         let share = self.in_flight().div_ceil(self.running.len());
         let share = share.min(self.lanes());
         let free = share.saturating_sub(self.running[thread].len());
-        let jobs: Vec<_> = from_fn(|| self.line.begin_next()).take(free).collect();
+        let jobs: Vec<_> = from_fn(|| self.waiting.begin_next()).take(free).collect();
         self.running[thread].extend(jobs.iter().map(|job| job.work.rounds()));
         jobs
     }

@@ -42,7 +42,7 @@ impl Queue {
         let work = Work {
             key: Key::new(b"x"),
             cost,
-            salt: u128::from(self.line.next_id()).to_be_bytes(),
+            salt: u128::from(self.waiting.next_id()).to_be_bytes(),
         };
         let job = Job {
             work,
@@ -290,7 +290,7 @@ fn a_job_has_begun_when_a_thread_took_it_and_not_before() {
     let mut queue = busy(LONG, 4);
     let [(first, began), (removed, never)] = [(); 2].map(|()| {
         let id = queue.join(4);
-        (id, queue.line.last_began(Priority::Other))
+        (id, queue.waiting.last_began(Priority::Other))
     });
     assert!(!began.get(), "it waits");
     queue.remove(removed);

@@ -1,8 +1,8 @@
-//! A simulated machine against what the queue promises. Each lane computes one round in each
-//! step of the time, so the promised wait is a number of steps.
+//! A simulated machine against the waits that the queue expects. Each lane computes one round in
+//! each step of the time, so the expected wait is a number of steps.
 //!
-//! A queue that is only emptied keeps each promise to the step. Jobs that come or leave after
-//! the promise change the turns:
+//! While a queue is only emptied, the expected wait of each job is exact. Jobs that come or leave
+//! later change it:
 //!
 //! - Others that come later take their quarter again and again, so a known device waits at most
 //!   a third longer.
@@ -10,7 +10,7 @@
 //!   rounds, on all lanes.
 //! - Jobs are not divided. Each class gets its share of the rounds with a difference of at most
 //!   four jobs, and of twice as many if other jobs left. A lane may also be busy with the end of
-//!   a job that the promise did not foresee.
+//!   a job that the expected wait does not include.
 
 use std::collections::BTreeMap;
 
@@ -38,8 +38,8 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![16 => arrive, 2 => leave, 1 => (0..60_u8).prop_map(Act::Wait)]
 }
 
-/// A job that waits, and its promise.
-struct Promised {
+/// A job that waits, and its expected wait.
+struct Expected {
     priority: Priority,
     at: u64,
     wait: u64,
@@ -49,7 +49,7 @@ struct Promised {
 struct Machine {
     queue: Queue,
     now: u64,
-    waiting: BTreeMap<u64, Promised>,
+    waiting: BTreeMap<u64, Expected>,
     /// The id and the rounds left of each job, by thread.
     running: Vec<Vec<(u64, u32)>>,
     lanes: usize,
@@ -97,13 +97,13 @@ impl Machine {
         let admitted = self.queue.ask(cost, Purpose::Answer(priority), LONG);
         assert_eq!(admitted.is_ok(), wait <= longest);
         let id = admitted.ok()?;
-        let promised = Promised {
+        let expected = Expected {
             priority,
             at: self.now,
             wait: wait.as_millis().try_into().unwrap(),
-            began: self.queue.line.last_began(priority),
+            began: self.queue.waiting.last_began(priority),
         };
-        self.waiting.insert(id, promised);
+        self.waiting.insert(id, expected);
         Some(id)
     }
 
@@ -115,8 +115,8 @@ impl Machine {
         }
         let id = ids[which.index(ids.len())];
         self.queue.remove(id);
-        if let Some(promised) = self.waiting.remove(&id) {
-            assert!(!promised.began.get());
+        if let Some(expected) = self.waiting.remove(&id) {
+            assert!(!expected.began.get());
         }
         for thread in 0..self.running.len() {
             self.running[thread].retain(|(running, _)| *running != id);
@@ -148,10 +148,10 @@ impl Machine {
     fn begin(&mut self, thread: usize) {
         for job in self.queue.take(thread) {
             let id = u128::from_be_bytes(job.work.salt).try_into().unwrap();
-            self.check_turn(id, job.work.rounds().into());
-            let promised = self.waiting.remove(&id).unwrap();
-            assert!(promised.began.get());
-            self.check_promise(id, &promised);
+            self.check_shares(id, job.work.rounds().into());
+            let expected = self.waiting.remove(&id).unwrap();
+            assert!(expected.began.get());
+            self.check_wait(id, &expected);
             self.running[thread].push((id, job.work.rounds()));
         }
         assert!(self.running[thread].len() <= self.lanes);
@@ -159,7 +159,7 @@ impl Machine {
 
     /// The first of its class is next, and no class gets more than its share while the other
     /// one waits.
-    fn check_turn(&mut self, id: u64, rounds: u64) {
+    fn check_shares(&mut self, id: u64, rounds: u64) {
         let first = |class| {
             let mut those = self.waiting.iter().filter(|(_, job)| job.priority == class);
             those.next().map(|(id, _)| *id)
@@ -183,16 +183,16 @@ impl Machine {
         );
     }
 
-    fn check_promise(&self, id: u64, promised: &Promised) {
-        let waited = self.now - promised.at;
+    fn check_wait(&self, id: u64, expected: &Expected) {
+        let waited = self.now - expected.at;
         let lanes = (self.running.len() * self.lanes) as u64;
         let tolerance = 2 * LONGEST + 2 * UNEVEN / lanes;
-        let longest = match promised.priority {
-            Priority::KnownDevice => promised.wait * 4 / 3,
+        let longest = match expected.priority {
+            Priority::KnownDevice => expected.wait * 4 / 3,
             Priority::Other => {
                 let later = self.known_begun.iter().filter(|(known, _)| *known > id);
                 let rounds: u64 = later.map(|(_, rounds)| rounds).sum();
-                promised.wait + rounds / lanes
+                expected.wait + rounds / lanes
             }
         };
         assert!(
@@ -225,7 +225,7 @@ impl std::fmt::Debug for Machine {
 
 proptest! {
     #[test]
-    fn every_job_begins_in_its_turn_and_within_its_promise(
+    fn every_job_begins_in_order_and_within_its_expected_wait(
         mut machine in machine(), acts in vec(act(), 0..200),
     ) {
         machine.play(acts);
@@ -233,7 +233,7 @@ proptest! {
     }
 
     #[test]
-    fn a_job_begins_exactly_when_promised_if_no_other_comes_or_leaves(
+    fn a_job_begins_exactly_when_expected_if_no_other_comes_or_leaves(
         mut machine in machine(), acts in vec(act(), 0..200), last in act(),
     ) {
         machine.play(acts);

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, iter::from_fn};
 
-use super::{Job, Priority, turns::Turns};
+use super::{Job, Priority, shares::Shares};
 #[cfg(test)]
 use crate::password::Began;
 
@@ -10,19 +10,19 @@ use crate::password::Began;
 type Class = VecDeque<(u64, Job)>;
 
 #[derive(Default)]
-pub(super) struct Line {
+pub(super) struct WaitingJobs {
     known: Class,
     others: Class,
-    turns: Turns,
+    shares: Shares,
     next_id: u64,
 }
 
-impl Line {
+impl WaitingJobs {
     pub(super) fn len(&self) -> usize {
         self.known.len() + self.others.len()
     }
 
-    /// Appends a job to its class. The id is for [`Line::remove`].
+    /// Appends a job to its class. The id is for [`WaitingJobs::remove`].
     pub(super) fn push(&mut self, job: Job) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
@@ -44,7 +44,7 @@ impl Line {
     /// Takes the next job, which has begun then.
     pub(super) fn begin_next(&mut self) -> Option<Job> {
         let first = |class: &Class| class.front().map(|(_, job)| job.work.rounds());
-        let next = (self.turns).next(first(&self.known), first(&self.others))?;
+        let next = (self.shares).next(first(&self.known), first(&self.others))?;
         let (_, job) = self.class_mut(next).pop_front()?;
         job.began.set();
         Some(job)
@@ -56,21 +56,22 @@ impl Line {
         rounds: u32,
         priority: Priority,
     ) -> impl Iterator<Item = u32> {
-        let line = |class| {
+        let jobs_of = |class| {
             let waiting = self.class(class).iter().map(|(_, job)| job.work.rounds());
             let new = (class == priority).then_some(rounds);
             waiting.chain(new).peekable()
         };
-        let (mut known, mut others) = (line(Priority::KnownDevice), line(Priority::Other));
-        let mut turns = self.turns.clone();
+        let mut known = jobs_of(Priority::KnownDevice);
+        let mut others = jobs_of(Priority::Other);
+        let mut shares = self.shares.clone();
         from_fn(move || {
-            let class = turns.next(known.peek().copied(), others.peek().copied())?;
-            let line = match class {
+            let class = shares.next(known.peek().copied(), others.peek().copied())?;
+            let jobs = match class {
                 Priority::KnownDevice => &mut known,
                 Priority::Other => &mut others,
             };
-            let next = line.next()?;
-            let is_new = class == priority && line.peek().is_none();
+            let next = jobs.next()?;
+            let is_new = class == priority && jobs.peek().is_none();
             (!is_new).then_some(next)
         })
     }
@@ -91,7 +92,7 @@ impl Line {
 }
 
 #[cfg(test)]
-impl Line {
+impl WaitingJobs {
     pub(super) const fn next_id(&self) -> u64 {
         self.next_id
     }
