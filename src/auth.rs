@@ -30,7 +30,6 @@ use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
 use tokio::{sync::Notify, time::Instant};
-use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 pub use self::{
@@ -122,13 +121,12 @@ impl Auth {
             hasher: parts.hasher,
             policy: parts.policy,
             issuer: Issuer::new(secrets, issuer, audience, lifetimes.access_token),
-            throttle: Throttle {
-                db: parts.db.clone(),
-                limits: throttle,
-                data_keys: Arc::clone(&data_keys),
-                clock: Arc::clone(&parts.clock),
-                tasks: TaskTracker::new(),
-            },
+            throttle: Throttle::new(
+                parts.db.clone(),
+                throttle,
+                Arc::clone(&data_keys),
+                Arc::clone(&parts.clock),
+            ),
             db: parts.db,
             data_keys,
             transition: parts.transition,

@@ -87,7 +87,7 @@ impl Auth {
             audit.user(user_id).failed(reason);
             return Err(Error::InvalidCredentials);
         };
-        attempt.succeeded().await?;
+        attempt.succeeded().await;
         Ok(Checked {
             login: login_of(&found),
             hash,

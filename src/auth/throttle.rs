@@ -1,11 +1,15 @@
 //! Counting an attempt before its hash begins, and taking the count back if it was no failure.
 //!
 //! The statements run in tasks of their own: a caller that is gone can neither leave a counter
-//! half raised nor keep a count from being taken back. An orderly stop waits for the tasks.
+//! half raised nor keep a count from being taken back. The tasks whose callers may be gone have a
+//! bound for the whole process. An orderly stop waits for all tasks.
 
 use std::{mem::take, sync::Arc, time::Duration};
 
-use tokio::runtime::Handle;
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, warn};
 
@@ -20,13 +24,18 @@ use crate::{
     },
 };
 
+/// The attempts that are counted at the same time. More wait: for a connection to the database
+/// they would wait anyway.
+const COUNTING: usize = 512;
+
 #[derive(Clone)]
 pub(super) struct Throttle {
-    pub(super) db: Db,
-    pub(super) limits: ThrottleLimits,
-    pub(super) data_keys: Arc<DataKeys>,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) tasks: TaskTracker,
+    db: Db,
+    limits: ThrottleLimits,
+    data_keys: Arc<DataKeys>,
+    clock: Arc<dyn Clock>,
+    counting: Arc<Semaphore>,
+    tasks: TaskTracker,
 }
 
 /// A counted attempt. Unless its hash began, dropping it takes the count back: a call that was
@@ -34,6 +43,9 @@ pub(super) struct Throttle {
 pub(super) struct Attempt {
     throttle: Throttle,
     counted: Counted,
+    /// Until the caller has the attempt: if it is gone, the permit lasts until the count is taken
+    /// back.
+    counting: Option<OwnedSemaphorePermit>,
     /// For the hash of the attempt, which must be dropped before the attempt is.
     pub(super) began: Began,
 }
@@ -41,24 +53,59 @@ pub(super) struct Attempt {
 type Outcome<T> = Result<Result<T, Duration>, db::Error>;
 
 impl Throttle {
+    pub(super) fn new(
+        db: Db,
+        limits: ThrottleLimits,
+        data_keys: Arc<DataKeys>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            db,
+            limits,
+            data_keys,
+            clock,
+            counting: Arc::new(Semaphore::new(COUNTING)),
+            tasks: TaskTracker::new(),
+        }
+    }
+
     /// Counts an attempt, or says how long it has to wait.
     async fn begin(&self, counters: &[CounterId<'_>]) -> Outcome<Attempt> {
+        let counting = Some(self.permit().await);
         let (throttle, counts) = (self.clone(), self.counts(counters));
-        self.run(async move {
-            Ok(throttle.count(&counts).await?.map(|counted| Attempt {
-                throttle,
-                counted,
-                began: Began::default(),
-            }))
-        })
-        .await
+        let counted = self.run(async move {
+            let counted = throttle.count(&counts).await;
+            counted.map(|outcome| {
+                outcome.map(|counted| Attempt {
+                    throttle,
+                    counted,
+                    counting,
+                    began: Began::default(),
+                })
+            })
+        });
+        let mut attempt = counted.await?;
+        if let Ok(attempt) = &mut attempt {
+            attempt.counting = None;
+        }
+        Ok(attempt)
     }
 
     /// Counts what is never taken back.
     async fn count_for_good(&self, counters: &[CounterId<'_>]) -> Outcome<()> {
+        let counting = self.permit().await;
         let (throttle, counts) = (self.clone(), self.counts(counters));
-        self.run(async move { Ok(throttle.count(&counts).await?.map(drop)) })
-            .await
+        let counted = self.run(async move {
+            let counted = throttle.count(&counts).await;
+            drop(counting);
+            counted
+        });
+        Ok(counted.await?.map(drop))
+    }
+
+    async fn permit(&self) -> OwnedSemaphorePermit {
+        let permit = Arc::clone(&self.counting).acquire_owned();
+        permit.await.expect("the semaphore is never closed")
     }
 
     fn counts(&self, counters: &[CounterId<'_>]) -> Vec<Count> {
@@ -77,8 +124,11 @@ impl Throttle {
         })
     }
 
-    async fn take_back(self, counted: Counted) -> Result<(), db::Error> {
-        self.db.take_back(counted, self.clock.now()).await
+    async fn take_back(self, counted: Counted) {
+        if let Err(error) = self.db.take_back(counted, self.clock.now()).await {
+            let error = Causes(&error);
+            warn!(name: LIMITED, %error, "an attempt that was no failure stays counted");
+        }
     }
 
     async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
@@ -89,13 +139,12 @@ impl Throttle {
 }
 
 impl Attempt {
-    /// Takes the count back after a success.
-    pub(super) async fn succeeded(mut self) -> Result<(), db::Error> {
+    /// Takes the count back after a success, which it never makes fail.
+    pub(super) async fn succeeded(mut self) {
         let (throttle, counted) = (self.throttle.clone(), take(&mut self.counted));
-        if counted.is_empty() {
-            return Ok(());
+        if !counted.is_empty() {
+            self.throttle.run(throttle.take_back(counted)).await;
         }
-        self.throttle.run(throttle.take_back(counted)).await
     }
 }
 
@@ -106,11 +155,10 @@ impl Drop for Attempt {
             return;
         }
         let taking_back = self.throttle.clone().take_back(take(&mut self.counted));
+        let counting = self.counting.take();
         self.throttle.tasks.spawn(async {
-            if let Err(error) = taking_back.await {
-                let error = Causes(&error);
-                warn!(name: LIMITED, %error, "an attempt without a hash stays counted");
-            }
+            taking_back.await;
+            drop(counting);
         });
     }
 }
@@ -146,5 +194,66 @@ impl Auth {
     pub async fn settled(&self) {
         self.throttle.tasks.close();
         self.throttle.tasks.wait().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{pin::pin, task::Context};
+
+    use futures::task::noop_waker_ref;
+    use prometheus_client::registry::Registry;
+    use tokio::task::unconstrained;
+
+    use super::*;
+    use crate::{
+        db::{Settings, Url},
+        model::{ClientAddress, Timestamp, registration_counters},
+    };
+
+    struct Stopped;
+
+    impl Clock for Stopped {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_micros(0)
+        }
+    }
+
+    const LIMITS: ThrottleLimits = ThrottleLimits {
+        free_per_device: 1,
+        free_per_account: 1,
+        free_per_network: 1,
+        registrations_per_network: 1,
+        daily_per_account: 1,
+        first_wait: Duration::ZERO,
+        longest_wait: Duration::ZERO,
+        fade: Duration::ZERO,
+        network_fade: Duration::ZERO,
+    };
+
+    /// A database that cannot be opened: none of the tasks ends before the test has counted them.
+    #[tokio::test]
+    async fn calls_that_are_given_up_at_once_leave_a_bounded_number_of_tasks() {
+        let settings = Settings {
+            url: Url::Sqlite("/does/not/exist.db".into()),
+            max_connections: 1,
+            batch_refreshes: false,
+        };
+        let db = Db::new(&settings, Duration::from_secs(1), &mut Registry::default());
+        let keys = Arc::new(DataKeys::for_test(["a"]));
+        let throttle = Throttle::new(db, LIMITS, keys, Arc::new(Stopped));
+        let address = ClientAddress::parse("192.0.2.1");
+        let mut context = Context::from_waker(noop_waker_ref());
+        for _ in 0..2 * COUNTING {
+            let counters = registration_counters(address);
+            let mut begin = pin!(unconstrained(throttle.begin(&counters)));
+            assert!(begin.as_mut().poll(&mut context).is_pending());
+            let mut count = pin!(unconstrained(throttle.count_for_good(&counters)));
+            assert!(count.as_mut().poll(&mut context).is_pending());
+        }
+        assert_eq!(throttle.tasks.len(), COUNTING);
+        throttle.tasks.close();
+        throttle.tasks.wait().await;
+        assert_eq!(throttle.counting.available_permits(), COUNTING);
     }
 }

@@ -5,6 +5,8 @@
 //! (<https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html>). After a
 //! lost connection the result is unknown, and nothing is run again. SQLite needs no retries: it
 //! waits for its only lock itself.
+//!
+//! A compare-and-set that lost its race pauses in the same way, on both databases.
 
 use std::time::Duration;
 
@@ -74,20 +76,48 @@ impl<'a> Retries<'a> {
         let Some(conflict) = Conflict::of(&error) else {
             return Err(error);
         };
-        let next = Instant::now() + pause(self.count, getrandom::u32().unwrap_or(u32::MAX));
-        if next >= self.deadline {
+        let pause = pause(self.count);
+        if Instant::now() + pause >= self.deadline {
             return Err(error);
         }
         self.count += 1;
         self.metrics.retried(conflict);
-        sleep(next - Instant::now()).await;
+        sleep(pause).await;
+        Ok(())
+    }
+}
+
+/// The races that a compare-and-set has lost.
+pub(super) struct LostRaces {
+    deadline: Instant,
+    count: u32,
+}
+
+impl LostRaces {
+    pub(super) const fn new(deadline: Instant) -> Self {
+        Self { deadline, count: 0 }
+    }
+
+    /// Waits before the next attempt, if there is time for one.
+    pub(super) async fn wait_after_one(&mut self) -> Result<(), Error> {
+        let pause = pause(self.count);
+        if Instant::now() + pause >= self.deadline {
+            return Err(Error::Timeout);
+        }
+        self.count += 1;
+        sleep(pause).await;
         Ok(())
     }
 }
 
 /// The wait after this many retries: random, so that two transactions that collided do not
-/// collide again. `random` is uniform over all `u32`.
-fn pause(retries: u32, random: u32) -> Duration {
+/// collide again.
+fn pause(retries: u32) -> Duration {
+    pause_by(retries, getrandom::u32().unwrap_or(u32::MAX))
+}
+
+/// `random` is uniform over all `u32`.
+fn pause_by(retries: u32, random: u32) -> Duration {
     let cap = FIRST
         .saturating_mul(2_u32.saturating_pow(retries))
         .min(LONGEST);
@@ -127,11 +157,11 @@ mod tests {
 
     #[test]
     fn the_longest_wait_doubles_with_each_retry_up_to_the_maximum() {
-        let longest = [0, 1, 2, 5, 6, u32::MAX].map(|retries| pause(retries, u32::MAX));
+        let longest = [0, 1, 2, 5, 6, u32::MAX].map(|retries| pause_by(retries, u32::MAX));
         assert_eq!(
             longest,
             [4, 8, 16, 128, 128, 128].map(Duration::from_millis)
         );
-        assert_eq!(pause(3, 0), Duration::ZERO);
+        assert_eq!(pause_by(3, 0), Duration::ZERO);
     }
 }

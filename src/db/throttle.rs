@@ -2,15 +2,16 @@
 //! here rows are read and replaced.
 //!
 //! A row is replaced only if it still has the revision that was read, so of two attempts at once
-//! one reads the row again. Each statement locks its rows in the order of their keys, and only
-//! while it runs. (Housekeeping deletes in any order; a deadlock with it is run again.) A refused attempt writes nothing.
+//! one reads the row again, after a short random pause. Each statement locks its rows in the
+//! order of their keys, and only while it runs. (Housekeeping deletes in any order; a deadlock
+//! with it is run again.) A refused attempt writes nothing.
 
 mod row;
 
 use tokio::time::Instant;
 
 use self::row::Row;
-use super::{Db, Error};
+use super::{Db, Error, retry::LostRaces};
 use crate::model::{Counter, CounterLimits, Raise, Timestamp};
 
 /// The key of a counter: a keyed hash.
@@ -54,8 +55,11 @@ impl Db {
         let until = match counting.await {
             Ok(None) => return Ok(Admission::Counted(counted)),
             Ok(Some(until)) => until,
-            Err(error) => {
+            Err((error, unsure)) => {
                 // The error that is returned is the one that matters.
+                counted
+                    .0
+                    .extend(self.written(unsure).await.unwrap_or_default());
                 self.take_back(counted, now).await.ok();
                 return Err(error);
             }
@@ -65,38 +69,53 @@ impl Db {
     }
 
     /// Returns the end of the wait if a counter holds the attempt back. `counted` gets the
-    /// counters that were raised until then.
+    /// counters that were raised until then. With an error come those that may be raised too.
     async fn count_each(
         &self,
         counts: &[Count],
         counted: &mut Counted,
         now: Timestamp,
-    ) -> Result<Option<Timestamp>, Error> {
-        let deadline = Instant::now() + self.timeout;
+    ) -> Result<Option<Timestamp>, (Error, Vec<Raised>)> {
+        let mut races = LostRaces::new(Instant::now() + self.timeout);
         let mut open = counts.to_vec();
-        while !open.is_empty() {
+        let sure = |error| (error, Vec::new());
+        loop {
             let keys: Vec<_> = open.iter().map(|count| count.key).collect();
-            let found = self.find_rows(&keys).await?;
+            let found = self.find_rows(&keys).await.map_err(sure)?;
             let raised = match raise_all(&open, &found, now) {
                 Ok(raised) => raised,
                 Err(until) => return Ok(Some(until)),
             };
             let rows = raised.iter().map(|raised| raised.row).collect();
-            let written = self.replace_rows(rows).await?;
+            let written = match self.replace_rows(rows).await {
+                Ok(written) => written,
+                Err(error) => return Err((error, raised)),
+            };
             open.retain(|count| !written.contains(&count.key));
             let is_written = |raised: &Raised| written.contains(&raised.row.key);
             counted.0.extend(raised.into_iter().filter(is_written));
-            if !open.is_empty() && Instant::now() >= deadline {
-                return Err(Error::Timeout);
+            if open.is_empty() {
+                return Ok(None);
             }
+            races.wait_after_one().await.map_err(sure)?;
         }
-        Ok(None)
+    }
+
+    /// The counters that were raised although the statement seemed to fail.
+    async fn written(&self, unsure: Vec<Raised>) -> Result<Vec<Raised>, Error> {
+        if unsure.is_empty() {
+            return Ok(unsure);
+        }
+        let keys: Vec<_> = unsure.iter().map(|raised| raised.row.key).collect();
+        let found = self.find_rows(&keys).await?;
+        let is_there = |raised: &Raised| found.contains(&raised.row);
+        Ok(unsure.into_iter().filter(is_there).collect())
     }
 
     /// Takes back an attempt that was no failure. If a row is still as the attempt left it, it
     /// becomes what it was before.
     pub async fn take_back(&self, counted: Counted, now: Timestamp) -> Result<(), Error> {
-        let deadline = Instant::now() + self.timeout;
+        let mut races = LostRaces::new(Instant::now() + self.timeout);
         let mut raised = counted.0;
         while !raised.is_empty() {
             let lowered = raised.iter().map(|Raised { raise, row }| Row {
@@ -109,9 +128,7 @@ impl Db {
             if raised.is_empty() {
                 break;
             }
-            if Instant::now() >= deadline {
-                return Err(Error::Timeout);
-            }
+            races.wait_after_one().await?;
             let keys: Vec<_> = raised.iter().map(|raised| raised.row.key).collect();
             let found = self.find_rows(&keys).await?;
             raised.retain_mut(|raised| {

@@ -9,8 +9,9 @@
 //! [`Counter::count`] counts an attempt as a failure before its hash begins. If it is none,
 //! [`Counter::take_back`] takes exactly this count back, whatever was counted since.
 //!
-//! A replica's clock may be wrong. A stored time that no right clock can have written counts as
-//! past: no clock makes a wait longer than configured.
+//! A replica's clock may be a little ahead of another one's ([`CLOCK_SKEW`]); then a wait lasts
+//! until both clocks have passed its end. A stored time that no such clock can have written
+//! counts as past: no clock makes a wait longer than configured.
 
 use std::time::Duration;
 
@@ -100,7 +101,7 @@ fn networks(address: Option<ClientAddress>) -> impl Iterator<Item = Network> {
 
 impl CounterId<'_> {
     /// The key of the counter's row. It is an HMAC, so that the table shows neither e-mail nor
-    /// network addresses, not even to one who tries all of them.
+    /// network addresses, even if somebody tries all of them.
     pub fn key(&self, key: &DataKey) -> [u8; 32] {
         // The kind decides the lengths of the parts, but for an e-mail, which is the last.
         let parts: [&[u8]; 3] = match self {
@@ -195,9 +196,10 @@ impl Counter {
             return Err(until);
         }
         let before = self.at(limits, now);
+        let failed_at = is_credible(before.failed_at, now).then_some(before.failed_at);
         let after = Self {
             free_from: (before.free_from + limits.fade).min(limits.latest(now)),
-            failed_at: now,
+            failed_at: failed_at.unwrap_or(now).max(now),
             day_failures: before.day_failures + i64::from(limits.daily.is_some()),
             ..before
         };
@@ -241,21 +243,22 @@ impl Counter {
 
     /// The end of the wait after the last failure, or of the day whose failures are spent.
     fn held_until(&self, limits: &CounterLimits, now: Timestamp) -> Option<Timestamp> {
-        let is_due = |end: Timestamp, longest| now < end && end <= now + longest;
+        let ahead = |end: Timestamp, longest| {
+            let latest = now + longest;
+            (now < end && is_credible(end, latest)).then(|| end.min(latest))
+        };
         let failures = self.failures(limits, now, self.failed_at);
         let wait = limits.wait(failures).map(|wait| self.failed_at + wait);
-        let wait = wait.filter(|end| is_due(*end, limits.longest_wait));
+        let wait = wait.and_then(|end| ahead(end, limits.longest_wait));
         let is_spent = |daily| self.day_failures >= i64::from(daily);
-        let day = limits
-            .daily
-            .is_some_and(is_spent)
-            .then_some(self.day_ends_at);
-        wait.max(day.filter(|end| is_due(*end, DAY)))
+        let is_spent = limits.daily.is_some_and(is_spent);
+        let day = is_spent.then(|| ahead(self.day_ends_at, DAY)).flatten();
+        wait.max(day)
     }
 
     /// The failures that were not forgotten `then`, by what is known `now`.
     fn failures(&self, limits: &CounterLimits, now: Timestamp, then: Timestamp) -> u32 {
-        if self.free_from > limits.latest(now) + CLOCK_SKEW {
+        if !is_credible(self.free_from, limits.latest(now)) {
             return 0;
         }
         let left = self.free_from.since(then).as_micros();
@@ -268,13 +271,12 @@ impl Counter {
     /// The counter without what is forgotten, and what no right clock can have written.
     fn at(self, limits: &CounterLimits, now: Timestamp) -> Self {
         let latest = limits.latest(now);
-        let is_credible = self.free_from <= latest + CLOCK_SKEW;
-        let free_from = if is_credible {
+        let free_from = if is_credible(self.free_from, latest) {
             self.free_from.min(latest)
         } else {
             now
         };
-        let is_today = now < self.day_ends_at && self.day_ends_at <= now + DAY;
+        let is_today = now < self.day_ends_at && is_credible(self.day_ends_at, now + DAY);
         let (day_failures, day_ends_at) = match (limits.daily, is_today) {
             (None, _) => (0, Self::LONG_AGO),
             (Some(_), true) => (self.day_failures, self.day_ends_at),
@@ -287,6 +289,11 @@ impl Counter {
             ..self
         }
     }
+}
+
+/// Whether a clock can have written a time that is `latest` at most by the clock of this replica.
+fn is_credible(time: Timestamp, latest: Timestamp) -> bool {
+    time <= latest + CLOCK_SKEW
 }
 
 impl CounterLimits {

@@ -8,6 +8,7 @@ use diesel::{
     sql_types::{BigInt, Binary, HasSqlType, Nullable, Text},
 };
 use diesel_async::RunQueryDsl;
+use tracing::warn;
 
 use crate::{
     db::{
@@ -19,14 +20,14 @@ use crate::{
         with_conn,
     },
     model::{Act, DeviceName, MAX_SESSIONS, SessionEnd, SessionId, Timestamp, UserId},
+    telemetry::{Causes, LIMITED},
 };
 
 pub(in crate::db) const FIRST_GENERATION: i64 = 1;
 
 /// From so many other sessions on, a start makes sure that the user has not too many. The number
-/// may miss sessions that start at the same moment: at most one for each connection to the
-/// database. With more connections than the rest up to the maximum, a user can have more
-/// sessions until the next login.
+/// misses the sessions of logins that wait for the user's row at the same moment. Only if they
+/// are more than the rest up to the maximum, the user has too many until the next login.
 const MANY_SESSIONS: i64 = MAX_SESSIONS / 2;
 
 #[derive(Clone, Insertable)]
@@ -51,7 +52,8 @@ pub struct NewSession {
 impl Db {
     /// Starts a session if the user's password is still the one that was set at `password`, and
     /// ends the oldest ones of a user who then has more than [`MAX_SESSIONS`]. Returns the number
-    /// of ended ones, or `None` if the password has changed or the user is gone.
+    /// of ended ones, or `None` if the password has changed or the user is gone. The session that
+    /// has started is good even if the others cannot be ended now.
     pub async fn start_session(
         &self,
         session: &NewSession,
@@ -73,7 +75,12 @@ impl Db {
         })?;
         match others {
             Some(others) if others >= MANY_SESSIONS => {
-                self.end_oldest_sessions(session, end, act).await.map(Some)
+                let ended = self.end_oldest_sessions(session, end, act).await;
+                Ok(Some(ended.unwrap_or_else(|error| {
+                    let (user_id, error) = (session.user_id, Causes(&error));
+                    warn!(name: LIMITED, %user_id, %error, "a user may have too many sessions until the next login");
+                    0
+                })))
             }
             others => Ok(others.map(|_| 0)),
         }

@@ -15,7 +15,7 @@ use crate::{
     model::{Counter, Timestamp},
 };
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) key: Key,
     /// Changes with the row.

@@ -146,9 +146,42 @@ fn a_clock_that_is_a_little_ahead_does_not_empty_a_full_counter() {
     }
     let behind = now - SECOND * 20;
     assert_eq!(full.failures(&LIMITS, behind, behind), LIMITS.most());
+    for behind in [MICROSECOND, SECOND * 20, CLOCK_SKEW] {
+        assert_eq!(wait(full, now - behind), Some(LIMITS.longest_wait));
+    }
     let far_behind = now - DAY;
     assert_eq!(full.failures(&LIMITS, far_behind, far_behind), 0);
     assert_eq!(wait(full, far_behind), None);
+}
+
+#[test]
+fn a_clock_that_is_a_little_ahead_does_not_begin_a_day_anew() {
+    let spent = Counter {
+        day_failures: 100,
+        day_ends_at: NOW + DAY,
+        ..Counter::NEW
+    };
+    for behind in [MICROSECOND, CLOCK_SKEW] {
+        assert_eq!(wait(spent, NOW - behind), Some(DAY));
+        let nearly = Counter {
+            day_failures: 99,
+            ..spent
+        };
+        assert_eq!(count(nearly, NOW - behind).after.day_failures, 100);
+    }
+    assert_eq!(wait(spent, NOW - CLOCK_SKEW - MICROSECOND), None);
+}
+
+#[test]
+fn a_clock_that_is_a_little_behind_does_not_shorten_a_wait() {
+    let free = CounterLimits { free: 6, ..LIMITS };
+    let sixth = after(5).count(&free, NOW - SECOND).unwrap().after;
+    assert_eq!(wait(sixth, NOW), Some(SECOND * 2));
+    let ahead = Counter {
+        failed_at: NOW + DAY,
+        ..after(5)
+    };
+    assert_eq!(count(ahead, NOW).after.failed_at, NOW);
 }
 
 #[test]
@@ -223,14 +256,15 @@ fn each_counter_has_its_own_key() {
 proptest! {
     #[test]
     fn no_wait_is_longer_than_configured_and_it_ends(counter in any_counter()) {
-        if let Err(until) = counter.count(&LIMITS, NOW) {
-            let is_day = counter.day_failures >= 100 && until == counter.day_ends_at;
-            let longest = if is_day { DAY } else { LIMITS.longest_wait };
-            prop_assert!(NOW < until && until.since(NOW) <= longest);
-            let again = counter.count(&LIMITS, until);
-            let day = counter.day_failures >= 100 && again == Err(counter.day_ends_at);
-            prop_assert!(again.is_ok() || (day && !is_day));
-        }
+        let ends = |counter: Counter, limits: &CounterLimits, longest| {
+            if let Err(until) = counter.count(limits, NOW) {
+                prop_assert!(NOW < until && until.since(NOW) <= longest);
+                prop_assert!(counter.count(limits, NOW + longest + CLOCK_SKEW).is_ok());
+            }
+            Ok(())
+        };
+        ends(counter, &CounterLimits { daily: None, ..LIMITS }, LIMITS.longest_wait)?;
+        ends(counter, &LIMITS, DAY)?;
     }
 
     #[test]

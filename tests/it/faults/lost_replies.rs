@@ -1,7 +1,7 @@
 //! A connection to the database that breaks at one exact point of a call. The repeated call must
 //! find one account and one session, no matter how the first one ended.
 
-use auth_service::proto;
+use auth_service::{model::Clock as _, proto};
 use sha2::{Digest as _, Sha256};
 use tonic::Status;
 
@@ -16,6 +16,25 @@ async fn service() -> Option<(Service, Proxy)> {
     let url = proxy.url.clone();
     let service = Service::start(database, &["--database-url", &url]).await;
     Some((service, proxy))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_whose_count_got_no_answer_is_taken_back() {
+    let Some((service, proxy)) = service().await else {
+        return;
+    };
+    // The time of the failure, in the statement that writes the counters.
+    let failed_at = service.clock.now().as_micros().to_be_bytes();
+    proxy.set(Trap::LoseReplyTo(failed_at.to_vec()));
+    let request = login("ana@example.com");
+    assert_outage(&refused(service.client().login(request).await));
+    assert!(proxy.has_acted());
+    let failures = "SELECT COALESCE(sum(day_failures), 0) FROM login_throttle";
+    assert_eq!(service.database.count(failures).await, 0);
+    let request = login("ana@example.com");
+    let again = refused(service.client().login(request).await);
+    assert_eq!(reason(&again).1, "INVALID_CREDENTIALS");
+    assert_eq!(service.database.count(failures).await, 1);
 }
 
 async fn count(service: &Service, table: &str) -> i64 {
