@@ -79,7 +79,7 @@ impl Db {
         let mut races = LostRaces::new(Instant::now() + self.timeout);
         let mut open = counts.to_vec();
         let sure = |error| (error, Vec::new());
-        loop {
+        while !open.is_empty() {
             let keys: Vec<_> = open.iter().map(|count| count.key).collect();
             let found = self.find_rows(&keys).await.map_err(sure)?;
             let raised = match raise_all(&open, &found, now) {
@@ -94,11 +94,11 @@ impl Db {
             open.retain(|count| !written.contains(&count.key));
             let is_written = |raised: &Raised| written.contains(&raised.row.key);
             counted.0.extend(raised.into_iter().filter(is_written));
-            if open.is_empty() {
-                return Ok(None);
+            if !open.is_empty() {
+                races.wait_after_one().await.map_err(sure)?;
             }
-            races.wait_after_one().await.map_err(sure)?;
         }
+        Ok(None)
     }
 
     /// The counters that were raised although the statement seemed to fail.

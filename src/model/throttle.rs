@@ -243,17 +243,15 @@ impl Counter {
 
     /// The end of the wait after the last failure, or of the day whose failures are spent.
     fn held_until(&self, limits: &CounterLimits, now: Timestamp) -> Option<Timestamp> {
-        let ahead = |end: Timestamp, longest| {
-            let latest = now + longest;
-            (now < end && is_credible(end, latest)).then(|| end.min(latest))
-        };
         let failures = self.failures(limits, now, self.failed_at);
         let wait = limits.wait(failures).map(|wait| self.failed_at + wait);
-        let wait = wait.and_then(|end| ahead(end, limits.longest_wait));
+        let wait = wait.filter(|_| is_credible(self.failed_at, now));
+        let wait = wait.map(|end| end.min(now + limits.longest_wait));
         let is_spent = |daily| self.day_failures >= i64::from(daily);
         let is_spent = limits.daily.is_some_and(is_spent);
-        let day = is_spent.then(|| ahead(self.day_ends_at, DAY)).flatten();
-        wait.max(day)
+        let is_today = is_spent && is_credible(self.day_ends_at, now + DAY);
+        let day = is_today.then_some(self.day_ends_at.min(now + DAY));
+        wait.max(day).filter(|end| now < *end)
     }
 
     /// The failures that were not forgotten `then`, by what is known `now`.

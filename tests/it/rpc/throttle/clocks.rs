@@ -96,7 +96,9 @@ both! {
                     assert!(wait <= longest, "{column} {time}: {wait:?}");
                     service.clock.advance(wait);
                     let then = guess(&service, ANA, "192.0.2.1").await;
-                    assert_eq!(then, Wrong, "{column} {time}");
+                    // Clocks may differ by a minute: until then the other one still waits.
+                    let is_over = matches!(then, Wrong) || matches!(then, Wait(rest) if rest <= MINUTE);
+                    assert!(is_over, "{column} {time}: {then:?}");
                 }
                 let reset = "UPDATE login_throttle SET free_from = 0, failed_at = 0, \
                              day_ends_at = 0, day_failures = 0";
