@@ -30,9 +30,9 @@ use self::{health::Monitor, listen::listen, password_seals::Sealing, tasks::Task
 use crate::{
     auth::{self, Auth},
     config::Config,
-    db::Db,
+    db::{self, Db},
     grpc::{self, Exposure, Handlers, HealthReporter, InternalCallers, Limits},
-    model::{Clock, ThrottleLimits, Transition},
+    model::{Clock, ThrottleLimits, Timestamp, Transition},
     outbox::{self, Poller, kafka::KafkaPublisher},
     password::{Hasher, Policy},
     telemetry,
@@ -69,7 +69,8 @@ pub struct App {
 }
 
 impl App {
-    /// Checks the hasher, migrates the database and opens the ports. Kafka is not asked.
+    /// Checks the hasher, migrates the database, compares `DATA_KEY` with it, and opens the ports.
+    /// Kafka is not asked.
     pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let mut registry = telemetry::metrics::registry();
         let hasher = Arc::new(Hasher::start(&config.passwords, &mut registry)?);
@@ -104,25 +105,28 @@ impl App {
         }
         let tls = (config.tls).map(|tls| Reloader::new(tls.files, &tls.identity, &mut registry));
         let throttle = config.auth.throttle;
-        let ends_at = db.transition_ends_at(clock.now()).await?;
-        let new = |ends_at| Transition::new(ends_at, config.auth.lifetimes.refresh_token);
+        let policy = Policy::start(&config.passwords)?;
+        let grpc_listener = listen("GRPC_ADDR", config.grpc_addr)?;
+        let admin_listener = listen("ADMIN_ADDR", config.admin_addr)?;
+        // It begins the roll-out, so nothing may fail after it.
+        let transition = find_transition(&db, clock.now(), &config.auth).await?;
         let sealing = Sealing {
             keys: Arc::clone(&config.auth.data_keys),
-            transition: ends_at.map(new).unwrap_or_default(),
+            transition,
             clock: Arc::clone(&clock),
         };
         let parts = auth::Parts {
             db: db.clone(),
             hasher: Arc::clone(&hasher),
-            policy: Policy::start(&config.passwords)?,
-            transition: sealing.transition,
+            policy,
+            transition,
             clock: Arc::clone(&clock),
             commits,
         };
         let auth = Arc::new(Auth::new(config.auth, parts, &mut registry));
         Ok(Self {
-            grpc_listener: listen("GRPC_ADDR", config.grpc_addr)?,
-            admin_listener: listen("ADMIN_ADDR", config.admin_addr)?,
+            grpc_listener,
+            admin_listener,
             limits: Limits::new(config.request_timeout),
             db,
             hasher,
@@ -211,6 +215,16 @@ impl App {
         tasks.spawn("password threads", |stop| watch(self.hasher, stop));
         AbortOnDropHandle::new(tokio::spawn(admin))
     }
+}
+
+async fn find_transition(
+    db: &Db,
+    now: Timestamp,
+    settings: &auth::Settings,
+) -> Result<Transition, db::Error> {
+    let ends_at = db.transition_ends_at(now).await?;
+    let ttl = settings.lifetimes.refresh_token;
+    Ok(ends_at.map_or_else(Transition::default, |at| Transition::new(at, ttl)))
 }
 
 /// Waits for the tasks to end, for at most [`DRAIN`]: a client may hold a stream open.

@@ -1,9 +1,11 @@
 //! Seals the stored password hashes with the current `DATA_KEY`: those of a previous key, and
 //! those that an older version wrote without a seal.
 //!
-//! Each replica reads all users once an hour. A hash is replaced only if it is still the one
-//! that was read, so replicas, logins and password changes do not disturb each other, and a pass
-//! that is cut off costs nothing. The metric tells whether a previous key is still needed.
+//! Each replica reads all users: within two minutes of its start, then every hour, and once a
+//! day after a pass that found nothing to do. A hash is replaced only if it is still the one that
+//! was read, so replicas, logins and password changes do not disturb each other, and a pass that
+//! is cut off costs nothing. The metrics show whether a previous key is still needed: a hash that
+//! was stored with it after a pass began may be missing in the numbers of that pass.
 
 use std::{
     sync::{Arc, atomic::AtomicU64},
@@ -25,6 +27,9 @@ use crate::{
 };
 
 const INTERVAL: Duration = Duration::from_hours(1);
+/// After a pass that found every hash sealed with the current key. Only a replica with another
+/// configuration stores others, and a new configuration is a new start.
+const LONG_INTERVAL: Duration = Duration::from_hours(24);
 /// The first pass begins within two minutes, at a random time: replicas that start together do
 /// not read the same rows.
 const FIRST: Duration = Duration::from_mins(2);
@@ -40,25 +45,40 @@ pub struct Sealing {
     pub clock: Arc<dyn Clock>,
 }
 
-/// How many stored hashes have which key, after the last complete pass.
+/// What the last complete pass found, and when it began.
 #[derive(Clone, Debug)]
-pub struct Metrics(Family<Labels<1>, Gauge<f64, AtomicU64>>);
+pub struct Metrics {
+    hashes: Family<Labels<1>, Gauge<f64, AtomicU64>>,
+    began: Gauge<f64, AtomicU64>,
+}
 
 impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self(Family::default());
-        let help = "Stored password hashes by the key of their seal; NaN before the first count";
-        registry.register("auth_password_seals", help, metrics.0.clone());
+        let metrics = Self {
+            hashes: Family::default(),
+            began: Gauge::default(),
+        };
+        registry.register(
+            "auth_password_seals",
+            "Stored password hashes by the key of their seal; NaN before the first count",
+            metrics.hashes.clone(),
+        );
+        registry.register(
+            "auth_password_seals_pass_start_timestamp_seconds",
+            "When the last complete count of auth_password_seals began; NaN before the first",
+            metrics.began.clone(),
+        );
         // Zero would say that no previous key is needed.
-        metrics.set(|_| f64::NAN);
+        metrics.set(|_| f64::NAN, f64::NAN);
         metrics
     }
 
-    fn set(&self, number: impl Fn(SealedWith) -> f64) {
+    fn set(&self, hashes: impl Fn(SealedWith) -> f64, began: f64) {
         for key in SealedWith::ALL {
             let labels = [("key", key.as_str())];
-            self.0.get_or_create(&labels).set(number(key));
+            self.hashes.get_or_create(&labels).set(hashes(key));
         }
+        self.began.set(began);
     }
 }
 
@@ -72,59 +92,83 @@ pub(super) async fn run(
         let random = f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX);
         sleep(FIRST.mul_f64(random)).await;
         loop {
-            if let Err(error) = tick(&db, &sealing, &metrics).await {
+            let next = tick(&db, &sealing, &metrics).await;
+            let next = next.unwrap_or_else(|error| {
                 let error = Causes(error.as_ref());
                 warn!(%error, "cannot seal password hashes; trying again later");
-            }
-            sleep(INTERVAL).await;
+                INTERVAL
+            });
+            sleep(next).await;
         }
     };
     stop.run_until_cancelled(passes).await;
     Ok(())
 }
 
-/// One pass through all users.
-pub async fn tick(db: &Db, sealing: &Sealing, metrics: &Metrics) -> anyhow::Result<()> {
-    let mut counts = [0_u32; SealedWith::ALL.len()];
+/// One pass through all users. Returns the time until the next one.
+pub async fn tick(db: &Db, sealing: &Sealing, metrics: &Metrics) -> anyhow::Result<Duration> {
+    let began = sealing.clock.now().as_secs();
+    let mut pass = Pass::default();
     let mut after = None;
     loop {
-        let step = seal_step(db, sealing, after).await?;
-        let mut count = |key: SealedWith, n: usize| {
-            counts[key as usize] =
-                counts[key as usize].saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
-        };
-        count(SealedWith::Current, step.fresh);
-        for (user_id, stored) in &step.stale {
-            count(sealing.sealed_with(*user_id, stored), 1);
-        }
-        after = step.next;
+        after = pass.step(db, sealing, after).await?;
         if after.is_none() {
             break;
         }
         sleep(PAUSE).await;
     }
-    metrics.set(|key| f64::from(counts[key as usize]));
+    let Pass {
+        counts,
+        found_stale,
+    } = pass;
+    #[expect(clippy::cast_precision_loss, reason = "exact for millions of years")]
+    metrics.set(|key| f64::from(counts[key as usize]), began as f64);
     debug!(?counts, "sealed password hashes");
-    Ok(())
+    Ok(if found_stale { INTERVAL } else { LONG_INTERVAL })
 }
 
-/// Seals what the next users have, and returns what is left.
-async fn seal_step(
-    db: &Db,
-    sealing: &Sealing,
-    after: Option<UserId>,
-) -> anyhow::Result<StaleHashes> {
-    let prefix = sealing.keys.current().seal_prefix();
-    let mut step = db.stale_hashes(after, &prefix).await?;
-    for _ in 0..ATTEMPTS {
-        let resealed = sealing.reseal(&step.stale)?;
-        if resealed.is_empty() {
-            break;
+/// What a pass has found so far.
+#[derive(Default)]
+struct Pass {
+    /// What is left, by [`SealedWith`].
+    counts: [u32; SealedWith::ALL.len()],
+    /// Whether a hash had to be sealed or could not be.
+    found_stale: bool,
+}
+
+impl Pass {
+    /// Seals what the users after this one have, and returns the last of them.
+    async fn step(
+        &mut self,
+        db: &Db,
+        sealing: &Sealing,
+        after: Option<UserId>,
+    ) -> anyhow::Result<Option<UserId>> {
+        let prefix = sealing.keys.current().seal_prefix();
+        let mut step = db.stale_hashes(after, &prefix).await?;
+        self.found_stale |= !step.stale.is_empty();
+        for _ in 0..ATTEMPTS {
+            let resealed = sealing.reseal(&step.stale)?;
+            if resealed.is_empty() {
+                break;
+            }
+            db.reseal(&resealed).await?;
+            step = db.stale_hashes(after, &prefix).await?;
         }
-        db.reseal(&resealed).await?;
-        step = db.stale_hashes(after, &prefix).await?;
+        self.count(sealing, &step);
+        Ok(step.next)
     }
-    Ok(step)
+
+    fn count(&mut self, sealing: &Sealing, step: &StaleHashes) {
+        let mut add = |key: SealedWith, n: usize| {
+            let count = &mut self.counts[key as usize];
+            *count = count.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
+        };
+        add(SealedWith::Current, step.fresh);
+        for (user_id, stored) in &step.stale {
+            add(sealing.sealed_with(*user_id, stored), 1);
+        }
+    }
 }
 
 impl Sealing {

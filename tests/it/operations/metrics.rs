@@ -21,7 +21,7 @@ use crate::harness::{
 
 /// The series of a service without calls; each histogram by its count. The RPC metrics are
 /// absent: their series appear with the first call.
-const SERIES: [&str; 52] = [
+const SERIES: [&str; 53] = [
     "auth_build_info{version}",
     r#"auth_connections_closed_total{which="idle"}"#,
     r#"auth_connections_closed_total{which="new"}"#,
@@ -56,6 +56,7 @@ const SERIES: [&str; 52] = [
     r#"auth_password_hashes_total{outcome="refused",priority="other"}"#,
     r#"auth_password_hashes_total{outcome="refused",priority="upgrade"}"#,
     "auth_password_lanes_busy",
+    "auth_password_seals_pass_start_timestamp_seconds",
     r#"auth_password_seals{key="current"}"#,
     r#"auth_password_seals{key="none"}"#,
     r#"auth_password_seals{key="previous"}"#,

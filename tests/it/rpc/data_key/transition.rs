@@ -151,6 +151,34 @@ both! {
         service.refresh(&next.refresh_token).await.expect("it has a tag");
     }
 
+    async fn a_start_that_fails_does_not_begin_the_roll_out(database: TestDatabase) {
+        let (database, _) = old_database(database).await;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = listener.local_addr().unwrap().to_string();
+        for option in ["--grpc-addr", "--admin-addr"] {
+            let clock = Arc::new(ManualClock::new(START));
+            let failed = build(&database, clock, &[option, &taken]).await;
+            assert!(failed.is_err(), "{option}");
+            assert_eq!(database.count("SELECT count(*) FROM transitions").await, 0, "{option}");
+        }
+    }
+
+    async fn a_roll_out_that_was_given_up_can_begin_again(database: TestDatabase) {
+        let (database, _) = old_database(database).await;
+        let (_, database) = Service::start(database, &[]).await.stop().await;
+        let a_day_ago = database.dialect("ends_at - 86400000000", "ends_at - interval '1 day'");
+        database.execute(&format!("UPDATE transitions SET ends_at = {a_day_ago}")).await;
+        let [forget] = &runbook_sql("Upgrade to the first version with `DATA_KEY`")[..] else {
+            panic!("one statement")
+        };
+        database.execute(forget).await;
+        let service = Service::start(database, &[]).await;
+        let ben = service.sign_up("ben@example.com").await;
+        assert!(is_old(&ben.tokens) && is_bare(&service.database, "ben@example.com").await);
+        service.clock.advance(HOUR);
+        assert!(!is_old(&service.sign_in("ben@example.com").await.tokens), "the hour is new");
+    }
+
     async fn replicas_that_disagree_about_the_end_accept_what_the_other_writes(database: TestDatabase) {
         let (database, token) = old_database(database).await;
         let one = Service::start(database.clone(), &[]).await;
