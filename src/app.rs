@@ -5,6 +5,7 @@
 
 mod admin;
 mod backlog;
+mod data_key;
 mod health;
 pub mod housekeeping;
 mod listen;
@@ -92,6 +93,7 @@ impl App {
         mut registry: Registry,
     ) -> anyhow::Result<Self> {
         db.migrate().await?;
+        data_key::check(&db, &config).await?;
         let commits = Arc::new(Notify::new());
         let outbox_metrics = outbox::Metrics::register(&mut registry);
         let poller = config.kafka.map(|kafka| {

@@ -34,6 +34,7 @@ mod warnings;
 pub use self::{
     args::{Args, Exit},
     command::{Command, KeysAction, OutboxAction},
+    data_key::FILE as DATA_KEY_FILE,
     database::{database, existing_database},
     embedded::Embedded,
     log::log,

@@ -34,7 +34,7 @@ pub use self::{
     outbox::{
         Backlog, Batch, ParkedEvent, PendingEvent, ReadEvent, in_user_order, users_without_first,
     },
-    password_seal::{SealedWith, StoredHash},
+    password_seal::{KeyMismatch, SealedWith, StoredHash},
     refresh_token::RefreshToken,
     session::{LiveSession, MAX_SESSIONS, Presented, Retry, Session, TokenTimes},
     throttle::{

@@ -74,7 +74,8 @@ impl Auth {
         let user_id = credentials.as_ref().map(|found| found.user_id);
         let hash = (credentials.as_ref())
             .map(|found| self.open_hash(found))
-            .transpose()?;
+            .transpose()?
+            .flatten();
         let attempt = self.begin(&claimant.counters(), audit).await?;
         let request = Request {
             priority,

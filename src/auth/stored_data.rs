@@ -31,13 +31,18 @@ impl Auth {
         Ok(StoredHash::new(hash.as_str(), user_id, form)?)
     }
 
-    /// A seal that does not open is a fault, never a wrong password.
-    pub(super) fn open_hash(&self, found: &Credentials) -> Result<PasswordHash, Fault> {
-        let sealed = &found.password_hash;
-        let opened = self.data_keys.open_hash(sealed, found.user_id);
+    /// `None` for an account without a usable password. A seal that does not open is a fault,
+    /// never a wrong password.
+    pub(super) fn open_hash(&self, found: &Credentials) -> Result<Option<PasswordHash>, Fault> {
+        let stored = &found.password_hash;
+        if StoredHash::is_unusable(stored) {
+            return Ok(None);
+        }
+        let opened = self.data_keys.open_hash(stored, found.user_id);
         let hash = opened.ok_or(Fault::Corrupt(
             "password seal, or one of an unknown DATA_KEY",
         ))?;
-        PasswordHash::parse(&hash).ok_or(Fault::Corrupt("password hash"))
+        let hash = PasswordHash::parse(&hash).ok_or(Fault::Corrupt("password hash"))?;
+        Ok(Some(hash))
     }
 }

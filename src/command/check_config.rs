@@ -3,29 +3,16 @@
 //! Tests each part of the configuration and changes nothing. Prints one line for each part,
 //! with the variable that an operator would change.
 
-use std::{
-    fs::{self, OpenOptions},
-    io,
-    path::Path,
-};
+mod database;
 
 use anyhow::bail;
 use auth_service::{
-    app::SystemClock,
-    auth::SigningKey,
-    config::Config,
-    db::{self, Db, Url},
-    grpc::Exposure,
-    model::Clock as _,
-    outbox::kafka,
-    password,
-    telemetry::Causes,
-    tls::server,
+    app::SystemClock, auth::SigningKey, config::Config, grpc::Exposure, model::Clock as _,
+    outbox::kafka, password, tls::server,
 };
-use prometheus_client::registry::Registry;
 use secrecy::SecretSlice;
 
-use super::{STEP_TIMEOUT, closing, print};
+use super::print;
 
 /// The finding for a secret of the embedded default that does not exist yet.
 const GENERATED: &str = "would be generated";
@@ -58,14 +45,15 @@ async fn findings(config: Config) -> Vec<(&'static str, Finding)> {
     let security = security(config.tls.as_ref());
     let (cost, threads) = (config.passwords.cost, config.passwords.threads);
     let hashes = format!("{cost} on {threads} threads of {} lanes", password::lanes());
+    let database = database::findings(&config).await;
     vec![
         ("GRPC_ADDR", Ok(format!("{}, {security}", config.grpc_addr))),
         ("GRPC_REFLECTION", Ok(reflection(config.exposure))),
         ("ALLOW_PLAINTEXT_KEYS", Ok(plaintext_keys(config.exposure))),
         ("ADMIN_ADDR", Ok(config.admin_addr.to_string())),
-        ("DATABASE_URL", database(&config).await),
+        ("DATABASE_URL", database.answer),
         ("JWT_SECRET", Ok(keys(&config))),
-        ("DATA_KEY", Ok(data_keys(&config))),
+        ("DATA_KEY", database.data_key),
         ("INTERNAL_TOKENS", Ok(callers(&config))),
         ("BCRYPT_COST", Ok(hashes)),
         ("KAFKA_BROKERS", events(config.kafka.as_ref()).await),
@@ -96,62 +84,6 @@ fn plaintext_keys(exposure: Exposure) -> String {
     format!("keys are served over {by}")
 }
 
-async fn database(config: &Config) -> Finding {
-    let url = &config.database.url;
-    if let Url::Sqlite(file) = url {
-        let named = file
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        let folder = named.unwrap_or(Path::new("."));
-        if folder.is_dir() {
-            try_to_write(folder)
-                .map_err(|error| format!("cannot write to its folder ({error})"))?;
-        }
-        if !file.exists() {
-            return Ok(new_database(config));
-        }
-    }
-    let db = Db::new(&config.database, STEP_TIMEOUT, &mut Registry::default());
-    closing(db.clone(), state_of(&db)).await
-}
-
-async fn state_of(db: &Db) -> Finding {
-    let text = |error: db::Error| Causes(&error).to_string();
-    db.check_encoding().await.map_err(text)?;
-    let pending = db.pending_migrations().await.map_err(text)?;
-    if !db.has_rights(pending).await.map_err(text)? {
-        return Err(match pending {
-            0 => "this role lacks a right on the tables".to_owned(),
-            _ => format!("this role may not run the {pending} migrations that are due"),
-        });
-    }
-    if pending > 0 {
-        return Ok(format!("answers, would run {pending} migrations"));
-    }
-    db.ping().await.map_err(text)?;
-    Ok("answers, is up to date".to_owned())
-}
-
-fn new_database(config: &Config) -> String {
-    let Some(embedded) = &config.embedded else {
-        return "would make the file".to_owned();
-    };
-    let secrets = embedded.created.iter();
-    let files: Vec<_> = secrets.map(|path| path.display().to_string()).collect();
-    let (folder, files) = (embedded.folder.display(), files.join(" "));
-    format!("not set: would make {folder}/auth.db {files}, not for production")
-}
-
-/// Writes a file, because permissions do not show a full or read-only disk.
-fn try_to_write(folder: &Path) -> io::Result<()> {
-    let path = folder.join(format!(".auth-service-check-{}", std::process::id()));
-    let written = OpenOptions::new().write(true).create_new(true).open(&path);
-    let written = written.and_then(|mut file| io::Write::write_all(&mut file, &[0; 4096]));
-    // If the file could not be created, there is nothing to remove.
-    let _ = fs::remove_file(&path);
-    written
-}
-
 fn keys(config: &Config) -> String {
     if would_generate(config, "jwt-secret") {
         return GENERATED.to_owned();
@@ -167,19 +99,9 @@ fn keys(config: &Config) -> String {
     }
 }
 
-fn data_keys(config: &Config) -> String {
-    if would_generate(config, "data-key") {
-        return GENERATED.to_owned();
-    }
-    match config.auth.data_keys.all().count() - 1 {
-        0 => "is set".to_owned(),
-        previous => format!("is set, also accepted: {previous} previous"),
-    }
-}
-
 fn would_generate(config: &Config, file: &str) -> bool {
     let mut embedded = config.embedded.iter();
-    embedded.any(|embedded| embedded.created.iter().any(|path| path.ends_with(file)))
+    embedded.any(|embedded| embedded.created(file).is_some())
 }
 
 fn callers(config: &Config) -> String {

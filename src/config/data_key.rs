@@ -7,6 +7,9 @@ use super::{
 };
 use crate::model::DataSecrets;
 
+/// Where the embedded default keeps the key, in its folder.
+pub const FILE: &str = "data-key";
+
 variables! {
     "Stored data"
 
@@ -17,7 +20,7 @@ variables! {
 }
 
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<DataSecrets> {
-    let current = own_key(reader, &DATA_KEY, "data-key");
+    let current = own_key(reader, &DATA_KEY, FILE);
     let previous = reader.optional(&DATA_PREVIOUS_KEYS).unwrap_or_default();
     let current = current?;
     let is_double = |(index, key): &(usize, &Key)| {

@@ -24,6 +24,25 @@ pub struct Embedded {
     pub created: Vec<PathBuf>,
 }
 
+impl Embedded {
+    /// The file in the folder, if this start created it.
+    pub fn created(&self, file: &str) -> Option<&Path> {
+        let mut created = self.created.iter();
+        created
+            .find(|path| path.ends_with(file))
+            .map(PathBuf::as_path)
+    }
+
+    /// Removes the file of a secret that this start created. Nothing may have used the secret:
+    /// the file would look like the one that belongs to the database.
+    pub fn take_back(&self, file: &str) -> Option<&Path> {
+        let path = self.created(file)?;
+        // If it stays, the next start is refused like this one.
+        let _ = fs::remove_file(path);
+        Some(path)
+    }
+}
+
 /// The text of a secret, and the variable and file that it came from.
 #[derive(Clone)]
 pub(super) struct Secret {

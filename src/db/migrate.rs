@@ -90,6 +90,11 @@ impl Db {
         }
     }
 
+    /// Whether no migration has run yet.
+    pub async fn is_new(&self) -> Result<bool, Error> {
+        Ok(self.applied_migrations().await?.is_empty())
+    }
+
     /// The versions that have run. (Diesel's own query first creates its table, which needs a
     /// right that a service may not have.)
     async fn applied_migrations(&self) -> Result<HashSet<String>, Error> {

@@ -12,7 +12,10 @@ const ROWS: i64 = 500;
 /// How many rows are locked at the same time: a change of a password waits for at most so many.
 const RESEALED_AT_ONCE: usize = 10;
 
-/// A step through the users.
+/// How many users show whether `DATA_KEY` is the one of the database.
+const NEWEST: i64 = 10;
+
+/// A step through the users. Those without a usable password are left out.
 #[derive(Default)]
 pub struct StaleHashes {
     /// How many users have a hash that begins as it should.
@@ -31,6 +34,18 @@ pub struct Resealed {
 }
 
 impl Db {
+    /// The stored hashes of the users who registered last.
+    pub async fn newest_hashes(&self) -> Result<Vec<String>, Error> {
+        with_conn!(self, conn => {
+            users::table
+                .order(users::id.desc())
+                .limit(NEWEST)
+                .select(users::password_hash)
+                .load(conn)
+                .await?
+        })
+    }
+
     /// Reads the users after this one, and finds the hashes without the `prefix`.
     pub async fn stale_hashes(
         &self,
@@ -48,7 +63,7 @@ impl Db {
                 .load(conn)
                 .await?;
             let Some(last) = ids.last().copied() else { return Ok(StaleHashes::default()) };
-            let stale: Vec<(UserId, String)> = users::table
+            let mut stale: Vec<(UserId, String)> = users::table
                 .filter(users::id.gt(after).and(users::id.le(last)))
                 .filter(users::password_hash.not_like(&fresh))
                 .order(users::id)
@@ -56,6 +71,7 @@ impl Db {
                 .load(conn)
                 .await?;
             let fresh = ids.len().saturating_sub(stale.len());
+            stale.retain(|(_, stored)| !StoredHash::is_unusable(stored));
             StaleHashes { fresh, stale, next: Some(last) }
         })
     }

@@ -7,7 +7,10 @@
 //!
 //! Nonces of 96 random bits allow 2^32 seals with one key (NIST SP 800-38D, section 8.3).
 
-use std::fmt::{self, Debug};
+use std::{
+    collections::BTreeSet,
+    fmt::{self, Debug},
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -46,6 +49,22 @@ impl SealedWith {
     }
 }
 
+/// A database in which the newest seals are of a key that is not configured. It names the key by
+/// the id that its seals have.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyMismatch {
+    #[error(
+        "some of the newest passwords in the database have the seal of another key ({0}): add it \
+         to DATA_PREVIOUS_KEYS"
+    )]
+    Some(String),
+    #[error(
+        "the newest passwords in the database have the seal of another key ({0}): set that key, \
+         or add it to DATA_PREVIOUS_KEYS; if it is lost, see \"Lost data key\" in the runbook"
+    )]
+    All(String),
+}
+
 /// Diesel asks for it. A hash that is not sealed must not be printed.
 impl Debug for StoredHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -74,6 +93,11 @@ impl StoredHash {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether this text stands for an account without a usable password, which is the empty one.
+    pub const fn is_unusable(stored: &str) -> bool {
+        stored.is_empty()
+    }
 }
 
 impl DataKeys {
@@ -91,6 +115,20 @@ impl DataKeys {
         let opened = key.aead().open_in_place(nonce, aad(&user_id), sealed);
         let hash = String::from_utf8(opened.ok()?.to_vec()).ok()?;
         Some(Zeroizing::new(hash))
+    }
+
+    /// Compares the keys with those of a database, of which these are the newest stored hashes.
+    pub fn check(&self, newest: &[String]) -> Result<(), KeyMismatch> {
+        let sealed = newest.iter().filter(|stored| stored.starts_with(PREFIX));
+        let is_unknown = |stored: &&String| self.sealed_with(stored) == SealedWith::Unknown;
+        let (unknown, known): (Vec<_>, Vec<_>) = sealed.partition(is_unknown);
+        let ids: BTreeSet<_> = unknown.iter().map(|stored| key_id(stored)).collect();
+        let ids = Vec::from_iter(ids).join(", ");
+        match (unknown.is_empty(), known.is_empty()) {
+            (true, _) => Ok(()),
+            (false, false) => Err(KeyMismatch::Some(ids)),
+            (false, true) => Err(KeyMismatch::All(ids)),
+        }
     }
 
     /// The key that a stored hash names.
@@ -122,6 +160,11 @@ impl DataKey {
         let key = UnboundKey::new(&CHACHA20_POLY1305, self.password_seal.bytes());
         LessSafeKey::new(key.expect("32 bytes"))
     }
+}
+
+/// The third part of a seal.
+fn key_id(stored: &str) -> &str {
+    stored.split(':').nth(2).unwrap_or_default()
 }
 
 fn aad(user_id: &UserId) -> Aad<&[u8; 16]> {
@@ -200,6 +243,27 @@ mod tests {
         assert_eq!(new.sealed_with("sealed:2:whatever"), SealedWith::Unknown);
         assert_eq!(new.sealed_with(HASH), SealedWith::None);
         assert_eq!(open(&new, &seal(&old), ANA).as_deref(), Some(HASH));
+    }
+
+    #[test]
+    fn keys_are_refused_if_they_open_none_of_the_newest_seals() {
+        let [a, b, c] = ["a", "b", "c"].map(|key| DataKeys::for_test([key]));
+        let both = DataKeys::for_test(["b", "a"]);
+        let id = |keys: &DataKeys| key_id(&seal(keys)).to_owned();
+        let bare = || HASH.to_owned();
+        assert_eq!(a.check(&[]), Ok(()), "no account");
+        assert_eq!(a.check(&[bare(), String::new()]), Ok(()), "no seal");
+        assert_eq!(a.check(&[seal(&a), bare(), seal(&a)]), Ok(()));
+        assert_eq!(both.check(&[seal(&a), seal(&b)]), Ok(()));
+        let some = [seal(&a), seal(&b), seal(&a)];
+        assert_eq!(b.check(&some), Err(KeyMismatch::Some(id(&a))));
+        let bare_and_unknown = [bare(), seal(&a), String::new()];
+        assert_eq!(b.check(&bare_and_unknown), Err(KeyMismatch::All(id(&a))));
+        let mut ids = [id(&a), id(&b)];
+        ids.sort_unstable();
+        assert_eq!(c.check(&some), Err(KeyMismatch::All(ids.join(", "))));
+        let malformed = ["sealed:2".to_owned()];
+        assert_eq!(a.check(&malformed), Err(KeyMismatch::All(String::new())));
     }
 
     #[test]

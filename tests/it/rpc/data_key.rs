@@ -2,6 +2,8 @@
 
 mod rotation;
 mod transition;
+mod unusable;
+mod wrong_key;
 
 use std::{fs, sync::Arc, time::Duration};
 

@@ -45,6 +45,8 @@ enum Kind {
     MalformedEmail,
     KnownForeignDevice,
     UnknownForeignDevice,
+    /// An account without a usable password.
+    KnownUnusable,
 }
 
 impl Kind {
@@ -61,11 +63,13 @@ impl Kind {
             Self::MalformedEmail => format!("other-d-{n}.example.com"),
             Self::KnownForeignDevice => format!("known-d-{n}@example.com"),
             Self::UnknownForeignDevice => format!("other-e-{n}@example.com"),
+            Self::KnownUnusable => format!("known-e-{n}@example.com"),
         };
         let password = match self {
             Self::KnownWrong
             | Self::UnknownWrong
             | Self::MalformedEmail
+            | Self::KnownUnusable
             | Self::KnownForeignDevice
             | Self::UnknownForeignDevice => "wrong".to_owned(),
             // It begins with the right password, and bcrypt would ignore the rest.
@@ -100,7 +104,8 @@ fn right_password() -> String {
     password
 }
 
-/// Inserts accounts `known-{a,b,c,d}-{0..count}` with the same hash, so that the test pays for one.
+/// Inserts accounts `known-{a,b,c,d}-{0..count}` with the same hash, so that the test pays for
+/// one, and `known-e-{0..count}` without a usable password.
 async fn accounts(service: &Service, count: usize) {
     let request = proto::RegisterRequest {
         password: right_password(),
@@ -112,7 +117,14 @@ async fn accounts(service: &Service, count: usize) {
         Backend::Postgres => "gen_random_uuid()",
     };
     let hash = service.database.password_hash("first@example.com").await;
-    for letter in ["a", "b", "c", "d"] {
+    let hash = hash.as_str();
+    for (letter, hash) in [
+        ("a", hash),
+        ("b", hash),
+        ("c", hash),
+        ("d", hash),
+        ("e", ""),
+    ] {
         let sql = format!(
             "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) \
              INSERT INTO users (id, email, password_hash, event_version, created_at, \
@@ -219,6 +231,7 @@ both! {
             (Kind::KnownWrong, Kind::KnownTooLong),
             (Kind::KnownForeignDevice, Kind::UnknownForeignDevice),
             (Kind::KnownWrong, Kind::KnownForeignDevice),
+            (Kind::KnownUnusable, Kind::UnknownWrong),
         ];
         let samples = Samples::take(&service, &pairs, rounds).await;
 

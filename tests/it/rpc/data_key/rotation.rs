@@ -164,8 +164,10 @@ both! {
         let resting = Replica::new(&world.database, &DONE);
         resting.tick().await;
         assert_ne!(resting.counts()[3], "0.0", "`unknown` gives the alarm");
-        world.roll_out(&DONE).await;
-        assert!(world.failed > 0);
+        let replaced = build(&world.database, Arc::clone(&world.clock), &DONE).await;
+        assert!(replaced.is_err(), "no replica is replaced");
+        world.tick().await;
+        assert_eq!(world.failed, 0);
     }
 
     async fn an_old_key_that_goes_before_its_tokens_is_noticed(database: TestDatabase) {
