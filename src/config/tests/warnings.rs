@@ -109,9 +109,11 @@ fn what_protects_less_than_the_defaults_is_warned_of() {
             "THROTTLE_FREE_PER_ACCOUNT",
         ),
         (
-            "--throttle-first-wait 1ms --throttle-longest-wait 1ms",
-            "THROTTLE_FREE_PER_ACCOUNT",
+            "--throttle-free-per-device 1001",
+            "THROTTLE_FREE_PER_DEVICE",
         ),
+        ("--throttle-fade 86s", "THROTTLE_FREE_PER_DEVICE"),
+        ("--throttle-longest-wait 86s", "THROTTLE_FREE_PER_DEVICE"),
         (
             "--jwt-next-secret changemechangemechangemechangeme",
             "JWT_NEXT_SECRET",
@@ -152,6 +154,7 @@ fn what_protects_less_than_the_defaults_is_warned_of() {
     let random = "base64:Iw3lFT2/9o7cZrYd0xqJkPp5uVn1sA8tRhEe6Wm4bLY=";
     for fine in [
         "--access-token-ttl 24h",
+        "--throttle-free-per-device 1000 --throttle-fade 87s --throttle-longest-wait 87s",
         &format!("--jwt-next-secret {random}"),
     ] {
         assert_eq!(

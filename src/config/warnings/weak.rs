@@ -14,15 +14,19 @@ use crate::{
 
 /// A gateway accepts an access token until its end, also after a logout.
 const LONG_ACCESS_TOKEN: Duration = Duration::from_hours(24);
-/// Beyond these the throttle hardly holds anybody back.
-const MANY_FREE: u32 = 1_000;
-const SHORT_WAIT: Duration = Duration::from_secs(1);
+/// With more guesses the throttle hardly holds anybody back.
+const MANY_GUESSES: u32 = 1_000;
+const DAY: Duration = Duration::from_hours(24);
 
 pub(super) fn warnings(config: &Config) -> Vec<String> {
     let throttle = &config.auth.throttle;
-    let is_unthrottled = throttle.free_per_account > MANY_FREE
-        || throttle.daily_per_account > MANY_FREE
-        || throttle.longest_wait < SHORT_WAIT;
+    let lets_guess_an_account =
+        throttle.free_per_account > MANY_GUESSES || throttle.daily_per_account > MANY_GUESSES;
+    // After the free failures, a device and a session have one more when one is forgotten, or
+    // when the longest wait is over. They have no daily limit.
+    let interval = throttle.fade.min(throttle.longest_wait);
+    let lets_guess_on_a_device =
+        throttle.free_per_device > MANY_GUESSES || interval * MANY_GUESSES < DAY;
     let has_callers = config.internal_callers.names().next().is_some();
     let same = kafka_password(config).is_some_and(|hash| database_password(config) == Some(hash));
     let found = [
@@ -45,9 +49,14 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
             "PASSWORD_MIN_SCORE: NO NEW PASSWORD IS TOO EASY TO GUESS for the service",
         ),
         (
-            is_unthrottled,
-            "THROTTLE_FREE_PER_ACCOUNT: GUESSING IS HARDLY HELD BACK: look also at \
-             THROTTLE_DAILY_PER_ACCOUNT and THROTTLE_LONGEST_WAIT",
+            lets_guess_an_account,
+            "THROTTLE_FREE_PER_ACCOUNT: MORE THAN 1,000 GUESSES A DAY for an account: look also at \
+             THROTTLE_DAILY_PER_ACCOUNT",
+        ),
+        (
+            lets_guess_on_a_device,
+            "THROTTLE_FREE_PER_DEVICE: MORE THAN 1,000 GUESSES A DAY on a known device or in a \
+             session: look also at THROTTLE_FADE and THROTTLE_LONGEST_WAIT",
         ),
         (
             same,

@@ -7,6 +7,7 @@ mod clocks;
 mod housekeeping;
 mod keys;
 mod limits;
+mod older_version;
 mod owner;
 mod races;
 mod registrations;
