@@ -28,6 +28,7 @@ mod schema;
 mod sessions;
 mod settings;
 mod sql_types;
+mod steps;
 mod throttle;
 mod transaction;
 mod transition;

@@ -89,13 +89,16 @@ impl<'a> Retries<'a> {
 
 /// The races that a compare-and-set has lost.
 pub(super) struct LostRaces {
-    deadline: Instant,
+    pub(super) deadline: Instant,
     count: u32,
 }
 
 impl LostRaces {
-    pub(super) const fn new(deadline: Instant) -> Self {
-        Self { deadline, count: 0 }
+    pub(super) fn new(longest: Duration) -> Self {
+        Self {
+            deadline: Instant::now() + longest,
+            count: 0,
+        }
     }
 
     /// Waits before the next attempt, if there is time for one.

@@ -2,16 +2,15 @@
 //! here rows are read and replaced.
 //!
 //! A row is replaced only if it still has the revision that was read, so of two attempts at once
-//! one reads the row again, after a short random pause. Each statement locks its rows in the
+//! one reads the row again, after a short random pause. SQLite has one connection, so attempts
+//! do not even meet there. Each statement locks its rows in the
 //! order of their keys, and only while it runs. (Housekeeping deletes in any order; a deadlock
 //! with it is run again.) A refused attempt writes nothing.
 
 mod row;
 
-use tokio::time::Instant;
-
-use self::row::Row;
-use super::{Db, Error, retry::LostRaces};
+use self::row::{Row, Rows as _};
+use super::{Db, Error, retry::LostRaces, with_conn};
 use crate::model::{Counter, CounterLimits, Raise, Timestamp};
 
 /// The key of a counter: a keyed hash.
@@ -76,78 +75,93 @@ impl Db {
         counted: &mut Counted,
         now: Timestamp,
     ) -> Result<Option<Timestamp>, (Error, Vec<Raised>)> {
-        let mut races = LostRaces::new(Instant::now() + self.timeout);
+        let mut races = LostRaces::new(self.timeout);
         let mut open = counts.to_vec();
-        let sure = |error| (error, Vec::new());
+        let mut raised = Vec::new();
         while !open.is_empty() {
             let keys: Vec<_> = open.iter().map(|count| count.key).collect();
-            let found = self.find_rows(&keys).await.map_err(sure)?;
-            let raised = match raise_all(&open, &found, now) {
-                Ok(raised) => raised,
-                Err(until) => return Ok(Some(until)),
-            };
-            let rows = raised.iter().map(|raised| raised.row).collect();
-            let written = match self.replace_rows(rows).await {
-                Ok(written) => written,
+            let written = with_conn!(self, races.deadline, conn => {
+                raised.clear();
+                let found = conn.find_rows(&keys).await?;
+                match raise_all(&open, &found, now) {
+                    Ok(all) => {
+                        raised = all;
+                        let rows = raised.iter().map(|raised| raised.row).collect();
+                        Ok(conn.replace_rows(rows).await?)
+                    }
+                    Err(until) => Err(until),
+                }
+            });
+            let written = match written {
+                Ok(Ok(written)) => written,
+                Ok(Err(until)) => return Ok(Some(until)),
                 Err(error) => return Err((error, raised)),
             };
             open.retain(|count| !written.contains(&count.key));
             let is_written = |raised: &Raised| written.contains(&raised.row.key);
-            counted.0.extend(raised.into_iter().filter(is_written));
+            counted.0.extend(raised.drain(..).filter(is_written));
             if !open.is_empty() {
-                races.wait_after_one().await.map_err(sure)?;
+                let pause = races.wait_after_one().await;
+                pause.map_err(|error| (error, Vec::new()))?;
             }
         }
         Ok(None)
     }
 
     /// The counters that were raised although the statement seemed to fail.
-    async fn written(&self, unsure: Vec<Raised>) -> Result<Vec<Raised>, Error> {
-        if unsure.is_empty() {
-            return Ok(unsure);
-        }
+    async fn written(&self, mut unsure: Vec<Raised>) -> Result<Vec<Raised>, Error> {
         let keys: Vec<_> = unsure.iter().map(|raised| raised.row.key).collect();
-        let found = self.find_rows(&keys).await?;
-        let is_there = |raised: &Raised| found.contains(&raised.row);
-        Ok(unsure.into_iter().filter(is_there).collect())
+        if !keys.is_empty() {
+            let found = with_conn!(self, conn => { conn.find_rows(&keys).await? })?;
+            unsure.retain(|raised| found.contains(&raised.row));
+        }
+        Ok(unsure)
     }
 
     /// Takes back an attempt that was no failure. If a row is still as the attempt left it, it
     /// becomes what it was before.
     pub async fn take_back(&self, counted: Counted, now: Timestamp) -> Result<(), Error> {
-        let mut races = LostRaces::new(Instant::now() + self.timeout);
-        let mut raised = counted.0;
-        while !raised.is_empty() {
-            let lowered = raised.iter().map(|Raised { raise, row }| Row {
-                counter: row.counter.take_back(raise, now),
-                revision: row.next_revision(),
-                ..*row
-            });
-            let written = self.lower_rows(lowered.collect(), now).await?;
-            raised.retain(|raised| !written.contains(&raised.row.key));
-            if raised.is_empty() {
-                break;
+        let mut races = LostRaces::new(self.timeout);
+        let mut left = counted.0;
+        let mut has_lost = false;
+        while !left.is_empty() {
+            left = with_conn!(self, races.deadline, conn => {
+                let mut raised = left.clone();
+                if has_lost {
+                    let keys: Vec<_> = raised.iter().map(|raised| raised.row.key).collect();
+                    read_again(&mut raised, &conn.find_rows(&keys).await?);
+                }
+                let lowered = raised.iter().map(|raised| raised.lowered(now)).collect();
+                let written = conn.lower_rows(lowered, now).await?;
+                raised.retain(|raised| !written.contains(&raised.row.key));
+                raised
+            })?;
+            if !left.is_empty() {
+                has_lost = true;
+                races.wait_after_one().await?;
             }
-            races.wait_after_one().await?;
-            let keys: Vec<_> = raised.iter().map(|raised| raised.row.key).collect();
-            let found = self.find_rows(&keys).await?;
-            raised.retain_mut(|raised| {
-                let row = found.iter().find(|row| row.key == raised.row.key);
-                raised.row = *row.unwrap_or(&raised.row);
-                // A deleted counter has no failures to take back.
-                row.is_some()
-            });
         }
         Ok(())
     }
+}
 
-    /// Like `replace_rows`. A single row of which nothing is left is deleted.
-    async fn lower_rows(&self, rows: Vec<Row>, now: Timestamp) -> Result<Vec<Key>, Error> {
-        match rows[..] {
-            [row] if row.counter.is_new(now) => self.delete_row(row).await,
-            _ => self.replace_rows(rows).await,
+impl Raised {
+    fn lowered(&self, now: Timestamp) -> Row {
+        Row {
+            counter: self.row.counter.take_back(&self.raise, now),
+            revision: self.row.next_revision(),
+            ..self.row
         }
     }
+}
+
+/// Leaves out deleted rows: they have no failures to take back.
+fn read_again(raised: &mut Vec<Raised>, found: &[Row]) {
+    raised.retain_mut(|raised| {
+        let row = found.iter().find(|row| row.key == raised.row.key);
+        raised.row = *row.unwrap_or(&raised.row);
+        row.is_some()
+    });
 }
 
 /// The rows with one more failure, or the time until which one of them holds attempts back.

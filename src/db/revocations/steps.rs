@@ -1,15 +1,15 @@
 //! The steps that the transactions share.
 
 use diesel::prelude::*;
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::RunQueryDsl;
 
 use super::Undone;
 use crate::{
     db::{
-        SqliteConn,
         outbox::{EventRow, insert_events},
         schema::{sessions, users},
         sessions::{NewSession, is_live},
+        steps::steps,
     },
     model::{
         Act, Event, MAX_SESSIONS, SessionEnd, SessionEndReason, SessionId, Timestamp, TokenTimes,
@@ -53,28 +53,9 @@ pub(super) fn ended(now: Timestamp, reason: SessionEndReason) -> _ {
     )
 }
 
-/// Declares the steps, for the connections of both pools. (Generic functions would need the
-/// bounds of each query for each backend.)
-macro_rules! steps {
-    ($(
-        $(#[$doc:meta])*
-        async fn $name:ident(&mut $self:ident, $($arg:ident: $type:ty),+) -> $result:ty $body:block
-    )+) => {
-        pub(in crate::db) trait Steps {
-            $($(#[$doc])* async fn $name(&mut self, $($arg: $type),+) -> $result;)+
-        }
-
-        impl Steps for AsyncPgConnection {
-            $(async fn $name(&mut $self, $($arg: $type),+) -> $result $body)+
-        }
-
-        impl Steps for SqliteConn {
-            $(async fn $name(&mut $self, $($arg: $type),+) -> $result $body)+
-        }
-    };
-}
-
 steps! {
+    trait Steps;
+
     /// Locks the user's row and returns the version of the user's last event.
     async fn lock_user(&mut self, user_id: UserId) -> QueryResult<Option<i64>> {
         diesel::update(users::table.find(user_id))

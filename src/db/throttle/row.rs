@@ -11,7 +11,7 @@ use diesel_async::RunQueryDsl;
 
 use super::Key;
 use crate::{
-    db::{Db, Error, schema::login_throttle, with_conn},
+    db::{schema::login_throttle, steps::steps},
     model::{Counter, Timestamp},
 };
 
@@ -36,23 +36,23 @@ impl Row {
     }
 }
 
-impl Db {
-    pub(super) async fn find_rows(&self, keys: &[Key]) -> Result<Vec<Row>, Error> {
+steps! {
+    trait Rows;
+
+    async fn find_rows(&mut self, keys: &[Key]) -> QueryResult<Vec<Row>> {
         let keys: Vec<_> = keys.iter().map(|key| key.to_vec()).collect();
-        let rows: Vec<(Vec<u8>, i64, i64, i64, i64, i64)> = with_conn!(self, conn => {
-            login_throttle::table
-                .filter(login_throttle::key_hash.eq_any(&keys))
-                .select((
-                    login_throttle::key_hash,
-                    login_throttle::revision,
-                    login_throttle::free_from,
-                    login_throttle::failed_at,
-                    login_throttle::day_failures,
-                    login_throttle::day_ends_at,
-                ))
-                .load(conn)
-                .await?
-        })?;
+        let rows: Vec<(Vec<u8>, i64, i64, i64, i64, i64)> = login_throttle::table
+            .filter(login_throttle::key_hash.eq_any(&keys))
+            .select((
+                login_throttle::key_hash,
+                login_throttle::revision,
+                login_throttle::free_from,
+                login_throttle::failed_at,
+                login_throttle::day_failures,
+                login_throttle::day_ends_at,
+            ))
+            .load(self)
+            .await?;
         let row = |(key, revision, free_from, failed_at, day_failures, day_ends_at)| {
             let [free_from, failed_at, day_ends_at] =
                 [free_from, failed_at, day_ends_at].map(Timestamp::from_micros);
@@ -73,25 +73,27 @@ impl Db {
 
     /// Inserts rows, and replaces those that have the revision before. Returns the keys of the
     /// rows that were written.
-    pub(super) async fn replace_rows(&self, mut rows: Vec<Row>) -> Result<Vec<Key>, Error> {
+    async fn replace_rows(&mut self, rows: Vec<Row>) -> QueryResult<Vec<Key>> {
+        let mut rows = rows;
         rows.sort_unstable_by_key(|row| row.key);
         let statement = Replace(rows.iter().map(Values::of).collect());
-        let written: Vec<Vec<u8>> = with_conn!(self, conn => {
-            (&statement).load(conn).await?
-        })?;
+        let written: Vec<Vec<u8>> = (&statement).load(self).await?;
         let keys = written.into_iter().filter_map(|key| key.try_into().ok());
         Ok(keys.collect())
     }
 
-    /// Deletes a row that has the revision before, and returns its key.
-    pub(super) async fn delete_row(&self, row: Row) -> Result<Vec<Key>, Error> {
-        let deleted = with_conn!(self, conn => {
-            diesel::delete(login_throttle::table.find(&row.key[..]))
-                .filter(login_throttle::revision.eq(row.revision.wrapping_sub(1)))
-                .execute(conn)
-                .await?
-        })?;
-        Ok(vec![row.key; deleted])
+    /// Like `replace_rows`. A single row of which nothing is left is deleted.
+    async fn lower_rows(&mut self, rows: Vec<Row>, now: Timestamp) -> QueryResult<Vec<Key>> {
+        match rows[..] {
+            [row] if row.counter.is_new(now) => {
+                let deleted = diesel::delete(login_throttle::table.find(&row.key[..]))
+                    .filter(login_throttle::revision.eq(row.revision.wrapping_sub(1)))
+                    .execute(self)
+                    .await?;
+                Ok(vec![row.key; deleted])
+            }
+            _ => self.replace_rows(rows).await,
+        }
     }
 }
 
