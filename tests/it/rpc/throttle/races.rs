@@ -21,8 +21,11 @@ const FAILURES: &str = "SELECT COALESCE(sum(day_failures), 0) FROM login_throttl
 
 both! {
     async fn concurrent_guesses_do_not_slip_through(database: TestDatabase) {
-        let one = with_ana(database.clone(), &[]).await;
-        let other = Service::start_at(database.clone(), Arc::clone(&one.clock), &limits(&[])).await;
+        // No call is refused or cut off: its count would be taken back a moment later.
+        let patient = [("--request-timeout", "60s"), ("--password-max-wait", "50s")];
+        let one = with_ana(database.clone(), &patient).await;
+        let options = limits(&patient);
+        let other = Service::start_at(database.clone(), Arc::clone(&one.clock), &options).await;
         let device = device_of(&one, ANA).await;
         // Accounts, addresses, devices, and how many of a hundred guesses reach a hash.
         let storms: [(Names, Names, &str, usize); 4] = [
@@ -40,11 +43,8 @@ both! {
             let (mut wrong_answers, mut lost) = (0, 0);
             for answer in join_all(guesses).await {
                 match answer.unwrap() {
-                    // A busy machine is too slow: these may be counted.
+                    // The database of a busy machine is too slow: it may be counted.
                     Err(status) if status.code() == Code::Internal => lost += 1,
-                    Err(status) if status.code() == Code::DeadlineExceeded => lost += 1,
-                    // Not counted.
-                    Err(status) if reason(&status).1 == "OVERLOADED" => {}
                     answer => wrong_answers += usize::from(Outcome::of(answer) == Wrong),
                 }
             }
