@@ -17,14 +17,16 @@ use crate::harness::{Service, TestDatabase, both, eventually, login, reason, ref
 /// The account or the address of each of many guesses.
 type Names = fn(usize) -> String;
 
+/// No call is refused or cut off for want of time, on a busy machine either.
+const PATIENT: [(&str, &str); 2] = [("--request-timeout", "60s"), ("--password-max-wait", "50s")];
+
 const FAILURES: &str = "SELECT COALESCE(sum(day_failures), 0) FROM login_throttle";
 
 both! {
     async fn concurrent_guesses_do_not_slip_through(database: TestDatabase) {
-        // No call is refused or cut off: its count would be taken back a moment later.
-        let patient = [("--request-timeout", "60s"), ("--password-max-wait", "50s")];
-        let one = with_ana(database.clone(), &patient).await;
-        let options = limits(&patient);
+        // A refused or cut off call would be taken back a moment later.
+        let one = with_ana(database.clone(), &PATIENT).await;
+        let options = limits(&PATIENT);
         let other = Service::start_at(database.clone(), Arc::clone(&one.clock), &options).await;
         let device = device_of(&one, ANA).await;
         // Accounts, addresses, devices, and how many of a hundred guesses reach a hash.
@@ -57,7 +59,7 @@ both! {
     }
 
     async fn twelve_correct_logins_at_once_all_succeed(database: TestDatabase) {
-        let service = with_ana(database, &[]).await;
+        let service = with_ana(database, &PATIENT).await;
         for address in ["", "192.0.2.1"] {
             let calls = (0..12).map(|_| enter(&service, ANA, address));
             assert_eq!(join_all(calls).await, vec![In; 12], "{address:?}");
@@ -68,7 +70,7 @@ both! {
     }
 
     async fn logins_and_guesses_at_once_do_not_block_each_other(database: TestDatabase) {
-        let service = with_ana(database, &[]).await;
+        let service = with_ana(database, &PATIENT).await;
         let calls = (0..60).map(|n| {
             let mut client = service.client();
             let message = if n % 3 == 0 { login(ANA) } else { wrong(ANA) };
