@@ -9,7 +9,7 @@
 //! name here and in `health`.
 
 mod account_service;
-mod attempt;
+mod audited_call;
 mod auth_service;
 mod convert;
 mod health;
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Request, metadata::MetadataMap, server::NamedService};
 
-use self::{attempt::Attempt, server::ConnectionInfo};
+use self::{audited_call::AuditedCall, server::ConnectionInfo};
 pub use self::{
     health::HealthReporter,
     internal_callers::{InternalCallers, InternalToken},
@@ -65,8 +65,8 @@ pub struct Handlers {
 
 impl Handlers {
     /// The start of a call, for the audit log.
-    fn attempt<T>(&self, event: Event, request: &Request<T>) -> Attempt {
-        Attempt::begin(event, self.context(request), request)
+    fn audited<T>(&self, event: Event, request: &Request<T>) -> AuditedCall {
+        AuditedCall::begin(event, self.context(request), request)
     }
 
     /// The origin of a call. A malformed client address is refused elsewhere.
@@ -85,12 +85,12 @@ impl Handlers {
     }
 
     /// The context of a call that the throttle does not count.
-    fn call<T>(&self, request: &Request<T>) -> Call {
+    fn call<T>(&self, request: &Request<T>, audited: &AuditedCall) -> Call {
         Call {
             deadline: layer::Deadline::of(request.extensions()),
             traceparent: request.extensions().get::<Traceparent>().cloned(),
             client_address: None,
-            context: self.context(request),
+            context: audited.context.clone(),
         }
     }
 
@@ -99,21 +99,26 @@ impl Handlers {
     fn password_call<T>(
         &self,
         request: &Request<T>,
+        audited: &AuditedCall,
     ) -> Result<(Call, OwnedSemaphorePermit), Error> {
         let permit = ConnectionInfo::of(request.extensions()).admit_password_call()?;
         let call = Call {
             client_address: self.internal_callers.client_address(request)?,
-            ..self.call(request)
+            ..self.call(request, audited)
         };
         Ok((call, permit))
     }
 
     /// The user whose access token came with the call.
-    async fn caller(&self, metadata: &MetadataMap, attempt: &mut Attempt) -> Result<Caller, Error> {
+    async fn caller(
+        &self,
+        metadata: &MetadataMap,
+        audited: &mut AuditedCall,
+    ) -> Result<Caller, Error> {
         let token = self.internal_callers.user_token(metadata);
         let token = token.ok_or(Error::InvalidToken)?;
         let caller = self.auth.authenticate(token).await?;
-        attempt.by(&caller);
+        audited.by(&caller);
         Ok(caller)
     }
 }

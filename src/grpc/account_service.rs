@@ -18,23 +18,23 @@ impl AccountService for Handlers {
         &self,
         request: Request<proto::GetAccountRequest>,
     ) -> Result<Response<proto::GetAccountResponse>, Status> {
-        let mut attempt = self.attempt(Event::GetAccount, &request);
+        let mut audited = self.audited(Event::GetAccount, &request);
         let reply = async {
-            let caller = self.caller(request.metadata(), &mut attempt).await?;
+            let caller = self.caller(request.metadata(), &mut audited).await?;
             Ok(caller.account.into())
         };
         let reply = reply.await;
-        attempt.end(reply)
+        audited.end(reply)
     }
 
     async fn change_password(
         &self,
         request: Request<proto::ChangePasswordRequest>,
     ) -> Result<Response<proto::ChangePasswordResponse>, Status> {
-        let mut attempt = self.attempt(Event::ChangePassword, &request);
+        let mut audited = self.audited(Event::ChangePassword, &request);
         let reply = async {
-            let (call, _permit) = self.password_call(&request)?;
-            let caller = self.caller(request.metadata(), &mut attempt).await?;
+            let (call, _permit) = self.password_call(&request, &audited)?;
+            let caller = self.caller(request.metadata(), &mut audited).await?;
             let message = request.into_inner();
             let current = convert::password("current_password", message.current_password);
             let new = convert::password("new_password", message.new_password);
@@ -43,70 +43,70 @@ impl AccountService for Handlers {
             Ok(changed.await?.into())
         };
         let reply = reply.await;
-        attempt.end(reply)
+        audited.end(reply)
     }
 
     async fn list_sessions(
         &self,
         request: Request<proto::ListSessionsRequest>,
     ) -> Result<Response<proto::ListSessionsResponse>, Status> {
-        let mut attempt = self.attempt(Event::ListSessions, &request);
+        let mut audited = self.audited(Event::ListSessions, &request);
         let reply = async {
-            let caller = self.caller(request.metadata(), &mut attempt).await?;
+            let caller = self.caller(request.metadata(), &mut audited).await?;
             let sessions = self.auth.list_sessions(&caller).await?;
             Ok(list(sessions, caller.session_id))
         };
         let reply = reply.await;
-        attempt.end(reply)
+        audited.end(reply)
     }
 
     async fn end_session(
         &self,
         request: Request<proto::EndSessionRequest>,
     ) -> Result<Response<proto::EndSessionResponse>, Status> {
-        let mut attempt = self.attempt(Event::EndSession, &request);
+        let mut audited = self.audited(Event::EndSession, &request);
         let reply = async {
-            let call = self.call(&request);
-            let caller = self.caller(request.metadata(), &mut attempt).await?;
+            let call = self.call(&request, &audited);
+            let caller = self.caller(request.metadata(), &mut audited).await?;
             let id = convert::session_id(&request.into_inner().session_id)?;
             self.auth.end_session(&caller, id, &call).await?;
             Ok(proto::EndSessionResponse {})
         };
         let reply = reply.await;
-        attempt.end(reply)
+        audited.end(reply)
     }
 
     async fn end_other_sessions(
         &self,
         request: Request<proto::EndOtherSessionsRequest>,
     ) -> Result<Response<proto::EndOtherSessionsResponse>, Status> {
-        let mut attempt = self.attempt(Event::EndOtherSessions, &request);
+        let mut audited = self.audited(Event::EndOtherSessions, &request);
         let reply = async {
-            let call = self.call(&request);
-            let caller = self.caller(request.metadata(), &mut attempt).await?;
+            let call = self.call(&request, &audited);
+            let caller = self.caller(request.metadata(), &mut audited).await?;
             let ended = self.auth.end_other_sessions(&caller, &call).await?;
             let ended = u32::try_from(ended).unwrap_or(u32::MAX);
             Ok(proto::EndOtherSessionsResponse { ended })
         };
         let reply = reply.await;
-        attempt.end(reply)
+        audited.end(reply)
     }
 
     async fn delete_account(
         &self,
         request: Request<proto::DeleteAccountRequest>,
     ) -> Result<Response<proto::DeleteAccountResponse>, Status> {
-        let mut attempt = self.attempt(Event::DeleteAccount, &request);
+        let mut audited = self.audited(Event::DeleteAccount, &request);
         let reply = async {
-            let (call, _permit) = self.password_call(&request)?;
-            let caller = self.caller(request.metadata(), &mut attempt).await?;
+            let (call, _permit) = self.password_call(&request, &audited)?;
+            let caller = self.caller(request.metadata(), &mut audited).await?;
             let current = request.into_inner().current_password;
             let current = convert::password("current_password", current)?;
             self.auth.delete_account(&caller, &current, &call).await?;
             Ok(proto::DeleteAccountResponse {})
         };
         let reply = reply.await;
-        attempt.end(reply)
+        audited.end(reply)
     }
 }
 

@@ -4,9 +4,9 @@ use prost_types::Duration as ProtoDuration;
 use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
 
-use super::{Handlers, attempt::Attempt, convert, server::ConnectionInfo};
+use super::{Handlers, audited_call::AuditedCall, convert, server::ConnectionInfo};
 use crate::{
-    auth::{Call, Device, Error, Issuer, LoggedIn, Login, Register, Registered, SigningKey},
+    auth::{Device, Error, Issuer, LoggedIn, Login, Register, Registered, SigningKey},
     model::{DeviceToken, Email},
     proto::{self, auth_service_server::AuthService},
     telemetry::audit::{Audit, Event, Reason},
@@ -25,61 +25,63 @@ impl AuthService for Handlers {
         &self,
         request: Request<proto::RegisterRequest>,
     ) -> Result<Response<proto::RegisterResponse>, Status> {
-        let mut attempt = self.attempt(Event::Register, &request);
+        let mut audited = self.audited(Event::Register, &request);
         let reply = async {
-            let (mut call, _permit) = self.password_call(&request)?;
-            self.note_email(&request.get_ref().email, &mut call, &mut attempt);
+            self.note_email(&request.get_ref().email, &mut audited);
+            let (call, _permit) = self.password_call(&request, &audited)?;
             let register = parse_register(request.into_inner())?;
             Ok(self.auth.register(register, &call).await?.into())
         };
         let reply = reply.await;
-        attempt.end(reply)
+        audited.end(reply)
     }
 
     async fn login(
         &self,
         request: Request<proto::LoginRequest>,
     ) -> Result<Response<proto::LoginResponse>, Status> {
-        let mut attempt = self.attempt(Event::Login, &request);
+        let mut audited = self.audited(Event::Login, &request);
         let reply = async {
-            let (mut call, _permit) = self.password_call(&request)?;
-            self.note_email(&request.get_ref().email, &mut call, &mut attempt);
+            self.note_email(&request.get_ref().email, &mut audited);
+            let (call, _permit) = self.password_call(&request, &audited)?;
             let login = parse_login(request.into_inner())?;
             Ok(self.auth.login(login, &call).await?.into())
         };
         let reply = reply.await;
-        attempt.end(reply)
+        audited.end(reply)
     }
 
     async fn refresh(
         &self,
         request: Request<proto::RefreshRequest>,
     ) -> Result<Response<proto::RefreshResponse>, Status> {
-        let attempt = self.attempt(Event::Refresh, &request);
+        let audited = self.audited(Event::Refresh, &request);
         let reply = async {
-            let call = self.call(&request);
+            let call = self.call(&request, &audited);
             let token = request.into_inner().refresh_token;
             let token = convert::refresh_token(token, &self.auth)?;
             let tokens = self.auth.refresh(token, &call).await?;
             let tokens = Some(tokens.into());
             Ok(proto::RefreshResponse { tokens })
         };
-        attempt.end(reply.await)
+        let reply = reply.await;
+        audited.end(reply)
     }
 
     async fn logout(
         &self,
         request: Request<proto::LogoutRequest>,
     ) -> Result<Response<proto::LogoutResponse>, Status> {
-        let attempt = self.attempt(Event::Logout, &request);
+        let audited = self.audited(Event::Logout, &request);
         let reply = async {
-            let call = self.call(&request);
+            let call = self.call(&request, &audited);
             let token = request.into_inner().refresh_token;
             let token = convert::refresh_token(token, &self.auth)?;
             self.auth.logout(token, &call).await?;
             Ok(proto::LogoutResponse {})
         };
-        attempt.end(reply.await)
+        let reply = reply.await;
+        audited.end(reply)
     }
 
     async fn get_signing_key(
@@ -109,13 +111,10 @@ impl Handlers {
 impl Handlers {
     /// Puts a hash of the message's address into the audit lines of the call. A malformed one
     /// has none.
-    fn note_email(&self, email: &str, call: &mut Call, attempt: &mut Attempt) {
-        let Ok(email) = Email::parse(email) else {
-            return;
-        };
-        let email = self.fingerprint("e-mail", email.as_str().as_bytes());
-        call.context.email = Some(email);
-        attempt.at(email);
+    fn note_email(&self, email: &str, audited: &mut AuditedCall) {
+        if let Ok(email) = Email::parse(email) {
+            audited.at(self.fingerprint("e-mail", email.as_str().as_bytes()));
+        }
     }
 }
 

@@ -13,15 +13,15 @@ use crate::{
 };
 
 /// One call, from its handler's start to its end.
-pub(super) struct Attempt {
+pub(super) struct AuditedCall {
     event: Event,
-    context: Context,
+    pub(super) context: Context,
     user_id: Option<UserId>,
     deadline: Instant,
     has_ended: bool,
 }
 
-impl Attempt {
+impl AuditedCall {
     pub(super) fn begin<T>(event: Event, context: Context, request: &Request<T>) -> Self {
         Self {
             event,
@@ -58,7 +58,7 @@ impl Attempt {
     }
 }
 
-impl Drop for Attempt {
+impl Drop for AuditedCall {
     fn drop(&mut self) {
         if !self.has_ended {
             let is_late = Instant::now() >= self.deadline;
