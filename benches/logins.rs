@@ -1,6 +1,7 @@
 //! Logins through gRPC, compared with the password engine alone, and under overload.
 
 mod known;
+mod wal;
 
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,7 @@ pub async fn measure(table: &mut Table) -> Result<()> {
     let after = cancelled(service.connect().await?, &emails).await?;
     drop((service, engine));
     let service = Service::start(&database.url, &[]).await?;
+    wal::measure(table, &database, &service, &emails).await?;
     let flood = Flood {
         channel: service.connect().await?,
         requests: emails.iter().map(|email| request(email)).collect(),

@@ -33,7 +33,7 @@ pub use self::{
 };
 use crate::{
     auth::{Auth, Call, Caller, Error},
-    model::{Fingerprint, Traceparent},
+    model::Fingerprint,
     proto::{account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer},
     telemetry::audit::{Context, Event},
 };
@@ -84,16 +84,6 @@ impl Handlers {
         self.auth.data_keys().current().fingerprint(kind, value)
     }
 
-    /// The context of a call that the throttle does not count.
-    fn call<T>(&self, request: &Request<T>, audited: &AuditedCall) -> Call {
-        Call {
-            deadline: layer::Deadline::of(request.extensions()),
-            traceparent: request.extensions().get::<Traceparent>().cloned(),
-            client_address: None,
-            context: audited.context.clone(),
-        }
-    }
-
     /// The context of a call that hashes a password, which the throttle counts: with the
     /// client's address. The permit must be held until the call ends.
     fn password_call<T>(
@@ -104,7 +94,7 @@ impl Handlers {
         let permit = ConnectionInfo::of(request.extensions()).admit_password_call()?;
         let call = Call {
             client_address: self.internal_callers.client_address(request)?,
-            ..self.call(request, audited)
+            ..audited.call(request)
         };
         Ok((call, permit))
     }

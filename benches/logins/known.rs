@@ -19,7 +19,7 @@ use crate::{
 const KNOWN_RATE: f64 = 4.0;
 const INVENTED: usize = 10_000;
 
-/// What happened with device tokens, or without.
+/// The answers to the logins with device tokens, or to those without.
 #[derive(Default)]
 struct Outcome {
     known: Vec<Answer>,

@@ -66,7 +66,7 @@ impl AccountService for Handlers {
     ) -> Result<Response<proto::EndSessionResponse>, Status> {
         let mut audited = self.audited(Event::EndSession, &request);
         let reply = async {
-            let call = self.call(&request, &audited);
+            let call = audited.call(&request);
             let caller = self.caller(request.metadata(), &mut audited).await?;
             let id = convert::session_id(&request.into_inner().session_id)?;
             self.auth.end_session(&caller, id, &call).await?;
@@ -82,7 +82,7 @@ impl AccountService for Handlers {
     ) -> Result<Response<proto::EndOtherSessionsResponse>, Status> {
         let mut audited = self.audited(Event::EndOtherSessions, &request);
         let reply = async {
-            let call = self.call(&request, &audited);
+            let call = audited.call(&request);
             let caller = self.caller(request.metadata(), &mut audited).await?;
             let ended = self.auth.end_other_sessions(&caller, &call).await?;
             let ended = u32::try_from(ended).unwrap_or(u32::MAX);

@@ -7,15 +7,15 @@ use tonic::{Request, Response, Status};
 
 use super::layer::Deadline;
 use crate::{
-    auth::{Caller, Error},
-    model::{Fingerprint, UserId},
+    auth::{Call, Caller, Error},
+    model::{Fingerprint, Traceparent, UserId},
     telemetry::audit::{Audit, Context, Event, Reason},
 };
 
 /// One call, from its handler's start to its end.
 pub(super) struct AuditedCall {
     event: Event,
-    pub(super) context: Context,
+    context: Context,
     user_id: Option<UserId>,
     deadline: Instant,
     has_ended: bool,
@@ -39,6 +39,16 @@ impl AuditedCall {
     /// The e-mail address of the message.
     pub(super) const fn at(&mut self, email: Fingerprint) {
         self.context.email = Some(email);
+    }
+
+    /// The context of a call that the throttle does not count.
+    pub(super) fn call<T>(&self, request: &Request<T>) -> Call {
+        Call {
+            deadline: self.deadline,
+            traceparent: request.extensions().get::<Traceparent>().cloned(),
+            client_address: None,
+            context: self.context.clone(),
+        }
     }
 
     fn failed(&self, reason: Reason) {

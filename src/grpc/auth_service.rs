@@ -57,7 +57,7 @@ impl AuthService for Handlers {
     ) -> Result<Response<proto::RefreshResponse>, Status> {
         let audited = self.audited(Event::Refresh, &request);
         let reply = async {
-            let call = self.call(&request, &audited);
+            let call = audited.call(&request);
             let token = request.into_inner().refresh_token;
             let token = convert::refresh_token(token, &self.auth)?;
             let tokens = self.auth.refresh(token, &call).await?;
@@ -74,7 +74,7 @@ impl AuthService for Handlers {
     ) -> Result<Response<proto::LogoutResponse>, Status> {
         let audited = self.audited(Event::Logout, &request);
         let reply = async {
-            let call = self.call(&request, &audited);
+            let call = audited.call(&request);
             let token = request.into_inner().refresh_token;
             let token = convert::refresh_token(token, &self.auth)?;
             self.auth.logout(token, &call).await?;
