@@ -35,7 +35,7 @@ impl Auth {
         // This check comes before the slow policy check, which is not throttled.
         let claim = Claim::SignedIn(caller);
         self.check_password(claim, current, call, audit).await?;
-        let request = call.hash(Priority::KnownDevice);
+        let request = call.hash(Priority::KnownDevice(account.user_id));
         let new = self.check_policy(NEW_PASSWORD, new, &account.email, &request);
         let new = new.await?;
         if new.is(current) {

@@ -34,14 +34,12 @@ impl<'a> Claim<'a> {
         }
     }
 
-    /// The best that it can be, before the account is known.
-    const fn highest_priority(self) -> Priority {
+    /// `None` with a device token: only the account's row shows whether it is genuine.
+    const fn priority(self) -> Option<Priority> {
         match self {
-            Self::Login { device: None, .. } => Priority::Other,
-            Self::Login {
-                device: Some(_), ..
-            }
-            | Self::SignedIn(_) => Priority::KnownDevice,
+            Self::SignedIn(caller) => Some(Priority::KnownDevice(caller.account.user_id)),
+            Self::Login { device: None, .. } => Some(Priority::Other),
+            Self::Login { .. } => None,
         }
     }
 }
@@ -60,17 +58,15 @@ impl Auth {
         audit: Audit<'_>,
     ) -> Result<Checked<'p>, Error> {
         // Refuse before the first statement if the hash would be refused anyway.
-        let highest = claim.highest_priority();
-        self.hasher.check_capacity(highest, call.deadline)?;
+        if let Some(priority) = claim.priority() {
+            self.hasher.check_capacity(priority, call.deadline)?;
+        }
         let credentials = match claim.email() {
             Some(email) => self.db.find_credentials(email).await?,
             None => None,
         };
-        let claimant = self.claimant(claim, credentials.as_ref(), call);
-        let priority = priority(claimant);
-        if priority != highest {
-            self.hasher.check_capacity(priority, call.deadline)?;
-        }
+        let (claimant, priority) = self.claimant(claim, credentials.as_ref(), call);
+        self.hasher.check_capacity(priority, call.deadline)?;
         let user_id = credentials.as_ref().map(|found| found.user_id);
         let hash = (credentials.as_ref())
             .map(|found| self.open_hash(found))
@@ -102,18 +98,22 @@ impl Auth {
         claim: Claim<'a>,
         credentials: Option<&Credentials>,
         call: &Call,
-    ) -> Claimant<'a> {
+    ) -> (Claimant<'a>, Priority) {
         let (email, device) = match claim {
-            Claim::SignedIn(caller) => return Claimant::SignedIn(caller.session_id),
+            Claim::SignedIn(caller) => {
+                let priority = Priority::KnownDevice(caller.account.user_id);
+                return (Claimant::SignedIn(caller.session_id), priority);
+            }
             Claim::Login { email, device } => (email, device),
         };
         if let (Some(found), Some(token)) = (credentials, device)
             && self.is_genuine(token, login_of(found), self.clock.now())
         {
-            return Claimant::KnownDevice(found.user_id, token);
+            let claimant = Claimant::KnownDevice(found.user_id, token);
+            return (claimant, Priority::KnownDevice(found.user_id));
         }
         let address = call.client_address;
-        Claimant::Unknown { email, address }
+        (Claimant::Unknown { email, address }, Priority::Other)
     }
 
     pub(super) async fn check_policy(
@@ -132,12 +132,5 @@ const fn login_of(found: &Credentials) -> DeviceLogin {
     DeviceLogin {
         user_id: found.user_id,
         password_changed_at: found.password_changed_at,
-    }
-}
-
-const fn priority(claimant: Claimant<'_>) -> Priority {
-    match claimant {
-        Claimant::KnownDevice(..) | Claimant::SignedIn(_) => Priority::KnownDevice,
-        Claimant::Unknown { .. } => Priority::Other,
     }
 }

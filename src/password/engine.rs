@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Began, Priority,
-    metrics::Metrics,
+    metrics::{Metrics, Queued},
     queue::{Job, Purpose, Queue},
     round_times::RoundTimes,
 };
@@ -82,18 +82,21 @@ impl Engine {
             work,
             purpose,
             began,
-            reply: (sender, self.metrics.waiting(purpose)),
+            reply: (sender, self.metrics.waiting()),
         };
         let time_left = time_left(deadline);
-        let id = self.shared.lock_open()?.queue.admit(job, time_left)?;
+        let (purpose, admitted) = self.shared.lock_open()?.queue.admit(job, time_left);
+        let id = admitted.inspect_err(|_| self.metrics.refused(purpose))?;
         self.shared.changed.notify_one();
         Ok(Ticket {
             shared: &self.shared,
             id,
             answer,
+            queued: self.metrics.queued(purpose),
         })
     }
 
+    /// The refusal that a hash of so many rounds would get now.
     pub(super) fn check(
         &self,
         rounds: u32,
@@ -101,7 +104,9 @@ impl Engine {
         deadline: tokio::time::Instant,
     ) -> Result<(), HashError> {
         let (purpose, time_left) = (Purpose::Answer(priority), time_left(deadline));
-        (self.shared.lock_open()?.queue).check(rounds, purpose, time_left)
+        let queue = &self.shared.lock_open()?.queue;
+        let (purpose, checked) = queue.check(rounds, purpose, time_left);
+        checked.inspect_err(|_| self.metrics.refused(purpose))
     }
 
     pub(super) async fn failed(&self) {
@@ -121,11 +126,14 @@ pub(super) struct Ticket<'a> {
     shared: &'a Shared,
     id: u64,
     answer: oneshot::Receiver<Digest>,
+    queued: Queued<'a>,
 }
 
 impl Ticket<'_> {
     pub(super) async fn digest(mut self) -> Result<Digest, HashError> {
-        (&mut self.answer).await.map_err(|_| HashError::Stopped)
+        let digest = (&mut self.answer).await.map_err(|_| HashError::Stopped)?;
+        self.queued.done();
+        Ok(digest)
     }
 }
 

@@ -105,11 +105,7 @@ impl Hasher {
 
     /// The refusal that a hash would get now. It saves the work that comes before a hash.
     pub fn check_capacity(&self, priority: Priority, deadline: Instant) -> Result<(), HashError> {
-        let capacity = self.engine.check(1 << self.cost, priority, deadline);
-        if let Err(HashError::Overloaded { .. }) = capacity {
-            self.engine.metrics.refused(Purpose::Answer(priority));
-        }
-        capacity
+        self.engine.check(1 << self.cost, priority, deadline)
     }
 
     /// Resolves when a hashing thread died. All calls are [`HashError::Stopped`] from then on,
@@ -138,15 +134,12 @@ impl Hasher {
         deadline: Instant,
         began: Began,
     ) -> Result<Digest, HashError> {
-        let requested = self.engine.metrics.requested(purpose);
         let hashing = async {
             let ticket = self.engine.admit(work, purpose, deadline, began)?;
             ticket.digest().await
         };
         let span = info_span!(target: SPANS, "hash a password");
-        let digest = hashing.instrument(span).await;
-        requested.end(&digest);
-        digest
+        hashing.instrument(span).await
     }
 }
 

@@ -6,7 +6,7 @@ use prometheus_client::{
 };
 use tracing::{Span, info_span};
 
-use super::{HashError, queue::Purpose};
+use super::queue::Purpose;
 use crate::telemetry::{
     SPANS,
     metrics::{Counters, Labels, counters},
@@ -39,10 +39,10 @@ impl Metrics {
             wait: Waits::new_with_constructor(|| Histogram::new(BUCKETS)),
             lanes_busy: Gauge::default(),
         };
-        for purpose in Purpose::ALL {
-            drop(metrics.wait.get_or_create(&priority(purpose)));
+        for priority in Purpose::WORDS {
+            drop(metrics.wait.get_or_create(&[("priority", priority)]));
             for outcome in [DONE, REFUSED, CANCELLED] {
-                drop(metrics.hashes.get_or_create(&labels(outcome, purpose)));
+                drop(metrics.hashes.get_or_create(&labels(outcome, priority)));
             }
         }
         let help = "Requested password hashes, by outcome and priority";
@@ -59,24 +59,23 @@ impl Metrics {
         metrics
     }
 
-    /// Counts a hash that was refused before it was requested.
     pub(super) fn refused(&self, purpose: Purpose) {
-        self.hashes.get_or_create(&labels(REFUSED, purpose)).inc();
+        let labels = labels(REFUSED, purpose.word());
+        self.hashes.get_or_create(&labels).inc();
     }
 
-    /// A hash was requested. It counts as cancelled unless it ends.
-    pub(super) fn requested(&self, purpose: Purpose) -> Requested<'_> {
-        Requested {
+    /// A hash was queued. It counts as cancelled unless it is done.
+    pub(super) fn queued(&self, purpose: Purpose) -> Queued<'_> {
+        Queued {
             hashes: &self.hashes,
             purpose,
             outcome: CANCELLED,
         }
     }
 
-    pub(super) fn waiting(&self, purpose: Purpose) -> Waiting {
+    pub(super) fn waiting(&self) -> Waiting {
         Waiting {
             since: Instant::now(),
-            purpose,
             metrics: self.clone(),
             _span: info_span!(target: SPANS, "wait for a lane"),
         }
@@ -98,34 +97,26 @@ impl Metrics {
     }
 }
 
-const fn priority(purpose: Purpose) -> Labels<1> {
-    [("priority", purpose.word())]
+const fn labels(outcome: &'static str, priority: &'static str) -> Labels<2> {
+    [("outcome", outcome), ("priority", priority)]
 }
 
-const fn labels(outcome: &'static str, purpose: Purpose) -> Labels<2> {
-    [("outcome", outcome), ("priority", purpose.word())]
-}
-
-/// A requested hash, counted with its outcome when this is dropped.
-pub(super) struct Requested<'a> {
+/// A queued hash, counted with its outcome when this is dropped.
+pub(super) struct Queued<'a> {
     hashes: &'a Hashes,
     purpose: Purpose,
     outcome: &'static str,
 }
 
-impl Requested<'_> {
-    pub(super) fn end<T>(mut self, result: &Result<T, HashError>) {
-        match result {
-            Ok(_) => self.outcome = DONE,
-            Err(HashError::Overloaded { .. }) => self.outcome = REFUSED,
-            Err(HashError::Stopped) => {}
-        }
+impl Queued<'_> {
+    pub(super) const fn done(&mut self) {
+        self.outcome = DONE;
     }
 }
 
-impl Drop for Requested<'_> {
+impl Drop for Queued<'_> {
     fn drop(&mut self) {
-        let labels = labels(self.outcome, self.purpose);
+        let labels = labels(self.outcome, self.purpose.word());
         self.hashes.get_or_create(&labels).inc();
     }
 }
@@ -133,15 +124,15 @@ impl Drop for Requested<'_> {
 /// A hash that waits for a lane; dropped if it gets none.
 pub(super) struct Waiting {
     since: Instant,
-    purpose: Purpose,
     metrics: Metrics,
     _span: Span,
 }
 
 impl Waiting {
-    pub(super) fn end(self, cost: u32) -> Busy {
+    pub(super) fn end(self, purpose: Purpose, cost: u32) -> Busy {
         let metrics = self.metrics;
-        let wait = metrics.wait.get_or_create(&priority(self.purpose));
+        let labels = [("priority", purpose.word())];
+        let wait = metrics.wait.get_or_create(&labels);
         wait.observe(self.since.elapsed().as_secs_f64());
         drop(wait);
         metrics.lanes_busy.inc();

@@ -93,7 +93,7 @@ impl Policy {
     async fn thread(&self, priority: Priority) -> OwnedSemaphorePermit {
         const OPEN: &str = "the semaphore is never closed";
         let _first = match priority {
-            Priority::KnownDevice => None,
+            Priority::KnownDevice(_) => None,
             Priority::Other => Some(self.first_of_others.acquire().await.expect(OPEN)),
         };
         Arc::clone(&self.free).acquire_owned().await.expect(OPEN)

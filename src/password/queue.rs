@@ -4,6 +4,10 @@
 //! quarter of the rounds, so that neither class stands still (see `shares`). Within a class
 //! jobs are served in the order in which they came. They are spread evenly over the threads.
 //!
+//! At most [`KNOWN_OF_ACCOUNT`] jobs of an account wait among those of known devices: further
+//! ones wait among the others. Otherwise one account whose logins all succeed, so that no
+//! throttle holds them back, would keep all other known devices out.
+//!
 //! The expected wait is the result of a simulation of all jobs that wait now, at the speed of a
 //! thread with full lanes; threads report the rounds that are left. Jobs that come later make a
 //! wait longer in two cases. The wait of a known device grows by at most a third, because later
@@ -24,10 +28,14 @@ use std::{
     time::Duration,
 };
 
+use self::job::Class;
 pub use self::job::Priority;
 pub(super) use self::job::{Job, Purpose, Reply};
 use self::waiting::WaitingJobs;
 use super::{HashError, round_times::RoundTimes};
+
+/// An owner with two devices, or with one that sends a login twice, is served first.
+const KNOWN_OF_ACCOUNT: usize = 2;
 
 pub(super) struct Queue {
     waiting: WaitingJobs,
@@ -47,24 +55,52 @@ impl Queue {
         }
     }
 
-    /// Appends a job if its answer will come in time. The id is for [`Queue::remove`].
-    pub(super) fn admit(&mut self, job: Job, time_left: Duration) -> Result<u64, HashError> {
-        self.check(job.work.rounds(), job.purpose, time_left)?;
-        Ok(self.waiting.push(job))
+    /// Appends a job if its answer will come in time. The id is for [`Queue::remove`], and the
+    /// purpose is the one that the queue gave the job.
+    pub(super) fn admit(
+        &mut self,
+        mut job: Job,
+        time_left: Duration,
+    ) -> (Purpose, Result<u64, HashError>) {
+        let (purpose, in_time) = self.check(job.work.rounds(), job.purpose, time_left);
+        job.purpose = purpose;
+        (purpose, in_time.map(|()| self.waiting.push(job)))
     }
 
-    /// Refuses a hash of so many rounds if it would come too late.
+    /// Refuses a hash of so many rounds if it would come too late. The purpose is the one that
+    /// the queue would give the job.
     pub(super) fn check(
         &self,
         rounds: u32,
         purpose: Purpose,
         time_left: Duration,
+    ) -> (Purpose, Result<(), HashError>) {
+        let purpose = self.bounded(purpose);
+        (purpose, self.check_time(rounds, purpose, time_left))
+    }
+
+    fn bounded(&self, purpose: Purpose) -> Purpose {
+        match purpose {
+            Purpose::Answer(Priority::KnownDevice(user_id))
+                if self.waiting.known_of(user_id) >= KNOWN_OF_ACCOUNT =>
+            {
+                Purpose::Answer(Priority::Other)
+            }
+            purpose => purpose,
+        }
+    }
+
+    fn check_time(
+        &self,
+        rounds: u32,
+        purpose: Purpose,
+        time_left: Duration,
     ) -> Result<(), HashError> {
-        let priority = purpose.priority();
-        let wait = self.expected_wait(rounds, priority);
+        let class = purpose.class();
+        let wait = self.expected_wait(rounds, class);
         let own = (self.round_times).estimate(rounds.into(), self.lanes_of_next());
         let retry_after = wait + own;
-        let too_long = wait > self.longest_wait(priority);
+        let too_long = wait > self.longest_wait(class);
         let late = too_long || (!wait.is_zero() && retry_after > time_left);
         if late || (purpose == Purpose::Upgrade && self.is_half_full()) {
             return Err(HashError::Overloaded { retry_after });
@@ -73,17 +109,17 @@ impl Queue {
     }
 
     /// Others leave a quarter of the queue to known devices.
-    fn longest_wait(&self, priority: Priority) -> Duration {
-        match priority {
-            Priority::KnownDevice => self.max_wait,
-            Priority::Other => self.max_wait / 4 * 3,
+    fn longest_wait(&self, class: Class) -> Duration {
+        match class {
+            Class::KnownDevices => self.max_wait,
+            Class::Others => self.max_wait / 4 * 3,
         }
     }
 
     /// How long a job of so many rounds will wait for a lane if it comes now.
-    fn expected_wait(&self, rounds: u32, priority: Priority) -> Duration {
+    fn expected_wait(&self, rounds: u32, class: Class) -> Duration {
         let mut free_in = self.lanes_free_in();
-        for before in self.waiting.rounds_before(rounds, priority) {
+        for before in self.waiting.rounds_before(rounds, class) {
             let mut earliest = free_in.peek_mut().expect("there is a lane");
             earliest.0 += u64::from(before);
         }

@@ -166,9 +166,9 @@ async fn a_thread_that_dies_fails_every_caller_and_says_so() {
         work: work(0, 4),
         purpose: OTHER,
         began: Began::default(),
-        reply: (reply, engine.metrics.waiting(OTHER)),
+        reply: (reply, engine.metrics.waiting()),
     };
-    queue.admit(job, LONG).unwrap();
+    queue.admit(job, LONG).1.unwrap();
     engine.shared.lock().queue = queue;
     engine.failed().await;
     assert!(waiting.await.is_err());

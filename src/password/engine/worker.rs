@@ -69,9 +69,10 @@ impl Shared {
 
 #[inline(never)]
 fn join(lanes: &mut Lanes<Reply<Busy>>, jobs: Vec<Job>) {
-    for Job { work, reply, .. } in jobs {
-        let (answer, waiting) = reply;
-        lanes.join(&work, (answer, waiting.end(work.cost)));
+    for job in jobs {
+        let (answer, waiting) = job.reply;
+        let busy = waiting.end(job.purpose, job.work.cost);
+        lanes.join(&job.work, (answer, busy));
     }
 }
 

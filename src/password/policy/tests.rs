@@ -4,7 +4,7 @@ use futures::{FutureExt as _, StreamExt as _, poll, stream::FuturesUnordered};
 use proptest::prelude::*;
 
 use super::*;
-use crate::password::Began;
+use crate::{model::UserId, password::Began};
 
 const EMAIL: &str = "rosalind.elsie84@acme.com";
 
@@ -104,7 +104,8 @@ async fn a_known_device_waits_for_at_most_one_of_the_others() {
     let policy = start(Duration::from_hours(1));
     let only_thread = policy.free.try_acquire().unwrap();
     let checks = FuturesUnordered::new();
-    let priorities = [Priority::Other, Priority::Other, Priority::KnownDevice];
+    let known = Priority::KnownDevice(UserId::from_bytes([1; 16]));
+    let priorities = [Priority::Other, Priority::Other, known];
     for (n, priority) in priorities.into_iter().enumerate() {
         let check = check_as(policy.clone(), priority, Duration::from_hours(1));
         let mut check = Box::pin(check.map(move |checked| (n, checked.is_ok())));

@@ -1,7 +1,10 @@
 use bcrypt_lanes::{Digest, Work};
 use tokio::sync::oneshot;
 
-use crate::password::{Began, metrics::Waiting};
+use crate::{
+    model::UserId,
+    password::{Began, metrics::Waiting},
+};
 
 /// The way back to the caller of a hash, with the metrics of its state.
 pub(in crate::password) type Reply<State> = (oneshot::Sender<Digest>, State);
@@ -13,11 +16,12 @@ pub(in crate::password) struct Job {
     pub(in crate::password) reply: Reply<Waiting>,
 }
 
-/// The two classes of callers.
+/// The claim of a caller to go first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
-    /// A device on which the account logged in before, or a signed-in user.
-    KnownDevice,
+    /// A device on which this account logged in before, or its signed-in user. Only a few jobs
+    /// of an account can wait so; further ones count as [`Priority::Other`].
+    KnownDevice(UserId),
     Other,
 }
 
@@ -31,27 +35,31 @@ pub(in crate::password) enum Purpose {
     Upgrade,
 }
 
-impl Purpose {
-    pub(in crate::password) const ALL: [Self; 3] = [
-        Self::Answer(Priority::KnownDevice),
-        Self::Answer(Priority::Other),
-        Self::Upgrade,
-    ];
+/// The two classes of jobs that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    KnownDevices,
+    Others,
+}
 
-    pub(super) const fn priority(self) -> Priority {
-        match self {
-            Self::Answer(priority) => priority,
-            // It finds a free lane.
-            Self::Upgrade => Priority::Other,
-        }
-    }
+impl Purpose {
+    pub(in crate::password) const WORDS: [&str; 3] = ["known_device", "other", "upgrade"];
 
     /// For metrics.
     pub(in crate::password) const fn word(self) -> &'static str {
+        let [known_device, other, upgrade] = Self::WORDS;
         match self {
-            Self::Answer(Priority::KnownDevice) => "known_device",
-            Self::Answer(Priority::Other) => "other",
-            Self::Upgrade => "upgrade",
+            Self::Answer(Priority::KnownDevice(_)) => known_device,
+            Self::Answer(Priority::Other) => other,
+            Self::Upgrade => upgrade,
+        }
+    }
+
+    pub(super) const fn class(self) -> Class {
+        match self {
+            Self::Answer(Priority::KnownDevice(_)) => Class::KnownDevices,
+            // An upgrade finds a free lane.
+            Self::Answer(Priority::Other) | Self::Upgrade => Class::Others,
         }
     }
 }

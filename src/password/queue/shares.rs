@@ -1,9 +1,9 @@
-use super::Priority;
+use super::job::Class;
 
 /// The known devices' share of the rounds for each one of the others, while both wait.
 const KNOWN_ROUNDS: u64 = 3;
 
-/// Which class of callers is next: a known device, unless the others that wait have got less
+/// Which class is next: a known device, unless the others that wait have got less
 /// than a quarter of the rounds. It is a deficit round robin of two classes (Shreedhar and
 /// Varghese, 1995) in which only the others need a deficit counter.
 #[derive(Clone, Default)]
@@ -16,20 +16,20 @@ pub(super) struct Shares {
 impl Shares {
     /// The class of the next job, which begins now. The arguments are the rounds of the first
     /// job of each class.
-    pub(super) fn next(&mut self, known: Option<u32>, other: Option<u32>) -> Option<Priority> {
+    pub(super) fn next(&mut self, known: Option<u32>, other: Option<u32>) -> Option<Class> {
         let needed = other.map(|rounds| KNOWN_ROUNDS * u64::from(rounds));
         match (known, needed) {
             (Some(known), Some(needed)) if self.deficit < needed => {
                 self.deficit += u64::from(known);
-                Some(Priority::KnownDevice)
+                Some(Class::KnownDevices)
             }
             (_, Some(needed)) => {
                 self.deficit = self.deficit.saturating_sub(needed);
-                Some(Priority::Other)
+                Some(Class::Others)
             }
             (Some(_), None) => {
                 self.deficit = 0;
-                Some(Priority::KnownDevice)
+                Some(Class::KnownDevices)
             }
             (None, None) => None,
         }

@@ -6,9 +6,11 @@ use bcrypt_lanes::{Key, LANES, Work};
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::password::{Began, metrics::Metrics};
+use crate::{
+    model::UserId,
+    password::{Began, metrics::Metrics},
+};
 
-const KNOWN: Purpose = Purpose::Answer(Priority::KnownDevice);
 const OTHER: Purpose = Purpose::Answer(Priority::Other);
 const ROUND: Duration = Duration::from_millis(1);
 /// A round of a single lane takes half the time.
@@ -32,6 +34,13 @@ fn busy(max_wait: Duration, cost: u32) -> Queue {
     queue
 }
 
+/// The purpose of a job of a known device of this account.
+fn known(account: u64) -> Purpose {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&account.to_be_bytes());
+    Purpose::Answer(Priority::KnownDevice(UserId::from_bytes(id)))
+}
+
 /// The rounds left in the lanes of a thread: so many in each of the first ones.
 fn left<const N: usize>(first: [u32; N]) -> impl Iterator<Item = u32> {
     first.into_iter().chain(repeat_n(90, LANES - N))
@@ -48,12 +57,9 @@ impl Queue {
             work,
             purpose,
             began: Began::default(),
-            reply: (
-                oneshot::channel().0,
-                Metrics::unregistered().waiting(purpose),
-            ),
+            reply: (oneshot::channel().0, Metrics::unregistered().waiting()),
         };
-        match self.admit(job, left) {
+        match self.admit(job, left).1 {
             Ok(id) => Ok(id),
             Err(HashError::Overloaded { retry_after }) => Err(retry_after),
             Err(HashError::Stopped) => panic!("the queue does not stop"),
@@ -64,8 +70,13 @@ impl Queue {
         self.ask(cost, OTHER, LONG).unwrap()
     }
 
+    /// A job of an account of its own.
     fn join_known(&mut self, cost: u32) -> u64 {
-        self.ask(cost, KNOWN, LONG).unwrap()
+        self.ask(cost, self.new_known(), LONG).unwrap()
+    }
+
+    fn new_known(&self) -> Purpose {
+        known(self.waiting.next_id())
     }
 
     fn ids(&mut self, thread: usize) -> Vec<u64> {
@@ -83,8 +94,8 @@ impl Queue {
     }
 
     /// The wait of a job of 16 rounds.
-    fn wait(&self, priority: Priority) -> Duration {
-        self.expected_wait(16, priority)
+    fn wait(&self, class: Class) -> Duration {
+        self.expected_wait(16, class)
     }
 }
 
@@ -92,28 +103,28 @@ impl Queue {
 fn no_job_waits_while_a_lane_is_free() {
     let mut queue = queue(2, Duration::ZERO);
     for _ in 0..2 * LANES {
-        assert_eq!(queue.wait(Priority::Other), Duration::ZERO);
+        assert_eq!(queue.wait(Class::Others), Duration::ZERO);
         queue.ask(16, OTHER, Duration::ZERO).unwrap();
     }
     assert_eq!(
-        queue.wait(Priority::KnownDevice),
+        queue.wait(Class::KnownDevices),
         Duration::ZERO,
         "it is the next"
     );
-    assert_eq!(queue.wait(Priority::Other), ROUND * (1 << 16));
+    assert_eq!(queue.wait(Class::Others), ROUND * (1 << 16));
 }
 
 #[test]
 fn the_wait_is_the_rest_of_what_runs_and_all_that_is_queued() {
     let mut queue = busy(LONG, 6);
-    assert_eq!(queue.wait(Priority::Other), 64 * ROUND);
+    assert_eq!(queue.wait(Class::Others), 64 * ROUND);
     queue.report(0, left([60, 50, 40, 30, 20, 10]));
-    assert_eq!(queue.wait(Priority::Other), 10 * ROUND);
+    assert_eq!(queue.wait(Class::Others), 10 * ROUND);
     // Each job takes the lane that is free first: after 10, 20, 30 and then after 26 rounds.
     queue.join(4);
-    assert_eq!(queue.wait(Priority::Other), 20 * ROUND);
+    assert_eq!(queue.wait(Class::Others), 20 * ROUND);
     queue.join(5);
-    assert_eq!(queue.wait(Priority::Other), 26 * ROUND);
+    assert_eq!(queue.wait(Class::Others), 26 * ROUND);
 }
 
 #[test]
@@ -122,7 +133,10 @@ fn a_job_that_would_wait_too_long_is_refused() {
     for _ in 0..LANES {
         queue.join_known(6);
     }
-    assert_eq!(queue.ask(4, KNOWN, LONG), Err((128 + 16) * ROUND));
+    assert_eq!(
+        queue.ask(4, queue.new_known(), LONG),
+        Err((128 + 16) * ROUND)
+    );
     queue.report(0, once(0).chain(repeat_n(64, LANES - 1)));
     queue.join_known(4);
 }
@@ -138,7 +152,10 @@ fn others_fill_three_quarters_of_the_wait_and_known_devices_all_of_it() {
     queue.report(0, repeat_n(64, LANES));
     queue.join_known(4);
     queue.report(0, repeat_n(65, LANES));
-    assert_eq!(queue.ask(4, KNOWN, LONG), Err((65 + 16) * ROUND));
+    assert_eq!(
+        queue.ask(4, queue.new_known(), LONG),
+        Err((65 + 16) * ROUND)
+    );
 }
 
 #[test]
@@ -146,7 +163,7 @@ fn a_job_that_could_not_be_done_before_its_deadline_is_refused() {
     let mut queue = busy(LONG, 6);
     let (wait, own) = (64 * ROUND, 16 * ROUND);
     let too_short = wait + own.saturating_sub(Duration::from_nanos(1));
-    for purpose in [KNOWN, OTHER] {
+    for purpose in [known(0), OTHER] {
         assert_eq!(queue.ask(4, purpose, too_short), Err(wait + own));
         queue.ask(4, purpose, wait + own).unwrap();
     }
@@ -156,9 +173,9 @@ fn a_job_that_could_not_be_done_before_its_deadline_is_refused() {
 fn a_removed_job_is_not_waited_for() {
     let mut queue = busy(LONG, 4);
     let ids: Vec<_> = (0..LANES).map(|_| queue.join(5)).collect();
-    assert_eq!(queue.wait(Priority::Other), 48 * ROUND);
+    assert_eq!(queue.wait(Class::Others), 48 * ROUND);
     queue.remove(ids[2]);
-    assert_eq!(queue.wait(Priority::Other), 16 * ROUND);
+    assert_eq!(queue.wait(Class::Others), 16 * ROUND);
     queue.report(0, [].into_iter());
     let (before, after) = (&ids[..2], &ids[3..]);
     assert_eq!(queue.ids(0), [before, after].concat());
@@ -183,6 +200,33 @@ fn known_devices_go_first_and_others_get_a_quarter() {
     let [o1, o2] = [(); 2].map(|()| queue.join(4));
     let [k1, k2, k3, k4, k5] = [(); 5].map(|()| queue.join_known(4));
     assert_eq!(queue.next_ids(7), [k1, k2, k3, o1, k4, k5, o2]);
+}
+
+#[test]
+fn a_third_job_of_an_account_waits_among_the_others() {
+    let mut queue = busy(LONG, 4);
+    let o1 = queue.join(4);
+    let mut of_ana = [(); 4].map(|()| queue.ask(4, known(1), LONG).unwrap());
+    let of_ben = queue.ask(4, known(2), LONG).unwrap();
+    let [a1, a2, a3, a4] = of_ana;
+    assert_eq!(queue.next_ids(4), [a1, a2, of_ben, o1]);
+    // Only jobs that wait are counted.
+    of_ana = [(); 4].map(|()| queue.ask(4, known(1), LONG).unwrap());
+    queue.remove(of_ana[0]);
+    let instead = queue.ask(4, known(1), LONG).unwrap();
+    let [_, a5, a6, a7] = of_ana;
+    assert_eq!(queue.next_ids(6), [a5, instead, a3, a4, a6, a7]);
+}
+
+#[test]
+fn one_account_cannot_keep_others_out() {
+    let mut queue = busy(64 * ROUND, 4);
+    let of_ana = (0..).map_while(|_| queue.ask(4, known(1), LONG).ok());
+    assert_eq!(of_ana.count(), 3 * LANES, "three quarters of the wait");
+    let (purpose, refused) = queue.check(16, known(1), LONG);
+    assert!(purpose == OTHER && refused.is_err());
+    assert_eq!(queue.check(16, known(2), LONG), (known(2), Ok(())));
+    assert_eq!(queue.wait(Class::KnownDevices), 16 * ROUND);
 }
 
 #[test]
@@ -211,15 +255,15 @@ fn a_known_device_waits_for_known_ones_and_for_the_quarter_of_the_others() {
     for _ in 0..10 * LANES {
         queue.join(4);
     }
-    assert_eq!(queue.wait(Priority::KnownDevice), 16 * ROUND);
+    assert_eq!(queue.wait(Class::KnownDevices), 16 * ROUND);
     for _ in 0..3 * LANES - 1 {
         queue.join_known(4);
     }
     // Three times all lanes for the known ones, the last of which is the new one, and most lanes
     // once for the others.
-    assert_eq!(queue.wait(Priority::KnownDevice), 4 * 16 * ROUND);
+    assert_eq!(queue.wait(Class::KnownDevices), 4 * 16 * ROUND);
     queue.join_known(4);
-    assert_eq!(queue.wait(Priority::KnownDevice), 5 * 16 * ROUND);
+    assert_eq!(queue.wait(Class::KnownDevices), 5 * 16 * ROUND);
 }
 
 #[test]
@@ -228,16 +272,16 @@ fn another_caller_waits_for_what_is_ahead_of_it_by_the_rule() {
     for _ in 0..LANES {
         queue.join(4);
     }
-    assert_eq!(queue.wait(Priority::Other), 2 * 16 * ROUND);
+    assert_eq!(queue.wait(Class::Others), 2 * 16 * ROUND);
     for _ in 0..2 * LANES {
         queue.join_known(4);
     }
-    assert_eq!(queue.wait(Priority::Other), 4 * 16 * ROUND);
+    assert_eq!(queue.wait(Class::Others), 4 * 16 * ROUND);
     for _ in 0..9 * LANES {
         queue.join_known(4);
     }
     // The first of the second round of others comes after three known ones for each before.
-    assert_eq!(queue.wait(Priority::Other), 5 * 16 * ROUND);
+    assert_eq!(queue.wait(Class::Others), 5 * 16 * ROUND);
 }
 
 #[test]
@@ -290,7 +334,7 @@ fn a_job_has_begun_when_a_thread_took_it_and_not_before() {
     let mut queue = busy(LONG, 4);
     let [(first, began), (removed, never)] = [(); 2].map(|()| {
         let id = queue.join(4);
-        (id, queue.waiting.last_began(Priority::Other))
+        (id, queue.waiting.last_began(Class::Others))
     });
     assert!(!began.get(), "it waits");
     queue.remove(removed);

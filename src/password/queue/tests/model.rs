@@ -25,22 +25,26 @@ const UNEVEN: u64 = 4 * LONGEST;
 
 #[derive(Clone, Copy, Debug)]
 enum Act {
-    Arrive(Priority, u32),
+    /// A job of a known device of this account, or of another caller, with its cost.
+    Arrive(Option<u8>, u32),
     /// One of the jobs that wait or run is cancelled.
     Leave(prop::sample::Index),
     Wait(u8),
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    let priority = prop_oneof![Just(Priority::KnownDevice), Just(Priority::Other)];
-    let arrive = (priority, 4..=6_u32).prop_map(|(priority, cost)| Act::Arrive(priority, cost));
+    let known = prop_oneof![1 => 0..3_u8, 3 => any::<u8>()].prop_map(Some);
+    let caller = prop_oneof![known, Just(None)];
+    let arrive = (caller, 4..=6_u32).prop_map(|(caller, cost)| Act::Arrive(caller, cost));
     let leave = any::<prop::sample::Index>().prop_map(Act::Leave);
     prop_oneof![16 => arrive, 2 => leave, 1 => (0..60_u8).prop_map(Act::Wait)]
 }
 
 /// A job that waits, and its expected wait.
 struct Expected {
-    priority: Priority,
+    class: Class,
+    /// `None` for another caller than a known device.
+    account: Option<u8>,
     at: u64,
     wait: u64,
     began: Began,
@@ -82,29 +86,44 @@ impl Machine {
 
     fn act(&mut self, act: Act) {
         match act {
-            Act::Arrive(priority, cost) => drop(self.arrive(priority, cost)),
+            Act::Arrive(caller, cost) => drop(self.arrive(caller, cost)),
             Act::Leave(which) => self.leave(which),
             Act::Wait(steps) => (0..steps).for_each(|_| self.step()),
         }
     }
 
-    fn arrive(&mut self, priority: Priority, cost: u32) -> Option<u64> {
-        let wait = self.queue.expected_wait(1 << cost, priority);
-        let longest = match priority {
-            Priority::KnownDevice => self.queue.max_wait,
-            Priority::Other => self.queue.max_wait * 3 / 4,
+    fn arrive(&mut self, account: Option<u8>, cost: u32) -> Option<u64> {
+        let class = self.class_of(account);
+        let wait = self.queue.expected_wait(1 << cost, class);
+        let longest = match class {
+            Class::KnownDevices => self.queue.max_wait,
+            Class::Others => self.queue.max_wait * 3 / 4,
         };
-        let admitted = self.queue.ask(cost, Purpose::Answer(priority), LONG);
+        let purpose = account.map_or(OTHER, |account| known(account.into()));
+        let admitted = self.queue.ask(cost, purpose, LONG);
         assert_eq!(admitted.is_ok(), wait <= longest);
         let id = admitted.ok()?;
         let expected = Expected {
-            priority,
+            class,
+            account,
             at: self.now,
             wait: wait.as_millis().try_into().unwrap(),
-            began: self.queue.waiting.last_began(priority),
+            began: self.queue.waiting.last_began(class),
         };
         self.waiting.insert(id, expected);
         Some(id)
+    }
+
+    /// Two jobs of an account wait among those of known devices, and further ones elsewhere.
+    fn class_of(&self, account: Option<u8>) -> Class {
+        let those = self
+            .waiting
+            .values()
+            .filter(|job| job.class == Class::KnownDevices && job.account == account);
+        match account {
+            Some(_) if those.count() < 2 => Class::KnownDevices,
+            _ => Class::Others,
+        }
     }
 
     fn leave(&mut self, which: prop::sample::Index) {
@@ -161,10 +180,10 @@ impl Machine {
     /// one waits.
     fn check_shares(&mut self, id: u64, rounds: u64) {
         let first = |class| {
-            let mut those = self.waiting.iter().filter(|(_, job)| job.priority == class);
+            let mut those = self.waiting.iter().filter(|(_, job)| job.class == class);
             those.next().map(|(id, _)| *id)
         };
-        let (known, other) = (first(Priority::KnownDevice), first(Priority::Other));
+        let (known, other) = (first(Class::KnownDevices), first(Class::Others));
         if known == Some(id) {
             self.known_begun.push((id, rounds));
             self.known_ahead += rounds;
@@ -187,9 +206,9 @@ impl Machine {
         let waited = self.now - expected.at;
         let lanes = (self.running.len() * self.lanes) as u64;
         let tolerance = 2 * LONGEST + 2 * UNEVEN / lanes;
-        let longest = match expected.priority {
-            Priority::KnownDevice => expected.wait * 4 / 3,
-            Priority::Other => {
+        let longest = match expected.class {
+            Class::KnownDevices => expected.wait * 4 / 3,
+            Class::Others => {
                 let later = self.known_begun.iter().filter(|(known, _)| *known > id);
                 let rounds: u64 = later.map(|(_, rounds)| rounds).sum();
                 expected.wait + rounds / lanes
@@ -237,8 +256,8 @@ proptest! {
         mut machine in machine(), acts in vec(act(), 0..200), last in act(),
     ) {
         machine.play(acts);
-        let Act::Arrive(priority, cost) = last else { return Ok(()) };
-        if let Some(id) = machine.arrive(priority, cost) {
+        let Act::Arrive(caller, cost) = last else { return Ok(()) };
+        if let Some(id) = machine.arrive(caller, cost) {
             let begins_at = machine.now + machine.waiting[&id].wait;
             while machine.now < begins_at {
                 machine.step();
