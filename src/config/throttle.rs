@@ -10,7 +10,8 @@ use crate::model::ThrottleLimits;
 variables! {
     "Guessing"
 
-    /// Failures without a wait of a known device, or of a signed-in session, 1 to 1000000
+    /// Failures without a wait of a known device, or of a signed-in session, 1 to 1000000; an
+    /// attempt in flight counts as one
     THROTTLE_FREE_PER_DEVICE: u32 = value("COUNT", count).default("10");
     /// Failures without a wait of an account on other devices, 1 to 1000000
     THROTTLE_FREE_PER_ACCOUNT: u32 = value("COUNT", count).default("20");

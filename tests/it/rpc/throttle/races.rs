@@ -9,8 +9,8 @@ use tonic::Code;
 use super::{
     ANA,
     Outcome::{self, In, Wait, Wrong},
-    SECOND, device_of, each_its_own, enter, exhaust_with, from, guess, limits, of_account,
-    on_device, with_ana, wrong,
+    SECOND, always, device_of, each_its_own, enter, exhaust_with, from, guess, limits, of_account,
+    on_device, send, with_ana, wrong,
 };
 use crate::harness::{Service, TestDatabase, both, eventually, login, reason, refused, soak};
 
@@ -67,6 +67,22 @@ both! {
         let failures = service.database.count(FAILURES).await;
         assert_eq!(failures, 0, "nothing is left of them");
         assert_eq!(guess(&service, ANA, "192.0.2.1").await, Wrong);
+    }
+
+    async fn of_twelve_correct_logins_at_once_on_one_known_device_ten_succeed(database: TestDatabase) {
+        let service = with_ana(database, &PATIENT).await;
+        let device = device_of(&service, ANA).await;
+        let on_it = on_device(&device, login(ANA));
+        let calls = (0..12).map(|_| send(&service, "", on_it.clone()));
+        let outcomes = join_all(calls).await;
+        // Each login in flight counts as a failure. One that comes late finds some taken back.
+        let entered = outcomes.iter().filter(|outcome| **outcome == In).count();
+        assert!(entered >= 10, "{outcomes:?}");
+        let refused = outcomes.iter().filter(|outcome| **outcome == Wait(SECOND)).count();
+        assert_eq!(entered + refused, 12, "{outcomes:?}");
+        // Nothing is left of them: the next ten guesses are free.
+        let guess = on_device(&device, wrong(ANA));
+        assert_eq!(exhaust_with(&service, &guess, always("")).await, (10, SECOND));
     }
 
     async fn logins_and_guesses_at_once_do_not_block_each_other(database: TestDatabase) {
