@@ -38,11 +38,11 @@
 //! 2. The handler parses the message: the e-mail to a [`model::Email`] if it is valid, the
 //!    password to a [`password::Password`] that wipes its memory.
 //! 3. [`auth::Auth::login`] refuses the call if the hash would have to wait too long. It looks the
-//!    account up, sees whether the device token is genuine, and opens the stored hash with
-//!    `DATA_KEY`. The attempt is then counted: for a known device alone, or for the account and
-//!    the networks. After too many failures it is refused here. [`model::Counter`] has the rules,
-//!    and [`db::Db::count`] settles races.
-//! 4. [`password::Hasher::verify`] waits for a hash lane; known devices go first. An unknown user gets a dummy hash, so that the time is the
+//!    account up and sees whether the device token is genuine. The attempt is then counted: for a
+//!    known device alone, or for the account and the networks. After too many failures it is
+//!    refused here. [`model::Counter`] has the rules, and [`db::Db::count`] settles races.
+//! 4. The stored hash is opened with `DATA_KEY`, and [`password::Hasher::verify`] waits for a hash
+//!    lane; known devices go first. An unknown user gets a dummy hash, so that the time is the
 //!    same. A call that ends before its hash began, and a right password, take the count back.
 //! 5. If the stored hash has another cost than the configured one, it is replaced.
 //! 6. The session is drafted with its refresh token, a signed access token and the next device

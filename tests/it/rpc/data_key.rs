@@ -16,8 +16,8 @@ use prometheus_client::{encoding::text::encode, registry::Registry};
 
 use crate::harness::{
     DATA_KEY, ManualClock, PASSWORD, START, Service, Session, TestDatabase, both, build,
-    change_password, change_password_from, config, db, error_line, login, open_seal, refused,
-    register, retry_after,
+    change_password, change_password_from, config, db, error_line, login, open_seal, reason,
+    refused, register, retry_after,
 };
 
 const NEW_PASSWORD: &str = "wasp ember 417 tulip";
@@ -299,5 +299,21 @@ both! {
         let stored = database.stored_hash("ana@example.com").await;
         replica.db.reseal(&resealed).await.unwrap();
         assert_eq!(database.stored_hash("ana@example.com").await, stored);
+    }
+
+    async fn a_login_whose_seal_does_not_open_counts_and_costs_a_hash(database: TestDatabase) {
+        let service = Service::start(database, &["--throttle-free-per-account", "3"]).await;
+        service.client().register(register("ana@example.com")).await.unwrap();
+        let sql = "UPDATE users SET password_hash = 'sealed:1:000000000000:whatever'";
+        service.database.execute(sql).await;
+        let login = async || refused(service.client().login(login("ana@example.com")).await);
+        for _ in 0..3 {
+            assert_eq!(reason(&login().await).1, "INTERNAL");
+        }
+        assert_eq!(reason(&login().await).1, "TOO_MANY_ATTEMPTS");
+        let (_, page) = service.probe("/metrics").await;
+        // The first one is that of the registration.
+        let hashes = r#"auth_password_hashes_total{outcome="done",priority="other"} 4"#;
+        assert!(page.lines().any(|line| line == hashes), "{page}");
     }
 }
