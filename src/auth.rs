@@ -29,7 +29,10 @@ mod throttle;
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
 use tracing::debug;
 
 pub use self::{
@@ -51,6 +54,10 @@ use crate::{
     telemetry::audit::{self, Audit},
 };
 
+/// Look-ups at a time for logins with a device token while the queue of hashes is full. They
+/// leave most of the 16 connections of a database to calls that need no hash.
+const FULL_LOOK_UPS: usize = 4;
+
 /// All use cases. They keep no state in memory, so any number of replicas may run.
 pub struct Auth {
     db: Db,
@@ -61,6 +68,9 @@ pub struct Auth {
     transition: Transition,
     lifetimes: Lifetimes,
     throttle: Throttle,
+    /// While the queue is full for all but known devices, only the account's row shows whether a
+    /// device token is genuine. Forged tokens cost no hash then, so their look-ups are bounded.
+    full_look_ups: Semaphore,
     clock: Arc<dyn Clock>,
     commits: Arc<Notify>,
     metrics: Metrics,
@@ -127,6 +137,7 @@ impl Auth {
                 Arc::clone(&data_keys),
                 Arc::clone(&parts.clock),
             ),
+            full_look_ups: Semaphore::new(FULL_LOOK_UPS),
             db: parts.db,
             data_keys,
             transition: parts.transition,

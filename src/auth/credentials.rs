@@ -57,14 +57,7 @@ impl Auth {
         call: &Call,
         audit: Audit<'_>,
     ) -> Result<Checked<'p>, Error> {
-        // Refuse before the first statement if the hash would be refused anyway.
-        if let Some(priority) = claim.priority() {
-            self.hasher.check_capacity(priority, call.deadline)?;
-        }
-        let credentials = match claim.email() {
-            Some(email) => self.db.find_credentials(email).await?,
-            None => None,
-        };
+        let credentials = self.look_up(claim, call).await?;
         let (claimant, priority) = self.claimant(claim, credentials.as_ref(), call);
         self.hasher.check_capacity(priority, call.deadline)?;
         let user_id = credentials.as_ref().map(|found| found.user_id);
@@ -90,6 +83,22 @@ impl Auth {
             stored_hash: found.password_hash,
             verified,
         })
+    }
+
+    /// Finds the account, unless the hash would be refused anyway.
+    async fn look_up(&self, claim: Claim<'_>, call: &Call) -> Result<Option<Credentials>, Error> {
+        let _permit = match claim.priority() {
+            Some(priority) => {
+                self.hasher.check_capacity(priority, call.deadline)?;
+                None
+            }
+            None if self.hasher.has_room(Priority::Other, call.deadline) => None,
+            None => Some(self.full_look_ups.acquire().await.expect("never closed")),
+        };
+        match claim.email() {
+            Some(email) => Ok(self.db.find_credentials(email).await?),
+            None => Ok(None),
+        }
     }
 
     fn claimant<'a>(

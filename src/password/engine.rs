@@ -96,17 +96,25 @@ impl Engine {
         })
     }
 
-    /// The refusal that a hash of so many rounds would get now.
+    /// The refusal that a hash of so many rounds would get now. It is counted as one.
     pub(super) fn check(
         &self,
         rounds: u32,
         priority: Priority,
         deadline: tokio::time::Instant,
     ) -> Result<(), HashError> {
-        let (purpose, time_left) = (Purpose::Answer(priority), time_left(deadline));
-        let queue = &self.shared.lock_open()?.queue;
-        let (purpose, checked) = queue.check(rounds, purpose, time_left);
+        let (purpose, checked) = self.shared.check(rounds, priority, deadline)?;
         checked.inspect_err(|_| self.metrics.refused(purpose))
+    }
+
+    pub(super) fn has_room(
+        &self,
+        rounds: u32,
+        priority: Priority,
+        deadline: tokio::time::Instant,
+    ) -> bool {
+        let checked = self.shared.check(rounds, priority, deadline);
+        checked.is_ok_and(|(_, checked)| checked.is_ok())
     }
 
     pub(super) async fn failed(&self) {
@@ -169,6 +177,16 @@ impl Shared {
         let state = self.lock();
         let open = state.open;
         open.then_some(state).ok_or(HashError::Stopped)
+    }
+
+    fn check(
+        &self,
+        rounds: u32,
+        priority: Priority,
+        deadline: tokio::time::Instant,
+    ) -> Result<(Purpose, Result<(), HashError>), HashError> {
+        let queue = &self.lock_open()?.queue;
+        Ok(queue.check(rounds, Purpose::Answer(priority), time_left(deadline)))
     }
 
     fn close(&self) {

@@ -108,6 +108,12 @@ impl Hasher {
         self.engine.check(1 << self.cost, priority, deadline)
     }
 
+    /// Like [`Hasher::check_capacity`], for a hash that is not wanted for sure: no refusal is
+    /// counted.
+    pub fn has_room(&self, priority: Priority, deadline: Instant) -> bool {
+        self.engine.has_room(1 << self.cost, priority, deadline)
+    }
+
     /// Resolves when a hashing thread died. All calls are [`HashError::Stopped`] from then on,
     /// so the process has to end.
     pub async fn failed(&self) {

@@ -5,11 +5,12 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use auth_service::proto::{self, auth_service_client::AuthServiceClient};
 use futures::{StreamExt as _, future::join_all, stream::FuturesUnordered};
 use tokio::{sync::Notify, task::JoinSet, time::sleep};
+use tokio_postgres::NoTls;
 use tonic::Code;
 
 use crate::harness::{
-    BareConnection, PASSWORD, Service, TestDatabase, both, change_password_from, login, reason,
-    refused, register,
+    Backend, BareConnection, PASSWORD, Service, TestDatabase, both, change_password_from, login,
+    reason, refused, register,
 };
 
 /// Callers beyond those that fill the queue.
@@ -105,6 +106,59 @@ const OPTIONS: [&str; 8] = [
     "--request-timeout",
     "60s",
 ];
+
+/// Look-ups of accounts that wait for a lock.
+const LOCKED_OUT: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+     AND wait_event_type = 'Lock' AND query LIKE '%\"email\" = %'";
+
+/// A login with a token that is not genuine costs no hash then, and only a look-up shows that.
+#[tokio::test(flavor = "multi_thread")]
+async fn look_ups_for_a_full_queue_leave_connections_to_other_calls_on_postgres() {
+    let Some(database) = TestDatabase::create(Backend::Postgres).await else {
+        return;
+    };
+    let service = Service::start(database, &[]).await;
+    let ana = service.sign_up("ana@example.com").await;
+    service.sign_up("ben@example.com").await;
+    let of_ben = known_device(&service, "ben@example.com").await;
+    let (_, database) = service.stop().await;
+    // Each hash takes seconds, and none may wait.
+    let slow = [
+        "--password-threads",
+        "1",
+        "--bcrypt-cost",
+        "16",
+        "--password-max-wait",
+        "1ms",
+        "--request-timeout",
+        "60s",
+    ];
+    let service = Service::start(database, &slow).await;
+    let _flood = flood(service.addr, &invented()).await;
+
+    let url = service.database.direct_url();
+    let (holder, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    holder
+        .batch_execute("BEGIN; LOCK TABLE users")
+        .await
+        .unwrap();
+    let request = right_logins("ana@example.com", vec![of_ben]);
+    let mut logins = JoinSet::new();
+    for n in 0..40 {
+        let (mut client, request) = (service.client(), request(n, 0));
+        logins.spawn(async move { client.login(request).await });
+    }
+    service.database.wait_for(LOCKED_OUT, 4).await;
+    let mut token = ana.tokens.refresh_token;
+    for _ in 0..20 {
+        token = service
+            .refresh(&token)
+            .await
+            .expect("a connection is free")
+            .refresh_token;
+    }
+}
 
 both! {
     async fn a_flood_of_invented_logins_never_keeps_a_known_device_out(database: TestDatabase) {
