@@ -108,8 +108,7 @@ impl Hasher {
         self.engine.check(1 << self.cost, priority, deadline)
     }
 
-    /// Like [`Hasher::check_capacity`], for a hash that is not wanted for sure: no refusal is
-    /// counted.
+    /// Whether a hash would be admitted now. No refusal is counted.
     pub fn has_room(&self, priority: Priority, deadline: Instant) -> bool {
         self.engine.has_room(1 << self.cost, priority, deadline)
     }
