@@ -61,6 +61,7 @@ impl Auth {
         let (claimant, priority) = self.claimant(claim, credentials.as_ref(), call);
         self.hasher.check_capacity(priority, call.deadline)?;
         let user_id = credentials.as_ref().map(|found| found.user_id);
+        let audit = audit.user(user_id);
         let attempt = self.begin(&claimant.counters(), audit).await?;
         let request = Request {
             priority,
@@ -72,8 +73,7 @@ impl Auth {
         let readable = hash.as_ref().ok().and_then(Option::as_ref);
         let verified = self.hasher.verify(password, readable, request).await?;
         let (Some(verified), Some(found), Some(hash)) = (verified, credentials, hash?) else {
-            let reason = user_id.map_or(Reason::UnknownUser, |_| Reason::WrongPassword);
-            audit.user(user_id).failed(reason);
+            audit.failed(user_id.map_or(Reason::UnknownUser, |_| Reason::WrongPassword));
             return Err(Error::InvalidCredentials);
         };
         attempt.succeeded().await;

@@ -40,7 +40,6 @@ both! {
             ("REFRESH_RETRY_WINDOW", "0s"),
             ("THROTTLE_FREE_PER_ACCOUNT", "2"),
             ("THROTTLE_FIRST_WAIT", "15m"),
-
         ]);
         let channel = connect(process.grpc_addr().await).await;
         let mut client = AuthServiceClient::new(channel.clone());
@@ -54,7 +53,7 @@ both! {
             password: "a wrong horse battery staple".to_owned(),
             ..login("ana@example.com")
         };
-        refused(client.login(wrong).await);
+        refused(client.login(wrong.clone()).await);
         let first_token = first.tokens.as_ref().unwrap().refresh_token.clone();
         // A successful refresh writes no line.
         client.refresh(refresh(&first_token)).await.unwrap();
@@ -85,6 +84,8 @@ both! {
         }, &token);
         refused(account.change_password(change("a wrong horse battery staple")).await);
         account.change_password(change(PASSWORD)).await.unwrap();
+        refused(client.login(wrong.clone()).await);
+        refused(client.login(wrong).await);
         let delete = |current: &str| with_bearer(DeleteAccountRequest {
             current_password: current.to_owned(),
         }, &token);
@@ -118,6 +119,8 @@ both! {
             ["end_other_sessions", "ok", "", user, third, ""],
             ["change_password", "failed", "wrong_password", user, third, ""],
             ["change_password", "ok", "", user, third, ""],
+            ["login", "failed", "wrong_password", user, "", ""],
+            ["login", "failed", "throttled", user, "", ""],
             ["delete_account", "failed", "wrong_password", user, third, ""],
             ["delete_account", "ok", "", user, third, ""],
             ["login", "failed", "unknown_user", "", "", ""],
