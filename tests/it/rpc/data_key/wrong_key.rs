@@ -34,6 +34,7 @@ async fn with_accounts(database: TestDatabase, emails: &[&str]) -> TestDatabase 
     service.stop().await.1
 }
 
+const NEW_KEY: &str = "the-third-data-key-of-the-tests-32-b";
 const OTHER: [(&str, &str); 1] = [("DATA_KEY", OTHER_KEY)];
 const BOTH_KEYS: [&str; 4] = ["--data-key", OTHER_KEY, "--data-previous-keys", DATA_KEY];
 
@@ -109,33 +110,53 @@ both! {
         assert!(error.contains("another key (000000000000)"), "{error}");
     }
 
-    async fn without_the_lost_key_the_sql_of_the_runbook_lets_the_service_start(database: TestDatabase) {
-        let service = Service::start(database, &[]).await;
-        service.client().register(register("ana@example.com")).await.unwrap();
+    async fn without_the_lost_keys_the_sql_of_the_runbook_lets_the_service_start(database: TestDatabase) {
+        let database = with_accounts(database, &["ana@example.com"]).await;
+        let service = Service::start(database, &BOTH_KEYS).await;
+        service.client().register(register("ben@example.com")).await.unwrap();
         let (_, database) = service.stop().await;
-        let new = ["--data-key", OTHER_KEY];
-        let error = refused_start(&database, &new).await;
-        let (_, id) = error.split_once("another key (").unwrap();
-        let (id, _) = id.split_once(')').unwrap();
+        let ana_key = key_id(&database, "ana@example.com").await;
+        let ben_key = key_id(&database, "ben@example.com").await;
+        let error = refused_start(&database, &["--data-key", NEW_KEY]).await;
+        assert!(error.contains(&ana_key) && error.contains(&ben_key), "{error}");
+
         let blocks = runbook_sql("Lost data key");
         let [make_unusable, put_back] = &blocks[..] else { panic!("{blocks:?}") };
-        assert!(make_unusable.contains("KEY_ID"), "{make_unusable}");
-        database.execute(&make_unusable.replace("KEY_ID", id)).await;
-
-        let service = Service::start(database.clone(), &new).await;
-        assert_wrong_password(&refused(service.client().login(login("ana@example.com")).await));
-        service.client().register(register("ben@example.com")).await.unwrap();
-        service.sign_in("ben@example.com").await;
-        let replica = Replica::new(&database, &new);
+        assert!(make_unusable.contains("KEY_ID") && put_back.contains("KEY_ID"), "{blocks:?}");
+        // Nobody knows whether it was done already.
+        for key in [&ana_key, &ben_key, &ana_key, &ben_key] {
+            database.execute(&make_unusable.replace("KEY_ID", key)).await;
+        }
+        let service = Service::start(database.clone(), &["--data-key", NEW_KEY]).await;
+        for email in ["ana@example.com", "ben@example.com"] {
+            assert_wrong_password(&refused(service.client().login(login(email)).await));
+        }
+        service.client().register(register("cem@example.com")).await.unwrap();
+        let replica = Replica::new(&database, &["--data-key", NEW_KEY]);
         replica.tick().await;
         assert_eq!(replica.counts(), ["1.0", "0.0", "0.0", "0.0"], "no alarm for ever");
         let (_, database) = service.stop().await;
 
-        // The key is found.
-        database.execute(put_back).await;
-        let service = Service::start(database, &BOTH_KEYS).await;
+        // One key is found.
+        database.execute(&put_back.replace("KEY_ID", &ana_key)).await;
+        let found = ["--data-key", NEW_KEY, "--data-previous-keys", DATA_KEY];
+        let service = Service::start(database, &found).await;
         service.sign_in("ana@example.com").await;
-        service.sign_in("ben@example.com").await;
+        assert_wrong_password(&refused(service.client().login(login("ben@example.com")).await));
+        let (_, database) = service.stop().await;
+
+        // The other one is found, and step 1 was followed once more before.
+        database.execute(&make_unusable.replace("KEY_ID", &ben_key)).await;
+        for _ in 0..2 {
+            database.execute(&put_back.replace("KEY_ID", &ben_key)).await;
+        }
+        let both = format!("{DATA_KEY},{OTHER_KEY}");
+        let found = ["--data-key", NEW_KEY, "--data-previous-keys", &both];
+        let service = Service::start(database, &found).await;
+        for email in ["ana@example.com", "ben@example.com", "cem@example.com"] {
+            service.sign_in(email).await;
+        }
+        assert_eq!(service.database.count("SELECT count(*) FROM lost_passwords").await, 0);
     }
 }
 
