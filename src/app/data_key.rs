@@ -9,21 +9,25 @@ use crate::{
     model::KeyMismatch,
 };
 
-/// Refuses to start with a key that opens none of the newest passwords: logins would fail, and
-/// new passwords would get a seal that the right key does not open.
+/// Refuses to start with a key that opens none of the newest and of the oldest passwords: logins
+/// would fail, and new passwords would get a seal that the right key does not open. The oldest ones
+/// are compared too, because under a wrong key anybody can make the newest ones by registering.
 pub(super) async fn check(db: &Db, config: &Config) -> anyhow::Result<()> {
-    let newest = db.newest_hashes().await?;
-    match config.auth.data_keys.check(&newest) {
+    let sealed = db.sealed_hashes().await?;
+    match config.auth.data_keys.check(&sealed) {
         Ok(()) => Ok(()),
-        Err(some @ KeyMismatch::Some(_)) => {
-            warn!("DATA_KEY: {some}");
+        Err(partial @ KeyMismatch::Partial(_)) => {
+            warn!("DATA_KEY: {partial}");
             Ok(())
         }
-        Err(all @ KeyMismatch::All(_)) => {
+        Err(total @ KeyMismatch::Total(_)) => {
             let embedded = config.embedded.as_ref();
-            match embedded.and_then(|embedded| embedded.take_back(DATA_KEY_FILE)) {
-                Some(path) => bail!("DATA_KEY: there was no file {}, and {all}", path.display()),
-                None => bail!("DATA_KEY: {all}"),
+            match embedded.and_then(|embedded| embedded.remove_created(DATA_KEY_FILE)) {
+                Some(path) => bail!(
+                    "DATA_KEY: there was no file {}, and {total}",
+                    path.display()
+                ),
+                None => bail!("DATA_KEY: {total}"),
             }
         }
     }

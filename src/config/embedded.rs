@@ -35,7 +35,7 @@ impl Embedded {
 
     /// Removes the file of a secret that this start created. Nothing may have used the secret:
     /// the file would look like the one that belongs to the database.
-    pub fn take_back(&self, file: &str) -> Option<&Path> {
+    pub fn remove_created(&self, file: &str) -> Option<&Path> {
         let path = self.created(file)?;
         // If it stays, the next start is refused like this one.
         let _ = fs::remove_file(path);

@@ -12,8 +12,10 @@ const ROWS: i64 = 500;
 /// How many rows are locked at the same time: a change of a password waits for at most so many.
 const RESEALED_AT_ONCE: usize = 10;
 
-/// How many users show whether `DATA_KEY` is the one of the database.
-const NEWEST: i64 = 10;
+/// How many sealed hashes at each end of the table show whether `DATA_KEY` is the right one.
+const SAMPLE: usize = 10;
+/// How many users at each end are searched for them. A table may have millions without a seal.
+const SEARCHED: i64 = 1_000;
 
 /// A step through the users. Those without a usable password are left out.
 #[derive(Default)]
@@ -34,15 +36,16 @@ pub struct Resealed {
 }
 
 impl Db {
-    /// The stored hashes of the users who registered last.
-    pub async fn newest_hashes(&self) -> Result<Vec<String>, Error> {
+    /// Sealed hashes of the users who registered last, and of those who registered first.
+    pub async fn sealed_hashes(&self) -> Result<Vec<String>, Error> {
         with_conn!(self, conn => {
-            users::table
-                .order(users::id.desc())
-                .limit(NEWEST)
-                .select(users::password_hash)
-                .load(conn)
-                .await?
+            let hashes = users::table.select(users::password_hash).limit(SEARCHED);
+            let newest: Vec<String> = hashes.order(users::id.desc()).load(conn).await?;
+            let oldest: Vec<String> = hashes.order(users::id).load(conn).await?;
+            let sealed = |hashes: Vec<String>| {
+                hashes.into_iter().filter(|stored| StoredHash::is_sealed(stored)).take(SAMPLE)
+            };
+            sealed(newest).chain(sealed(oldest)).collect()
         })
     }
 

@@ -49,20 +49,19 @@ impl SealedWith {
     }
 }
 
-/// A database in which the newest seals are of a key that is not configured. It names the key by
-/// the id that its seals have.
+/// A database with seals of keys that are not configured. It names them by the ids in their seals.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyMismatch {
     #[error(
-        "some of the newest passwords in the database have the seal of another key ({0}): add it \
-         to DATA_PREVIOUS_KEYS"
+        "some passwords in the database have the seal of another key ({0}): add it to \
+         DATA_PREVIOUS_KEYS"
     )]
-    Some(String),
+    Partial(String),
     #[error(
-        "the newest passwords in the database have the seal of another key ({0}): set that key, \
-         or add it to DATA_PREVIOUS_KEYS; if it is lost, see \"Lost data key\" in the runbook"
+        "the passwords in the database have the seal of another key ({0}): set that key, or add \
+         it to DATA_PREVIOUS_KEYS; if it is lost, see \"Lost data key\" in the runbook"
     )]
-    All(String),
+    Total(String),
 }
 
 /// Diesel asks for it. A hash that is not sealed must not be printed.
@@ -94,6 +93,11 @@ impl StoredHash {
         &self.0
     }
 
+    /// Whether this text is a seal, of any key and version.
+    pub fn is_sealed(stored: &str) -> bool {
+        stored.starts_with(PREFIX)
+    }
+
     /// Whether this text stands for an account without a usable password, which is the empty one.
     pub const fn is_unusable(stored: &str) -> bool {
         stored.is_empty()
@@ -104,7 +108,7 @@ impl DataKeys {
     /// The hash that is stored as this text. `None` if no key opens the seal, or if it is not
     /// one of this user. A text without seal is the hash itself: the release before wrote it.
     pub fn open_hash(&self, stored: &str, user_id: UserId) -> Option<Zeroizing<String>> {
-        if !stored.starts_with(PREFIX) {
+        if !StoredHash::is_sealed(stored) {
             return Some(Zeroizing::new(stored.to_owned()));
         }
         let key = self.all().find(|key| key.has_sealed(stored))?;
@@ -117,23 +121,22 @@ impl DataKeys {
         Some(Zeroizing::new(hash))
     }
 
-    /// Compares the keys with those of a database, of which these are the newest stored hashes.
-    pub fn check(&self, newest: &[String]) -> Result<(), KeyMismatch> {
-        let sealed = newest.iter().filter(|stored| stored.starts_with(PREFIX));
+    /// Compares the keys with those of a database that has these sealed hashes.
+    pub fn check(&self, sealed: &[String]) -> Result<(), KeyMismatch> {
         let is_unknown = |stored: &&String| self.sealed_with(stored) == SealedWith::Unknown;
-        let (unknown, known): (Vec<_>, Vec<_>) = sealed.partition(is_unknown);
+        let (unknown, known): (Vec<_>, Vec<_>) = sealed.iter().partition(is_unknown);
         let ids: BTreeSet<_> = unknown.iter().map(|stored| key_id(stored)).collect();
         let ids = Vec::from_iter(ids).join(", ");
         match (unknown.is_empty(), known.is_empty()) {
             (true, _) => Ok(()),
-            (false, false) => Err(KeyMismatch::Some(ids)),
-            (false, true) => Err(KeyMismatch::All(ids)),
+            (false, false) => Err(KeyMismatch::Partial(ids)),
+            (false, true) => Err(KeyMismatch::Total(ids)),
         }
     }
 
     /// The key that a stored hash names.
     pub fn sealed_with(&self, stored: &str) -> SealedWith {
-        if !stored.starts_with(PREFIX) {
+        if !StoredHash::is_sealed(stored) {
             return SealedWith::None;
         }
         match self.all().position(|key| key.has_sealed(stored)) {
@@ -246,24 +249,21 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_refused_if_they_open_none_of_the_newest_seals() {
+    fn keys_are_refused_if_they_open_none_of_the_seals() {
         let [a, b, c] = ["a", "b", "c"].map(|key| DataKeys::for_test([key]));
         let both = DataKeys::for_test(["b", "a"]);
         let id = |keys: &DataKeys| key_id(&seal(keys)).to_owned();
-        let bare = || HASH.to_owned();
-        assert_eq!(a.check(&[]), Ok(()), "no account");
-        assert_eq!(a.check(&[bare(), String::new()]), Ok(()), "no seal");
-        assert_eq!(a.check(&[seal(&a), bare(), seal(&a)]), Ok(()));
+        assert_eq!(a.check(&[]), Ok(()), "no seal");
+        assert_eq!(a.check(&[seal(&a), seal(&a)]), Ok(()));
         assert_eq!(both.check(&[seal(&a), seal(&b)]), Ok(()));
         let some = [seal(&a), seal(&b), seal(&a)];
-        assert_eq!(b.check(&some), Err(KeyMismatch::Some(id(&a))));
-        let bare_and_unknown = [bare(), seal(&a), String::new()];
-        assert_eq!(b.check(&bare_and_unknown), Err(KeyMismatch::All(id(&a))));
+        assert_eq!(b.check(&some), Err(KeyMismatch::Partial(id(&a))));
+        assert_eq!(b.check(&[seal(&a)]), Err(KeyMismatch::Total(id(&a))));
         let mut ids = [id(&a), id(&b)];
         ids.sort_unstable();
-        assert_eq!(c.check(&some), Err(KeyMismatch::All(ids.join(", "))));
+        assert_eq!(c.check(&some), Err(KeyMismatch::Total(ids.join(", "))));
         let malformed = ["sealed:2".to_owned()];
-        assert_eq!(a.check(&malformed), Err(KeyMismatch::All(String::new())));
+        assert_eq!(a.check(&malformed), Err(KeyMismatch::Total(String::new())));
     }
 
     #[test]

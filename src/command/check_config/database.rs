@@ -41,33 +41,33 @@ async fn findings_of(db: &Db, config: &Config) -> Findings {
     let answer = state_of(db).await;
     let answer = answer.unwrap_or_else(|error| Err(text(&error)));
     // A database that does not answer says nothing about the key.
-    let newest = match answer {
-        Ok(_) => newest_hashes(db).await.map_err(|error| text(&error)),
+    let sealed = match answer {
+        Ok(_) => sealed_hashes(db).await.map_err(|error| text(&error)),
         Err(_) => Ok(Vec::new()),
     };
-    let data_key = newest.and_then(|newest| data_key(config, &newest));
+    let data_key = sealed.and_then(|sealed| data_key(config, &sealed));
     Findings { answer, data_key }
 }
 
 /// None before the first migration.
-async fn newest_hashes(db: &Db) -> Result<Vec<String>, db::Error> {
+async fn sealed_hashes(db: &Db) -> Result<Vec<String>, db::Error> {
     if db.is_new().await? {
         return Ok(Vec::new());
     }
-    db.newest_hashes().await
+    db.sealed_hashes().await
 }
 
-fn data_key(config: &Config, newest: &[String]) -> Finding {
+fn data_key(config: &Config, sealed: &[String]) -> Finding {
     let keys = &config.auth.data_keys;
-    let fit = keys.check(newest);
-    if let Err(all @ KeyMismatch::All(_)) = &fit {
-        return Err(all.to_string());
+    let fit = keys.check(sealed);
+    if let Err(total @ KeyMismatch::Total(_)) = &fit {
+        return Err(total.to_string());
     }
     if would_generate(config, DATA_KEY_FILE) {
         return Ok(GENERATED.to_owned());
     }
     let also = match (keys.all().count() - 1, fit) {
-        (_, Err(some)) => format!(", but {some}"),
+        (_, Err(partial)) => format!(", but {partial}"),
         (0, Ok(())) => String::new(),
         (previous, Ok(())) => format!(", also accepted: {previous} previous"),
     };

@@ -34,27 +34,35 @@ async fn with_accounts(database: TestDatabase, emails: &[&str]) -> TestDatabase 
     service.stop().await.1
 }
 
+/// Gives the account a seal that names a key that nobody has.
+async fn seal_with_unknown_key(database: &TestDatabase, email: &str) {
+    let stored = database.stored_hash(email).await;
+    let stored = stored.replace(&stored[9..21], "000000000000");
+    let sql = format!("UPDATE users SET password_hash = '{stored}' WHERE email = '{email}'");
+    database.execute(&sql).await;
+}
+
 const NEW_KEY: &str = "the-third-data-key-of-the-tests-32-b";
 const OTHER: [(&str, &str); 1] = [("DATA_KEY", OTHER_KEY)];
 const BOTH_KEYS: [&str; 4] = ["--data-key", OTHER_KEY, "--data-previous-keys", DATA_KEY];
 
 both! {
-    async fn a_key_that_opens_none_of_the_newest_passwords_ends_the_start(database: TestDatabase) {
+    async fn a_key_that_opens_none_of_the_passwords_ends_the_start(database: TestDatabase) {
         let database = with_accounts(database, &["ana@example.com", "ben@example.com"]).await;
         let key = key_id(&database, "ana@example.com").await;
         database.execute("DELETE FROM transitions").await;
         let error = refused_start(&database, &["--data-key", OTHER_KEY]).await;
         let expected = format!(
-            "DATA_KEY: the newest passwords in the database have the seal of another key ({key}): \
-             set that key, or add it to DATA_PREVIOUS_KEYS; if it is lost, see \"Lost data key\" \
-             in the runbook"
+            "DATA_KEY: the passwords in the database have the seal of another key ({key}): set \
+             that key, or add it to DATA_PREVIOUS_KEYS; if it is lost, see \"Lost data key\" in \
+             the runbook"
         );
         assert_eq!(error, expected);
         assert_eq!(database.count("SELECT count(*) FROM transitions").await, 0, "it changes nothing");
 
         let mut process = Process::serve(&database, &OTHER);
         assert_eq!(process.exit_code().await, Some(1));
-        process.wait_for("DATA_KEY: the newest passwords").await;
+        process.wait_for("DATA_KEY: the passwords").await;
         let log = process.log();
         assert_eq!(log.iter().filter(|line| line.contains("ERROR")).count(), 1, "{log:?}");
         let checked = check_config(&database, &OTHER).await;
@@ -71,15 +79,15 @@ both! {
         assert!(checked.stdout.contains(is_set), "{}", checked.stdout);
     }
 
-    async fn a_key_that_opens_some_of_the_newest_passwords_is_warned_of(database: TestDatabase) {
+    async fn a_key_that_opens_some_of_the_passwords_is_warned_of(database: TestDatabase) {
         let database = with_accounts(database, &["ana@example.com"]).await;
         let service = Service::start(database, &BOTH_KEYS).await;
         service.client().register(register("ben@example.com")).await.unwrap();
         let (_, database) = service.stop().await;
         let other = key_id(&database, "ben@example.com").await;
         let warning = format!(
-            "some of the newest passwords in the database have the seal of another key ({other}): \
-             add it to DATA_PREVIOUS_KEYS"
+            "some passwords in the database have the seal of another key ({other}): add it to \
+             DATA_PREVIOUS_KEYS"
         );
         let process = Process::serve(&database, &[]);
         let line = process.wait_for(&format!("DATA_KEY: {warning}")).await;
@@ -91,23 +99,31 @@ both! {
         assert!(checked.stdout.contains(&said), "{}", checked.stdout);
     }
 
-    async fn only_the_ten_newest_passwords_decide(database: TestDatabase) {
+    async fn ten_registrations_under_another_key_do_not_stop_the_right_replicas(database: TestDatabase) {
         let emails: Vec<_> = (0..11).map(|n| format!("user{n}@example.com")).collect();
         let emails: Vec<_> = emails.iter().map(String::as_str).collect();
         let database = with_accounts(database, &emails).await;
-        let make_unknown = async |email: &str| {
-            let stored = database.stored_hash(email).await;
-            let stored = stored.replace(&stored[9..21], "000000000000");
-            let sql = format!("UPDATE users SET password_hash = '{stored}' WHERE email = '{email}'");
-            database.execute(&sql).await;
-        };
-        for email in &emails[2..] {
-            make_unknown(email).await;
+        for email in &emails[1..] {
+            seal_with_unknown_key(&database, email).await;
         }
         drop(Service::start(database.clone(), &[]).await);
-        make_unknown(emails[1]).await;
+        let checked = check_config(&database, &[]).await;
+        let said = "is set, but some passwords in the database have the seal of another key (000000000000)";
+        assert!(checked.stdout.contains(said), "{}", checked.stdout);
+
+        seal_with_unknown_key(&database, emails[0]).await;
         let error = refused_start(&database, &[]).await;
         assert!(error.contains("another key (000000000000)"), "{error}");
+    }
+
+    async fn passwords_without_a_seal_do_not_hide_the_others(database: TestDatabase) {
+        let database = with_accounts(database, &["ana@example.com"]).await;
+        for stored in ["", HASH] {
+            add_users(&database, 50, stored).await;
+        }
+        let key = key_id(&database, "ana@example.com").await;
+        let error = refused_start(&database, &["--data-key", OTHER_KEY]).await;
+        assert!(error.contains(&format!("another key ({key})")), "{error}");
     }
 
     async fn without_the_lost_keys_the_sql_of_the_runbook_lets_the_service_start(database: TestDatabase) {
@@ -175,7 +191,7 @@ async fn a_new_key_file_beside_an_existing_database_is_refused_and_removed() {
     let right = fs::read(&key).unwrap();
     fs::remove_file(&key).unwrap();
 
-    let said = "DATA_KEY: there was no file data/data-key, and the newest passwords";
+    let said = "DATA_KEY: there was no file data/data-key, and the passwords";
     for _ in 0..2 {
         let checked = Process::run(folder.path(), &["check-config"], &ports).await;
         assert_eq!(checked.code, Some(1));
@@ -193,7 +209,7 @@ async fn a_new_key_file_beside_an_existing_database_is_refused_and_removed() {
     fs::write(&key, OTHER_KEY).unwrap();
     let mut process = start();
     assert_eq!(process.exit_code().await, Some(1));
-    process.wait_for("DATA_KEY: the newest passwords").await;
+    process.wait_for("DATA_KEY: the passwords").await;
     assert_eq!(fs::read_to_string(&key).unwrap(), OTHER_KEY);
 
     fs::write(&key, right).unwrap();
