@@ -28,7 +28,8 @@ use crate::{
 
 const INTERVAL: Duration = Duration::from_hours(1);
 /// After a pass that found every hash sealed with the current key. Only a replica with another
-/// configuration stores others, and a new configuration is a new start.
+/// configuration stores others. Those that it stores after the pass stay for a day: the rotation in
+/// the runbook needs a pass that began after its end, and says how to begin one.
 const LONG_INTERVAL: Duration = Duration::from_hours(24);
 /// The first pass begins within two minutes, at a random time: replicas that start together do
 /// not read the same rows.

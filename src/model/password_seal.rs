@@ -106,7 +106,8 @@ impl StoredHash {
 
 impl DataKeys {
     /// The hash that is stored as this text. `None` if no key opens the seal, or if it is not
-    /// one of this user. A text without seal is the hash itself: the release before wrote it.
+    /// one of this user. A text without seal is the hash itself: the release before wrote it, and
+    /// housekeeping may need hours after the transition to seal all of them.
     pub fn open_hash(&self, stored: &str, user_id: UserId) -> Option<Zeroizing<String>> {
         if !StoredHash::is_sealed(stored) {
             return Some(Zeroizing::new(stored.to_owned()));
