@@ -15,10 +15,8 @@ use auth_service::{
 };
 use prometheus_client::registry::Registry;
 
-use super::{
-    super::{STEP_TIMEOUT, closing},
-    Finding, GENERATED, would_generate,
-};
+use super::super::{STEP_TIMEOUT, closing};
+use super::{Finding, GENERATED, would_generate};
 
 pub(super) struct Findings {
     pub(super) answer: Finding,
