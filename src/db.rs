@@ -178,6 +178,11 @@ impl Db {
         }
     }
 
+    /// The longest that a unit of work may take.
+    pub const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Sets the metrics of the connections to their present numbers.
     pub fn count_connections(&self) {
         let status = match &self.pools {

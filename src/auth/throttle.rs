@@ -1,14 +1,17 @@
 //! Counting an attempt before its hash begins, and taking the count back if it was no failure.
 //!
 //! The statements run in tasks of their own: a caller that is gone can neither leave a counter
-//! half raised nor keep a count from being taken back. The tasks whose callers may be gone have a
-//! bound for the whole process. An orderly stop waits for all tasks.
+//! half raised nor keep a count from being taken back. The number of tasks that count is bounded
+//! for the whole process, and one that takes back what it counted for a caller that is gone is
+//! still among them. The others take back for calls that had an attempt: there are no more of
+//! them than calls. An orderly stop waits for all tasks.
 
 use std::{mem::take, sync::Arc, time::Duration};
 
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
 };
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, warn};
@@ -24,9 +27,31 @@ use crate::{
     },
 };
 
-/// The attempts that are counted at the same time. More wait: for a connection to the database
-/// they would wait anyway.
-const COUNTING: usize = 512;
+/// The attempts of each class that are counted at the same time. Further ones wait, as they would
+/// wait for a connection to the database.
+const COUNTING: usize = 256;
+
+/// The attempts that may be counted now. Those of known devices and signed-in users never meet a
+/// flood of others on a counter, and do not wait for one here either.
+#[derive(Clone)]
+struct Counting {
+    known: Arc<Semaphore>,
+    others: Arc<Semaphore>,
+}
+
+impl Counting {
+    fn new() -> Self {
+        let [known, others] = [(); 2].map(|()| Arc::new(Semaphore::new(COUNTING)));
+        Self { known, others }
+    }
+
+    fn of(&self, counters: &[CounterId<'_>]) -> Arc<Semaphore> {
+        Arc::clone(match counters {
+            [CounterId::Device(..) | CounterId::Session(_)] => &self.known,
+            _ => &self.others,
+        })
+    }
+}
 
 #[derive(Clone)]
 pub(super) struct Throttle {
@@ -34,7 +59,7 @@ pub(super) struct Throttle {
     limits: ThrottleLimits,
     data_keys: Arc<DataKeys>,
     clock: Arc<dyn Clock>,
-    counting: Arc<Semaphore>,
+    counting: Counting,
     tasks: TaskTracker,
 }
 
@@ -64,14 +89,14 @@ impl Throttle {
             limits,
             data_keys,
             clock,
-            counting: Arc::new(Semaphore::new(COUNTING)),
+            counting: Counting::new(),
             tasks: TaskTracker::new(),
         }
     }
 
     /// Counts an attempt, or says how long it has to wait.
     async fn begin(&self, counters: &[CounterId<'_>]) -> Outcome<Attempt> {
-        let counting = Some(self.permit().await);
+        let counting = Some(self.permit(counters).await?);
         let (throttle, counts) = (self.clone(), self.counts(counters));
         let counted = self.run(async move {
             let counted = throttle.count(&counts).await;
@@ -93,7 +118,7 @@ impl Throttle {
 
     /// Counts what is never taken back.
     async fn count_for_good(&self, counters: &[CounterId<'_>]) -> Outcome<()> {
-        let counting = self.permit().await;
+        let counting = self.permit(counters).await?;
         let (throttle, counts) = (self.clone(), self.counts(counters));
         let counted = self.run(async move {
             let counted = throttle.count(&counts).await;
@@ -103,9 +128,12 @@ impl Throttle {
         Ok(counted.await?.map(drop))
     }
 
-    async fn permit(&self) -> OwnedSemaphorePermit {
-        let permit = Arc::clone(&self.counting).acquire_owned();
-        permit.await.expect("the semaphore is never closed")
+    /// A call that is given up while it waits here is not counted.
+    async fn permit(&self, counters: &[CounterId<'_>]) -> Result<OwnedSemaphorePermit, db::Error> {
+        let permit = self.counting.of(counters).acquire_owned();
+        let permit = timeout(self.db.timeout(), permit).await;
+        let permit = permit.map_err(|_| db::Error::Timeout)?;
+        Ok(permit.expect("the semaphore is never closed"))
     }
 
     fn counts(&self, counters: &[CounterId<'_>]) -> Vec<Count> {
@@ -208,7 +236,7 @@ mod tests {
     use super::*;
     use crate::{
         db::{Settings, Url},
-        model::{ClientAddress, Timestamp, registration_counters},
+        model::{ClientAddress, SessionId, Timestamp, registration_counters},
     };
 
     struct Stopped;
@@ -252,8 +280,16 @@ mod tests {
             assert!(count.as_mut().poll(&mut context).is_pending());
         }
         assert_eq!(throttle.tasks.len(), COUNTING);
+        let session = [CounterId::Session(SessionId::from_bytes([1; 16]))];
+        let mut known = pin!(throttle.begin(&session));
+        assert!(known.as_mut().poll(&mut context).is_pending());
+        assert_eq!(
+            throttle.tasks.len(),
+            COUNTING + 1,
+            "it does not wait for the others"
+        );
         throttle.tasks.close();
         throttle.tasks.wait().await;
-        assert_eq!(throttle.counting.available_permits(), COUNTING);
+        assert_eq!(throttle.counting.others.available_permits(), COUNTING);
     }
 }

@@ -63,7 +63,8 @@ impl Db {
         forgotten: Forgotten,
     ) -> Result<Step<Vec<u8>>, Error> {
         let after = after.unwrap_or_default();
-        let day_failure = i64::try_from(forgotten.day_failure.as_micros()).expect("at most a day");
+        let [day_failure, free] = [forgotten.day_failure, forgotten.free]
+            .map(|time| i64::try_from(time.as_micros()).expect("at most a day"));
         with_conn!(self, conn => {
             let mut keys: Vec<Vec<u8>> = login_throttle::table
                 .filter(login_throttle::key_hash.gt(&after))
@@ -77,7 +78,8 @@ impl Db {
                 .filter(login_throttle::key_hash.gt(&after))
                 .filter(login_throttle::key_hash.le(&last))
                 .filter(login_throttle::free_from.le(forgotten.free_from.as_micros()))
-                .filter(login_throttle::failed_at.le(forgotten.failed_at.as_micros()))
+                .filter(login_throttle::failed_at.le(forgotten.failed_at.as_micros())
+                    .or(login_throttle::free_from.le(login_throttle::failed_at + free)))
                 .filter((login_throttle::day_ends_at + login_throttle::day_failures * day_failure)
                     .le(forgotten.day_ends_at.as_micros()))
                 // An older version wrote these rows.

@@ -1,11 +1,11 @@
 //! Counters of failed attempts, shared by all replicas. [`model`](crate::model) has their rules;
 //! here rows are read and replaced.
 //!
-//! A row is replaced only if it still has the revision that was read, so of two attempts at once
-//! one reads the row again, after a short random pause. SQLite has one connection, so attempts
-//! do not even meet there. Each statement locks its rows in the
-//! order of their keys, and only while it runs. (Housekeeping deletes in any order; a deadlock
-//! with it is run again.) A refused attempt writes nothing.
+//! A row is replaced only if it still has the revision that was read. Of two attempts at once one
+//! reads the row again, after a short random pause. SQLite has one connection, so attempts do not
+//! even meet there. Each statement locks its rows in the order of their keys, and only while it
+//! runs. (Housekeeping deletes in any order; a deadlock with it is run again.) A refused attempt
+//! writes nothing.
 
 mod row;
 
@@ -50,7 +50,7 @@ impl Db {
     /// Counts an attempt with all these counters, or with none of them if one holds it back.
     pub async fn count(&self, counts: &[Count], now: Timestamp) -> Result<Admission, Error> {
         let mut counted = Counted::default();
-        let counting = self.count_each(counts, &mut counted, now);
+        let counting = self.count_attempt(counts, &mut counted, now);
         let until = match counting.await {
             Ok(None) => return Ok(Admission::Counted(counted)),
             Ok(Some(until)) => until,
@@ -69,7 +69,7 @@ impl Db {
 
     /// Returns the end of the wait if a counter holds the attempt back. `counted` gets the
     /// counters that were raised until then. With an error come those that may be raised too.
-    async fn count_each(
+    async fn count_attempt(
         &self,
         counts: &[Count],
         counted: &mut Counted,

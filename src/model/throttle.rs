@@ -9,9 +9,9 @@
 //! [`Counter::count`] counts an attempt as a failure before its hash begins. If it is none,
 //! [`Counter::take_back`] takes exactly this count back, whatever was counted since.
 //!
-//! A replica's clock may be a little ahead of another one's ([`CLOCK_SKEW`]); then a wait lasts
-//! until both clocks have passed its end. A stored time that no such clock can have written
-//! counts as past: no clock makes a wait longer than configured.
+//! A replica's clock may be a little ahead of another one's: at the one behind, a wait then lasts
+//! longer by the difference, at most by [`CLOCK_SKEW`]. A stored time that no such clock can have
+//! written counts as past: no other clock makes a wait longer than configured.
 
 use std::time::Duration;
 
@@ -196,10 +196,15 @@ impl Counter {
             return Err(until);
         }
         let before = self.at(limits, now);
-        let failed_at = is_credible(before.failed_at, now).then_some(before.failed_at);
+        // The last failure, also if the one before has the time of a clock that is ahead.
+        let is_ahead = now < before.failed_at && is_credible(before.failed_at, now);
         let after = Self {
             free_from: (before.free_from + limits.fade).min(limits.latest(now)),
-            failed_at: failed_at.unwrap_or(now).max(now),
+            failed_at: if is_ahead {
+                before.failed_at + Duration::from_micros(1)
+            } else {
+                now
+            },
             day_failures: before.day_failures + i64::from(limits.daily.is_some()),
             ..before
         };
@@ -323,6 +328,8 @@ pub struct Forgotten {
     pub free_from: Timestamp,
     /// `failed_at` at most: the longest wait has passed.
     pub failed_at: Timestamp,
+    /// Or `free_from` at most, counted from `failed_at`: there was no wait.
+    pub free: Duration,
     /// `day_ends_at` at most, after it is moved by `day_failure` for each failure of the day.
     pub day_ends_at: Timestamp,
     pub day_failure: Duration,
@@ -336,9 +343,22 @@ impl ThrottleLimits {
         Forgotten {
             free_from: now,
             failed_at: now - self.longest_wait,
+            free: self.free_of_any_counter(),
             day_ends_at: now + DAY,
             day_failure: DAY / self.daily_per_account.max(1),
         }
+    }
+
+    /// The time in which so many failures are forgotten that no counter has a wait after them.
+    fn free_of_any_counter(&self) -> Duration {
+        let counters = [
+            (self.free_per_device, self.fade),
+            (self.free_per_account, self.fade),
+            (self.free_per_network, self.network_fade),
+            (self.registrations_per_network, self.network_fade),
+        ];
+        let free = counters.map(|(free, fade)| fade.saturating_mul(free.saturating_sub(1)));
+        free.into_iter().min().unwrap_or_default().min(DAY)
     }
 }
 

@@ -21,6 +21,7 @@
 //! | checks what was published | [`Published::check`] |
 //! | breaks the network to the database | [`Proxy`], and [`Trap`] for one exact point |
 //! | has the database roll units of work back | [`Conflicts`] |
+//! | has a call wait for a lock on a row | [`Held`] |
 //! | stops, kills, freezes or replaces Postgres | [`PostgresServer`]: a server of its own; [`PgBouncer`] in front of it |
 //! | sends what no gRPC client sends | [`RawConnection`]: any headers and bodies; [`Frames`]: any HTTP/2 frames; [`BareConnection`]: a gRPC client that never reconnects |
 //! | searches memory, logs or files for secrets | [`Needles`], [`memory_of`] |
@@ -44,6 +45,7 @@ mod conflicts;
 mod database;
 mod frames;
 mod guarantee;
+mod held;
 mod kafka;
 mod kafka_server;
 mod password_hashes;
@@ -76,6 +78,7 @@ pub use self::{
     database::{Backend, TestDatabase},
     frames::{DATA, Frames, PREFACE, call_but_its_end, cancelled_call, end_of_call, frame},
     guarantee::{Copy, Published},
+    held::{Held, WAITING},
     kafka::{Kafka, Record},
     kafka_server::Cluster,
     password_hashes::open_seal,

@@ -26,8 +26,8 @@ use crate::{
 pub(in crate::db) const FIRST_GENERATION: i64 = 1;
 
 /// From so many other sessions on, a start makes sure that the user has not too many. The number
-/// misses the sessions of logins that wait for the user's row at the same moment. Only if they
-/// are more than the rest up to the maximum, the user has too many until the next login.
+/// lacks the sessions of logins that wait for the user's row at the same moment: if more than
+/// this number wait, the user can have more than the maximum until the next login.
 const MANY_SESSIONS: i64 = MAX_SESSIONS / 2;
 
 #[derive(Clone, Insertable)]

@@ -6,8 +6,8 @@ use futures::future::join_all;
 use tokio_postgres::NoTls;
 
 use crate::harness::{
-    Backend, Conflicts, Proxy, Service, Statements, TestDatabase, assert_outage, change_password,
-    delete_account, end_session, login, refused,
+    Backend, Conflicts, Held, Proxy, Service, Statements, TestDatabase, assert_outage,
+    change_password, delete_account, end_session, login, refused,
 };
 
 const NEW_PASSWORD: &str = "quiet meadow brass lantern";
@@ -170,7 +170,16 @@ async fn no_call_fails_where_a_pooler_forgets_the_isolation_on_postgres() {
     let url = database.url_through(&conflicts);
     let service = Service::start(database, &["--database-url", &url]).await;
     call_at_once(&service).await;
-    assert!(retries(&service, "serialization").await > 0);
+    // A statement that waited for a change is rolled back and run again.
+    let ben = service.sign_up("ben@example.com").await;
+    let before = retries(&service, "serialization").await;
+    let held = Held::begin(&service.database, "UPDATE sessions SET id = id").await;
+    let (refreshed, ()) = tokio::join!(
+        service.refresh(&ben.tokens.refresh_token),
+        held.commit_when_awaited(&service.database)
+    );
+    refreshed.unwrap();
+    assert!(retries(&service, "serialization").await > before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

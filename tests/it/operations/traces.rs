@@ -71,7 +71,7 @@ both! {
         assert_eq!(hash.parent_id, rpc.id);
         assert_eq!(the("wait for a lane").parent_id, hash.id);
         // The throttle works in a task of its own.
-        for sql in ["find_rows", "replace_rows", "register"] {
+        for sql in ["count_attempt", "register"] {
             assert_eq!(the(sql).parent_id, rpc.id, "{sql}");
         }
         assert_eq!(record.headers["traceparent"], format!("00-{TRACE}-{}-01", rpc.id));

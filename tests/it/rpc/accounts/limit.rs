@@ -9,12 +9,8 @@ use auth_service::{
 use futures::future::join_all;
 use tokio::sync::Barrier;
 
-use super::{
-    list_sessions,
-    races::{Held, WAITING},
-    sessions::add_sessions,
-};
-use crate::harness::{Backend, START, Service, both, db};
+use super::{list_sessions, sessions::add_sessions};
+use crate::harness::{Backend, Held, START, Service, WAITING, both, db};
 
 const LIVE: &str = "SELECT count(*) FROM sessions WHERE revoked_at IS NULL";
 const HOUR: Duration = Duration::from_hours(1);

@@ -5,45 +5,14 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use auth_service::proto::{self, user_event::Payload};
 use tokio::{sync::Barrier, task::JoinSet};
-use tokio_postgres::{Client, NoTls};
 use tonic::{Code, Status};
 
 use super::{NEW_PASSWORD, end_others, get_account, list_sessions};
 use crate::harness::{
-    Backend, PASSWORD, Service, Session, TestDatabase, assert_invalid_token, assert_wrong_password,
-    both, change_password, delete_account, end_session, login, logout, reason, refresh, refused,
-    soak,
+    Backend, Held, PASSWORD, Service, Session, TestDatabase, assert_invalid_token,
+    assert_wrong_password, both, change_password, delete_account, end_session, login, logout,
+    reason, refresh, refused, soak,
 };
-
-pub(super) const WAITING: &str = "SELECT count(*) FROM pg_stat_activity \
-                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
-
-/// A transaction of the test that has not ended yet.
-pub(super) struct Held(Client);
-
-impl Held {
-    pub(super) async fn begin(database: &TestDatabase, statements: &str) -> Self {
-        let connected = tokio_postgres::connect(&database.direct_url(), NoTls).await;
-        let (client, connection) = connected.expect("Postgres answers");
-        tokio::spawn(connection);
-        let sql = format!("BEGIN; {statements}");
-        client
-            .batch_execute(&sql)
-            .await
-            .expect("the statements run");
-        Self(client)
-    }
-
-    /// Commits as soon as a call waits for it.
-    async fn commit_when_awaited(self, database: &TestDatabase) {
-        database.wait_for(WAITING, 1).await;
-        self.commit().await;
-    }
-
-    pub(super) async fn commit(self) {
-        self.0.batch_execute("COMMIT").await.expect("it commits");
-    }
-}
 
 /// Calls that start together.
 struct Together {
