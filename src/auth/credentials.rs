@@ -48,8 +48,14 @@ impl Auth {
     /// Checks an account's password. A wrong password and an unknown user (there is no e-mail,
     /// or none with an account) cost the same, count the same and get the same error.
     ///
-    /// The attempt is counted before the hash. A success takes the count back, and so does the
-    /// end of the call before its hash began. A failure is audited here.
+    /// 1. The account is looked up, unless the hash would be refused anyway.
+    /// 2. The call is refused if its hash, with the priority that is known now, would be late.
+    /// 3. The attempt is counted.
+    /// 4. The stored hash is opened, and the password is hashed and compared. If the stored hash
+    ///    cannot be opened, that is a fault, but only after a hash: the time of the answer does
+    ///    not show it.
+    /// 5. A failure is audited. A success takes the count back, and so does the end of the call
+    ///    before its hash began.
     pub(super) async fn check_password<'p>(
         &self,
         claim: Claim<'_>,
@@ -68,11 +74,11 @@ impl Auth {
             deadline: call.deadline,
             began: attempt.began.clone(),
         };
-        // A hash that cannot be opened counts and costs the same. Opening it takes microseconds.
         let hash = (credentials.as_ref()).map_or(Ok(None), |found| self.open_hash(found));
         let readable = hash.as_ref().ok().and_then(Option::as_ref);
         let verified = self.hasher.verify(password, readable, request).await?;
-        let (Some(verified), Some(found), Some(hash)) = (verified, credentials, hash?) else {
+        let hash = hash?;
+        let (Some(verified), Some(found), Some(hash)) = (verified, credentials, hash) else {
             audit.failed(user_id.map_or(Reason::UnknownUser, |_| Reason::WrongPassword));
             return Err(Error::InvalidCredentials);
         };
@@ -92,7 +98,7 @@ impl Auth {
                 self.hasher.check_capacity(priority, call.deadline)?;
                 None
             }
-            None if self.hasher.has_room(Priority::Other, call.deadline) => None,
+            None if self.hasher.would_admit(Priority::Other, call.deadline) => None,
             None => Some(self.full_look_ups.acquire().await.expect("never closed")),
         };
         match claim.email() {

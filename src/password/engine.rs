@@ -107,7 +107,7 @@ impl Engine {
         checked.inspect_err(|_| self.metrics.refused(purpose))
     }
 
-    pub(super) fn has_room(
+    pub(super) fn would_admit(
         &self,
         rounds: u32,
         priority: Priority,

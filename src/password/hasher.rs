@@ -109,8 +109,8 @@ impl Hasher {
     }
 
     /// Whether a hash would be admitted now. No refusal is counted.
-    pub fn has_room(&self, priority: Priority, deadline: Instant) -> bool {
-        self.engine.has_room(1 << self.cost, priority, deadline)
+    pub fn would_admit(&self, priority: Priority, deadline: Instant) -> bool {
+        self.engine.would_admit(1 << self.cost, priority, deadline)
     }
 
     /// Resolves when a hashing thread died. All calls are [`HashError::Stopped`] from then on,
