@@ -46,7 +46,7 @@ pub struct Sealing {
     pub clock: Arc<dyn Clock>,
 }
 
-/// What the last complete pass found, and when it began.
+/// The result of the last complete pass, and the time at which it began.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     hashes: Family<Labels<1>, Gauge<f64, AtomicU64>>,
@@ -128,12 +128,12 @@ pub async fn tick(db: &Db, sealing: &Sealing, metrics: &Metrics) -> anyhow::Resu
     Ok(if found_stale { INTERVAL } else { LONG_INTERVAL })
 }
 
-/// What a pass has found so far.
+/// The result of a pass so far.
 #[derive(Default)]
 struct Pass {
-    /// What is left, by [`SealedWith`].
+    /// The hashes that the pass left, by [`SealedWith`].
     counts: [u32; SealedWith::ALL.len()],
-    /// Whether a hash had to be sealed or could not be.
+    /// Whether there was a hash that had to be sealed, or that could not be.
     found_stale: bool,
 }
 

@@ -3,8 +3,8 @@
 //! The statements run in tasks of their own: a caller that is gone can neither leave a counter
 //! half raised nor keep a count from being taken back. The number of tasks that count is bounded
 //! for the whole process, and one that takes back what it counted for a caller that is gone is
-//! still among them. The others take back for calls that had an attempt: there are no more of
-//! them than calls. An orderly stop waits for all tasks.
+//! still among them. A call that ends between its count and its hash leaves another task: it is
+//! gone after the time limit of the database at the latest. An orderly stop waits for all tasks.
 
 use std::{mem::take, sync::Arc, time::Duration};
 
