@@ -21,18 +21,20 @@ mod status;
 
 use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Request, metadata::MetadataMap, server::NamedService};
 
-use self::{audited_call::AuditedCall, server::ConnectionInfo};
+use self::{
+    audited_call::AuditedCall,
+    internal_callers::{Identity, ReceivedAddress},
+};
 pub use self::{
     health::HealthReporter,
-    internal_callers::{InternalCallers, InternalToken},
+    internal_callers::{InternalCallers, InternalToken, Scope, Scopes},
     metrics::Metrics,
     server::{Limits, Server, Tls},
 };
 use crate::{
-    auth::{Auth, Call, Caller, Error},
+    auth::{Auth, Caller, Error},
     model::Fingerprint,
     proto::{account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer},
     telemetry::audit::{Context, Event},
@@ -63,40 +65,38 @@ pub struct Handlers {
     pub plaintext_keys: bool,
 }
 
+/// Who has sent a call, and from where.
+struct Origin<'a> {
+    identity: Identity<'a>,
+    client_address: ReceivedAddress,
+    context: Context,
+}
+
 impl Handlers {
     /// The start of a call, for the audit log.
     fn audited<T>(&self, event: Event, request: &Request<T>) -> AuditedCall {
-        AuditedCall::begin(event, self.context(request), request)
+        AuditedCall::begin(event, self.origin(request), request)
     }
 
-    /// The origin of a call. A malformed client address is refused elsewhere.
-    fn context<T>(&self, request: &Request<T>) -> Context {
-        let address = self.internal_callers.client_address(request);
-        let address = address.ok().flatten();
-        Context {
-            caller: self.internal_callers.identify(request).map(str::to_owned),
+    fn origin<T>(&self, request: &Request<T>) -> Origin<'_> {
+        let identity = self.internal_callers.identify(request);
+        let client_address = identity.client_address(request);
+        // A malformed address is refused elsewhere.
+        let address = client_address.ok().flatten();
+        let context = Context {
+            caller: identity.name(),
             address: address.map(|address| self.fingerprint("address", address.as_bytes())),
             email: None,
+        };
+        Origin {
+            identity,
+            client_address,
+            context,
         }
     }
 
     fn fingerprint(&self, kind: &str, value: &[u8]) -> Fingerprint {
         self.auth.data_keys().current().fingerprint(kind, value)
-    }
-
-    /// The context of a call that hashes a password, which the throttle counts: with the
-    /// client's address. The permit must be held until the call ends.
-    fn password_call<T>(
-        &self,
-        request: &Request<T>,
-        audited: &AuditedCall,
-    ) -> Result<(Call, OwnedSemaphorePermit), Error> {
-        let permit = ConnectionInfo::of(request.extensions()).admit_password_call()?;
-        let call = Call {
-            client_address: self.internal_callers.client_address(request)?,
-            ..audited.call(request)
-        };
-        Ok((call, permit))
     }
 
     /// The user whose access token came with the call.

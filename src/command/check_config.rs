@@ -105,10 +105,12 @@ fn would_generate(config: &Config, file: &str) -> bool {
 }
 
 fn callers(config: &Config) -> String {
-    let callers: Vec<_> = config.internal_callers.names().collect();
+    let callers = &config.internal_callers;
+    let scopes = |name| format!("{name} ({})", callers.scopes_of(name));
+    let callers: Vec<_> = callers.names().map(scopes).collect();
     match callers.join(", ").as_str() {
-        "" => "no service may call GetSigningKey".to_owned(),
-        callers => format!("{callers} may call GetSigningKey"),
+        "" => "no internal service".to_owned(),
+        callers => callers.to_owned(),
     }
 }
 

@@ -11,39 +11,81 @@ use super::{
     variable::{secret, value, variables},
 };
 use crate::{
-    grpc::{InternalCallers, InternalToken},
+    grpc::{InternalCallers, InternalToken, Scope, Scopes},
     password,
 };
 
 variables! {
     "Callers"
 
-    /// Services that may call GetSigningKey: name:token, comma-separated, a token has at least
-    /// 32 characters
+    /// Internal services: name:token, comma-separated, a token has at least 32 characters
     INTERNAL_TOKENS: Vec<InternalToken> = secret("TOKENS", tokens)
         .when_unset("nobody; generated when DATABASE_URL is not set");
-    /// Services that may call it with a certificate: the DNS names and URIs (subject alternative
-    /// names) of their certificates, comma-separated
+    /// Internal services with a certificate: the DNS names and URIs (subject alternative names) of
+    /// their certificates, comma-separated
     INTERNAL_CLIENT_NAMES: Vec<String> = value("NAMES", client_names);
+    /// What internal services may do: name=scope+scope, comma-separated, with the scopes keys
+    /// (GetSigningKey), address (x-client-address is believed), mail, admin and import
+    INTERNAL_SCOPES: Vec<(String, Scopes)> = value("SCOPES", scopes)
+        .when_unset("keys+address for each service; all of them for the generated token");
 }
 
 const MIN_TOKEN_CHARS: usize = 32;
 
+/// The caller with the generated token of the embedded default.
+const LOCAL: &str = "local";
+
 pub(super) fn read(reader: &mut Reader<'_>) -> InternalCallers {
-    let tokens = read_tokens(reader).unwrap_or_default();
+    let is_generated = reader.is_embedded() && !reader.is_set(&INTERNAL_TOKENS.declaration);
     let needs = "needs TLS_CLIENT_CA_FILE";
     reader.refuse_without(&TLS_CLIENT_CA_FILE, &INTERNAL_CLIENT_NAMES, needs);
-    let client_names = reader.optional(&INTERNAL_CLIENT_NAMES).unwrap_or_default();
-    InternalCallers::new(tokens, client_names)
+    let mut callers = InternalCallers {
+        tokens: read_tokens(reader).unwrap_or_default(),
+        client_names: reader.optional(&INTERNAL_CLIENT_NAMES).unwrap_or_default(),
+        scopes: Vec::new(),
+    };
+    let granted = reader.optional(&INTERNAL_SCOPES).unwrap_or_default();
+    match grant(&callers, &granted) {
+        Ok(scopes) => callers.scopes = scopes,
+        Err(what) => reader.require(false, &INTERNAL_SCOPES, &INTERNAL_TOKENS, what),
+    }
+    if is_generated && callers.scopes.iter().all(|(name, _)| name != LOCAL) {
+        let all = Scope::ALL.into_iter().collect();
+        callers.scopes.push((LOCAL.to_owned(), all));
+    }
+    callers
 }
 
-/// The embedded default keeps the bare token of one caller, `local`.
+/// The scopes by the names of the services, as the callers have them.
+fn grant(
+    callers: &InternalCallers,
+    granted: &[(String, Scopes)],
+) -> Result<Vec<(String, Scopes)>, String> {
+    let mut scopes = Vec::new();
+    for (index, (name, granted)) in granted.iter().enumerate() {
+        let number = index + 1;
+        let by_certificate = client_name(name);
+        let mut tokens = callers.tokens.iter().map(|token| &token.name);
+        let found = tokens.find(|token| *token == name).or_else(|| {
+            let mut names = callers.client_names.iter();
+            names.find(|name| Some(*name) == by_certificate.as_ref())
+        });
+        let found = found.ok_or(format!("entry {number} names no internal service"))?;
+        if scopes.iter().any(|(named, _)| named == found) {
+            return Err(format!("entry {number} names a service again"));
+        }
+        scopes.push((found.clone(), *granted));
+    }
+    Ok(scopes)
+}
+
+/// The embedded default keeps the bare token of one caller.
 fn read_tokens(reader: &mut Reader<'_>) -> Option<Vec<InternalToken>> {
     if reader.is_set(&INTERNAL_TOKENS.declaration) {
         return reader.optional(&INTERNAL_TOKENS);
     }
     let encode = |bytes| BASE64_URL_SAFE_NO_PAD.encode(bytes);
-    let local = |text: &str| Ok(vec![token("local", text)?]);
+    let local = |text: &str| Ok(vec![token(LOCAL, text)?]);
     reader.embedded_secret(&INTERNAL_TOKENS, "internal-token", encode, local)
 }
 
@@ -85,6 +127,24 @@ fn token(name: &str, text: &str) -> Result<InternalToken, String> {
         name: name.to_owned(),
         sha256: Sha256::digest(text).into(),
         is_guessable: password::is_guessable(text),
+    })
+}
+
+fn scopes(text: &str) -> Result<Vec<(String, Scopes)>, String> {
+    each(text, |entry| {
+        // A URI may have a `=`.
+        let (name, scopes) = entry.rsplit_once('=').ok_or("must be name=scope+scope")?;
+        let scopes = scopes.split('+').map(|word| scope(word.trim()));
+        let scopes = scopes.collect::<Result<_, _>>()?;
+        Ok((name.trim().to_owned(), scopes))
+    })
+}
+
+fn scope(word: &str) -> Result<Scope, String> {
+    let found = Scope::ALL.into_iter().find(|scope| scope.word() == word);
+    found.ok_or_else(|| {
+        let words = Scope::ALL.map(Scope::word);
+        format!("must have scopes of {}, joined by '+'", words.join(", "))
     })
 }
 

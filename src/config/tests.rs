@@ -13,6 +13,7 @@ mod database;
 mod embedded;
 mod kafka;
 mod readme;
+mod scopes;
 mod secrets;
 mod tls;
 mod warnings;

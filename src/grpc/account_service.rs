@@ -33,7 +33,7 @@ impl AccountService for Handlers {
     ) -> Result<Response<proto::ChangePasswordResponse>, Status> {
         let mut audited = self.audited(Event::ChangePassword, &request);
         let reply = async {
-            let (call, _permit) = self.password_call(&request, &audited)?;
+            let (call, _permit) = audited.password_call(&request)?;
             let caller = self.caller(request.metadata(), &mut audited).await?;
             let message = request.into_inner();
             let current = convert::password("current_password", message.current_password);
@@ -98,7 +98,7 @@ impl AccountService for Handlers {
     ) -> Result<Response<proto::DeleteAccountResponse>, Status> {
         let mut audited = self.audited(Event::DeleteAccount, &request);
         let reply = async {
-            let (call, _permit) = self.password_call(&request, &audited)?;
+            let (call, _permit) = audited.password_call(&request)?;
             let caller = self.caller(request.metadata(), &mut audited).await?;
             let current = request.into_inner().current_password;
             let current = convert::password("current_password", current)?;

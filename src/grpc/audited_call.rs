@@ -2,10 +2,10 @@
 //! that the caller or the deadline cut off. The use cases audit all others themselves, because
 //! they know the user.
 
-use tokio::time::Instant;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tonic::{Request, Response, Status};
 
-use super::layer::Deadline;
+use super::{Origin, internal_callers::ReceivedAddress, layer::Deadline, server::ConnectionInfo};
 use crate::{
     auth::{Call, Caller, Error},
     model::{Fingerprint, Traceparent, UserId},
@@ -16,16 +16,18 @@ use crate::{
 pub(super) struct AuditedCall {
     event: Event,
     context: Context,
+    client_address: ReceivedAddress,
     user_id: Option<UserId>,
     deadline: Instant,
     has_ended: bool,
 }
 
 impl AuditedCall {
-    pub(super) fn begin<T>(event: Event, context: Context, request: &Request<T>) -> Self {
+    pub(super) fn begin<T>(event: Event, origin: Origin<'_>, request: &Request<T>) -> Self {
         Self {
             event,
-            context,
+            context: origin.context,
+            client_address: origin.client_address,
             user_id: None,
             deadline: Deadline::of(request.extensions()),
             has_ended: false,
@@ -49,6 +51,20 @@ impl AuditedCall {
             client_address: None,
             context: self.context.clone(),
         }
+    }
+
+    /// The context of a call that hashes a password, which the throttle counts: with the
+    /// client's address. The permit must be held until the call ends.
+    pub(super) fn password_call<T>(
+        &self,
+        request: &Request<T>,
+    ) -> Result<(Call, OwnedSemaphorePermit), Error> {
+        let permit = ConnectionInfo::of(request.extensions()).admit_password_call()?;
+        let call = Call {
+            client_address: self.client_address?,
+            ..self.call(request)
+        };
+        Ok((call, permit))
     }
 
     fn failed(&self, reason: Reason) {

@@ -4,7 +4,7 @@ use prost_types::Duration as ProtoDuration;
 use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
 
-use super::{Handlers, audited_call::AuditedCall, convert, server::ConnectionInfo};
+use super::{Handlers, Scope, audited_call::AuditedCall, convert, server::ConnectionInfo};
 use crate::{
     auth::{Device, Error, Issuer, LoggedIn, Login, Register, Registered, SigningKey},
     model::{DeviceToken, Email},
@@ -28,7 +28,7 @@ impl AuthService for Handlers {
         let mut audited = self.audited(Event::Register, &request);
         let reply = async {
             self.note_email(&request.get_ref().email, &mut audited);
-            let (call, _permit) = self.password_call(&request, &audited)?;
+            let (call, _permit) = audited.password_call(&request)?;
             let register = parse_register(request.into_inner())?;
             Ok(self.auth.register(register, &call).await?.into())
         };
@@ -43,7 +43,7 @@ impl AuthService for Handlers {
         let mut audited = self.audited(Event::Login, &request);
         let reply = async {
             self.note_email(&request.get_ref().email, &mut audited);
-            let (call, _permit) = self.password_call(&request, &audited)?;
+            let (call, _permit) = audited.password_call(&request)?;
             let login = parse_login(request.into_inner())?;
             Ok(self.auth.login(login, &call).await?.into())
         };
@@ -95,9 +95,9 @@ impl AuthService for Handlers {
 
 impl Handlers {
     fn may_have_keys<T>(&self, request: &Request<T>) -> Result<(), Error> {
-        let context = self.context(request);
-        let audit = Audit::of(Event::SigningKey, &context);
-        self.internal_callers.authorise(request, audit)?;
+        let origin = self.origin(request);
+        let audit = Audit::of(Event::SigningKey, &origin.context);
+        origin.identity.require(Scope::Keys, audit)?;
         let is_private = ConnectionInfo::of(request.extensions()).is_private();
         if !(is_private || self.plaintext_keys) {
             audit.failed(Reason::PlaintextConnection);

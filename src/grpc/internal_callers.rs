@@ -1,9 +1,12 @@
 //! Identifies the caller: an internal service, or a user by an access token.
 
+mod scope;
+
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tonic::{Extensions, Request, metadata::MetadataMap};
 
+pub use self::scope::{Scope, Scopes};
 use super::server::ConnectInfo;
 use crate::{
     auth::Error,
@@ -27,19 +30,70 @@ pub struct InternalToken {
 /// The internal services, identified by their tokens or by the names in their certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InternalCallers {
-    tokens: Vec<InternalToken>,
-    client_names: Vec<String>,
+    pub tokens: Vec<InternalToken>,
+    /// Names in certificates; DNS names in lower case.
+    pub client_names: Vec<String>,
+    /// The scopes of services by their names. The others have [`Scopes::GATEWAY`].
+    pub scopes: Vec<(String, Scopes)>,
+}
+
+/// A service whose addresses are believed has sent another value than one plain address.
+#[derive(Clone, Copy)]
+pub(super) struct MalformedAddress;
+
+pub(super) type ReceivedAddress = Result<Option<ClientAddress>, MalformedAddress>;
+
+impl From<MalformedAddress> for Error {
+    fn from(_: MalformedAddress) -> Self {
+        Self::invalid(CLIENT_ADDRESS, "must be one IP address without a port")
+    }
+}
+
+/// What the credentials of a call show together.
+#[derive(Default)]
+pub(super) struct Identity<'a> {
+    names: Vec<&'a str>,
+    scopes: Scopes,
+}
+
+impl Identity<'_> {
+    /// For the log. `None` if no internal service has sent the call.
+    pub(super) fn name(&self) -> Option<String> {
+        (!self.names.is_empty()).then(|| self.names.join(","))
+    }
+
+    /// Refuses and audits callers without a scope.
+    pub(super) fn require(&self, scope: Scope, audit: Audit<'_>) -> Result<(), Error> {
+        if self.scopes.has(scope) {
+            return Ok(());
+        }
+        audit.failed(if self.names.is_empty() {
+            Reason::UnknownCaller
+        } else {
+            Reason::MissingScope
+        });
+        Err(Error::PermissionDenied)
+    }
+
+    /// The client's address in the call of a service whose addresses are believed. It is ignored
+    /// from other callers, which could send any address. Such a service must send one valid
+    /// address.
+    pub(super) fn client_address<T>(&self, request: &Request<T>) -> ReceivedAddress {
+        let mut values = request.metadata().get_all(CLIENT_ADDRESS).iter();
+        let Some(value) = values.next().filter(|_| self.scopes.has(Scope::Address)) else {
+            return Ok(None);
+        };
+        let address = value.to_str().ok().and_then(ClientAddress::parse);
+        let is_one = address.is_some() && values.next().is_none();
+        if is_one {
+            Ok(address)
+        } else {
+            Err(MalformedAddress)
+        }
+    }
 }
 
 impl InternalCallers {
-    /// `client_names` are names in certificates; DNS names in lower case.
-    pub const fn new(tokens: Vec<InternalToken>, client_names: Vec<String>) -> Self {
-        Self {
-            tokens,
-            client_names,
-        }
-    }
-
     pub fn token_hashes(&self) -> impl Iterator<Item = [u8; 32]> {
         self.tokens.iter().map(|token| token.sha256)
     }
@@ -53,48 +107,33 @@ impl InternalCallers {
         tokens.chain(self.client_names.iter().map(String::as_str))
     }
 
-    /// Refuses and audits callers that are no internal service.
-    pub(super) fn authorise<T>(&self, request: &Request<T>, audit: Audit<'_>) -> Result<(), Error> {
-        let caller = self.identify(request).map(drop);
-        caller.ok_or_else(|| {
-            audit.failed(Reason::UnknownCaller);
-            Error::PermissionDenied
-        })
+    pub fn scopes_of(&self, name: &str) -> Scopes {
+        let granted = self.scopes.iter().find(|(named, _)| named == name);
+        granted.map_or(Scopes::GATEWAY, |(_, scopes)| *scopes)
     }
 
-    /// The client's address in an internal service's call. It is ignored from other callers,
-    /// which could send any address. An internal service must send one valid address.
-    pub(super) fn client_address<T>(
-        &self,
-        request: &Request<T>,
-    ) -> Result<Option<ClientAddress>, Error> {
-        let mut values = request.metadata().get_all(CLIENT_ADDRESS).iter();
-        let Some(value) = values.next() else {
-            return Ok(None);
-        };
-        if self.identify(request).is_none() {
-            return Ok(None);
+    /// The internal services that sent the request. Only their metadata is trusted. The scopes
+    /// of all credentials add up.
+    pub(super) fn identify<T>(&self, request: &Request<T>) -> Identity<'_> {
+        let by_token = bearer_tokens(request.metadata()).filter_map(|token| self.holder(token));
+        let mut identity = Identity::default();
+        for name in by_token.chain(self.by_certificate(request.extensions())) {
+            if !identity.names.contains(&name) {
+                identity.names.push(name);
+                identity.scopes = identity.scopes.and(self.scopes_of(name));
+            }
         }
-        let address = value.to_str().ok().and_then(ClientAddress::parse);
-        if address.is_none() || values.next().is_some() {
-            let problem = "must be one IP address without a port";
-            return Err(Error::invalid(CLIENT_ADDRESS, problem));
-        }
-        Ok(address)
-    }
-
-    /// The name of the internal service that sent the request. Only its metadata is trusted.
-    pub(super) fn identify<T>(&self, request: &Request<T>) -> Option<&str> {
-        let mut tokens = bearer_tokens(request.metadata());
-        let by_token = tokens.find_map(|token| self.holder(token));
-        by_token.or_else(|| self.by_certificate(request.extensions()))
+        identity
     }
 
     /// Compares whole names: a wildcard matches only itself.
-    fn by_certificate(&self, extensions: &Extensions) -> Option<&str> {
-        let names = extensions.get::<ConnectInfo>()?.connection.client_names();
-        let allowed = self.client_names.iter().find(|name| names.contains(name));
-        allowed.map(String::as_str)
+    fn by_certificate(&self, extensions: &Extensions) -> impl Iterator<Item = &str> {
+        let connection = extensions.get::<ConnectInfo>().map(|info| &info.connection);
+        let names = connection.map_or_else(Vec::new, |it| it.client_names().to_vec());
+        let allowed = self.client_names.iter();
+        allowed
+            .filter(move |name| names.contains(name))
+            .map(String::as_str)
     }
 
     /// The access token of the user: the first bearer token that is not an internal one.
@@ -116,60 +155,16 @@ impl InternalCallers {
 }
 
 /// The tokens of `authorization: Bearer <token>` (RFC 6750, 2.1). The scheme's case does not
-/// matter (RFC 9110, 11.1). There may be several: an internal service can send a user's token
-/// next to its own.
+/// matter (RFC 9110, 11.1). There may be several, as several values or joined by commas: an
+/// internal service can send a user's token next to its own.
 fn bearer_tokens(metadata: &MetadataMap) -> impl Iterator<Item = &str> {
     let values = metadata.get_all("authorization").iter();
-    values.filter_map(|value| {
-        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    let credentials = values.flat_map(|value| value.to_str().unwrap_or_default().split(','));
+    credentials.filter_map(|credential| {
+        let (scheme, token) = credential.trim().split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TOKEN: &str = "0123456789abcdef0123456789abcdef";
-
-    fn identify(header: Option<&str>) -> Option<String> {
-        let token = InternalToken {
-            name: "gateway".to_owned(),
-            sha256: Sha256::digest(TOKEN).into(),
-            is_guessable: true,
-        };
-        let callers = InternalCallers::new(vec![token], Vec::new());
-        let mut request = Request::new(());
-        if let Some(header) = header {
-            let metadata = request.metadata_mut();
-            metadata.insert("authorization", header.parse().unwrap());
-        }
-        callers.identify(&request).map(str::to_owned)
-    }
-
-    #[test]
-    fn a_caller_is_known_by_its_whole_token() {
-        for scheme in ["Bearer", "bearer", "BEARER"] {
-            let caller = identify(Some(&format!("{scheme} {TOKEN}")));
-            assert_eq!(caller.as_deref(), Some("gateway"));
-        }
-    }
-
-    #[test]
-    fn any_other_caller_is_unknown() {
-        let almost = format!("Bearer {}", &TOKEN[1..]);
-        let basic = format!("Basic {TOKEN}");
-        for header in [
-            None,
-            Some(""),
-            Some("Bearer "),
-            Some(TOKEN),
-            Some(&almost),
-            Some(&basic),
-        ] {
-            assert_eq!(identify(header), None, "{header:?}");
-        }
-        let none = InternalCallers::new(Vec::new(), Vec::new());
-        assert!(none.identify(&Request::new(())).is_none());
-    }
-}
+mod tests;

@@ -61,6 +61,7 @@ words! {
         UnknownUser = "unknown_user",
         Reused = "reused",
         UnknownCaller = "unknown_caller",
+        MissingScope = "missing_scope",
         PlaintextConnection = "plaintext_connection",
         InvalidArgument = "invalid_argument",
         InvalidToken = "invalid_token",

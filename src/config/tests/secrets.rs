@@ -297,7 +297,11 @@ fn an_internal_token_is_kept_as_its_hash_and_may_contain_a_colon() {
         sha256: Sha256::digest(token).into(),
         is_guessable: crate::password::is_guessable(token),
     });
-    let callers = InternalCallers::new(tokens.into(), Vec::new());
+    let callers = InternalCallers {
+        tokens: tokens.into(),
+        client_names: Vec::new(),
+        scopes: Vec::new(),
+    };
     assert_eq!(config.internal_callers, callers);
 }
 

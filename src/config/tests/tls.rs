@@ -38,12 +38,16 @@ fn certificate_key_client_ca_and_names_are_read() {
     let ca = file(&folder, "ca.pem", CA);
     let config = load(&format!(
         "--tls-cert-file {cert} --tls-key-file {key} --tls-client-ca-file {ca} \
-         --internal-client-names Gateway.internal,spiffe://realchat/Media"
+         --internal-client-names Gateway.internal,spiffe://realchat/Media?a=b \
+         --internal-scopes gateway.Internal=keys,spiffe://realchat/Media?a=b=mail"
     ));
+    let scopes = |name| config.internal_callers.scopes_of(name).to_string();
+    assert_eq!(scopes("gateway.internal"), "keys");
+    assert_eq!(scopes("spiffe://realchat/Media?a=b"), "mail");
     let tls = config.tls.unwrap();
     assert_eq!(
         config.internal_callers.names().collect::<Vec<_>>(),
-        ["gateway.internal", "spiffe://realchat/Media"]
+        ["gateway.internal", "spiffe://realchat/Media?a=b"]
     );
     assert_eq!(tls.identity.certificate.names, ["auth.example.com"]);
     let not_after = tls.identity.certificate.not_after;

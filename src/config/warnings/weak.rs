@@ -9,6 +9,7 @@ use crate::{
         Config,
         same_secrets::{database_password, kafka_password},
     },
+    grpc::Scope,
     password,
 };
 
@@ -27,7 +28,9 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     let interval = throttle.fade.min(throttle.longest_wait);
     let lets_guess_on_a_device =
         throttle.free_per_device > MANY_GUESSES || interval * MANY_GUESSES < DAY;
-    let has_callers = config.internal_callers.names().next().is_some();
+    let callers = &config.internal_callers;
+    let mut scopes = callers.names().map(|name| callers.scopes_of(name));
+    let has_callers = scopes.any(|scopes| scopes.has(Scope::Keys));
     let same = kafka_password(config).is_some_and(|hash| database_password(config) == Some(hash));
     let found = [
         (

@@ -79,7 +79,7 @@ both! {
         let topic = ("KAFKA_TOPIC", kafka.topic.as_str());
         let (code, stdout) = check(&database, &[&brokers[..], &[topic]].concat()).await;
         assert_eq!(code, Some(0), "{stdout}");
-        assert_says(&stdout, &[" partitions", "gateway may call GetSigningKey"]);
+        assert_says(&stdout, &[" partitions", "gateway (keys+address)"]);
         assert!(!stdout.contains(INTERNAL_TOKEN) && !stdout.contains(JWT_SECRET));
 
         let other = ("KAFKA_TOPIC", "there-is-no-such-topic");

@@ -1,6 +1,7 @@
 //! Access tokens, the keys that sign them, and the callers that may have the keys.
 
 mod rotation;
+mod scopes;
 
 use std::{collections::BTreeMap, time::Duration};
 
