@@ -47,6 +47,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> InternalCallers {
     let granted = reader.optional(&INTERNAL_SCOPES).unwrap_or_default();
     match grant(&callers, &granted) {
         Ok(scopes) => callers.scopes = scopes,
+        // A name that is wrong where it is declared is not reported here as well.
+        Err(_) if reader.is_reported(&INTERNAL_CLIENT_NAMES.declaration) => {}
         Err(what) => reader.require(false, &INTERNAL_SCOPES, &INTERNAL_TOKENS, what),
     }
     if is_generated && callers.scopes.iter().all(|(name, _)| name != LOCAL) {

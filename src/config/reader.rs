@@ -112,11 +112,16 @@ impl<'a> Reader<'a> {
         other: &Variable<U>,
         what: impl Into<String>,
     ) {
-        let names = [variable.name(), other.name()];
-        let mut reported = self.problems.iter().map(Problem::name);
-        if !holds && !reported.any(|name| names.contains(&name)) {
+        let mut both = [&variable.declaration, &other.declaration].into_iter();
+        if !holds && !both.any(|variable| self.is_reported(variable)) {
             self.problem(variable.name(), what);
         }
+    }
+
+    /// Whether there is a problem with the variable or its file.
+    pub(super) fn is_reported(&self, variable: &Declaration) -> bool {
+        let mut reported = self.problems.iter().map(Problem::name);
+        reported.any(|reported| variable.names().any(|name| name == reported))
     }
 
     /// Like [`Self::require`] for two durations of which one limits the other.

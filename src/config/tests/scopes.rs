@@ -59,3 +59,26 @@ fn the_generated_token_has_every_scope() {
         "keys"
     );
 }
+
+#[test]
+fn scopes_are_not_compared_with_names_that_are_wrong_themselves() {
+    let scopes = "--internal-scopes mailer=mail";
+    for (line, problem) in [
+        ("--internal-tokens mailer:short", "INTERNAL_TOKENS: "),
+        ("--internal-tokens-file /nowhere", "INTERNAL_TOKENS_FILE: "),
+        (
+            "--internal-client-names *.internal",
+            "INTERNAL_CLIENT_NAMES: ",
+        ),
+    ] {
+        let found = problems(&format!("{line} {scopes}"));
+        assert!(!found.is_empty());
+        assert!(
+            found.iter().all(|line| line.starts_with(problem)),
+            "{found:?}"
+        );
+    }
+    let nobody = problems(scopes);
+    let expected = "INTERNAL_SCOPES: entry 1 names no internal service";
+    assert_eq!(nobody, [expected]);
+}

@@ -4,15 +4,15 @@ use std::fmt::{self, Display, Formatter};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// GetSigningKey.
+    /// `GetSigningKey`.
     Keys,
     /// The client's address that it passes on is believed.
     Address,
-    /// MailService.
+    /// `MailService`.
     Mail,
-    /// AdminService.
+    /// `AdminService`.
     Admin,
-    /// ImportUsers.
+    /// `ImportUsers`.
     Import,
 }
 

@@ -61,20 +61,25 @@ struct Secured {
 impl OnBackend for Secured {
     async fn on(backend: Backend) -> Option<Self> {
         let database = TestDatabase::create(backend).await?;
+        Some(Self::start(database, []).await)
+    }
+}
+
+impl Secured {
+    async fn start<const N: usize>(database: TestDatabase, options: [[&str; 2]; N]) -> Self {
         let pki = Pki::new();
         let [cert, key, ca] = ["cert.pem", "key.pem", "clients.pem"].map(|name| pki.file(name));
-        let options = [
+        let tls = [
             ["--tls-cert-file", &cert],
             ["--tls-key-file", &key],
             ["--tls-client-ca-file", &ca],
             ["--internal-client-names", NAMES],
         ];
-        let service = Service::start_unconnected(database, options.as_flattened()).await;
-        Some(Self { service, pki })
+        let options = [tls.as_flattened(), options.as_flattened()].concat();
+        let service = Service::start_unconnected(database, &options).await;
+        Self { service, pki }
     }
-}
 
-impl Secured {
     /// A connection with this client certificate.
     async fn connect(&self, identity: Option<&Pem>) -> Result<Channel, tonic::transport::Error> {
         connect(self.service.addr, &self.pki.servers, identity).await
@@ -180,6 +185,31 @@ both! {
             let (code, _) = reason(&refused(client.login(request).await));
             let expected = if is_read { Code::InvalidArgument } else { Code::Unauthenticated };
             assert_eq!(code, expected, "{name}");
+        }
+    }
+
+    async fn the_scopes_of_a_certificate_and_a_token_add_up(database: TestDatabase) {
+        let scopes = "gateway.internal=address,gateway=keys";
+        let secured = Secured::start(database, [["--internal-scopes", scopes]]).await;
+        let identity = secured.pki.clients.sign(&["gateway.internal"]);
+        let token = bearer(INTERNAL_TOKEN);
+        let denied = Code::PermissionDenied;
+        for (identity, token, keys, login_code) in [
+            (Some(&identity), None, denied, Code::InvalidArgument),
+            (None, Some(&*token), Code::Ok, Code::Unauthenticated),
+            (Some(&identity), Some(&*token), Code::Ok, Code::InvalidArgument),
+        ] {
+            let channel = secured.connect(identity).await.unwrap();
+            let found = signing_keys(channel.clone(), token).await;
+            assert_eq!(found.map_or_else(|refusal| refusal.code(), |_| Code::Ok), keys);
+            let mut request = Request::new(login("ana@example.com"));
+            let metadata = request.metadata_mut();
+            metadata.insert("x-client-address", "no address".parse().unwrap());
+            if let Some(token) = token {
+                metadata.insert("authorization", token.parse().unwrap());
+            }
+            let refusal = refused(AuthServiceClient::new(channel).login(request).await);
+            assert_eq!(refusal.code(), login_code);
         }
     }
 

@@ -60,7 +60,7 @@ both! {
     async fn a_missing_scope_is_audited_with_the_caller(database: TestDatabase) {
         let tokens = tokens();
         let variables = [("INTERNAL_TOKENS", &*tokens), ("INTERNAL_SCOPES", SCOPES)];
-        let mut process = Process::serve(&database, &variables);
+        let process = Process::serve(&database, &variables);
         let channel = crate::harness::connect(process.grpc_addr().await).await;
         assert_denied(signing_keys(channel, Some(&bearer(MAILER))).await);
         let line = process.wait_for("missing_scope").await;
