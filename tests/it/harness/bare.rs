@@ -20,6 +20,7 @@ pub struct BareConnection(http2::SendRequest<Body>);
 impl BareConnection {
     pub async fn open(addr: SocketAddr) -> Self {
         let stream = TcpStream::connect(addr).await.expect("the server accepts");
+        stream.set_nodelay(true).expect("a socket option");
         let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
             .expect("the server speaks HTTP/2");

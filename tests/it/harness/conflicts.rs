@@ -52,6 +52,9 @@ impl Conflicts {
                 let (server, plan) = (server.clone(), shared.clone());
                 tokio::spawn(async move {
                     let server = TcpStream::connect(server).await?;
+                    // Else each small message waits for the acknowledgement of the one before.
+                    client.set_nodelay(true)?;
+                    server.set_nodelay(true)?;
                     Carried::new(plan).carry(client, server).await
                 });
             }

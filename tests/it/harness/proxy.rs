@@ -114,6 +114,14 @@ async fn carry(
         let Ok(mut server) = TcpStream::connect(server).await else {
             return;
         };
+        // Else each small message waits for the acknowledgement of the one before.
+        if client
+            .set_nodelay(true)
+            .and(server.set_nodelay(true))
+            .is_err()
+        {
+            return;
+        }
         let muted = Mutex::new(false);
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
