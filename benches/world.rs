@@ -126,6 +126,7 @@ pub async fn new_user(
     let user = NewUser {
         id: user_id,
         email,
+        locale: None,
         password_hash: &StoredHash::new(password_hash, user_id, Form::Old)?,
         created_at: now,
     };

@@ -10,6 +10,7 @@
 mod access_token;
 mod caller;
 mod change_password;
+mod claim_mail;
 mod credentials;
 mod delete_account;
 mod error;
@@ -20,6 +21,8 @@ mod metrics;
 mod own_sessions;
 mod refresh;
 mod register;
+mod request_password_reset;
+mod reset_password;
 mod session;
 mod settings;
 mod signing_key;
@@ -39,9 +42,12 @@ pub use self::{
     access_token::{AccessToken, Issuer},
     caller::Caller,
     change_password::ChangedPassword,
+    claim_mail::MailToSend,
     error::{Error, Fault},
     login::{LoggedIn, Login},
     register::{Register, Registered},
+    request_password_reset::PasswordResetRequest,
+    reset_password::{PasswordReset, ResetPassword},
     session::{Device, StartedSession, TokenPair},
     settings::{Lifetimes, Settings, SigningSecrets},
     signing_key::SigningKey,

@@ -1,5 +1,5 @@
-//! Everything the service keeps: accounts, sessions, unpublished events and throttle counters,
-//! in Postgres or SQLite.
+//! Everything the service keeps: accounts, sessions, requests of mails, unpublished events and
+//! throttle counters, in Postgres or SQLite.
 //!
 //! [`Db`] is an enum of two pools. A query is written once, with Diesel, and `with_conn!`
 //! expands it for each pool; `sql_types` hides the types that differ between the databases. One
@@ -9,7 +9,8 @@
 //!
 //! # Lock order
 //!
-//! Every transaction locks rows of users before rows of sessions, so two acts cannot deadlock.
+//! Every transaction locks rows of users before rows of sessions and mail requests, so two acts
+//! cannot deadlock. Counters come last.
 //! Deleting long ended sessions is the exception: if it deadlocks with the deletion of an
 //! account, Postgres rolls one of them back. `throttle` locks its rows, in the order of their
 //! keys, in statements of their own.
@@ -17,6 +18,7 @@
 mod cleanup;
 mod close;
 mod connect;
+mod mail;
 mod metrics;
 mod migrate;
 mod outbox;
@@ -47,6 +49,7 @@ use tracing::{Span, info_span};
 
 pub use self::{
     cleanup::Step,
+    mail::{FoundMail, Reset},
     outbox::Hold,
     password_hashes::{Resealed, StaleHashes},
     revocations::{NewHash, Outcome},

@@ -1,4 +1,5 @@
-//! The gRPC server. It serves `AuthService`, `AccountService`, health and reflection.
+//! The gRPC server. It serves `AuthService`, `AccountService`, `RecoveryService`, `MailService`,
+//! health and reflection.
 //!
 //! A handler reads the message, calls one use case of [`crate::auth`] and writes the reply.
 //! `status` is the one place that maps an error to a `Status`. A call passes the layers of
@@ -15,7 +16,9 @@ mod convert;
 mod health;
 mod internal_callers;
 mod layer;
+mod mail_service;
 mod metrics;
+mod recovery_service;
 mod server;
 mod status;
 
@@ -36,13 +39,18 @@ pub use self::{
 use crate::{
     auth::{Auth, Caller, Error},
     model::Fingerprint,
-    proto::{account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer},
+    proto::{
+        account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer,
+        mail_service_server::MailServiceServer, recovery_service_server::RecoveryServiceServer,
+    },
     telemetry::audit::{Context, Event},
 };
 
 /// Service names, as health checks use them.
 pub const SERVICE_NAME: &str = AuthServiceServer::<Handlers>::NAME;
 pub const ACCOUNT_SERVICE_NAME: &str = AccountServiceServer::<Handlers>::NAME;
+pub const RECOVERY_SERVICE_NAME: &str = RecoveryServiceServer::<Handlers>::NAME;
+pub const MAIL_SERVICE_NAME: &str = MailServiceServer::<Handlers>::NAME;
 
 /// The largest message. Our messages are far below one kilobyte.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
@@ -74,7 +82,7 @@ struct Origin<'a> {
 
 impl Handlers {
     /// The start of a call, for the audit log.
-    fn audited<T>(&self, event: Event, request: &Request<T>) -> AuditedCall {
+    fn audited<T>(&self, event: Event, request: &Request<T>) -> AuditedCall<'_> {
         AuditedCall::begin(event, self.origin(request), request)
     }
 
@@ -103,7 +111,7 @@ impl Handlers {
     async fn caller(
         &self,
         metadata: &MetadataMap,
-        audited: &mut AuditedCall,
+        audited: &mut AuditedCall<'_>,
     ) -> Result<Caller, Error> {
         let token = self.internal_callers.user_token(metadata);
         let token = token.ok_or(Error::InvalidToken)?;

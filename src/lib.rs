@@ -56,6 +56,17 @@
 //! token and asks the database whether its session lives. Acts that end sessions are in
 //! `db::revocations`.
 //!
+//! # A forgotten password, end to end
+//!
+//! 1. [`auth::Auth::request_password_reset`] counts the request, and [`db::Db::request_mail_to`] writes
+//!    it with an event, without the address. An unknown address costs the same, and the answer
+//!    waits for the next tenth of a second.
+//! 2. The platform's mailer reads the event and calls [`auth::Auth::claim_mail`], which makes a
+//!    [`model::MailToken`] and stores its hash.
+//! 3. [`auth::Auth::reset_password`] looks the token up before it pays a hash. [`db::Db::reset_password`]
+//!    replaces the password, ends all sessions and deletes the request: of two uses of its tokens
+//!    one finds it gone.
+//!
 //! # An event, end to end
 //!
 //! 1. [`auth::Auth::register`] drafts a [`model::Event`] beside the account that it announces.

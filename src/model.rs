@@ -12,6 +12,8 @@ mod device_token;
 mod email;
 mod event;
 mod id;
+mod locale;
+mod mail;
 mod outbox;
 mod password_seal;
 mod refresh_token;
@@ -29,8 +31,10 @@ pub use self::{
     device_name::DeviceName,
     device_token::{DeviceLogin, DeviceToken},
     email::Email,
-    event::{Act, Event, Payload, SessionEnd, SessionEndReason},
-    id::{EventId, ReplicaId, SessionId, TokenId, UserId},
+    event::{Act, Event, PasswordChangeCause, Payload, SessionEnd, SessionEndReason},
+    id::{EventId, MailRequestId, ReplicaId, SessionId, TokenId, UserId},
+    locale::Locale,
+    mail::{ClaimedMail, MAX_CLAIMS, MailPurpose, MailRequest, MailToken},
     outbox::{
         Backlog, Batch, ParkedEvent, PendingEvent, ReadEvent, in_user_order, users_without_first,
     },
@@ -38,8 +42,8 @@ pub use self::{
     refresh_token::RefreshToken,
     session::{LiveSession, MAX_SESSIONS, Presented, Retry, Session, TokenTimes},
     throttle::{
-        Claimant, Counter, CounterId, CounterLimits, Forgotten, Raise, ThrottleLimits,
-        registration_counters,
+        Claimant, Counter, CounterId, CounterLimits, Forgotten, Raise, ThrottleLimits, Window,
+        mail_counters, registration_counters,
     },
     time::{Clock, Timestamp},
     traceparent::Traceparent,

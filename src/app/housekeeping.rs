@@ -1,4 +1,5 @@
-//! Deletes sessions some time after they ended, and throttle counters of which nothing is left.
+//! Deletes sessions some time after they ended, expired requests of mails, and throttle counters
+//! of which nothing is left.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +14,8 @@ use crate::{
 };
 
 const SESSIONS_INTERVAL: Duration = Duration::from_hours(1);
-/// Short, so that a spray of invented addresses cannot fill the disk.
+/// Of counters and mail requests. Short, so that a spray of invented addresses cannot fill the
+/// disk.
 const COUNTERS_INTERVAL: Duration = Duration::from_mins(1);
 /// The pause between two batches, so that calls do not wait for housekeeping.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -38,6 +40,7 @@ pub(super) async fn run(
         sleep(first_wait(COUNTERS_INTERVAL)).await;
         loop {
             tick_counters(&db, &limits, clock.now()).await;
+            tick_mails(&db, clock.now()).await;
             sleep(COUNTERS_INTERVAL).await;
         }
     };
@@ -73,6 +76,14 @@ pub async fn tick_counters(db: &Db, limits: &ThrottleLimits, now: Timestamp) {
     }
 }
 
+/// Like [`tick_sessions`] for requests of mails.
+pub async fn tick_mails(db: &Db, now: Timestamp) {
+    match earlier(db, now).await {
+        Ok(now) => log("expired mail requests", delete_expired_mails(db, now).await),
+        Err(error) => log("expired mail requests", Err(error)),
+    }
+}
+
 async fn earlier(db: &Db, now: Timestamp) -> Result<Timestamp, db::Error> {
     Ok(now.min(db.now().await?))
 }
@@ -99,6 +110,11 @@ pub async fn delete_forgotten_counters(
 ) -> Result<usize, db::Error> {
     let forgotten = limits.forgotten(now);
     delete_all(|after| db.delete_forgotten_counters(after, forgotten)).await
+}
+
+/// Reads all requests of mails once and deletes the expired ones. Returns their number.
+async fn delete_expired_mails(db: &Db, now: Timestamp) -> Result<usize, db::Error> {
+    delete_all(|after| db.delete_expired_mails(after, now)).await
 }
 
 /// Takes all steps from the beginning of a table to its end.

@@ -7,7 +7,10 @@ use super::{
 };
 use crate::{
     db::{NewHash, NextTokens},
-    model::{DeviceLogin, DeviceToken, Event, Payload, RefreshToken, SessionEndReason, Timestamp},
+    model::{
+        DeviceLogin, DeviceToken, Event, PasswordChangeCause, Payload, RefreshToken,
+        SessionEndReason, Timestamp,
+    },
     password::{Password, Priority},
     telemetry::audit,
 };
@@ -48,7 +51,8 @@ impl Auth {
         // Later than the previous time even if the clock went back: the time identifies
         // the password.
         let changed_at = now.max(account.password_changed_at + Duration::from_micros(1));
-        let payload = Payload::PasswordChanged { changed_at };
+        let cause = PasswordChangeCause::Changed;
+        let payload = Payload::PasswordChanged { changed_at, cause };
         let event = Event::new(account.user_id, payload, &call.act(now));
         let new = NewHash {
             hash: &self.stored_hash(&hash, account.user_id)?,

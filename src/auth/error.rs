@@ -27,6 +27,9 @@ pub enum Error {
     /// The token is genuine, but its session has ended. The caller must not learn that.
     #[error("the token is not valid")]
     SessionEnded,
+    /// The request is unknown, expired, used or void.
+    #[error("no such mail is wanted")]
+    MailRequestNotFound,
     #[error("only authorised internal services may call this")]
     PermissionDenied,
     #[error(

@@ -5,7 +5,8 @@ use super::{
 use crate::{
     db::{NewUser, Registration},
     model::{
-        DeviceLogin, DeviceName, Email, Event, Payload, Timestamp, UserId, registration_counters,
+        DeviceLogin, DeviceName, Email, Event, Locale, Payload, Timestamp, UserId,
+        registration_counters,
     },
     password::{Password, PasswordHash, Priority},
     telemetry::audit::{self, Audit, Reason},
@@ -16,6 +17,8 @@ pub struct Register {
     pub password: Password,
     pub start_session: bool,
     pub device_name: Option<DeviceName>,
+    /// The language of mails to the user.
+    pub locale: Option<Locale>,
 }
 
 pub struct Registered {
@@ -51,6 +54,7 @@ impl Auth {
             id: user_id,
             email: email.as_str(),
             password_hash: &self.stored_hash(&hash, user_id)?,
+            locale: request.locale.as_ref(),
             created_at: now,
         };
         let payload = Payload::UserCreated {

@@ -6,10 +6,10 @@ use diesel_async::RunQueryDsl;
 
 use super::{
     Db, Error,
-    schema::{login_throttle, sessions},
+    schema::{login_throttle, mail_requests, sessions},
     with_conn,
 };
-use crate::model::{Forgotten, SessionId, Timestamp};
+use crate::model::{Forgotten, MailRequestId, SessionId, Timestamp};
 
 /// How many rows a step reads.
 const ROWS: i64 = 500;
@@ -48,6 +48,33 @@ impl Db {
                         .or(sessions::expires_at.lt(ended_before))
                         .or(sessions::ends_at.lt(ended_before)),
                 )
+                .execute(conn)
+                .await?;
+            Step { deleted, next: Some(last) }
+        })
+    }
+
+    /// Reads the mail requests after this one and deletes those whose last token has expired, and
+    /// those without an account.
+    pub async fn delete_expired_mails(
+        &self,
+        after: Option<MailRequestId>,
+        now: Timestamp,
+    ) -> Result<Step<MailRequestId>, Error> {
+        let after = after.unwrap_or(MailRequestId::from_bytes([0; 16]));
+        with_conn!(self, conn => {
+            let mut ids: Vec<MailRequestId> = mail_requests::table
+                .filter(mail_requests::id.gt(after))
+                .order(mail_requests::id)
+                .limit(ROWS)
+                .select(mail_requests::id)
+                .load(conn)
+                .await?;
+            let Some(last) = ids.pop() else { return Ok(Step { deleted: 0, next: None }) };
+            let deleted = diesel::delete(mail_requests::table)
+                .filter(mail_requests::id.gt(after))
+                .filter(mail_requests::id.le(last))
+                .filter(mail_requests::expires_at.lt(now).or(mail_requests::user_id.is_null()))
                 .execute(conn)
                 .await?;
             Step { deleted, next: Some(last) }

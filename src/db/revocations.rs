@@ -1,5 +1,5 @@
 //! Acts that end sessions before their time: a logout, reuse, the user's wish, a new password,
-//! the end of the account. One transaction ends the sessions and writes the events.
+//! the end of the account. (A reset of the password is in `mail`.) One transaction ends the sessions and writes the events.
 //!
 //! Each transaction updates the user's row before it reads or updates sessions. While it holds
 //! that row, no other transaction ends a session of the user or starts one. The sessions that it
@@ -36,7 +36,7 @@ impl From<diesel::result::Error> for Undone {
     }
 }
 
-fn outcome<T>(result: Result<T, Undone>) -> Result<Outcome<T>, Error> {
+pub(super) fn outcome<T>(result: Result<T, Undone>) -> Result<Outcome<T>, Error> {
     match result {
         Ok(done) => Ok(Outcome::Done(done)),
         Err(Undone::PasswordChanged) => Ok(Outcome::PasswordChanged),

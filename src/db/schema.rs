@@ -21,6 +21,8 @@ tables! {
         event_version -> BigInt,
         created_at -> Moment,
         password_changed_at -> Moment,
+        email_verified_at -> Nullable<Moment>,
+        locale -> Nullable<Text>,
     }
 
     sessions (id) {
@@ -55,6 +57,24 @@ tables! {
         retry_at -> Nullable<Moment>,
     }
 
+    mail_requests (id) {
+        id -> Uuid,
+        user_id -> Nullable<Uuid>,
+        purpose -> Text,
+        email -> Text,
+        locale -> Nullable<Text>,
+        requested_at -> Moment,
+        claim_until -> Moment,
+        claims -> BigInt,
+        expires_at -> Moment,
+    }
+
+    mail_tokens (token_hash) {
+        token_hash -> Binary,
+        request_id -> Uuid,
+        expires_at -> Moment,
+    }
+
     outbox_lease (id) {
         id -> Integer,
         owner -> Uuid,
@@ -78,4 +98,7 @@ tables! {
 }
 
 diesel::joinable!(sessions -> users (user_id));
+diesel::joinable!(mail_requests -> users (user_id));
+diesel::joinable!(mail_tokens -> mail_requests (request_id));
 diesel::allow_tables_to_appear_in_same_query!(users, sessions);
+diesel::allow_tables_to_appear_in_same_query!(users, mail_requests, mail_tokens);

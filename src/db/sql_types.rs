@@ -14,7 +14,9 @@ use diesel::{
     sqlite::{Sqlite, SqliteValue},
 };
 
-use crate::model::{DeviceName, EventId, ReplicaId, SessionId, StoredHash, Timestamp, UserId};
+use crate::model::{
+    DeviceName, EventId, Locale, MailRequestId, ReplicaId, SessionId, StoredHash, Timestamp, UserId,
+};
 
 // Fixed OIDs (PostgreSQL's pg_type.dat) save the look-up by name on every connection.
 
@@ -74,7 +76,7 @@ macro_rules! columns {
 
 columns! {
     UserId UserIdProxy, SessionId SessionIdProxy, EventId EventIdProxy,
-    ReplicaId ReplicaIdProxy: Uuid;
+    ReplicaId ReplicaIdProxy, MailRequestId MailRequestIdProxy: Uuid;
     Pg: self => self.as_bytes(), value => Self::from_bytes(value.as_bytes().try_into()?);
     Sqlite: self => &self.as_bytes()[..], value => {
         let bytes = <Vec<u8> as FromSql<Binary, Sqlite>>::from_sql(value)?;
@@ -111,4 +113,4 @@ macro_rules! texts {
     )+};
 }
 
-texts! { DeviceName DeviceNameProxy, StoredHash StoredHashProxy }
+texts! { DeviceName DeviceNameProxy, Locale LocaleProxy, StoredHash StoredHashProxy }

@@ -7,9 +7,12 @@
 //! runs. (Housekeeping deletes in any order; a deadlock with it is run again.) A refused attempt
 //! writes nothing.
 
+mod clear;
 mod row;
 
+pub(super) use self::clear::Clear;
 use self::row::{Row, Rows as _};
+
 use super::{Db, Error, retry::LostRaces, with_conn};
 use crate::model::{Counter, CounterLimits, Raise, Timestamp};
 

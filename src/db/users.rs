@@ -6,12 +6,13 @@ use diesel_async::RunQueryDsl;
 use super::{
     Db, Error,
     outbox::insert_event,
+    revocations::Steps as _,
     schema::{sessions, users},
-    sessions::{FIRST_GENERATION, NewSession, is_live},
+    sessions::{NewSession, is_live},
     transaction::transaction,
     with_conn,
 };
-use crate::model::{Account, Credentials, Event, SessionId, StoredHash, Timestamp, UserId};
+use crate::model::{Account, Credentials, Event, Locale, SessionId, StoredHash, Timestamp, UserId};
 
 #[derive(Insertable)]
 #[diesel(table_name = users)]
@@ -20,6 +21,7 @@ pub struct NewUser<'a> {
     /// The normalised address.
     pub email: &'a str,
     pub password_hash: &'a StoredHash,
+    pub locale: Option<&'a Locale>,
     pub created_at: Timestamp,
 }
 
@@ -100,12 +102,7 @@ impl Db {
                     return Ok(Registration::EmailTaken);
                 }
                 if let Some(session) = session {
-                    let generation = sessions::generation.eq(FIRST_GENERATION);
-                    let rotated_at = sessions::rotated_at.eq(session.created_at);
-                    diesel::insert_into(sessions::table)
-                        .values((session, generation, rotated_at))
-                        .execute(conn)
-                        .await?;
+                    conn.insert_session(session).await?;
                 }
                 insert_event(event, FIRST_VERSION).execute(conn).await?;
                 Ok::<_, Error>(Registration::Created)

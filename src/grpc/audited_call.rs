@@ -5,7 +5,12 @@
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tonic::{Request, Response, Status};
 
-use super::{Origin, internal_callers::ReceivedAddress, layer::Deadline, server::ConnectionInfo};
+use super::{
+    Origin, Scope,
+    internal_callers::{Identity, ReceivedAddress},
+    layer::Deadline,
+    server::ConnectionInfo,
+};
 use crate::{
     auth::{Call, Caller, Error},
     model::{Fingerprint, Traceparent, UserId},
@@ -13,8 +18,9 @@ use crate::{
 };
 
 /// One call, from its handler's start to its end.
-pub(super) struct AuditedCall {
+pub(super) struct AuditedCall<'a> {
     event: Event,
+    identity: Identity<'a>,
     context: Context,
     client_address: ReceivedAddress,
     user_id: Option<UserId>,
@@ -22,10 +28,11 @@ pub(super) struct AuditedCall {
     has_ended: bool,
 }
 
-impl AuditedCall {
-    pub(super) fn begin<T>(event: Event, origin: Origin<'_>, request: &Request<T>) -> Self {
+impl<'a> AuditedCall<'a> {
+    pub(super) fn begin<T>(event: Event, origin: Origin<'a>, request: &Request<T>) -> Self {
         Self {
             event,
+            identity: origin.identity,
             context: origin.context,
             client_address: origin.client_address,
             user_id: None,
@@ -53,30 +60,37 @@ impl AuditedCall {
         }
     }
 
-    /// The context of a call that hashes a password, which the throttle counts: with the
-    /// client's address. The permit must be held until the call ends.
+    /// The context of a call that hashes a password. The permit must be held until the call ends.
     pub(super) fn password_call<T>(
         &self,
         request: &Request<T>,
     ) -> Result<(Call, OwnedSemaphorePermit), Error> {
         let permit = ConnectionInfo::of(request.extensions()).admit_password_call()?;
-        let call = Call {
-            client_address: self.client_address?,
-            ..self.call(request)
-        };
-        Ok((call, permit))
+        Ok((self.counted_call(request)?, permit))
     }
 
-    fn failed(&self, reason: Reason) {
-        let audit = Audit::of(self.event, &self.context);
-        audit.user(self.user_id).failed(reason);
+    /// The context of a call that the throttle counts: with the client's address.
+    pub(super) fn counted_call<T>(&self, request: &Request<T>) -> Result<Call, Error> {
+        Ok(Call {
+            client_address: self.client_address?,
+            ..self.call(request)
+        })
+    }
+
+    /// Refuses and audits callers without a scope.
+    pub(super) fn require(&self, scope: Scope) -> Result<(), Error> {
+        self.identity.require(scope, self.audit())
+    }
+
+    fn audit(&self) -> Audit<'_> {
+        Audit::of(self.event, &self.context).user(self.user_id)
     }
 
     pub(super) fn end<T>(mut self, outcome: Result<T, Error>) -> Result<Response<T>, Status> {
         self.has_ended = true;
         let reply = outcome.map_err(|error| {
             if let Some(reason) = refusal(&error) {
-                self.failed(reason);
+                self.audit().failed(reason);
             }
             Status::from(error)
         });
@@ -84,7 +98,7 @@ impl AuditedCall {
     }
 }
 
-impl Drop for AuditedCall {
+impl Drop for AuditedCall<'_> {
     fn drop(&mut self) {
         if !self.has_ended {
             let is_late = Instant::now() >= self.deadline;
@@ -93,7 +107,7 @@ impl Drop for AuditedCall {
             } else {
                 Reason::Abandoned
             };
-            self.failed(reason);
+            self.audit().failed(reason);
         }
     }
 }
@@ -107,6 +121,7 @@ const fn refusal(error: &Error) -> Option<Reason> {
         Error::DeadlineExceeded => Some(Reason::DeadlineExceeded),
         Error::EmailTaken
         | Error::InvalidCredentials
+        | Error::MailRequestNotFound
         | Error::PermissionDenied
         | Error::PlaintextKeys
         | Error::TooManyAttempts { .. }

@@ -111,7 +111,7 @@ impl Handlers {
 impl Handlers {
     /// Puts a hash of the message's address into the audit lines of the call. A malformed one
     /// has none.
-    fn note_email(&self, email: &str, audited: &mut AuditedCall) {
+    pub(super) fn note_email(&self, email: &str, audited: &mut AuditedCall<'_>) {
         if let Ok(email) = Email::parse(email) {
             audited.at(self.fingerprint("e-mail", email.as_str().as_bytes()));
         }
@@ -127,6 +127,7 @@ fn parse_register(message: proto::RegisterRequest) -> Result<Register, Error> {
         password: password?,
         start_session: message.start_session,
         device_name: convert::device_name(message.device_name)?,
+        locale: convert::locale(message.locale)?,
     })
 }
 

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     auth::{Auth, Error, TokenPair},
-    model::{DeviceName, RefreshToken, SessionId},
+    model::{DeviceName, Locale, MailToken, RefreshToken, SessionId},
     password::Password,
     proto,
 };
@@ -29,6 +29,15 @@ pub(super) fn session_id(text: &str) -> Result<SessionId, Error> {
 
 pub(super) fn device_name(text: String) -> Result<Option<DeviceName>, Error> {
     DeviceName::parse(text).map_err(|problem| Error::invalid("device_name", problem))
+}
+
+pub(super) fn locale(text: String) -> Result<Option<Locale>, Error> {
+    Locale::parse(text).map_err(|problem| Error::invalid("locale", problem))
+}
+
+pub(super) fn mail_token(field: &'static str, text: String) -> Result<MailToken, Error> {
+    let text = Zeroizing::new(text);
+    MailToken::parse(required(field, &text)?).ok_or(Error::InvalidToken)
 }
 
 pub(super) fn required<'a>(field: &'static str, text: &'a str) -> Result<&'a str, Error> {

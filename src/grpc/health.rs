@@ -14,10 +14,16 @@ use tonic_health::pb::{
     health_server::Health,
 };
 
-use super::{ACCOUNT_SERVICE_NAME, SERVICE_NAME};
+use super::{ACCOUNT_SERVICE_NAME, MAIL_SERVICE_NAME, RECOVERY_SERVICE_NAME, SERVICE_NAME};
 
 /// The names that health checks use: the whole process, and each service.
-const NAMES: [&str; 3] = ["", SERVICE_NAME, ACCOUNT_SERVICE_NAME];
+const NAMES: [&str; 5] = [
+    "",
+    SERVICE_NAME,
+    ACCOUNT_SERVICE_NAME,
+    RECOVERY_SERVICE_NAME,
+    MAIL_SERVICE_NAME,
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {

@@ -56,6 +56,7 @@ use super::{
 };
 use crate::proto::{
     account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer,
+    mail_service_server::MailServiceServer, recovery_service_server::RecoveryServiceServer,
 };
 
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
@@ -187,11 +188,21 @@ fn routes(handlers: Handlers, health: HealthReporter, reflection: bool) -> Route
     let auth = AuthServiceServer::from_arc(Arc::clone(&handlers))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let account = AccountServiceServer::from_arc(handlers)
+    let account = AccountServiceServer::from_arc(Arc::clone(&handlers))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let recovery = RecoveryServiceServer::from_arc(Arc::clone(&handlers))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let mail = MailServiceServer::from_arc(handlers)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let health = HealthServer::new(health).max_decoding_message_size(MAX_MESSAGE_BYTES);
-    let routes = Routes::new(auth).add_service(account).add_service(health);
+    let routes = Routes::new(auth)
+        .add_service(account)
+        .add_service(recovery)
+        .add_service(mail)
+        .add_service(health);
     if reflection {
         add_reflection(routes)
     } else {

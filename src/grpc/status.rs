@@ -24,6 +24,7 @@ impl From<Error> for Status {
             Error::EmailTaken => (Code::AlreadyExists, "EMAIL_TAKEN"),
             Error::InvalidCredentials => (Code::Unauthenticated, "INVALID_CREDENTIALS"),
             Error::InvalidToken | Error::SessionEnded => (Code::Unauthenticated, "INVALID_TOKEN"),
+            Error::MailRequestNotFound => (Code::NotFound, "MAIL_REQUEST_NOT_FOUND"),
             Error::PermissionDenied | Error::PlaintextKeys => {
                 (Code::PermissionDenied, "PERMISSION_DENIED")
             }
@@ -52,6 +53,7 @@ impl From<Error> for Status {
             | Error::InvalidCredentials
             | Error::InvalidToken
             | Error::SessionEnded
+            | Error::MailRequestNotFound
             | Error::PermissionDenied
             | Error::PlaintextKeys
             | Error::DeadlineExceeded => {}

@@ -8,7 +8,10 @@ use std::time::Duration;
 use prost::Message as _;
 use prost_types::Timestamp as ProtoTimestamp;
 
-use super::{Email, EventId, SessionId, Timestamp, TokenTimes, Traceparent, UserId};
+use super::{
+    Email, EventId, MailPurpose, MailRequest, MailRequestId, SessionId, Timestamp, TokenTimes,
+    Traceparent, UserId,
+};
 use crate::proto::{self, user_event};
 
 /// Data that all events of one act share.
@@ -32,6 +35,16 @@ pub enum Payload {
     },
     PasswordChanged {
         changed_at: Timestamp,
+        cause: PasswordChangeCause,
+    },
+    MailRequested {
+        request_id: MailRequestId,
+        purpose: MailPurpose,
+        /// The last moment to claim it.
+        expires_at: Timestamp,
+    },
+    EmailVerified {
+        email: String,
     },
     SessionEnded {
         session_id: SessionId,
@@ -40,6 +53,24 @@ pub enum Payload {
         access_tokens_expire_at: Timestamp,
     },
     UserDeleted,
+}
+
+/// How a password was replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PasswordChangeCause {
+    /// The user knew the old one.
+    Changed,
+    /// The user had a mail with a token.
+    Reset,
+}
+
+impl PasswordChangeCause {
+    const fn encode(self) -> proto::PasswordChangeCause {
+        match self {
+            Self::Changed => proto::PasswordChangeCause::Changed,
+            Self::Reset => proto::PasswordChangeCause::Reset,
+        }
+    }
 }
 
 /// Why a session was ended before it expired.
@@ -52,6 +83,8 @@ pub enum SessionEndReason {
     EndedByUser,
     /// The user changed the password in another session.
     PasswordChanged,
+    /// The user replaced a forgotten password.
+    PasswordReset,
     /// The user deleted the account.
     AccountDeleted,
     /// The user started more sessions than allowed; this was the oldest.
@@ -80,6 +113,8 @@ impl Event {
         match self.payload {
             Payload::UserCreated { .. } => "USER_CREATED",
             Payload::PasswordChanged { .. } => "PASSWORD_CHANGED",
+            Payload::MailRequested { .. } => "MAIL_REQUESTED",
+            Payload::EmailVerified { .. } => "EMAIL_VERIFIED",
             Payload::SessionEnded { .. } => "SESSION_ENDED",
             Payload::UserDeleted => "USER_DELETED",
         }
@@ -92,6 +127,7 @@ impl Event {
             user_id: self.user_id.to_string(),
             user_version,
             occurred_at: Some(self.act.now.into()),
+            actor: self.payload.actor().to_owned(),
             payload: Some(self.payload.encode(self.act.now)),
         }
         .encode_to_vec()
@@ -99,15 +135,50 @@ impl Event {
 }
 
 impl Payload {
+    pub fn mail_requested(request: &MailRequest) -> Self {
+        Self::MailRequested {
+            request_id: request.id,
+            purpose: request.purpose,
+            expires_at: request.claim_until(),
+        }
+    }
+
+    /// The party that acted.
+    const fn actor(&self) -> &'static str {
+        match self {
+            Self::SessionEnded {
+                reason: SessionEndReason::Reuse | SessionEndReason::TooMany,
+                ..
+            } => "service",
+            _ => "user",
+        }
+    }
+
     fn encode(&self, now: Timestamp) -> user_event::Payload {
         match self {
             Self::UserCreated { email } => user_event::Payload::UserCreated(proto::UserCreated {
                 email: email.as_str().to_owned(),
                 created_at: Some(now.into()),
             }),
-            Self::PasswordChanged { changed_at } => {
+            Self::PasswordChanged { changed_at, cause } => {
                 user_event::Payload::PasswordChanged(proto::PasswordChanged {
                     changed_at: Some((*changed_at).into()),
+                    cause: cause.encode().into(),
+                })
+            }
+            Self::MailRequested {
+                request_id,
+                purpose,
+                expires_at,
+            } => user_event::Payload::MailRequested(proto::MailRequested {
+                request_id: request_id.to_string(),
+                purpose: purpose.encode().into(),
+                expires_at: Some((*expires_at).into()),
+            }),
+            Self::EmailVerified { email } => {
+                user_event::Payload::EmailVerified(proto::EmailVerified {
+                    email: email.clone(),
+                    verified_at: Some(now.into()),
                 })
             }
             Self::UserDeleted => user_event::Payload::UserDeleted(proto::UserDeleted {
@@ -126,6 +197,14 @@ impl Payload {
     }
 }
 
+impl MailPurpose {
+    pub const fn encode(self) -> proto::MailPurpose {
+        match self {
+            Self::ResetPassword => proto::MailPurpose::ResetPassword,
+        }
+    }
+}
+
 impl SessionEndReason {
     /// The value of the column `revoke_reason`.
     pub const fn as_str(self) -> &'static str {
@@ -134,6 +213,7 @@ impl SessionEndReason {
             Self::Reuse => "reuse",
             Self::EndedByUser => "ended_by_user",
             Self::PasswordChanged => "password_changed",
+            Self::PasswordReset => "password_reset",
             Self::AccountDeleted => "account_deleted",
             Self::TooMany => "too_many",
         }
@@ -145,6 +225,7 @@ impl SessionEndReason {
             Self::Reuse => proto::SessionEndReason::Reuse,
             Self::EndedByUser => proto::SessionEndReason::EndedByUser,
             Self::PasswordChanged => proto::SessionEndReason::PasswordChanged,
+            Self::PasswordReset => proto::SessionEndReason::PasswordReset,
             Self::AccountDeleted => proto::SessionEndReason::AccountDeleted,
             Self::TooMany => proto::SessionEndReason::TooMany,
         }
@@ -218,7 +299,7 @@ mod tests {
     #[test]
     fn each_payload_is_encoded_with_its_type() {
         let later = NOW + Duration::from_secs(1);
-        let session_id = SessionId::new(NOW);
+        let (session_id, request_id) = (SessionId::new(NOW), MailRequestId::new(NOW));
         let email = Email::parse("ana@example.com").unwrap();
         let cases = [
             (
@@ -231,9 +312,36 @@ mod tests {
             ),
             (
                 "PASSWORD_CHANGED",
-                Payload::PasswordChanged { changed_at: later },
+                Payload::PasswordChanged {
+                    changed_at: later,
+                    cause: PasswordChangeCause::Reset,
+                },
                 user_event::Payload::PasswordChanged(proto::PasswordChanged {
                     changed_at: Some(later.into()),
+                    cause: proto::PasswordChangeCause::Reset.into(),
+                }),
+            ),
+            (
+                "MAIL_REQUESTED",
+                Payload::MailRequested {
+                    request_id,
+                    purpose: MailPurpose::ResetPassword,
+                    expires_at: later,
+                },
+                user_event::Payload::MailRequested(proto::MailRequested {
+                    request_id: request_id.to_string(),
+                    purpose: proto::MailPurpose::ResetPassword.into(),
+                    expires_at: Some(later.into()),
+                }),
+            ),
+            (
+                "EMAIL_VERIFIED",
+                Payload::EmailVerified {
+                    email: "ana@example.com".to_owned(),
+                },
+                user_event::Payload::EmailVerified(proto::EmailVerified {
+                    email: "ana@example.com".to_owned(),
+                    verified_at: Some(NOW.into()),
                 }),
             ),
             (

@@ -17,8 +17,13 @@ use std::time::Duration;
 
 use super::{ClientAddress, DataKey, DeviceToken, Network, SessionId, Timestamp, UserId};
 
-/// The time after which the failures of an account are counted anew for the daily limit.
 const DAY: Duration = Duration::from_hours(24);
+
+const HOUR: Duration = Duration::from_hours(1);
+
+/// Mails that persons may ask for in an hour: to one address, and from one network.
+const MAILS_OF_AN_ACCOUNT: u32 = 3;
+const MAILS_OF_A_NETWORK: u32 = 10;
 
 /// How far the clocks of two replicas may differ.
 const CLOCK_SKEW: Duration = Duration::from_mins(1);
@@ -59,6 +64,9 @@ pub enum CounterId<'a> {
     /// A signed-in user who shows the password again.
     Session(SessionId),
     Registrations(Network),
+    /// Mails that persons asked for to this address, which need not have an account.
+    Mails(&'a str),
+    NetworkMails(Network),
 }
 
 /// The party that shows a password.
@@ -95,6 +103,15 @@ pub fn registration_counters(address: Option<ClientAddress>) -> Vec<CounterId<'s
     networks(address).map(CounterId::Registrations).collect()
 }
 
+/// The counters of a mail that a person asks for. It counts whether there is an account or not.
+pub fn mail_counters(email: &str, address: Option<ClientAddress>) -> Vec<CounterId<'_>> {
+    let networks = networks(address).map(CounterId::NetworkMails);
+    [CounterId::Mails(email)]
+        .into_iter()
+        .chain(networks)
+        .collect()
+}
+
 fn networks(address: Option<ClientAddress>) -> impl Iterator<Item = Network> {
     address.into_iter().flat_map(ClientAddress::networks)
 }
@@ -110,6 +127,8 @@ impl CounterId<'_> {
             Self::Network(network) => [&[3, network.bits()], &[], network.as_bytes()],
             Self::Session(session) => [&[4], &[], session.as_bytes()],
             Self::Registrations(network) => [&[5, network.bits()], &[], network.as_bytes()],
+            Self::Mails(email) => [&[6], &[], email.as_bytes()],
+            Self::NetworkMails(network) => [&[7, network.bits()], &[], network.as_bytes()],
         };
         key.throttle.tag(&parts)
     }
@@ -126,13 +145,21 @@ impl CounterId<'_> {
                 share(limits.registrations_per_network, *network),
                 limits.network_fade,
             ),
+            Self::Mails(_) => return CounterLimits::an_hour(MAILS_OF_AN_ACCOUNT),
+            Self::NetworkMails(network) => {
+                return CounterLimits::an_hour(share(MAILS_OF_A_NETWORK, *network));
+            }
+        };
+        let window = match self {
+            Self::Account(_) => Some(Window {
+                most: limits.daily_per_account,
+                length: DAY,
+            }),
+            _ => None,
         };
         CounterLimits {
             free,
-            daily: match self {
-                Self::Account(_) => Some(limits.daily_per_account),
-                _ => None,
-            },
+            window,
             first_wait: limits.first_wait,
             longest_wait: limits.longest_wait,
             fade,
@@ -152,11 +179,18 @@ const fn share(free: u32, network: Network) -> u32 {
 pub struct CounterLimits {
     /// At least one.
     pub free: u32,
-    /// At least one. `None`: without a daily limit.
-    pub daily: Option<u32>,
+    pub window: Option<Window>,
     pub first_wait: Duration,
     pub longest_wait: Duration,
     pub fade: Duration,
+}
+
+/// A limit for a fixed time, which begins with the first failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// At least one.
+    pub most: u32,
+    pub length: Duration,
 }
 
 /// The failures of one counter.
@@ -166,9 +200,9 @@ pub struct Counter {
     pub free_from: Timestamp,
     /// The last failure.
     pub failed_at: Timestamp,
-    /// The failures of the day that ends at `day_ends_at`, if there is a daily limit.
-    pub day_failures: i64,
-    pub day_ends_at: Timestamp,
+    /// The failures of the window that ends at `window_ends_at`, if there is one.
+    pub window_failures: i64,
+    pub window_ends_at: Timestamp,
 }
 
 /// A counted failure: the counter before and after it.
@@ -185,8 +219,8 @@ impl Counter {
     pub const NEW: Self = Self {
         free_from: Self::LONG_AGO,
         failed_at: Self::LONG_AGO,
-        day_failures: 0,
-        day_ends_at: Self::LONG_AGO,
+        window_failures: 0,
+        window_ends_at: Self::LONG_AGO,
     };
 
     /// Counts a failure, unless the counter holds attempts back: then the error is the time
@@ -205,7 +239,7 @@ impl Counter {
             } else {
                 now
             },
-            day_failures: before.day_failures + i64::from(limits.daily.is_some()),
+            window_failures: before.window_failures + i64::from(limits.window.is_some()),
             ..before
         };
         Ok(Raise { before, after })
@@ -219,8 +253,9 @@ impl Counter {
         let is_forgotten = after.free_from <= now;
         let added = after.free_from.since(before.free_from);
         let is_last = self.failed_at == after.failed_at;
-        let is_same_day = self.day_ends_at == after.day_ends_at;
-        let day_failures = self.day_failures - (after.day_failures - before.day_failures);
+        let is_same_window = self.window_ends_at == after.window_ends_at;
+        let window_failures =
+            self.window_failures - (after.window_failures - before.window_failures);
         Self {
             free_from: if is_forgotten {
                 self.free_from
@@ -232,10 +267,10 @@ impl Counter {
             } else {
                 self.failed_at
             },
-            day_failures: if is_same_day {
-                day_failures.max(0)
+            window_failures: if is_same_window {
+                window_failures.max(0)
             } else {
-                self.day_failures
+                self.window_failures
             },
             ..self
         }
@@ -243,20 +278,23 @@ impl Counter {
 
     /// Whether nothing would change if the counter were new.
     pub fn is_new(&self, now: Timestamp) -> bool {
-        self.free_from <= now && self.failed_at == Self::LONG_AGO && self.day_failures == 0
+        self.free_from <= now && self.failed_at == Self::LONG_AGO && self.window_failures == 0
     }
 
-    /// The end of the wait after the last failure, or of the day whose failures are spent.
+    /// The end of the wait after the last failure, or of the window whose failures are spent.
     fn held_until(&self, limits: &CounterLimits, now: Timestamp) -> Option<Timestamp> {
         let failures = self.failures(limits, now, self.failed_at);
         let wait = limits.wait(failures).map(|wait| self.failed_at + wait);
         let wait = wait.filter(|_| is_credible(self.failed_at, now));
         let wait = wait.map(|end| end.min(now + limits.longest_wait));
-        let is_spent = |daily| self.day_failures >= i64::from(daily);
-        let is_spent = limits.daily.is_some_and(is_spent);
-        let is_today = is_spent && is_credible(self.day_ends_at, now + DAY);
-        let day = is_today.then_some(self.day_ends_at.min(now + DAY));
-        wait.max(day).filter(|end| now < *end)
+        let is_spent = |window: &Window| self.window_failures >= i64::from(window.most);
+        let latest = limits
+            .window
+            .filter(is_spent)
+            .map(|window| now + window.length);
+        let latest = latest.filter(|latest| is_credible(self.window_ends_at, *latest));
+        let window = latest.map(|latest| self.window_ends_at.min(latest));
+        wait.max(window).filter(|end| now < *end)
     }
 
     /// The failures that were not forgotten `then`, by what is known `now`.
@@ -279,16 +317,19 @@ impl Counter {
         } else {
             now
         };
-        let is_today = now < self.day_ends_at && is_credible(self.day_ends_at, now + DAY);
-        let (day_failures, day_ends_at) = match (limits.daily, is_today) {
-            (None, _) => (0, Self::LONG_AGO),
-            (Some(_), true) => (self.day_failures, self.day_ends_at),
-            (Some(_), false) => (0, now + DAY),
+        let (window_failures, window_ends_at) = match limits.window {
+            None => (0, Self::LONG_AGO),
+            Some(Window { length, .. })
+                if now < self.window_ends_at && is_credible(self.window_ends_at, now + length) =>
+            {
+                (self.window_failures, self.window_ends_at)
+            }
+            Some(Window { length, .. }) => (0, now + length),
         };
         Self {
             free_from: free_from.max(now),
-            day_failures,
-            day_ends_at,
+            window_failures,
+            window_ends_at,
             ..self
         }
     }
@@ -300,6 +341,18 @@ fn is_credible(time: Timestamp, latest: Timestamp) -> bool {
 }
 
 impl CounterLimits {
+    /// No wait but until the end of the hour. Housekeeping keeps the counter for an hour after
+    /// the last count.
+    const fn an_hour(most: u32) -> Self {
+        Self {
+            free: 1,
+            window: Some(Window { most, length: HOUR }),
+            first_wait: Duration::ZERO,
+            longest_wait: Duration::ZERO,
+            fade: HOUR,
+        }
+    }
+
     /// The wait after so many failures, if there is one.
     fn wait(&self, failures: u32) -> Option<Duration> {
         let beyond = failures.checked_sub(self.free)?;

@@ -1,8 +1,8 @@
 //! The audit log: one line for each event that matters to a security team.
 //!
 //! The lines have the target `audit` and these fields, each left out where it does not apply:
-//! `event`, `outcome`, `reason`, `user_id`, `email_hash`, `session_id`, `caller`,
-//! `address_hash`. They hold words of this file, ids and keyed hashes, never an e-mail address, a
+//! `event`, `outcome`, `reason`, `user_id`, `email_hash`, `session_id`,
+//! `mail_request_id`, `caller`, `address_hash`. They hold words of this file, ids and keyed hashes, never an e-mail address, a
 //! token or other text that a client sent. `LOG` does not silence them. A flood of failures is
 //! summed up, except for some reasons. Operators read about them in `deploy/telemetry.md`.
 
@@ -14,7 +14,7 @@ use tracing::{
 };
 
 use super::flood::LIMITED;
-use crate::model::{Fingerprint, SessionId, UserId};
+use crate::model::{Fingerprint, MailRequestId, SessionId, UserId};
 
 pub(super) const TARGET: &str = "audit";
 pub(super) const FAILED: &str = "failed";
@@ -49,6 +49,9 @@ words! {
         GetAccount = "get_account",
         ListSessions = "list_sessions",
         SigningKey = "signing_key",
+        RequestPasswordReset = "request_password_reset",
+        ResetPassword = "reset_password",
+        ClaimMail = "claim_mail",
     }
 }
 
@@ -68,6 +71,7 @@ words! {
         Overloaded = "overloaded",
         DeadlineExceeded = "deadline_exceeded",
         Abandoned = "abandoned",
+        UnknownMailRequest = "unknown_mail_request",
     }
 }
 
@@ -103,6 +107,7 @@ pub struct Audit<'a> {
     context: &'a Context,
     user_id: Option<UserId>,
     session_id: Option<SessionId>,
+    mail_request_id: Option<MailRequestId>,
 }
 
 impl<'a> Audit<'a> {
@@ -112,6 +117,7 @@ impl<'a> Audit<'a> {
             context,
             user_id: None,
             session_id: None,
+            mail_request_id: None,
         }
     }
 
@@ -125,12 +131,22 @@ impl<'a> Audit<'a> {
         Self { session_id, ..self }
     }
 
+    /// The mail that the act has asked for or claimed.
+    pub fn mail(self, id: impl Into<Option<MailRequestId>>) -> Self {
+        let mail_request_id = id.into();
+        Self {
+            mail_request_id,
+            ..self
+        }
+    }
+
     pub fn ok(self) {
         let (event, outcome) = (self.event.word(), "ok");
         let [user_id, email_hash, session_id, address_hash] = self.ids();
+        let mail_request_id = self.mail_request_id.map(display);
         let caller = self.context.caller.as_deref();
         info!(target: TARGET, event, outcome,
-            user_id, email_hash, session_id, caller, address_hash);
+            user_id, email_hash, session_id, mail_request_id, caller, address_hash);
     }
 
     pub fn failed(self, reason: Reason) {

@@ -11,6 +11,7 @@ mod keys;
 mod login;
 mod logout;
 mod overload;
+mod recovery;
 mod refresh;
 mod register;
 mod session_model;

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     db::{
         Db, Error,
+        mail::Steps as _,
         schema::{sessions, users},
         sessions::{NextTokens, is_live, replaced},
         transaction::transaction,
@@ -29,7 +30,7 @@ pub struct NewHash<'a> {
 
 impl Db {
     /// Sets a new password, gives the caller's own session new tokens, ends the other sessions,
-    /// and returns their number.
+    /// and returns their number. Mails that were asked for before are void.
     pub async fn change_password(
         &self,
         account: &Account,
@@ -59,7 +60,8 @@ impl Db {
                 if replaced == 0 {
                     return Err(Undone::SessionEnded);
                 }
-                let ended = conn.end_others(user_id, own.id, end, act).await?;
+                let ended = conn.end_sessions(user_id, Some(own.id), end, act).await?;
+                conn.void_mails(user_id, None).await?;
                 let events: Vec<_> = iter::once(new.event).chain(&ended).collect();
                 conn.write_events(user_id, version, &events).await?;
                 Ok(ended.len())

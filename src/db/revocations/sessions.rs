@@ -68,7 +68,7 @@ impl Db {
             let done = transaction(conn, async |conn| {
                 let version = conn.lock_user(user_id).await?.ok_or(Undone::SessionEnded)?;
                 conn.require_live(own, act.now).await?;
-                let events = conn.end_others(user_id, own, end, act).await?;
+                let events = conn.end_sessions(user_id, Some(own), end, act).await?;
                 let events: Vec<_> = events.iter().collect();
                 conn.write_events(user_id, version, &events).await?;
                 Ok(events.len())

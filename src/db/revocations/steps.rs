@@ -8,7 +8,7 @@ use crate::{
     db::{
         outbox::{EventRow, insert_events},
         schema::{sessions, users},
-        sessions::{NewSession, is_live},
+        sessions::{FIRST_GENERATION, NewSession, is_live},
         steps::steps,
     },
     model::{
@@ -72,11 +72,13 @@ steps! {
         if live == 0 { Err(Undone::SessionEnded) } else { Ok(()) }
     }
 
-    /// Ends the user's sessions except the caller's `own`, and returns the events. A session
-    /// that has expired by this replica's clock ends too: the clock may be ahead.
-    async fn end_others(
-        &mut self, user_id: UserId, own: SessionId, end: SessionEnd, act: &Act
+    /// Ends the user's sessions, but for the caller's `own` if there is one, and returns the
+    /// events. A session that has expired by this replica's clock ends too: the clock may be
+    /// ahead.
+    async fn end_sessions(
+        &mut self, user_id: UserId, own: Option<SessionId>, end: SessionEnd, act: &Act
     ) -> QueryResult<Vec<Event>> {
+        let own = own.unwrap_or(SessionId::from_bytes([0; 16]));
         let others = diesel::update(sessions::table)
             .filter(sessions::user_id.eq(user_id))
             .filter(sessions::id.ne(own))
@@ -86,6 +88,16 @@ steps! {
             .get_results(self)
             .await?;
         Ok(events(others, end, act))
+    }
+
+    async fn insert_session(&mut self, session: &NewSession) -> QueryResult<()> {
+        let generation = sessions::generation.eq(FIRST_GENERATION);
+        let rotated_at = sessions::rotated_at.eq(session.created_at);
+        diesel::insert_into(sessions::table)
+            .values((session, generation, rotated_at))
+            .execute(self)
+            .await?;
+        Ok(())
     }
 
     /// Ends the oldest sessions of a user who has more than [`MAX_SESSIONS`], and returns their

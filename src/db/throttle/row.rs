@@ -54,7 +54,7 @@ steps! {
             .load(self)
             .await?;
         let row = |(key, revision, free_from, failed_at, day_failures, day_ends_at)| {
-            let [free_from, failed_at, day_ends_at] =
+            let [free_from, failed_at, window_ends_at] =
                 [free_from, failed_at, day_ends_at].map(Timestamp::from_micros);
             let key: Vec<u8> = key;
             Some(Row {
@@ -63,8 +63,8 @@ steps! {
                 counter: Counter {
                     free_from,
                     failed_at,
-                    day_failures,
-                    day_ends_at,
+                    window_failures: day_failures,
+                    window_ends_at,
                 },
             })
         };
@@ -114,8 +114,8 @@ impl Values {
                 row.revision,
                 counter.free_from.as_micros(),
                 counter.failed_at.as_micros(),
-                counter.day_failures,
-                counter.day_ends_at.as_micros(),
+                counter.window_failures,
+                counter.window_ends_at.as_micros(),
             ],
         }
     }

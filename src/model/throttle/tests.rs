@@ -20,7 +20,10 @@ const DEFAULTS: ThrottleLimits = ThrottleLimits {
 };
 const LIMITS: CounterLimits = CounterLimits {
     free: 5,
-    daily: Some(100),
+    window: Some(Window {
+        most: 100,
+        length: DAY,
+    }),
     first_wait: SECOND,
     longest_wait: Duration::from_mins(15),
     fade: Duration::from_mins(30),
@@ -49,14 +52,14 @@ fn any_counter() -> impl Strategy<Value = Counter> {
             (-range..range).prop_map(|by| NOW.as_micros() + by),
         ]
     };
-    let [free_from, failed_at, day_ends_at] =
+    let [free_from, failed_at, window_ends_at] =
         [100_000_000_000, 2_000_000_000, 200_000_000_000].map(near);
-    (free_from, failed_at, day_ends_at, 0..200_i64).prop_map(
-        |(free_from, failed_at, day_ends_at, day_failures)| Counter {
+    (free_from, failed_at, window_ends_at, 0..200_i64).prop_map(
+        |(free_from, failed_at, window_ends_at, window_failures)| Counter {
             free_from: Timestamp::from_micros(free_from),
             failed_at: Timestamp::from_micros(failed_at),
-            day_failures,
-            day_ends_at: Timestamp::from_micros(day_ends_at),
+            window_failures,
+            window_ends_at: Timestamp::from_micros(window_ends_at),
         },
     )
 }
@@ -93,7 +96,7 @@ fn failures_are_forgotten_one_after_the_other() {
 fn a_flood_is_not_remembered_for_ever() {
     let (mut counter, mut now) = (Counter::NEW, NOW);
     let limits = CounterLimits {
-        daily: None,
+        window: None,
         ..LIMITS
     };
     for _ in 0..10_000 {
@@ -109,25 +112,31 @@ fn a_flood_is_not_remembered_for_ever() {
 #[test]
 fn an_account_has_a_daily_limit() {
     let limits = CounterLimits {
-        daily: Some(3),
+        window: Some(Window {
+            most: 3,
+            length: DAY,
+        }),
         ..LIMITS
     };
     let count = |counter: Counter, now| counter.count(&limits, now);
-    let (first, day_ends_at) = (count(Counter::NEW, NOW).unwrap(), NOW + DAY);
+    let (first, window_ends_at) = (count(Counter::NEW, NOW).unwrap(), NOW + DAY);
     let second = count(first.after, NOW + MINUTE).unwrap();
     let third = count(second.after, NOW + MINUTE * 2).unwrap();
-    assert_eq!(count(third.after, NOW + MINUTE * 3), Err(day_ends_at));
+    assert_eq!(count(third.after, NOW + MINUTE * 3), Err(window_ends_at));
     let back = third.after.take_back(&second, NOW + MINUTE * 3);
     assert!(
         count(back, NOW + MINUTE * 3).is_ok(),
         "a success is no failure of the day"
     );
     assert_eq!(
-        count(third.after, day_ends_at).unwrap().after.day_failures,
+        count(third.after, window_ends_at)
+            .unwrap()
+            .after
+            .window_failures,
         1
     );
     let ahead = Counter {
-        day_ends_at: day_ends_at + DAY,
+        window_ends_at: window_ends_at + DAY,
         ..third.after
     };
     assert!(
@@ -157,17 +166,17 @@ fn a_clock_that_is_a_little_ahead_does_not_empty_a_full_counter() {
 #[test]
 fn a_clock_that_is_a_little_ahead_does_not_begin_a_day_anew() {
     let spent = Counter {
-        day_failures: 100,
-        day_ends_at: NOW + DAY,
+        window_failures: 100,
+        window_ends_at: NOW + DAY,
         ..Counter::NEW
     };
     for behind in [MICROSECOND, CLOCK_SKEW] {
         assert_eq!(wait(spent, NOW - behind), Some(DAY));
         let nearly = Counter {
-            day_failures: 99,
+            window_failures: 99,
             ..spent
         };
-        assert_eq!(count(nearly, NOW - behind).after.day_failures, 100);
+        assert_eq!(count(nearly, NOW - behind).after.window_failures, 100);
     }
     assert_eq!(wait(spent, NOW - CLOCK_SKEW - MICROSECOND), None);
 }
@@ -267,14 +276,14 @@ proptest! {
             Ok(())
         };
         let wait = LIMITS.longest_wait;
-        ends(&CounterLimits { daily: None, ..LIMITS }, wait, wait + CLOCK_SKEW)?;
+        ends(&CounterLimits { window: None, ..LIMITS }, wait, wait + CLOCK_SKEW)?;
         // During a wait, a day that ended too late to be credible can come near enough.
         ends(&LIMITS, DAY, wait + DAY + CLOCK_SKEW * 2)?;
     }
 
     #[test]
     fn a_further_failure_never_shortens_a_wait(counter in any_counter(), later in 0..10_000_u64) {
-        let limits = CounterLimits { daily: None, ..LIMITS };
+        let limits = CounterLimits { window: None, ..LIMITS };
         if let Ok(raise) = counter.count(&limits, NOW) {
             let later = NOW + Duration::from_secs(later);
             let failures = |counter: Counter| counter.failures(&limits, later, later);
@@ -326,7 +335,7 @@ proptest! {
         prop_assert_eq!(counter.failures(&LIMITS, NOW, NOW), alone.failures(&LIMITS, NOW, NOW));
         prop_assert_eq!(wait(counter, NOW), wait(alone, NOW));
         if !raises.is_empty() {
-            prop_assert_eq!(counter.day_failures, alone.day_failures);
+            prop_assert_eq!(counter.window_failures, alone.window_failures);
         }
     }
 
@@ -354,7 +363,7 @@ proptest! {
         let of_rest = |counter: Counter| counter.free_from.max(now);
         prop_assert!(of_rest(counter) <= of_rest(alone));
         prop_assert!(of_rest(alone).since(of_rest(counter)) <= now.since(NOW));
-        prop_assert_eq!(counter.day_failures, alone.day_failures);
+        prop_assert_eq!(counter.window_failures, alone.window_failures);
     }
 
     /// A guesser who waits until the counter is deleted gets no more guesses in a day.
@@ -389,8 +398,8 @@ fn forgotten_at(counter: &Counter, limits: &ThrottleLimits, now: Timestamp) -> T
         day_failure,
         ..
     } = limits.forgotten(NOW);
-    let failures = u32::try_from(counter.day_failures).unwrap();
-    let day = counter.day_ends_at + day_failure * failures - day_ends_at.since(NOW);
+    let failures = u32::try_from(counter.window_failures).unwrap();
+    let day = counter.window_ends_at + day_failure * failures - day_ends_at.since(NOW);
     let has_wait = counter.failed_at + free < counter.free_from;
     let wait = has_wait.then(|| counter.failed_at + limits.longest_wait);
     now.max(counter.free_from).max(wait.unwrap_or(now)).max(day)

@@ -113,5 +113,6 @@ fn registration(email: &str) -> Register {
         password: Password::new(PASSWORD.to_owned().into()),
         start_session: false,
         device_name: None,
+        locale: None,
     }
 }

@@ -1,6 +1,8 @@
 //! Reflection and health, and requests that the server refuses.
 
-use auth_service::grpc::{ACCOUNT_SERVICE_NAME, SERVICE_NAME};
+use auth_service::grpc::{
+    ACCOUNT_SERVICE_NAME, MAIL_SERVICE_NAME, RECOVERY_SERVICE_NAME, SERVICE_NAME,
+};
 use futures::FutureExt as _;
 use prost::Message as _;
 use prost_types::FileDescriptorProto;
@@ -42,6 +44,8 @@ macro_rules! assert_reflection_shows_the_services {
         for (name, methods) in [
             (SERVICE_NAME, &AUTH_METHODS[..]),
             (ACCOUNT_SERVICE_NAME, &ACCOUNT_METHODS),
+            (RECOVERY_SERVICE_NAME, &RECOVERY_METHODS),
+            (MAIL_SERVICE_NAME, &["ClaimMail"]),
         ] {
             let MessageResponse::FileDescriptorResponse(files) =
                 ask(MessageRequest::FileContainingSymbol(name.to_owned())).await
@@ -83,7 +87,9 @@ both! {
     async fn health_is_reported_for_each_service_and_overall(service: Service) {
         assert_eq!(SERVICE_NAME, "realchat.auth.v1.AuthService");
         assert_eq!(ACCOUNT_SERVICE_NAME, "realchat.auth.v1.AccountService");
-        for name in [SERVICE_NAME, ACCOUNT_SERVICE_NAME, ""] {
+        assert_eq!(RECOVERY_SERVICE_NAME, "realchat.auth.v1.RecoveryService");
+        assert_eq!(MAIL_SERVICE_NAME, "realchat.auth.v1.MailService");
+        for name in [SERVICE_NAME, ACCOUNT_SERVICE_NAME, RECOVERY_SERVICE_NAME, MAIL_SERVICE_NAME, ""] {
             assert_eq!(service.health(name).await.unwrap(), ServingStatus::Serving, "{name:?}");
         }
         let unknown = service.health("realchat.auth.v1.NoService").await.unwrap_err();
@@ -145,6 +151,8 @@ fn assert_lists_ours(names: impl Iterator<Item = String>) {
 }
 
 const AUTH_METHODS: [&str; 5] = ["Register", "Login", "Refresh", "Logout", "GetSigningKey"];
+const RECOVERY_METHODS: [&str; 2] = ["RequestPasswordReset", "ResetPassword"];
+
 const ACCOUNT_METHODS: [&str; 6] = [
     "GetAccount",
     "ChangePassword",

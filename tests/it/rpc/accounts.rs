@@ -61,6 +61,8 @@ fn kinds(events: &[proto::UserEvent]) -> Vec<(i64, &'static str)> {
         Payload::PasswordChanged(_) => "PASSWORD_CHANGED",
         Payload::SessionEnded(ended) => ended.reason().as_str_name(),
         Payload::UserDeleted(_) => "USER_DELETED",
+        Payload::MailRequested(_) => "MAIL_REQUESTED",
+        Payload::EmailVerified(_) => "EMAIL_VERIFIED",
     };
     events
         .iter()

@@ -112,6 +112,7 @@ both! {
             password: password.to_owned(),
             start_session: true,
             device_name: device_name.to_owned(),
+            locale: String::new(),
         };
         let good = register("ben@example.com");
         let too_long = format!("{NEEDLE}@{}", "x".repeat(254));

@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use auth_service::{
     db::{Admission, Count, Counted, Db, Key},
-    model::{Counter, CounterLimits, Raise, Timestamp},
+    model::{Counter, CounterLimits, Raise, Timestamp, Window},
 };
 use futures::future::join_all;
 use proptest::prelude::*;
@@ -18,7 +18,10 @@ use crate::harness::{ManualClock, START, TestDatabase, both, build, check_cases,
 const DAY: Duration = Duration::from_hours(24);
 const ACCOUNT: CounterLimits = CounterLimits {
     free: 3,
-    daily: Some(8),
+    window: Some(Window {
+        most: 8,
+        length: DAY,
+    }),
     first_wait: Duration::from_secs(1),
     // Doubling the first wait never gives this value.
     longest_wait: Duration::from_secs(11),
@@ -26,7 +29,7 @@ const ACCOUNT: CounterLimits = CounterLimits {
 };
 const NETWORK: CounterLimits = CounterLimits {
     free: 4,
-    daily: None,
+    window: None,
     fade: Duration::from_secs(30),
     ..ACCOUNT
 };
@@ -139,8 +142,8 @@ impl Play<'_> {
             let Counter {
                 free_from,
                 failed_at,
-                day_failures,
-                day_ends_at,
+                window_failures: day_failures,
+                window_ends_at: day_ends_at,
             } = &*counter;
             let [free_from, failed_at, day_ends_at] =
                 [free_from, failed_at, day_ends_at].map(|time| time.as_micros());

@@ -233,6 +233,7 @@ async fn commit(
     let user = NewUser {
         id: user_id,
         email: email.as_str(),
+        locale: None,
         password_hash: &StoredHash::new("", user_id, Form::Old).expect("no randomness"),
         created_at: START,
     };

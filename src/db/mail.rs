@@ -1,0 +1,140 @@
+//! Mails that acts ask for: requested with an event, claimed by the mailer, used up by an act.
+//!
+//! A request that was used, or is no longer wanted, is deleted with its tokens. The deletion is
+//! the judge of a race: of two acts with one request, one finds it gone.
+
+mod reset;
+mod steps;
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+pub use self::reset::Reset;
+pub(super) use self::steps::Steps;
+use super::{
+    Db, Error,
+    outbox::insert_event,
+    schema::{mail_requests, mail_tokens, users},
+    transaction::transaction,
+    with_conn,
+};
+use crate::model::{
+    Act, ClaimedMail, Event, MAX_CLAIMS, MailPurpose, MailRequest, MailRequestId, Payload,
+    Timestamp, UserId,
+};
+
+/// The request of a shown token, and its account.
+#[derive(Clone, Debug)]
+pub struct FoundMail {
+    pub request_id: MailRequestId,
+    pub user_id: UserId,
+    /// The normalised address.
+    pub email: String,
+    pub password_changed_at: Timestamp,
+}
+
+impl Db {
+    /// Asks for a mail to an address. Returns the event, or `None` if the address has no account:
+    /// then a request without an account is written, so that the work is the same.
+    pub async fn request_mail_to(
+        &self,
+        request: &MailRequest,
+        act: &Act,
+    ) -> Result<Option<Event>, Error> {
+        with_conn!(self, conn => {
+            transaction(conn, async |conn| {
+                let user: Option<(UserId, i64, Option<String>)> = diesel::update(users::table)
+                    .filter(users::email.eq(&request.email))
+                    .set(users::event_version.eq(users::event_version + 1))
+                    .returning((users::id, users::event_version, users::locale))
+                    .get_result(conn)
+                    .await
+                    .optional()?;
+                let Some((user_id, version, locale)) = user else {
+                    conn.insert_request(request, None, None).await?;
+                    return Ok(None);
+                };
+                conn.insert_request(request, Some(user_id), locale).await?;
+                let event = Event::new(user_id, Payload::mail_requested(request), act);
+                insert_event(&event, version).execute(conn).await?;
+                Ok::<_, Error>(Some(event))
+            })
+            .await?
+        })
+    }
+
+    /// Claims a mail for a new token. `None` if the request is unknown, too old, used or void, or
+    /// was claimed often enough. The token expires at the returned time.
+    pub async fn claim_mail(
+        &self,
+        id: MailRequestId,
+        token_hash: [u8; 32],
+        now: Timestamp,
+    ) -> Result<Option<(ClaimedMail, Timestamp)>, Error> {
+        type Claimed = (Option<UserId>, String, String, Option<String>, Timestamp);
+        with_conn!(self, conn => {
+            transaction(conn, async |conn| {
+                let claimed: Option<Claimed> = diesel::update(mail_requests::table.find(id))
+                    .filter(mail_requests::user_id.is_not_null())
+                    .filter(mail_requests::claims.lt(MAX_CLAIMS))
+                    .filter(mail_requests::claim_until.ge(now))
+                    .set(mail_requests::claims.eq(mail_requests::claims + 1))
+                    .returning((
+                        mail_requests::user_id,
+                        mail_requests::purpose,
+                        mail_requests::email,
+                        mail_requests::locale,
+                        mail_requests::requested_at,
+                    ))
+                    .get_result(conn)
+                    .await
+                    .optional()?;
+                let Some((Some(user_id), purpose, email, locale, requested_at)) = claimed else {
+                    return Ok(None);
+                };
+                // A newer version may have asked for a mail that this one does not know.
+                let Some(purpose) = MailPurpose::parse(&purpose) else { return Ok(None) };
+                let expires_at = now + purpose.token_life();
+                diesel::insert_into(mail_tokens::table)
+                    .values((
+                        mail_tokens::token_hash.eq(&token_hash[..]),
+                        mail_tokens::request_id.eq(id),
+                        mail_tokens::expires_at.eq(expires_at),
+                    ))
+                    .execute(conn)
+                    .await?;
+                let mail = ClaimedMail { purpose, user_id, email, locale, requested_at };
+                Ok::<_, Error>(Some((mail, expires_at)))
+            })
+            .await?
+        })
+    }
+
+    /// Finds the request of a token for this purpose that has not expired.
+    pub async fn find_mail(
+        &self,
+        token_hash: [u8; 32],
+        purpose: MailPurpose,
+        now: Timestamp,
+    ) -> Result<Option<FoundMail>, Error> {
+        let found: Option<(MailRequestId, UserId, String, Timestamp)> = with_conn!(self, conn => {
+            mail_tokens::table
+                .find(&token_hash[..])
+                .inner_join(mail_requests::table.inner_join(users::table))
+                .filter(mail_requests::purpose.eq(purpose.as_str()))
+                .filter(mail_tokens::expires_at.gt(now))
+                .select((mail_requests::id, users::id, users::email, users::password_changed_at))
+                .first(conn)
+                .await
+                .optional()?
+        })?;
+        Ok(found.map(
+            |(request_id, user_id, email, password_changed_at)| FoundMail {
+                request_id,
+                user_id,
+                email,
+                password_changed_at,
+            },
+        ))
+    }
+}

@@ -1,0 +1,60 @@
+//! The steps that the transactions share.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use crate::{
+    db::{schema::mail_requests, steps::steps},
+    model::{Locale, MailRequest, MailRequestId, Timestamp, UserId},
+};
+
+#[derive(Insertable)]
+#[diesel(table_name = mail_requests)]
+struct NewRequest<'a> {
+    id: MailRequestId,
+    user_id: Option<UserId>,
+    purpose: &'static str,
+    email: &'a str,
+    locale: Option<&'a str>,
+    requested_at: Timestamp,
+    claim_until: Timestamp,
+    claims: i64,
+    expires_at: Timestamp,
+}
+
+steps! {
+    trait Steps;
+
+    /// Without a user it can never be claimed. `locale` is the one of the user.
+    async fn insert_request(
+        &mut self, request: &MailRequest, user_id: Option<UserId>, locale: Option<String>
+    ) -> QueryResult<()> {
+        let claim_until = request.claim_until();
+        let row = NewRequest {
+            id: request.id,
+            user_id,
+            purpose: request.purpose.as_str(),
+            email: &request.email,
+            locale: request.locale.as_ref().map(Locale::as_str).or(locale.as_deref()),
+            requested_at: request.requested_at,
+            claim_until,
+            claims: 0,
+            expires_at: claim_until + request.purpose.token_life(),
+        };
+        diesel::insert_into(mail_requests::table).values(row).execute(self).await?;
+        Ok(())
+    }
+
+    /// Deletes the user's requests, which a new password makes void, and returns whether this one
+    /// was among them.
+    async fn void_mails(
+        &mut self, user_id: UserId, one: Option<MailRequestId>
+    ) -> QueryResult<bool> {
+        let voided: Vec<MailRequestId> = diesel::delete(mail_requests::table)
+            .filter(mail_requests::user_id.eq(user_id))
+            .returning(mail_requests::id)
+            .get_results(self)
+            .await?;
+        Ok(one.is_some_and(|one| voided.contains(&one)))
+    }
+}

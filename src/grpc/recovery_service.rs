@@ -1,0 +1,77 @@
+//! `RecoveryService`: handlers, and the conversion of their messages.
+
+use tonic::{Request, Response, Status};
+
+use super::{Handlers, convert};
+use crate::{
+    auth::{Error, PasswordReset, PasswordResetRequest, ResetPassword},
+    proto::{self, recovery_service_server::RecoveryService},
+    telemetry::audit::Event,
+};
+
+#[tonic::async_trait]
+impl RecoveryService for Handlers {
+    async fn request_password_reset(
+        &self,
+        request: Request<proto::RequestPasswordResetRequest>,
+    ) -> Result<Response<proto::RequestPasswordResetResponse>, Status> {
+        let mut audited = self.audited(Event::RequestPasswordReset, &request);
+        let reply = async {
+            self.note_email(&request.get_ref().email, &mut audited);
+            let call = audited.counted_call(&request)?;
+            let message = request.into_inner();
+            convert::required("email", &message.email)?;
+            let request = PasswordResetRequest {
+                locale: convert::locale(message.locale)?,
+                address: message.email,
+            };
+            self.auth.request_password_reset(request, &call).await?;
+            Ok(proto::RequestPasswordResetResponse {})
+        };
+        let reply = reply.await;
+        audited.end(reply)
+    }
+
+    async fn reset_password(
+        &self,
+        request: Request<proto::ResetPasswordRequest>,
+    ) -> Result<Response<proto::ResetPasswordResponse>, Status> {
+        let audited = self.audited(Event::ResetPassword, &request);
+        let reply = async {
+            let (call, _permit) = audited.password_call(&request)?;
+            let reset = parse_reset(request.into_inner())?;
+            Ok(self.auth.reset_password(reset, &call).await?.into())
+        };
+        let reply = reply.await;
+        audited.end(reply)
+    }
+}
+
+fn parse_reset(message: proto::ResetPasswordRequest) -> Result<ResetPassword, Error> {
+    let new_password = convert::password("new_password", message.new_password);
+    let token = convert::mail_token("reset_token", message.reset_token)?;
+    Ok(ResetPassword {
+        token,
+        new_password: new_password?,
+        start_session: message.start_session,
+        device_name: convert::device_name(message.device_name)?,
+    })
+}
+
+impl From<PasswordReset> for proto::ResetPasswordResponse {
+    fn from(reset: PasswordReset) -> Self {
+        let user_id = reset.user_id.to_string();
+        match reset.session {
+            None => Self {
+                user_id,
+                ..Self::default()
+            },
+            Some(session) => Self {
+                user_id,
+                session_id: session.id.to_string(),
+                tokens: Some(session.tokens.into()),
+                device_token: session.device_token.expose(),
+            },
+        }
+    }
+}
