@@ -1,8 +1,9 @@
 //! Counters of failed attempts, shared by all replicas. [`model`](crate::model) has their rules;
 //! here rows are read and replaced.
 //!
-//! A row is replaced only if it still has the revision that was read. Of two attempts at once one
-//! reads the row again, after a short random pause. SQLite has one connection, so attempts do not
+//! A row is replaced only if it still has the sequence number that was read. Of two attempts at once
+//! one reads the row again, after a short random pause. An attempt whose answer was lost knows the
+//! row that it wrote by random bits: another one may have written the same numbers. SQLite has one connection, so attempts do not
 //! even meet there. Each statement locks its rows in the order of their keys, and only while it
 //! runs. (Housekeeping deletes in any order; a deadlock with it is run again.) A refused attempt
 //! writes nothing.
@@ -134,8 +135,7 @@ impl Db {
                     let keys: Vec<_> = raised.iter().map(|raised| raised.row.key).collect();
                     read_again(&mut raised, &conn.find_rows(&keys).await?);
                 }
-                let lowered = raised.iter().map(|raised| raised.lowered(now)).collect();
-                let written = conn.lower_rows(lowered, now).await?;
+                let written = conn.lower_rows(&raised, now).await?;
                 raised.retain(|raised| !written.contains(&raised.row.key));
                 raised
             })?;
@@ -185,5 +185,43 @@ fn raise_all(counts: &[Count], found: &[Row], now: Timestamp) -> Result<Vec<Rais
     match held.into_iter().filter_map(Result::err).max() {
         Some(until) => Err(until),
         None => Ok(raised.into_iter().flatten().collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn two_writers_of_the_same_count_never_write_the_same_row() {
+        let limits = CounterLimits {
+            free: 1,
+            window: None,
+            first_wait: Duration::ZERO,
+            longest_wait: Duration::ZERO,
+            fade: Duration::ZERO,
+        };
+        let counts = [Count {
+            key: [1; 32],
+            limits,
+        }];
+        let now = Timestamp::from_micros(1);
+        let raise = |found: &[Row]| raise_all(&counts, found, now).map(|raised| raised[0].row);
+        let first = raise(&[]).unwrap();
+        let seconds: Vec<_> = (0..8).map(|_| raise(&[first]).unwrap()).collect();
+        let counters = |row: &Row| row.counter;
+        assert!(
+            seconds
+                .iter()
+                .map(counters)
+                .all(|it| it == seconds[0].counter)
+        );
+        assert!(
+            seconds
+                .iter()
+                .any(|row| row.revision != seconds[0].revision)
+        );
     }
 }

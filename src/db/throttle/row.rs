@@ -9,16 +9,21 @@ use diesel::{
 };
 use diesel_async::RunQueryDsl;
 
-use super::Key;
+use super::{Key, Raised};
 use crate::{
     db::{schema::login_throttle, steps::steps},
     model::{Counter, Timestamp},
 };
 
+/// The statements have this number too.
+pub(super) const NONCE_BITS: u32 = 16;
+const NONCE: u64 = (1 << NONCE_BITS) - 1;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) key: Key,
-    /// Changes with the row.
+    /// Changes with the row: a sequence number, and [`NONCE_BITS`] random bits that tell writers
+    /// of the same number apart.
     pub(super) revision: i64,
     pub(super) counter: Counter,
 }
@@ -26,14 +31,18 @@ pub(super) struct Row {
 impl Row {
     /// Random, so that a row that was deleted and made again is not taken for the old one.
     pub(super) fn first_revision() -> i64 {
-        let random = getrandom::u64().expect("the operating system has randomness");
         // Half of all numbers are above it.
-        i64::try_from(random >> 2).expect("62 bits")
+        i64::try_from(random() >> 2).expect("62 bits")
     }
 
-    pub(super) const fn next_revision(&self) -> i64 {
-        self.revision.wrapping_add(1)
+    pub(super) fn next_revision(&self) -> i64 {
+        let nonce = i64::try_from(random() & NONCE).expect("few bits");
+        ((self.revision >> NONCE_BITS).wrapping_add(1) << NONCE_BITS) | nonce
     }
+}
+
+fn random() -> u64 {
+    getrandom::u64().expect("the operating system has randomness")
 }
 
 steps! {
@@ -71,7 +80,7 @@ steps! {
         Ok(rows.into_iter().filter_map(row).collect())
     }
 
-    /// Inserts rows, and replaces those that have the revision before. Returns the keys of the
+    /// Inserts rows, and replaces those that have the sequence number before. Returns the keys of the
     /// rows that were written.
     async fn replace_rows(&mut self, rows: Vec<Row>) -> QueryResult<Vec<Key>> {
         let mut rows = rows;
@@ -82,17 +91,18 @@ steps! {
         Ok(keys.collect())
     }
 
-    /// Like `replace_rows`. A single row of which nothing is left is deleted.
-    async fn lower_rows(&mut self, rows: Vec<Row>, now: Timestamp) -> QueryResult<Vec<Key>> {
-        match rows[..] {
-            [row] if row.counter.is_new(now) => {
+    /// Takes counts back, like `replace_rows`. A single row of which nothing is left is deleted.
+    async fn lower_rows(&mut self, raised: &[Raised], now: Timestamp) -> QueryResult<Vec<Key>> {
+        let lowered: Vec<_> = raised.iter().map(|raised| raised.lowered(now)).collect();
+        match (raised, &lowered[..]) {
+            ([Raised { row, .. }], [left]) if left.counter.is_new(now) => {
                 let deleted = diesel::delete(login_throttle::table.find(&row.key[..]))
-                    .filter(login_throttle::revision.eq(row.revision.wrapping_sub(1)))
+                    .filter(login_throttle::revision.eq(row.revision))
                     .execute(self)
                     .await?;
                 Ok(vec![row.key; deleted])
             }
-            _ => self.replace_rows(rows).await,
+            _ => self.replace_rows(lowered).await,
         }
     }
 }
@@ -145,7 +155,8 @@ where
             " ON CONFLICT (key_hash) DO UPDATE SET revision = excluded.revision, \
              free_from = excluded.free_from, failed_at = excluded.failed_at, \
              day_failures = excluded.day_failures, day_ends_at = excluded.day_ends_at \
-             WHERE login_throttle.revision = excluded.revision - 1 RETURNING key_hash",
+             WHERE (login_throttle.revision >> 16) = (excluded.revision >> 16) - 1 \
+             RETURNING key_hash",
         );
         Ok(())
     }
