@@ -131,7 +131,7 @@ pub async fn new_user(
         created_at: now,
     };
     let event = user_created(user_id, email)?;
-    match db.register(&user, session, &event).await? {
+    match db.register(&user, session, None, &event).await? {
         Registration::Created => Ok(user_id),
         Registration::EmailTaken => Err("an address came twice".into()),
     }

@@ -11,6 +11,7 @@ mod access_token;
 mod caller;
 mod change_password;
 mod claim_mail;
+mod confirm_email;
 mod credentials;
 mod delete_account;
 mod error;
@@ -28,6 +29,7 @@ mod settings;
 mod signing_key;
 mod stored_data;
 mod throttle;
+mod verification;
 
 use std::sync::Arc;
 
@@ -39,17 +41,18 @@ use tokio::{
 use tracing::debug;
 
 pub use self::{
-    access_token::{AccessToken, Issuer},
+    access_token::{AccessToken, Issuer, Subject},
     caller::Caller,
     change_password::ChangedPassword,
     claim_mail::MailToSend,
+    confirm_email::ConfirmedEmail,
     error::{Error, Fault},
     login::{LoggedIn, Login},
     register::{Register, Registered},
     request_password_reset::PasswordResetRequest,
     reset_password::{PasswordReset, ResetPassword},
     session::{Device, StartedSession, TokenPair},
-    settings::{Lifetimes, Settings, SigningSecrets},
+    settings::{EmailVerification, Lifetimes, Settings, SigningSecrets},
     signing_key::SigningKey,
 };
 use self::{metrics::Metrics, throttle::Throttle};
@@ -73,6 +76,7 @@ pub struct Auth {
     data_keys: Arc<DataKeys>,
     transition: Transition,
     lifetimes: Lifetimes,
+    email_verification: EmailVerification,
     throttle: Throttle,
     /// While the queue is full for all but known devices, only the account's row shows whether a
     /// device token is genuine. Forged tokens cost no hash then, so their look-ups are bounded.
@@ -132,6 +136,7 @@ impl Auth {
             audience,
             lifetimes,
             throttle,
+            email_verification,
         } = settings;
         Self {
             hasher: parts.hasher,
@@ -148,6 +153,7 @@ impl Auth {
             data_keys,
             transition: parts.transition,
             lifetimes,
+            email_verification,
             clock: parts.clock,
             commits: parts.commits,
             metrics: Metrics::register(registry),

@@ -67,6 +67,8 @@
 //!    replaces the password, ends all sessions and deletes the request: of two uses of its tokens
 //!    one finds it gone.
 //!
+//! The mail of a verification takes the same way: [`auth::Auth::confirm_email`] is its last step.
+//!
 //! # An event, end to end
 //!
 //! 1. [`auth::Auth::register`] drafts a [`model::Event`] beside the account that it announces.

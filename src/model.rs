@@ -40,7 +40,7 @@ pub use self::{
     },
     password_seal::{KeyMismatch, SealedWith, StoredHash},
     refresh_token::RefreshToken,
-    session::{LiveSession, MAX_SESSIONS, Presented, Retry, Session, TokenTimes},
+    session::{LiveSession, MAX_SESSIONS, Presented, Refreshable, Retry, Session, TokenTimes},
     throttle::{
         Claimant, Counter, CounterId, CounterLimits, Forgotten, Raise, ThrottleLimits, Window,
         mail_counters, registration_counters,

@@ -40,6 +40,15 @@ pub struct AccessToken {
     pub expires_at: Timestamp,
 }
 
+/// The bearer of an access token.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject {
+    pub user_id: UserId,
+    pub session_id: SessionId,
+    /// `None` if addresses are not verified here.
+    pub email_verified: Option<bool>,
+}
+
 #[derive(Serialize)]
 struct Claims<'a> {
     iss: &'a str,
@@ -49,6 +58,8 @@ struct Claims<'a> {
     jti: String,
     iat: i64,
     exp: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email_verified: Option<bool>,
 }
 
 /// The claims that are checked. This service never writes `nbf`, but another issuer with the
@@ -80,8 +91,7 @@ impl Issuer {
     /// Signs a token that expires at `Self::expiry`, but never after `not_after`.
     pub fn issue(
         &self,
-        user_id: UserId,
-        session_id: SessionId,
+        subject: Subject,
         now: Timestamp,
         not_after: Timestamp,
     ) -> Result<AccessToken, jsonwebtoken::errors::Error> {
@@ -95,11 +105,12 @@ impl Issuer {
         let claims = Claims {
             iss: &self.name,
             aud: &self.audience,
-            sub: user_id.to_string(),
-            sid: session_id.to_string(),
+            sub: subject.user_id.to_string(),
+            sid: subject.session_id.to_string(),
             jti: TokenId::new(now).to_string(),
             iat: now.as_secs(),
             exp: expires_at.as_secs(),
+            email_verified: subject.email_verified,
         };
         let jwt = jsonwebtoken::encode(&header, &claims, &self.encoding)?.into();
         Ok(AccessToken { jwt, expires_at })

@@ -88,7 +88,9 @@ impl Auth {
             caller.session_id,
             caller.session_ends_at,
         );
-        let access_token = self.issuer.issue(user_id, id, now, ends_at)?;
+        let is_verified = caller.account.email_verified_at.is_some();
+        let subject = self.subject(user_id, id, is_verified);
+        let access_token = self.issuer.issue(subject, now, ends_at)?;
         let row = NextTokens {
             id,
             handle_hash: refresh_token.handle_hash(),

@@ -20,6 +20,7 @@ pub(super) enum Claim<'a> {
 /// A password that matched, its hash and its account.
 pub(super) struct Checked<'p> {
     pub(super) login: DeviceLogin,
+    pub(super) email_verified: bool,
     pub(super) hash: PasswordHash,
     /// The hash as the database keeps it.
     pub(super) stored_hash: String,
@@ -85,6 +86,7 @@ impl Auth {
         attempt.succeeded().await;
         Ok(Checked {
             login: login_of(&found),
+            email_verified: found.email_verified_at.is_some(),
             hash,
             stored_hash: found.password_hash,
             verified,

@@ -21,6 +21,9 @@ pub enum Error {
     /// A wrong password or an unknown user: the caller must not learn which.
     #[error("wrong e-mail address or password")]
     InvalidCredentials,
+    /// The password was right.
+    #[error("the e-mail address is not verified")]
+    EmailNotVerified,
     /// The token is malformed or unknown, or an access token has expired.
     #[error("the token is not valid")]
     InvalidToken,

@@ -2,7 +2,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
 use super::{
-    Auth, Call, Error,
+    Auth, Call, EmailVerification, Error,
     credentials::{Checked, Claim},
     session::{Device, StartedSession},
 };
@@ -38,15 +38,21 @@ impl Auth {
         };
         let checked = self.check_password(claim, &request.password, call, audit);
         let checked = checked.await?;
-        let login = checked.login;
+        let (login, is_verified) = (checked.login, checked.email_verified);
         let user_id = login.user_id;
         let audit = audit.user(user_id);
+        if !is_verified && self.email_verification == EmailVerification::Required {
+            let email = request.email.as_ref().map_or("", Email::as_str);
+            self.ask_again(user_id, email, call).await?;
+            audit.failed(Reason::EmailNotVerified);
+            return Err(Error::EmailNotVerified);
+        }
         if self.hasher.needs_upgrade(&checked.hash) {
             self.upgrade_hash(checked, call).await;
         }
 
         let now = self.clock.now();
-        let (row, session) = self.draft_session(login, request.device, now)?;
+        let (row, session) = self.draft_session(login, request.device, is_verified, now)?;
         let (end, act) = (self.end(SessionEndReason::TooMany), call.act(now));
         let started = (self.db).start_session(&row, login.password_changed_at, end, &act);
         let Some(ended) = started.await? else {

@@ -9,7 +9,7 @@
 use super::{Auth, Call, Error, Fault, metrics::RefreshOutcome, session::TokenPair};
 use crate::{
     db::Rotation,
-    model::{Presented, RefreshToken, Retry, Session, SessionEndReason, Timestamp},
+    model::{Presented, RefreshToken, Refreshable, Retry, SessionEndReason, Timestamp},
     telemetry::audit::{Event, Reason},
 };
 
@@ -27,27 +27,26 @@ impl Auth {
             expires_at: now + self.lifetimes.refresh_token,
             access_tokens_expire_at: self.issuer.expiry(now) + self.lifetimes.retry_window,
         };
-        if let Some(session) = self.db.rotate(&rotation).await? {
-            return self.next_tokens(RefreshOutcome::Rotated, &session, successor, now);
+        if let Some(found) = self.db.rotate(&rotation).await? {
+            return self.next_tokens(RefreshOutcome::Rotated, &found, successor, now);
         }
-        let Some(session) = self.db.find_session(&rotation.handle_hash).await? else {
+        let Some(found) = self.db.find_session(&rotation.handle_hash).await? else {
             self.metrics.refreshed(RefreshOutcome::Unknown);
             return Err(Error::InvalidToken);
         };
+        let session = &found.session;
         let window = self.lifetimes.retry_window;
         let retry = Retry { now, window };
         match session.check(&token, &successor, self.accepted_forms(now), retry) {
-            Presented::Current => {
-                self.next_tokens(RefreshOutcome::Rotated, &session, successor, now)
-            }
+            Presented::Current => self.next_tokens(RefreshOutcome::Rotated, &found, successor, now),
             Presented::Previous { successor } => {
                 let successor = successor.ok_or(Fault::Corrupt("sealed successor"))?;
-                self.next_tokens(RefreshOutcome::Retried, &session, successor, now)
+                self.next_tokens(RefreshOutcome::Retried, &found, successor, now)
             }
             Presented::Reused => {
                 self.metrics.refreshed(RefreshOutcome::Reused);
                 let reason = SessionEndReason::Reuse;
-                if self.revoke(&session, reason, now, call).await? {
+                if self.revoke(session, reason, now, call).await? {
                     call.audit(Event::Refresh)
                         .user(session.user_id)
                         .session(session.id)
@@ -65,17 +64,18 @@ impl Auth {
     fn next_tokens(
         &self,
         outcome: RefreshOutcome,
-        session: &Session,
+        found: &Refreshable,
         refresh_token: RefreshToken,
         now: Timestamp,
     ) -> Result<TokenPair, Error> {
         self.metrics.refreshed(outcome);
+        let session = &found.session;
         // A retry writes nothing, so its token must not outlive what the rotation announced.
         let announced = session.access_tokens_expire_at;
         let not_after = announced.map_or(session.ends_at, |at| at.min(session.ends_at));
-        let (user_id, id) = (session.user_id, session.id);
+        let subject = self.subject(session.user_id, session.id, found.email_verified);
         Ok(TokenPair {
-            access_token: self.issuer.issue(user_id, id, now, not_after)?,
+            access_token: self.issuer.issue(subject, now, not_after)?,
             refresh_token,
             refresh_token_expires_at: session.expires_at.min(session.ends_at),
         })

@@ -1,5 +1,5 @@
 use super::{
-    Auth, Call, Error,
+    Auth, Call, EmailVerification, Error,
     session::{Device, StartedSession},
 };
 use crate::{
@@ -48,7 +48,9 @@ impl Auth {
                 token: None,
             },
         );
-        let session = (request.start_session).then(|| self.draft_session(login, device, now));
+        let starts =
+            request.start_session && self.email_verification != EmailVerification::Required;
+        let session = starts.then(|| self.draft_session(login, device, false, now));
         let (row, session) = session.transpose()?.unzip();
         let user = NewUser {
             id: user_id,
@@ -61,14 +63,16 @@ impl Auth {
             email: email.clone(),
         };
         let event = Event::new(user_id, payload, &call.act(now));
-        match self.db.register(&user, row.as_ref(), &event).await? {
+        let mail = self.mail_of_registration(email.as_str(), now);
+        let registered = self.db.register(&user, row.as_ref(), mail.as_ref(), &event);
+        match registered.await? {
             Registration::Created => self.committed(&event),
             Registration::EmailTaken => {
                 audit.failed(Reason::EmailTaken);
                 return Err(Error::EmailTaken);
             }
         }
-        let audit = audit.user(user_id);
+        let audit = audit.user(user_id).mail(mail.map(|mail| mail.id));
         audit.session(session.as_ref().map(|s| s.id)).ok();
         Ok(Registered {
             user_id,

@@ -36,9 +36,8 @@ impl Auth {
         call: &Call,
     ) -> Result<PasswordReset, Error> {
         let audit = call.audit(audit::Event::ResetPassword);
-        let token = request.token.hash();
-        let found = (self.db).find_mail(token, MailPurpose::ResetPassword, self.clock.now());
-        let mail = found.await?.ok_or(Error::InvalidToken)?;
+        let (purpose, now) = (MailPurpose::ResetPassword, self.clock.now());
+        let mail = self.find_mail(&request.token, purpose, now).await?;
         let user_id = mail.user_id;
         let hash = self.check_and_hash(&mail, request.new_password, call);
         let hash = hash.await?;
@@ -63,7 +62,7 @@ impl Auth {
                 token: None,
             },
         );
-        let session = (request.start_session).then(|| self.draft_session(login, device, now));
+        let session = (request.start_session).then(|| self.draft_session(login, device, true, now));
         let (row, session) = session.transpose()?.unzip();
         let account = CounterId::Account(&mail.email);
         let counters: Vec<_> = self.data_keys.all().map(|key| account.key(key)).collect();

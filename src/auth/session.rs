@@ -35,13 +35,15 @@ impl Auth {
         &self,
         login: DeviceLogin,
         device: Device,
+        email_verified: bool,
         now: Timestamp,
     ) -> Result<(NewSession, StartedSession), Error> {
         let user_id = login.user_id;
         let refresh_token = RefreshToken::generate(self.form(now))?;
         let id = SessionId::new(now);
         let ends_at = now + self.lifetimes.session;
-        let access_token = self.issuer.issue(user_id, id, now, ends_at)?;
+        let subject = self.subject(user_id, id, email_verified);
+        let access_token = self.issuer.issue(subject, now, ends_at)?;
         let row = NewSession {
             id,
             user_id,

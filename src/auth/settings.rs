@@ -15,6 +15,17 @@ pub struct Settings {
     pub audience: String,
     pub lifetimes: Lifetimes,
     pub throttle: ThrottleLimits,
+    pub email_verification: EmailVerification,
+}
+
+/// Whether the address of a registration must be proven by a mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EmailVerification {
+    Off,
+    /// A mail is asked for, and access tokens say whether the address is verified.
+    Optional,
+    /// Also, nobody can log in before.
+    Required,
 }
 
 /// The secrets of the signing keys, all different, each of at least 32 bytes.

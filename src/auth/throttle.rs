@@ -212,6 +212,11 @@ impl Auth {
         counted.map_err(|wait| self.too_many(wait, audit))
     }
 
+    /// Counts what is never taken back, and may be left out: `false` if there were too many.
+    pub(super) async fn counts(&self, counters: &[CounterId<'_>]) -> Result<bool, Error> {
+        Ok(self.throttle.count_for_good(counters).await?.is_ok())
+    }
+
     fn too_many(&self, retry_after: Duration, audit: Audit<'_>) -> Error {
         self.metrics.throttled.inc();
         audit.failed(Reason::Throttled);

@@ -9,11 +9,11 @@ use super::{
     Args, Problem, data_key,
     reader::Reader,
     secret_text, throttle,
-    value::{DAY, duration, each, text},
+    value::{DAY, duration, each, one_of, text},
     variable::{Variable, secret, value, variables},
 };
 use crate::{
-    auth::{Lifetimes, Settings, SigningSecrets},
+    auth::{EmailVerification, Lifetimes, Settings, SigningSecrets},
     model::{DataKeys, DataSecrets},
 };
 
@@ -42,6 +42,9 @@ variables! {
     REFRESH_RETRY_WINDOW: Duration = value("DURATION", |text| duration(text, WINDOW)).default("30s");
     /// How long after its last login a device is known, whole days, 1day to 3650days
     DEVICE_TOKEN_TTL: Duration = value("DURATION", device_token_ttl).default("90d");
+    /// off, optional (Register asks for a mail; tokens say whether the address is verified) or
+    /// required (also, no login before the address is verified)
+    EMAIL_VERIFICATION: EmailVerification = value("MODE", email_verification).default("off");
 }
 
 /// HS256 needs a key as long as its hash (RFC 7518, section 3.2).
@@ -50,6 +53,15 @@ const MIN_KEY_BYTES: usize = 32;
 const LIFE: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_hours(10 * 365 * 24);
 const WINDOW: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
+
+fn email_verification(text: &str) -> Result<EmailVerification, String> {
+    let modes = [
+        ("off", EmailVerification::Off),
+        ("optional", EmailVerification::Optional),
+        ("required", EmailVerification::Required),
+    ];
+    one_of(text, &modes)
+}
 
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<(Settings, DataSecrets)> {
     let secrets = read_secrets(reader);
@@ -60,6 +72,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<(Settings, DataSecrets)> {
         audience: reader.value(&JWT_AUDIENCE),
         lifetimes: read_lifetimes(reader),
         throttle: throttle::read(reader),
+        email_verification: reader.value(&EMAIL_VERIFICATION),
         secrets: secrets?,
         data_keys: Arc::new(data_keys?),
     };

@@ -5,6 +5,7 @@
 
 mod reset;
 mod steps;
+mod verify;
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -23,10 +24,11 @@ use crate::model::{
     Timestamp, UserId,
 };
 
-/// The request of a shown token, and its account.
+/// The request of a shown token, with its account.
 #[derive(Clone, Debug)]
 pub struct FoundMail {
     pub request_id: MailRequestId,
+    pub purpose: MailPurpose,
     pub user_id: UserId,
     /// The normalised address.
     pub email: String,
@@ -71,7 +73,14 @@ impl Db {
         token_hash: [u8; 32],
         now: Timestamp,
     ) -> Result<Option<(ClaimedMail, Timestamp)>, Error> {
-        type Claimed = (Option<UserId>, String, String, Option<String>, Timestamp);
+        type Claimed = (
+            Option<UserId>,
+            String,
+            String,
+            Option<String>,
+            Timestamp,
+            Timestamp,
+        );
         with_conn!(self, conn => {
             transaction(conn, async |conn| {
                 let claimed: Option<Claimed> = diesel::update(mail_requests::table.find(id))
@@ -85,11 +94,12 @@ impl Db {
                         mail_requests::email,
                         mail_requests::locale,
                         mail_requests::requested_at,
+                        mail_requests::expires_at,
                     ))
                     .get_result(conn)
                     .await
                     .optional()?;
-                let Some((Some(user_id), purpose, email, locale, requested_at)) = claimed else {
+                let Some((Some(user_id), purpose, email, locale, requested_at, ends_at)) = claimed else {
                     return Ok(None);
                 };
                 // A newer version may have asked for a mail that this one does not know.
@@ -103,6 +113,10 @@ impl Db {
                     ))
                     .execute(conn)
                     .await?;
+                diesel::update(mail_requests::table.find(id))
+                    .set(mail_requests::expires_at.eq(ends_at.max(expires_at)))
+                    .execute(conn)
+                    .await?;
                 let mail = ClaimedMail { purpose, user_id, email, locale, requested_at };
                 Ok::<_, Error>(Some((mail, expires_at)))
             })
@@ -110,31 +124,40 @@ impl Db {
         })
     }
 
-    /// Finds the request of a token for this purpose that has not expired.
+    /// Finds the request of a token that has not expired.
     pub async fn find_mail(
         &self,
         token_hash: [u8; 32],
-        purpose: MailPurpose,
         now: Timestamp,
     ) -> Result<Option<FoundMail>, Error> {
-        let found: Option<(MailRequestId, UserId, String, Timestamp)> = with_conn!(self, conn => {
+        let found: Option<(MailRequestId, String, UserId, String, Timestamp)> = with_conn!(self, conn => {
             mail_tokens::table
                 .find(&token_hash[..])
                 .inner_join(mail_requests::table.inner_join(users::table))
-                .filter(mail_requests::purpose.eq(purpose.as_str()))
                 .filter(mail_tokens::expires_at.gt(now))
-                .select((mail_requests::id, users::id, users::email, users::password_changed_at))
+                                .select((
+                    mail_requests::id,
+                    mail_requests::purpose,
+                    users::id,
+                    users::email,
+                    users::password_changed_at,
+                ))
                 .first(conn)
                 .await
                 .optional()?
         })?;
-        Ok(found.map(
-            |(request_id, user_id, email, password_changed_at)| FoundMail {
-                request_id,
-                user_id,
-                email,
-                password_changed_at,
+        let found = found.and_then(
+            |(request_id, purpose, user_id, email, password_changed_at)| {
+                let purpose = MailPurpose::parse(&purpose)?;
+                Some(FoundMail {
+                    request_id,
+                    purpose,
+                    user_id,
+                    email,
+                    password_changed_at,
+                })
             },
-        ))
+        );
+        Ok(found)
     }
 }

@@ -38,11 +38,15 @@ macro_rules! rows {
 }
 
 rows! {
-    users { id: UserId, email: String, created_at: Timestamp, password_changed_at: Timestamp }
-        => Account { user_id: id, email, created_at, password_changed_at }
+    users {
+        id: UserId, email: String, created_at: Timestamp, password_changed_at: Timestamp,
+        email_verified_at: Option<Timestamp>
+    } => Account { user_id: id, email, created_at, password_changed_at, email_verified_at }
 
-    users { id: UserId, password_hash: String, password_changed_at: Timestamp }
-        => Credentials { user_id: id, password_hash, password_changed_at }
+    users {
+        id: UserId, password_hash: String, password_changed_at: Timestamp,
+        email_verified_at: Option<Timestamp>
+    } => Credentials { user_id: id, password_hash, password_changed_at, email_verified_at }
 
     sessions {
         id: SessionId, user_id: UserId, token_hash: Vec<u8>,

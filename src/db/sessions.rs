@@ -9,8 +9,12 @@ use diesel_async::RunQueryDsl;
 
 pub use self::{replace::NextTokens, rotate::Rotation, start::NewSession};
 pub(super) use self::{replace::replaced, rotate::batch::Batches, start::FIRST_GENERATION};
-use super::{Db, Error, schema::sessions, with_conn};
-use crate::model::{LiveSession, MAX_SESSIONS, Session, SessionId, Timestamp, UserId};
+use super::{
+    Db, Error,
+    schema::{sessions, users},
+    with_conn,
+};
+use crate::model::{LiveSession, MAX_SESSIONS, Refreshable, Session, SessionId, Timestamp, UserId};
 
 /// [`Session::is_live`] in SQL.
 #[diesel::dsl::auto_type(no_type_alias)]
@@ -23,15 +27,17 @@ pub(super) fn is_live(now: Timestamp) -> _ {
 
 impl Db {
     /// Finds the session that a token's handle names.
-    pub async fn find_session(&self, handle_hash: &[u8]) -> Result<Option<Session>, Error> {
-        with_conn!(self, conn => {
+    pub async fn find_session(&self, handle_hash: &[u8]) -> Result<Option<Refreshable>, Error> {
+        let found: Option<(Session, bool)> = with_conn!(self, conn => {
             sessions::table
+                .inner_join(users::table)
                 .filter(sessions::handle_hash.eq(handle_hash))
-                .select(Session::as_select())
+                .select((Session::as_select(), users::email_verified_at.is_not_null()))
                 .first(conn)
                 .await
                 .optional()?
-        })
+        })?;
+        Ok(found.map(Refreshable::from))
     }
 
     pub async fn find_own_session(

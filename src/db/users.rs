@@ -1,18 +1,23 @@
 //! Accounts.
 
+use std::iter;
+
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::{
     Db, Error,
-    outbox::insert_event,
+    mail::Steps as _,
     revocations::Steps as _,
     schema::{sessions, users},
     sessions::{NewSession, is_live},
     transaction::transaction,
     with_conn,
 };
-use crate::model::{Account, Credentials, Event, Locale, SessionId, StoredHash, Timestamp, UserId};
+use crate::model::{
+    Account, Credentials, Event, Locale, MailRequest, Payload, SessionId, StoredHash, Timestamp,
+    UserId,
+};
 
 #[derive(Insertable)]
 #[diesel(table_name = users)]
@@ -76,18 +81,23 @@ impl Db {
         })
     }
 
-    /// Creates the account, its session if there is one, and its first event. If several calls
-    /// register one address at the same time, exactly one succeeds.
+    /// Creates the account, its session if there is one, and its first event. Asks for a mail if
+    /// there is one. If several calls register one address at the same time, exactly one succeeds.
     pub async fn register(
         &self,
         user: &NewUser<'_>,
         session: Option<&NewSession>,
+        mail: Option<&MailRequest>,
         event: &Event,
     ) -> Result<Registration, Error> {
-        const FIRST_VERSION: i64 = 1;
+        let mail_event =
+            mail.map(|mail| Event::new(user.id, Payload::mail_requested(mail), &event.act));
+        let events: Vec<_> = iter::once(event).chain(&mail_event).collect();
+        let locale = user.locale.map(|locale| locale.as_str().to_owned());
+        let version = i64::try_from(events.len()).expect("one or two");
         let user = (
             user,
-            users::event_version.eq(FIRST_VERSION),
+            users::event_version.eq(version),
             users::password_changed_at.eq(user.created_at),
         );
         with_conn!(self, conn => {
@@ -104,7 +114,10 @@ impl Db {
                 if let Some(session) = session {
                     conn.insert_session(session).await?;
                 }
-                insert_event(event, FIRST_VERSION).execute(conn).await?;
+                if let Some(mail) = mail {
+                    conn.insert_request(mail, Some(event.user_id), locale.clone()).await?;
+                }
+                conn.write_last_events(0, &events).await?;
                 Ok::<_, Error>(Registration::Created)
             })
             .await?

@@ -108,6 +108,24 @@ impl AccountService for Handlers {
         let reply = reply.await;
         audited.end(reply)
     }
+
+    async fn request_email_verification(
+        &self,
+        request: Request<proto::RequestEmailVerificationRequest>,
+    ) -> Result<Response<proto::RequestEmailVerificationResponse>, Status> {
+        let mut audited = self.audited(Event::RequestEmailVerification, &request);
+        let reply = async {
+            let call = audited.counted_call(&request)?;
+            let caller = self.caller(request.metadata(), &mut audited).await?;
+            let locale = convert::locale(request.into_inner().locale)?;
+            (self.auth)
+                .request_email_verification(&caller, locale, &call)
+                .await?;
+            Ok(proto::RequestEmailVerificationResponse {})
+        };
+        let reply = reply.await;
+        audited.end(reply)
+    }
 }
 
 impl From<ChangedPassword> for proto::ChangePasswordResponse {
@@ -126,6 +144,7 @@ impl From<Account> for proto::GetAccountResponse {
             email: account.email,
             created_at: Some(account.created_at.into()),
             password_changed_at: Some(account.password_changed_at.into()),
+            email_verified_at: account.email_verified_at.map(Into::into),
         }
     }
 }

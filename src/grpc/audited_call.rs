@@ -121,6 +121,7 @@ const fn refusal(error: &Error) -> Option<Reason> {
         Error::DeadlineExceeded => Some(Reason::DeadlineExceeded),
         Error::EmailTaken
         | Error::InvalidCredentials
+        | Error::EmailNotVerified
         | Error::MailRequestNotFound
         | Error::PermissionDenied
         | Error::PlaintextKeys

@@ -45,6 +45,24 @@ impl RecoveryService for Handlers {
         let reply = reply.await;
         audited.end(reply)
     }
+
+    async fn confirm_email(
+        &self,
+        request: Request<proto::ConfirmEmailRequest>,
+    ) -> Result<Response<proto::ConfirmEmailResponse>, Status> {
+        let audited = self.audited(Event::ConfirmEmail, &request);
+        let reply = async {
+            let call = audited.call(&request);
+            let token = convert::mail_token("token", request.into_inner().token)?;
+            let confirmed = self.auth.confirm_email(&token, &call).await?;
+            Ok(proto::ConfirmEmailResponse {
+                user_id: confirmed.user_id.to_string(),
+                email: confirmed.email,
+            })
+        };
+        let reply = reply.await;
+        audited.end(reply)
+    }
 }
 
 fn parse_reset(message: proto::ResetPasswordRequest) -> Result<ResetPassword, Error> {

@@ -23,6 +23,7 @@ impl From<Error> for Status {
             Error::InvalidArgument { .. } => (Code::InvalidArgument, "INVALID_ARGUMENT"),
             Error::EmailTaken => (Code::AlreadyExists, "EMAIL_TAKEN"),
             Error::InvalidCredentials => (Code::Unauthenticated, "INVALID_CREDENTIALS"),
+            Error::EmailNotVerified => (Code::FailedPrecondition, "EMAIL_NOT_VERIFIED"),
             Error::InvalidToken | Error::SessionEnded => (Code::Unauthenticated, "INVALID_TOKEN"),
             Error::MailRequestNotFound => (Code::NotFound, "MAIL_REQUEST_NOT_FOUND"),
             Error::PermissionDenied | Error::PlaintextKeys => {
@@ -51,6 +52,7 @@ impl From<Error> for Status {
             }
             Error::EmailTaken
             | Error::InvalidCredentials
+            | Error::EmailNotVerified
             | Error::InvalidToken
             | Error::SessionEnded
             | Error::MailRequestNotFound

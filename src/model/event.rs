@@ -200,6 +200,7 @@ impl Payload {
 impl MailPurpose {
     pub const fn encode(self) -> proto::MailPurpose {
         match self {
+            Self::VerifyEmail => proto::MailPurpose::VerifyEmail,
             Self::ResetPassword => proto::MailPurpose::ResetPassword,
         }
     }

@@ -27,6 +27,8 @@ const LENGTH: usize = SECRET + CHECKSUM;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MailPurpose {
+    /// To an address that was registered.
+    VerifyEmail,
     ResetPassword,
 }
 
@@ -34,25 +36,27 @@ impl MailPurpose {
     /// The value of the column `purpose`.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::VerifyEmail => "verify_email",
             Self::ResetPassword => "reset_password",
         }
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        let all = [Self::ResetPassword];
+        let all = [Self::VerifyEmail, Self::ResetPassword];
         all.into_iter().find(|purpose| purpose.as_str() == text)
     }
 
     /// How long a request can be claimed.
     pub const fn claim_life(self) -> Duration {
         match self {
-            Self::ResetPassword => Duration::from_hours(24),
+            Self::VerifyEmail | Self::ResetPassword => Duration::from_hours(24),
         }
     }
 
     /// The life of a token, from its claim.
     pub const fn token_life(self) -> Duration {
         match self {
+            Self::VerifyEmail => Duration::from_hours(24),
             Self::ResetPassword => Duration::from_mins(30),
         }
     }

@@ -11,6 +11,21 @@ pub const MAX_SESSIONS: i64 = 100;
 /// How far the clocks of two replicas may differ when one checks a rotation of the other.
 const CLOCK_SKEW: Duration = Duration::from_mins(1);
 
+/// A session, and what its access tokens say about the account.
+pub struct Refreshable {
+    pub session: Session,
+    pub email_verified: bool,
+}
+
+impl From<(Session, bool)> for Refreshable {
+    fn from((session, email_verified): (Session, bool)) -> Self {
+        Self {
+            session,
+            email_verified,
+        }
+    }
+}
+
 pub struct Session {
     pub id: SessionId,
     pub user_id: UserId,

@@ -52,6 +52,8 @@ words! {
         RequestPasswordReset = "request_password_reset",
         ResetPassword = "reset_password",
         ClaimMail = "claim_mail",
+        RequestEmailVerification = "request_email_verification",
+        ConfirmEmail = "confirm_email",
     }
 }
 
@@ -72,6 +74,7 @@ words! {
         DeadlineExceeded = "deadline_exceeded",
         Abandoned = "abandoned",
         UnknownMailRequest = "unknown_mail_request",
+        EmailNotVerified = "email_not_verified",
     }
 }
 

@@ -19,7 +19,7 @@ CREATE TABLE IF NOT EXISTS mail_requests (
     requested_at timestamptz NOT NULL,
     claim_until  timestamptz NOT NULL,
     claims       bigint NOT NULL,
-    -- No token of it lives longer.
+    -- The last moment to claim it, or the end of its last token if that is later.
     expires_at   timestamptz NOT NULL
 ) WITH (fillfactor = 80);
 CREATE INDEX IF NOT EXISTS mail_requests_user_id ON mail_requests (user_id);

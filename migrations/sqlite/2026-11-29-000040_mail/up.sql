@@ -15,7 +15,7 @@ CREATE TABLE mail_requests (
     requested_at INTEGER NOT NULL,
     claim_until  INTEGER NOT NULL,
     claims       INTEGER NOT NULL,
-    -- No token of it lives longer.
+    -- The last moment to claim it, or the end of its last token if that is later.
     expires_at   INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX mail_requests_user_id ON mail_requests (user_id);

@@ -5,7 +5,7 @@ use diesel_async::RunQueryDsl;
 
 use crate::{
     db::{schema::mail_requests, steps::steps},
-    model::{Locale, MailRequest, MailRequestId, Timestamp, UserId},
+    model::{Locale, MailPurpose, MailRequest, MailRequestId, Timestamp, UserId},
 };
 
 #[derive(Insertable)]
@@ -39,10 +39,23 @@ steps! {
             requested_at: request.requested_at,
             claim_until,
             claims: 0,
-            expires_at: claim_until + request.purpose.token_life(),
+            expires_at: claim_until,
         };
         diesel::insert_into(mail_requests::table).values(row).execute(self).await?;
         Ok(())
+    }
+
+    /// Whether a mail for this purpose can still be claimed, or has a token that lives.
+    async fn has_open_request(
+        &mut self, user_id: UserId, purpose: MailPurpose, now: Timestamp
+    ) -> QueryResult<bool> {
+        let open = mail_requests::table
+            .filter(mail_requests::user_id.eq(user_id))
+            .filter(mail_requests::purpose.eq(purpose.as_str()))
+            .filter(mail_requests::expires_at.ge(now))
+            .count();
+        let open: i64 = open.get_result(self).await?;
+        Ok(open > 0)
     }
 
     /// Deletes the user's requests, which a new password makes void, and returns whether this one

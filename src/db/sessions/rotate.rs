@@ -11,7 +11,7 @@ use tracing::{Instrument as _, Span, info_span};
 use self::{batch::Entry, statement::RotateOne};
 use crate::{
     db::{Db, Error, with_conn},
-    model::{Session, Timestamp},
+    model::{Refreshable, Session, Timestamp},
     telemetry::SPANS,
 };
 
@@ -35,7 +35,7 @@ pub struct Rotation {
 impl Db {
     /// Rotates the token if it is the current one of a live session. If many calls rotate one
     /// token at the same time, exactly one succeeds.
-    pub async fn rotate(&self, rotation: &Rotation) -> Result<Option<Session>, Error> {
+    pub async fn rotate(&self, rotation: &Rotation) -> Result<Option<Refreshable>, Error> {
         let deadline = Instant::now() + self.timeout;
         let alone = self.rotate_alone(rotation, deadline);
         match self.batches.as_ref().map(|batches| batches.enter(rotation)) {
@@ -56,13 +56,14 @@ impl Db {
         &self,
         rotation: &Rotation,
         deadline: Instant,
-    ) -> Result<Option<Session>, Error> {
-        with_conn!(self, deadline, conn => {
+    ) -> Result<Option<Refreshable>, Error> {
+        let rotated: Option<(Session, bool)> = with_conn!(self, deadline, conn => {
             RotateOne::new(rotation)
                 .get_result(conn)
                 .await
                 .optional()?
-        })
+        })?;
+        Ok(rotated.map(Refreshable::from))
     }
 }
 

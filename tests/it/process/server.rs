@@ -151,15 +151,16 @@ fn assert_lists_ours(names: impl Iterator<Item = String>) {
 }
 
 const AUTH_METHODS: [&str; 5] = ["Register", "Login", "Refresh", "Logout", "GetSigningKey"];
-const RECOVERY_METHODS: [&str; 2] = ["RequestPasswordReset", "ResetPassword"];
+const RECOVERY_METHODS: [&str; 3] = ["RequestPasswordReset", "ResetPassword", "ConfirmEmail"];
 
-const ACCOUNT_METHODS: [&str; 6] = [
+const ACCOUNT_METHODS: [&str; 7] = [
     "GetAccount",
     "ChangePassword",
     "ListSessions",
     "EndSession",
     "EndOtherSessions",
     "DeleteAccount",
+    "RequestEmailVerification",
 ];
 
 fn assert_describes(files: &[Vec<u8>], expected: &[&str]) {

@@ -3,6 +3,7 @@
 mod claims;
 mod limits;
 mod reset;
+mod verification;
 mod void;
 
 use auth_service::proto::{

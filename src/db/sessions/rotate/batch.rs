@@ -36,7 +36,7 @@ use tracing::warn;
 use super::{Rotation, statement::RotateMany};
 use crate::{
     db::{Error, metrics::Metrics, with_conn},
-    model::Session,
+    model::{Refreshable, Session},
     telemetry::{Causes, LIMITED},
 };
 
@@ -66,14 +66,14 @@ struct State {
 
 struct Queued {
     rotation: Rotation,
-    answer: oneshot::Sender<Session>,
+    answer: oneshot::Sender<Refreshable>,
 }
 
 pub(super) enum Entry {
     /// Run the plain statement at once, in this slot.
     InFlight(Slot),
     /// Wait for the answer of a batch. Without one, run the plain statement.
-    Queued(oneshot::Receiver<Session>),
+    Queued(oneshot::Receiver<Refreshable>),
 }
 
 /// A slot that is taken. Dropping it hands it to the next batch.
@@ -121,15 +121,16 @@ impl Batches {
     async fn run(self, mut batch: Vec<Queued>) -> Result<(), Error> {
         let deadline = Instant::now() + self.timeout;
         let pool = &self.pool;
-        let sessions: Vec<Session> = with_conn!(@ self, pool, deadline, conn => {
+        let sessions: Vec<(Session, bool)> = with_conn!(@ self, pool, deadline, conn => {
             let statement = RotateMany::new(batch.iter().map(|queued| &queued.rotation));
             statement.load(conn).await?
         })?;
-        for session in sessions {
+        for refreshed in sessions.into_iter().map(Refreshable::from) {
             // If several callers presented one token, the new token tells which of them won.
-            let won = |queued: &Queued| session.token_hash == queued.rotation.new_token_hash;
+            let won =
+                |queued: &Queued| refreshed.session.token_hash == queued.rotation.new_token_hash;
             if let Some(at) = batch.iter().position(won) {
-                let _gone = batch.swap_remove(at).answer.send(session);
+                let _gone = batch.swap_remove(at).answer.send(refreshed);
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use diesel::{
     prelude::*,
     query_builder::{AstPass, Query, QueryFragment, QueryId},
     serialize::ToSql,
-    sql_types::{Array, Binary, HasSqlType},
+    sql_types::{Array, Binary, Bool, HasSqlType},
 };
 
 use super::Rotation;
@@ -16,8 +16,12 @@ use crate::{
     model::{Session, Timestamp},
 };
 
-/// The columns that the statements return.
+/// The columns that the statements return, before [`IS_VERIFIED`].
 type Columns = <Session as Selectable<Pg>>::SelectExpression;
+
+/// Whether the user's address is verified.
+const IS_VERIFIED: &str =
+    ", (SELECT email_verified_at IS NOT NULL FROM users WHERE users.id = sessions.user_id)";
 
 #[derive(QueryId)]
 pub(super) struct RotateOne {
@@ -71,12 +75,14 @@ where
         out.push_sql(" AND ends_at > ");
         out.push_bind_param::<Moment, _>(&rotation.now)?;
         out.push_sql(" RETURNING ");
-        self.columns.walk_ast(out)
+        self.columns.walk_ast(out.reborrow())?;
+        out.push_sql(IS_VERIFIED);
+        Ok(())
     }
 }
 
 impl Query for RotateOne {
-    type SqlType = diesel::dsl::SqlTypeOf<Columns>;
+    type SqlType = (diesel::dsl::SqlTypeOf<Columns>, Bool);
 }
 
 /// [`RotateOne`] for several tokens, each against its own row.
@@ -138,10 +144,12 @@ impl QueryFragment<Pg> for RotateMany {
              AND sessions.revoked_at IS NULL AND sessions.expires_at > given.now \
              AND sessions.ends_at > given.now RETURNING ",
         );
-        self.columns.walk_ast(out)
+        self.columns.walk_ast(out.reborrow())?;
+        out.push_sql(IS_VERIFIED);
+        Ok(())
     }
 }
 
 impl Query for RotateMany {
-    type SqlType = diesel::dsl::SqlTypeOf<Columns>;
+    type SqlType = (diesel::dsl::SqlTypeOf<Columns>, Bool);
 }

@@ -12,7 +12,7 @@ use tonic::{Code, Response};
 
 use super::{Mailing, NEW_PASSWORD, asked, reset};
 use crate::harness::{
-    PASSWORD, START, assert_invalid_token, assert_wrong_password, both, reason, refused, violation,
+    PASSWORD, assert_invalid_token, assert_wrong_password, both, reason, refused, violation,
 };
 
 const ANA: &str = "ana@example.com";
@@ -38,20 +38,22 @@ both! {
     async fn a_forgotten_password_is_replaced_by_mail(mailing: Mailing) {
         let service = &mailing.0;
         let phone = service.sign_up(ANA).await;
+        service.clock.advance(Duration::from_millis(1));
         let laptop = service.sign_in(ANA).await;
+        let asked_at = service.clock.now();
         mailing.request_reset(" Ana@Example.com ").await.unwrap();
         let requested = service.database.events().await.pop().unwrap();
         assert_eq!((requested.user_version, &*requested.actor), (2, "user"));
         assert_eq!(requested.user_id, phone.user_id);
         let Some(Payload::MailRequested(mail)) = requested.payload else { panic!("no mail") };
         assert_eq!(mail.purpose().as_str_name(), "MAIL_PURPOSE_RESET_PASSWORD");
-        assert_eq!(mail.expires_at, Some((START + DAY).into()));
+        assert_eq!(mail.expires_at, Some((asked_at + DAY).into()));
 
         service.clock.advance(Duration::from_secs(5));
         let claimed = mailing.claim(&mail.request_id).await.unwrap();
         assert_eq!(claimed.purpose, mail.purpose);
         assert_eq!((&*claimed.user_id, &*claimed.email), (&*phone.user_id, ANA));
-        assert_eq!(claimed.requested_at, Some(START.into()));
+        assert_eq!(claimed.requested_at, Some(asked_at.into()));
         let now = service.clock.now();
         assert_eq!(claimed.expires_at, Some((now + Duration::from_mins(30)).into()));
         assert_eq!(claimed.token.len(), "rcm_".len() + 48);

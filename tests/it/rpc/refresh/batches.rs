@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use auth_service::{
     db::{Db, Error, Rotation},
-    model::Session,
+    model::Refreshable,
 };
 use futures::{
     future::{join, join_all},
@@ -92,7 +92,7 @@ fn in_flight() -> Vec<Rotation> {
 fn all<'a>(
     db: &'a Db,
     rotations: &'a [Rotation],
-) -> impl Future<Output = Vec<Result<Option<Session>, Error>>> + Unpin {
+) -> impl Future<Output = Vec<Result<Option<Refreshable>, Error>>> + Unpin {
     join_all(rotations.iter().map(|rotation| db.rotate(rotation)))
 }
 
@@ -101,7 +101,7 @@ async fn together(
     database: &TestDatabase,
     db: &Db,
     rotations: &[Rotation],
-) -> Vec<Result<Option<Session>, Error>> {
+) -> Vec<Result<Option<Refreshable>, Error>> {
     let holder = hold(database, SESSIONS - SLOTS..SESSIONS).await;
     let holders = in_flight();
     let (mut holders, mut queued) = (all(db, &holders), all(db, rotations));
@@ -120,8 +120,8 @@ async fn before_it_runs_alone<T>(rotation: impl Future<Output = T>) -> T {
     timeout(TIMEOUT / 4, rotation).await.expect("a slot")
 }
 
-fn is_rotated(answer: &Result<Option<Session>, Error>, number: u8) -> bool {
-    matches!(answer, Ok(Some(session)) if session.token_hash == hash(3, number))
+fn is_rotated(answer: &Result<Option<Refreshable>, Error>, number: u8) -> bool {
+    matches!(answer, Ok(Some(found)) if found.session.token_hash == hash(3, number))
 }
 
 /// The number of transactions that wrote the sessions below `count` last.
@@ -176,9 +176,9 @@ async fn of_several_rotations_of_one_token_in_a_batch_one_wins() {
     let answers = together(&database, &db, &rotations).await;
     for (four, rotations) in answers.chunks(4).zip(rotations.chunks(4)) {
         let won = four.iter().zip(rotations).filter_map(|(answer, rotation)| {
-            let session = answer.as_ref().unwrap().as_ref()?;
-            assert_eq!(session.token_hash, rotation.new_token_hash);
-            let sealed = session.sealed_successor.as_deref();
+            let found = answer.as_ref().unwrap().as_ref()?;
+            assert_eq!(found.session.token_hash, rotation.new_token_hash);
+            let sealed = found.session.sealed_successor.as_deref();
             assert_eq!(sealed, Some(&rotation.sealed_successor[..]));
             Some(())
         });

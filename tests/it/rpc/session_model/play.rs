@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use auth_service::{
-    auth::{Issuer, SigningSecrets},
+    auth::{Issuer, SigningSecrets, Subject},
     model::{Clock as _, SessionId, Timestamp, UserId},
     proto::auth_service_client::AuthServiceClient,
 };
@@ -228,10 +228,13 @@ fn access_token(session: &Session, now: Timestamp) -> String {
     };
     let (name, audience) = ("realchat-auth".to_owned(), "realchat".to_owned());
     let issuer = Issuer::new(secrets, name, audience, RETRY_WINDOW);
-    let user_id = UserId::parse(&session.user_id).expect("an id");
-    let session_id = SessionId::parse(&session.id).expect("an id");
+    let subject = Subject {
+        user_id: UserId::parse(&session.user_id).expect("an id"),
+        session_id: SessionId::parse(&session.id).expect("an id"),
+        email_verified: None,
+    };
     let token = issuer
-        .issue(user_id, session_id, now, now + RETRY_WINDOW)
+        .issue(subject, now, now + RETRY_WINDOW)
         .expect("it is signed");
     token.jwt.expose_secret().to_owned()
 }

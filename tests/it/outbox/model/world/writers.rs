@@ -241,7 +241,7 @@ async fn commit(
         email: email.clone(),
     };
     let event = Event::new(user_id, payload, &act);
-    let registration = db.register(&user, None, &event).await?;
+    let registration = db.register(&user, None, None, &event).await?;
     Ok(registration == Registration::Created)
 }
 

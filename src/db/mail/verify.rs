@@ -1,0 +1,83 @@
+//! The verification of an address.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::{FoundMail, Steps as _};
+use crate::{
+    db::{
+        Db, Error,
+        outbox::insert_event,
+        revocations::Steps as _,
+        schema::{mail_requests, users},
+        transaction::transaction,
+        with_conn,
+    },
+    model::{Act, Event, MailPurpose, MailRequest, Payload, Timestamp, UserId},
+};
+
+impl Db {
+    /// Whether the user has been asked by a mail that can still be used.
+    pub async fn has_open_mail(
+        &self,
+        user_id: UserId,
+        purpose: MailPurpose,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        with_conn!(self, conn => { conn.has_open_request(user_id, purpose, now).await? })
+    }
+
+    /// Asks for a mail to the account's own address. `None` if the account is gone, or has
+    /// another address now.
+    pub async fn request_own_mail(
+        &self,
+        user_id: UserId,
+        request: &MailRequest,
+        act: &Act,
+    ) -> Result<Option<Event>, Error> {
+        with_conn!(self, conn => {
+            transaction(conn, async |conn| {
+                let user: Option<(i64, Option<String>)> = diesel::update(users::table.find(user_id))
+                    .filter(users::email.eq(&request.email))
+                    .set(users::event_version.eq(users::event_version + 1))
+                    .returning((users::event_version, users::locale))
+                    .get_result(conn)
+                    .await
+                    .optional()?;
+                let Some((version, locale)) = user else { return Ok(None) };
+                conn.insert_request(request, Some(user_id), locale).await?;
+                let event = Event::new(user_id, Payload::mail_requested(request), act);
+                insert_event(&event, version).execute(conn).await?;
+                Ok::<_, Error>(Some(event))
+            })
+            .await?
+        })
+    }
+
+    /// Uses the request up and verifies the address. `false` if the request is used or void. The
+    /// event is written unless the address was verified before.
+    pub async fn verify_email(&self, mail: &FoundMail, event: &Event) -> Result<bool, Error> {
+        let user_id = mail.user_id;
+        with_conn!(self, conn => {
+            transaction(conn, async |conn| {
+                let Some(version) = conn.lock_user(user_id).await? else { return Ok(false) };
+                let used = diesel::delete(mail_requests::table.find(mail.request_id))
+                    .execute(conn)
+                    .await?;
+                if used == 0 {
+                    return Ok(false);
+                }
+                let verified = diesel::update(users::table.find(user_id))
+                    .filter(users::email_verified_at.is_null())
+                    .set(users::email_verified_at.eq(event.act.now))
+                    .execute(conn)
+                    .await?;
+                if verified > 0 {
+                    conn.write_events(user_id, version, &[event]).await?;
+                }
+                Ok::<_, Error>(true)
+            })
+            .await?
+        })
+    }
+}
