@@ -49,7 +49,7 @@ pub use self::{
     error::{Error, Fault},
     login::{LoggedIn, Login},
     register::{Register, Registered},
-    request_password_reset::PasswordResetRequest,
+    request_password_reset::{PasswordResetRequest, answer_delay},
     reset_password::{PasswordReset, ResetPassword},
     session::{Device, StartedSession, TokenPair},
     settings::{EmailVerification, Lifetimes, Settings, SigningSecrets},

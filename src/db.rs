@@ -9,11 +9,12 @@
 //!
 //! # Lock order
 //!
-//! Every transaction locks rows of users before rows of sessions and mail requests, so two acts
-//! cannot deadlock. Counters come last.
+//! Every transaction locks rows of users before rows of sessions and mail requests, and counters
+//! last, so two acts cannot deadlock.
 //! Deleting long ended sessions is the exception: if it deadlocks with the deletion of an
-//! account, Postgres rolls one of them back. `throttle` locks its rows, in the order of their
-//! keys, in statements of their own.
+//! account, Postgres rolls one of them back, and it is run again. The same holds for deleting
+//! expired mail requests. `throttle` locks its rows, in the order of their keys, in statements of
+//! their own; a reset of the password locks those of one account.
 
 mod cleanup;
 mod close;

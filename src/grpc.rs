@@ -73,7 +73,7 @@ pub struct Handlers {
     pub plaintext_keys: bool,
 }
 
-/// Who has sent a call, and from where.
+/// The sender of a call and the client's address.
 struct Origin<'a> {
     identity: Identity<'a>,
     client_address: ReceivedAddress,

@@ -40,12 +40,18 @@ pub(super) async fn run(
         sleep(first_wait(COUNTERS_INTERVAL)).await;
         loop {
             tick_counters(&db, &limits, clock.now()).await;
+            sleep(COUNTERS_INTERVAL).await;
+        }
+    };
+    let mails = async {
+        sleep(first_wait(COUNTERS_INTERVAL)).await;
+        loop {
             tick_mails(&db, clock.now()).await;
             sleep(COUNTERS_INTERVAL).await;
         }
     };
-    let both = async { tokio::join!(sessions, counters) };
-    Box::pin(stop.run_until_cancelled(both)).await;
+    let all = async { tokio::join!(sessions, counters, mails) };
+    Box::pin(stop.run_until_cancelled(all)).await;
     Ok(())
 }
 

@@ -9,8 +9,7 @@ impl Auth {
     /// A session that has already ended is left as it is.
     pub async fn logout(&self, token: RefreshToken, call: &Call) -> Result<(), Error> {
         let now = self.clock.now();
-        let found = self.db.find_session(&token.handle_hash()).await?;
-        let session = found.map(|found| found.session);
+        let session = self.db.find_session(&token.handle_hash()).await?;
         let reason = SessionEndReason::Logout;
         if let Some(session) = session
             && self.is_revocable(&session, now).await?

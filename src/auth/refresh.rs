@@ -30,7 +30,7 @@ impl Auth {
         if let Some(found) = self.db.rotate(&rotation).await? {
             return self.next_tokens(RefreshOutcome::Rotated, &found, successor, now);
         }
-        let Some(found) = self.db.find_session(&rotation.handle_hash).await? else {
+        let Some(found) = self.db.find_refreshable(&rotation.handle_hash).await? else {
             self.metrics.refreshed(RefreshOutcome::Unknown);
             return Err(Error::InvalidToken);
         };

@@ -1,16 +1,13 @@
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
-
 use super::{Auth, Call, Error};
 use crate::{
     model::{Email, Locale, MailPurpose, MailRequest, mail_counters},
     telemetry::audit::{self, Reason},
 };
 
-/// The answer is sent at a multiple of this time after the request. The work takes a few
-/// milliseconds, and for a known address one insert more.
-const BEAT: Duration = Duration::from_millis(100);
+/// The work takes a few milliseconds.
+const ANSWER_INTERVAL: Duration = Duration::from_millis(100);
 
 pub struct PasswordResetRequest {
     /// As it was sent.
@@ -19,14 +16,13 @@ pub struct PasswordResetRequest {
 }
 
 impl Auth {
-    /// Asks for a mail if the address has an account. Neither the answer nor its time shows
-    /// whether it has one: the request is counted and written for any address.
+    /// Asks for a mail if the address has an account. The request is counted and written for any
+    /// address, by as many statements, and the caller answers after [`answer_delay`].
     pub async fn request_password_reset(
         &self,
         request: PasswordResetRequest,
         call: &Call,
     ) -> Result<(), Error> {
-        let received = Instant::now();
         let audit = call.audit(audit::Event::RequestPasswordReset);
         let email = Email::parse(&request.address).ok();
         let counted = email.as_ref().map_or(&*request.address, Email::as_str);
@@ -44,15 +40,18 @@ impl Auth {
         } else {
             audit.failed(Reason::UnknownUser);
         }
-        sleep_until(received + until_beat(received.elapsed())).await;
         Ok(())
     }
 }
 
-/// The next beat after this much work.
-fn until_beat(worked: Duration) -> Duration {
-    let beats = worked.as_nanos() / BEAT.as_nanos() + 1;
-    BEAT.saturating_mul(u32::try_from(beats).unwrap_or(u32::MAX))
+/// How long to wait after this much work, so that the time of the answer does not show how much
+/// work it was: until a multiple of 100 ms.
+pub fn answer_delay(worked: Duration) -> Duration {
+    let intervals = worked.as_nanos() / ANSWER_INTERVAL.as_nanos() + 1;
+    let intervals = u32::try_from(intervals).unwrap_or(u32::MAX);
+    ANSWER_INTERVAL
+        .saturating_mul(intervals)
+        .saturating_sub(worked)
 }
 
 #[cfg(test)]
@@ -60,10 +59,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_waits_for_the_next_beat() {
-        for (worked, answered) in [(0, 100), (1, 100), (99, 100), (100, 200), (250, 300)] {
-            let answered = Duration::from_millis(answered);
-            assert_eq!(until_beat(Duration::from_millis(worked)), answered);
+    fn an_answer_comes_at_a_multiple_of_the_interval() {
+        for (worked, delay) in [(0, 100), (1, 99), (99, 1), (100, 100), (250, 50)] {
+            let delay = Duration::from_millis(delay);
+            assert_eq!(answer_delay(Duration::from_millis(worked)), delay);
         }
     }
 }

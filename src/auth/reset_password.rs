@@ -39,6 +39,9 @@ impl Auth {
         let (purpose, now) = (MailPurpose::ResetPassword, self.clock.now());
         let mail = self.find_mail(&request.token, purpose, now).await?;
         let user_id = mail.user_id;
+        // A new password that is refused uses up nothing, and checking it costs time.
+        let uses = [CounterId::MailTokens(mail.request_id)];
+        self.count_for_good(&uses, audit.user(user_id)).await?;
         let hash = self.check_and_hash(&mail, request.new_password, call);
         let hash = hash.await?;
 
@@ -83,6 +86,7 @@ impl Auth {
         ended.ok_or(Error::InvalidToken)?;
         self.committed(&changed);
         let audit = audit.user(user_id);
+        let audit = audit.mail(mail.request_id);
         audit.session(session.as_ref().map(|s| s.id)).ok();
         Ok(PasswordReset { user_id, session })
     }

@@ -57,7 +57,7 @@ impl Auth {
         audit: Audit<'_>,
     ) -> Result<(), Error> {
         let act = call.act(mail.requested_at);
-        if let Some(event) = self.db.request_own_mail(user_id, mail, &act).await? {
+        if let Some(event) = self.db.request_verification(user_id, mail, &act).await? {
             self.committed(&event);
             audit.mail(mail.id).ok();
         }
@@ -77,11 +77,11 @@ impl Auth {
         session_id: SessionId,
         is_verified: bool,
     ) -> Subject {
-        let is_told = self.email_verification != EmailVerification::Off;
+        let is_claimed = self.email_verification != EmailVerification::Off;
         Subject {
             user_id,
             session_id,
-            email_verified: is_told.then_some(is_verified),
+            email_verified: is_claimed.then_some(is_verified),
         }
     }
 }

@@ -11,7 +11,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 pub use self::reset::Reset;
-pub(super) use self::steps::Steps;
+pub(super) use self::steps::{Recipient, Steps};
 use super::{
     Db, Error,
     outbox::insert_event,
@@ -25,7 +25,6 @@ use crate::model::{
 };
 
 /// The request of a shown token, with its account.
-#[derive(Clone, Debug)]
 pub struct FoundMail {
     pub request_id: MailRequestId,
     pub purpose: MailPurpose,
@@ -45,20 +44,25 @@ impl Db {
     ) -> Result<Option<Event>, Error> {
         with_conn!(self, conn => {
             transaction(conn, async |conn| {
-                let user: Option<(UserId, i64, Option<String>)> = diesel::update(users::table)
+                let recipient: Option<Recipient> = diesel::update(users::table)
                     .filter(users::email.eq(&request.email))
                     .set(users::event_version.eq(users::event_version + 1))
-                    .returning((users::id, users::event_version, users::locale))
+                    .returning(Recipient::as_returning())
                     .get_result(conn)
                     .await
                     .optional()?;
-                let Some((user_id, version, locale)) = user else {
-                    conn.insert_request(request, None, None).await?;
+                conn.insert_request(request, recipient.as_ref()).await?;
+                let Some(recipient) = recipient else {
+                    // As many statements as for an account.
+                    diesel::update(mail_requests::table.find(request.id))
+                        .set(mail_requests::claims.eq(MAX_CLAIMS))
+                        .execute(conn)
+                        .await?;
                     return Ok(None);
                 };
-                conn.insert_request(request, Some(user_id), locale).await?;
-                let event = Event::new(user_id, Payload::mail_requested(request), act);
-                insert_event(&event, version).execute(conn).await?;
+                let payload = Payload::mail_requested(request);
+                let event = Event::new(recipient.user_id, payload, act);
+                insert_event(&event, recipient.event_version).execute(conn).await?;
                 Ok::<_, Error>(Some(event))
             })
             .await?
@@ -87,6 +91,11 @@ impl Db {
                     .filter(mail_requests::user_id.is_not_null())
                     .filter(mail_requests::claims.lt(MAX_CLAIMS))
                     .filter(mail_requests::claim_until.ge(now))
+                    .filter(mail_requests::password_changed_at.eq_any(
+                        users::table
+                            .filter(users::id.nullable().eq(mail_requests::user_id))
+                            .select(users::password_changed_at.nullable()),
+                    ))
                     .set(mail_requests::claims.eq(mail_requests::claims + 1))
                     .returning((
                         mail_requests::user_id,
@@ -102,8 +111,10 @@ impl Db {
                 let Some((Some(user_id), purpose, email, locale, requested_at, ends_at)) = claimed else {
                     return Ok(None);
                 };
-                // A newer version may have asked for a mail that this one does not know.
-                let Some(purpose) = MailPurpose::parse(&purpose) else { return Ok(None) };
+                // A newer version has asked for a mail that this one does not know. The claim is
+                // rolled back and fails, so the mailer tries again.
+                let unknown = diesel::result::Error::RollbackTransaction;
+                let purpose = MailPurpose::parse(&purpose).ok_or(unknown)?;
                 let expires_at = now + purpose.token_life();
                 diesel::insert_into(mail_tokens::table)
                     .values((
@@ -135,7 +146,8 @@ impl Db {
                 .find(&token_hash[..])
                 .inner_join(mail_requests::table.inner_join(users::table))
                 .filter(mail_tokens::expires_at.gt(now))
-                                .select((
+                .filter(mail_requests::password_changed_at.eq(users::password_changed_at.nullable()))
+                .select((
                     mail_requests::id,
                     mail_requests::purpose,
                     users::id,

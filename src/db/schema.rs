@@ -65,6 +65,7 @@ tables! {
         locale -> Nullable<Text>,
         requested_at -> Moment,
         claim_until -> Moment,
+        password_changed_at -> Nullable<Moment>,
         claims -> BigInt,
         expires_at -> Moment,
     }

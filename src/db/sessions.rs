@@ -27,7 +27,19 @@ pub(super) fn is_live(now: Timestamp) -> _ {
 
 impl Db {
     /// Finds the session that a token's handle names.
-    pub async fn find_session(&self, handle_hash: &[u8]) -> Result<Option<Refreshable>, Error> {
+    pub async fn find_session(&self, handle_hash: &[u8]) -> Result<Option<Session>, Error> {
+        with_conn!(self, conn => {
+            sessions::table
+                .filter(sessions::handle_hash.eq(handle_hash))
+                .select(Session::as_select())
+                .first(conn)
+                .await
+                .optional()?
+        })
+    }
+
+    /// Like `find_session`, with what access tokens say about the account.
+    pub async fn find_refreshable(&self, handle_hash: &[u8]) -> Result<Option<Refreshable>, Error> {
         let found: Option<(Session, bool)> = with_conn!(self, conn => {
             sessions::table
                 .inner_join(users::table)

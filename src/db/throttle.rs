@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_writers_of_the_same_count_never_write_the_same_row() {
+    fn two_writers_of_the_same_count_hardly_ever_write_the_same_row() {
         let limits = CounterLimits {
             free: 1,
             window: None,

@@ -7,7 +7,7 @@ use diesel_async::RunQueryDsl;
 
 use super::{
     Db, Error,
-    mail::Steps as _,
+    mail::{Recipient, Steps as _},
     revocations::Steps as _,
     schema::{sessions, users},
     sessions::{NewSession, is_live},
@@ -93,8 +93,13 @@ impl Db {
         let mail_event =
             mail.map(|mail| Event::new(user.id, Payload::mail_requested(mail), &event.act));
         let events: Vec<_> = iter::once(event).chain(&mail_event).collect();
-        let locale = user.locale.map(|locale| locale.as_str().to_owned());
         let version = i64::try_from(events.len()).expect("one or two");
+        let recipient = Recipient {
+            user_id: user.id,
+            event_version: version,
+            password_changed_at: user.created_at,
+            locale: user.locale.map(|locale| locale.as_str().to_owned()),
+        };
         let user = (
             user,
             users::event_version.eq(version),
@@ -115,9 +120,9 @@ impl Db {
                     conn.insert_session(session).await?;
                 }
                 if let Some(mail) = mail {
-                    conn.insert_request(mail, Some(event.user_id), locale.clone()).await?;
+                    conn.insert_request(mail, Some(&recipient)).await?;
                 }
-                conn.write_last_events(0, &events).await?;
+                conn.insert_events_after(0, &events).await?;
                 Ok::<_, Error>(Registration::Created)
             })
             .await?

@@ -49,7 +49,7 @@ impl From<MalformedAddress> for Error {
     }
 }
 
-/// What the credentials of a call show together.
+/// The caller by all credentials of a call.
 #[derive(Default)]
 pub(super) struct Identity<'a> {
     names: Vec<&'a str>,
@@ -120,7 +120,7 @@ impl InternalCallers {
         for name in by_token.chain(self.by_certificate(request.extensions())) {
             if !identity.names.contains(&name) {
                 identity.names.push(name);
-                identity.scopes = identity.scopes.and(self.scopes_of(name));
+                identity.scopes = identity.scopes.union(self.scopes_of(name));
             }
         }
         identity

@@ -1,10 +1,11 @@
 //! `RecoveryService`: handlers, and the conversion of their messages.
 
+use tokio::time::{Instant, sleep};
 use tonic::{Request, Response, Status};
 
 use super::{Handlers, convert};
 use crate::{
-    auth::{Error, PasswordReset, PasswordResetRequest, ResetPassword},
+    auth::{Error, PasswordReset, PasswordResetRequest, ResetPassword, answer_delay},
     proto::{self, recovery_service_server::RecoveryService},
     telemetry::audit::Event,
 };
@@ -15,10 +16,11 @@ impl RecoveryService for Handlers {
         &self,
         request: Request<proto::RequestPasswordResetRequest>,
     ) -> Result<Response<proto::RequestPasswordResetResponse>, Status> {
+        let received = Instant::now();
         let mut audited = self.audited(Event::RequestPasswordReset, &request);
         let reply = async {
             self.note_email(&request.get_ref().email, &mut audited);
-            let call = audited.counted_call(&request)?;
+            let (call, permit) = audited.password_call(&request)?;
             let message = request.into_inner();
             convert::required("email", &message.email)?;
             let request = PasswordResetRequest {
@@ -26,10 +28,14 @@ impl RecoveryService for Handlers {
                 address: message.email,
             };
             self.auth.request_password_reset(request, &call).await?;
-            Ok(proto::RequestPasswordResetResponse {})
+            Ok((proto::RequestPasswordResetResponse {}, permit))
         };
         let reply = reply.await;
-        audited.end(reply)
+        let reply = audited.end(reply);
+        if reply.is_ok() {
+            sleep(answer_delay(received.elapsed())).await;
+        }
+        reply.map(|answer| answer.map(|(answer, _permit)| answer))
     }
 
     async fn reset_password(

@@ -33,6 +33,10 @@ pub enum MailPurpose {
 }
 
 impl MailPurpose {
+    /// The mails that a new password makes void, as in the column `purpose`. A newer version may
+    /// know others.
+    pub const VOIDABLE: [&str; 2] = [Self::VerifyEmail.as_str(), Self::ResetPassword.as_str()];
+
     /// The value of the column `purpose`.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -63,7 +67,6 @@ impl MailPurpose {
 }
 
 /// A mail that an act asks for.
-#[derive(Clone, Debug)]
 pub struct MailRequest {
     pub id: MailRequestId,
     pub purpose: MailPurpose,

@@ -1,4 +1,4 @@
-//! All rules against guessing passwords.
+//! All rules against guessing passwords, and against asking for too many mails.
 //!
 //! Failures are counted by counters: of a device, an account, a network, a session, and of the
 //! registrations of a network. Some failures are free. Each one beyond them doubles a wait, in
@@ -15,7 +15,9 @@
 
 use std::time::Duration;
 
-use super::{ClientAddress, DataKey, DeviceToken, Network, SessionId, Timestamp, UserId};
+use super::{
+    ClientAddress, DataKey, DeviceToken, MailRequestId, Network, SessionId, Timestamp, UserId,
+};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -67,6 +69,8 @@ pub enum CounterId<'a> {
     /// Mails that persons asked for to this address, which need not have an account.
     Mails(&'a str),
     NetworkMails(Network),
+    /// Uses of the tokens of a mail.
+    MailTokens(MailRequestId),
 }
 
 /// The party that shows a password.
@@ -129,13 +133,16 @@ impl CounterId<'_> {
             Self::Registrations(network) => [&[5, network.bits()], &[], network.as_bytes()],
             Self::Mails(email) => [&[6], &[], email.as_bytes()],
             Self::NetworkMails(network) => [&[7, network.bits()], &[], network.as_bytes()],
+            Self::MailTokens(request) => [&[8], &[], request.as_bytes()],
         };
         key.throttle.tag(&parts)
     }
 
     pub const fn limits(&self, limits: &ThrottleLimits) -> CounterLimits {
         let (free, fade) = match self {
-            Self::Device(..) | Self::Session(_) => (limits.free_per_device, limits.fade),
+            Self::Device(..) | Self::Session(_) | Self::MailTokens(_) => {
+                (limits.free_per_device, limits.fade)
+            }
             Self::Account(_) => (limits.free_per_account, limits.fade),
             Self::Network(network) => (
                 share(limits.free_per_network, *network),
@@ -341,8 +348,8 @@ fn is_credible(time: Timestamp, latest: Timestamp) -> bool {
 }
 
 impl CounterLimits {
-    /// No wait but until the end of the hour. Housekeeping keeps the counter for an hour after
-    /// the last count.
+    /// The only wait is the rest of the hour. Housekeeping keeps the counter for an hour after the
+    /// last count.
     const fn an_hour(most: u32) -> Self {
         Self {
             free: 1,

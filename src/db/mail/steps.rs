@@ -4,9 +4,23 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use crate::{
-    db::{schema::mail_requests, steps::steps},
+    db::{
+        schema::{mail_requests, users},
+        steps::steps,
+    },
     model::{Locale, MailPurpose, MailRequest, MailRequestId, Timestamp, UserId},
 };
+
+/// The account that a mail goes to.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = users)]
+pub(in crate::db) struct Recipient {
+    #[diesel(column_name = id)]
+    pub(in crate::db) user_id: UserId,
+    pub(in crate::db) event_version: i64,
+    pub(in crate::db) password_changed_at: Timestamp,
+    pub(in crate::db) locale: Option<String>,
+}
 
 #[derive(Insertable)]
 #[diesel(table_name = mail_requests)]
@@ -18,6 +32,7 @@ struct NewRequest<'a> {
     locale: Option<&'a str>,
     requested_at: Timestamp,
     claim_until: Timestamp,
+    password_changed_at: Option<Timestamp>,
     claims: i64,
     expires_at: Timestamp,
 }
@@ -25,19 +40,21 @@ struct NewRequest<'a> {
 steps! {
     trait Steps;
 
-    /// Without a user it can never be claimed. `locale` is the one of the user.
+    /// Without an account the request holds no address, and can never be claimed.
     async fn insert_request(
-        &mut self, request: &MailRequest, user_id: Option<UserId>, locale: Option<String>
+        &mut self, request: &MailRequest, recipient: Option<&Recipient>
     ) -> QueryResult<()> {
         let claim_until = request.claim_until();
+        let own_locale = recipient.and_then(|it| it.locale.as_deref());
         let row = NewRequest {
             id: request.id,
-            user_id,
+            user_id: recipient.map(|it| it.user_id),
             purpose: request.purpose.as_str(),
-            email: &request.email,
-            locale: request.locale.as_ref().map(Locale::as_str).or(locale.as_deref()),
+            email: recipient.map_or("", |_| &request.email),
+            locale: request.locale.as_ref().map(Locale::as_str).or(own_locale),
             requested_at: request.requested_at,
             claim_until,
+            password_changed_at: recipient.map(|it| it.password_changed_at),
             claims: 0,
             expires_at: claim_until,
         };
@@ -65,6 +82,7 @@ steps! {
     ) -> QueryResult<bool> {
         let voided: Vec<MailRequestId> = diesel::delete(mail_requests::table)
             .filter(mail_requests::user_id.eq(user_id))
+            .filter(mail_requests::purpose.eq_any(MailPurpose::VOIDABLE))
             .returning(mail_requests::id)
             .get_results(self)
             .await?;

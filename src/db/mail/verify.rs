@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::{FoundMail, Steps as _};
+use super::{FoundMail, Recipient, Steps as _};
 use crate::{
     db::{
         Db, Error,
@@ -27,9 +27,9 @@ impl Db {
         with_conn!(self, conn => { conn.has_open_request(user_id, purpose, now).await? })
     }
 
-    /// Asks for a mail to the account's own address. `None` if the account is gone, or has
-    /// another address now.
-    pub async fn request_own_mail(
+    /// Asks for a mail that verifies the account's own address. `None` if the account is gone, has
+    /// another address now, or is verified.
+    pub async fn request_verification(
         &self,
         user_id: UserId,
         request: &MailRequest,
@@ -37,17 +37,18 @@ impl Db {
     ) -> Result<Option<Event>, Error> {
         with_conn!(self, conn => {
             transaction(conn, async |conn| {
-                let user: Option<(i64, Option<String>)> = diesel::update(users::table.find(user_id))
+                let recipient: Option<Recipient> = diesel::update(users::table.find(user_id))
                     .filter(users::email.eq(&request.email))
+                    .filter(users::email_verified_at.is_null())
                     .set(users::event_version.eq(users::event_version + 1))
-                    .returning((users::event_version, users::locale))
+                    .returning(Recipient::as_returning())
                     .get_result(conn)
                     .await
                     .optional()?;
-                let Some((version, locale)) = user else { return Ok(None) };
-                conn.insert_request(request, Some(user_id), locale).await?;
+                let Some(recipient) = recipient else { return Ok(None) };
+                conn.insert_request(request, Some(&recipient)).await?;
                 let event = Event::new(user_id, Payload::mail_requested(request), act);
-                insert_event(&event, version).execute(conn).await?;
+                insert_event(&event, recipient.event_version).execute(conn).await?;
                 Ok::<_, Error>(Some(event))
             })
             .await?

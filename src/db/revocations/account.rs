@@ -99,7 +99,7 @@ impl Db {
                     .await?;
                 let ended = events(ended, end, act);
                 let events: Vec<_> = ended.iter().chain([event]).collect();
-                conn.write_last_events(version, &events).await?;
+                conn.insert_events_after(version, &events).await?;
                 diesel::delete(users::table.find(user_id)).execute(conn).await?;
                 Ok(())
             });

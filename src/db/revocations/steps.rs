@@ -140,11 +140,11 @@ steps! {
             .set(users::event_version.eq(users::event_version + count))
             .execute(self)
             .await?;
-        self.write_last_events(version, events).await
+        self.insert_events_after(version, events).await
     }
 
-    /// Like `write_events`, for a user whose row is deleted.
-    async fn write_last_events(&mut self, version: i64, events: &[&Event]) -> QueryResult<()> {
+    /// Like `write_events`, for a user whose row is new or deleted.
+    async fn insert_events_after(&mut self, version: i64, events: &[&Event]) -> QueryResult<()> {
         let mut versions = version + 1..;
         for events in events.chunks(EVENTS_AT_ONCE) {
             let rows = events.iter().zip(&mut versions);

@@ -1,7 +1,7 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::{Key, row::NONCE_BITS};
+use super::Key;
 use crate::db::{schema::login_throttle, steps::steps};
 
 steps! {
@@ -14,8 +14,7 @@ steps! {
         diesel::update(login_throttle::table)
             .filter(login_throttle::key_hash.eq_any(&keys))
             .set((
-                // The next sequence number.
-                login_throttle::revision.eq(login_throttle::revision + (1_i64 << NONCE_BITS)),
+                login_throttle::revision.eq(login_throttle::revision + 1),
                 login_throttle::free_from.eq(0),
                 login_throttle::failed_at.eq(0),
                 login_throttle::day_failures.eq(0),

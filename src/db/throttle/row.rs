@@ -15,15 +15,15 @@ use crate::{
     model::{Counter, Timestamp},
 };
 
-/// The statements have this number too.
-pub(super) const NONCE_BITS: u32 = 16;
-const NONCE: u64 = (1 << NONCE_BITS) - 1;
+/// The low bits of a revision are its sequence number. The number is written out in the SQL below.
+const SEQUENCE_BITS: u32 = 47;
+const SEQUENCE: i64 = (1 << SEQUENCE_BITS) - 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) key: Key,
-    /// Changes with the row: a sequence number, and [`NONCE_BITS`] random bits that tell writers
-    /// of the same number apart.
+    /// Changes with the row: a sequence number, and above it random bits that tell writers of the
+    /// same number apart.
     pub(super) revision: i64,
     pub(super) counter: Counter,
 }
@@ -31,18 +31,24 @@ pub(super) struct Row {
 impl Row {
     /// Random, so that a row that was deleted and made again is not taken for the old one.
     pub(super) fn first_revision() -> i64 {
-        // Half of all numbers are above it.
-        i64::try_from(random() >> 2).expect("62 bits")
+        // Half of all sequence numbers are above it.
+        Self::revision(random() & (SEQUENCE >> 1))
     }
 
     pub(super) fn next_revision(&self) -> i64 {
-        let nonce = i64::try_from(random() & NONCE).expect("few bits");
-        ((self.revision >> NONCE_BITS).wrapping_add(1) << NONCE_BITS) | nonce
+        Self::revision(self.revision.wrapping_add(1))
+    }
+
+    /// A revision with the sequence number of this one.
+    fn revision(of: i64) -> i64 {
+        (random() & !SEQUENCE) | (of & SEQUENCE)
     }
 }
 
-fn random() -> u64 {
-    getrandom::u64().expect("the operating system has randomness")
+/// Not negative.
+fn random() -> i64 {
+    let random = getrandom::u64().expect("the operating system has randomness");
+    i64::try_from(random >> 1).expect("63 bits")
 }
 
 steps! {
@@ -155,8 +161,8 @@ where
             " ON CONFLICT (key_hash) DO UPDATE SET revision = excluded.revision, \
              free_from = excluded.free_from, failed_at = excluded.failed_at, \
              day_failures = excluded.day_failures, day_ends_at = excluded.day_ends_at \
-             WHERE (login_throttle.revision >> 16) = (excluded.revision >> 16) - 1 \
-             RETURNING key_hash",
+             WHERE (login_throttle.revision & 140737488355327) \
+             = (excluded.revision & 140737488355327) - 1 RETURNING key_hash",
         );
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What an internal service may do.
+//! The rights of an internal service.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -42,15 +42,15 @@ impl Scope {
 pub struct Scopes(u8);
 
 impl Scopes {
-    /// What a service has that `INTERNAL_SCOPES` does not name: all that a gateway needs.
-    pub const GATEWAY: Self = Self::of(Scope::Keys).and(Self::of(Scope::Address));
+    /// The scopes of a service that `INTERNAL_SCOPES` does not name: all that a gateway needs.
+    pub const GATEWAY: Self = Self::of(Scope::Keys).union(Self::of(Scope::Address));
 
     pub const fn of(scope: Scope) -> Self {
         Self(1 << scope as u8)
     }
 
     #[must_use]
-    pub const fn and(self, other: Self) -> Self {
+    pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
@@ -62,7 +62,7 @@ impl Scopes {
 impl FromIterator<Scope> for Scopes {
     fn from_iter<T: IntoIterator<Item = Scope>>(scopes: T) -> Self {
         let scopes = scopes.into_iter().map(Self::of);
-        scopes.fold(Self::default(), Self::and)
+        scopes.fold(Self::default(), Self::union)
     }
 }
 

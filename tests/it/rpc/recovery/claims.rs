@@ -7,7 +7,8 @@ use tonic::{Code, Status};
 
 use super::{Mailing, NEW_PASSWORD};
 use crate::harness::{
-    INTERNAL_TOKEN, assert_invalid_token, both, error_line, reason, refused, violation, with_bearer,
+    INTERNAL_TOKEN, assert_invalid_token, assert_outage, both, error_line, reason, refused,
+    violation, with_bearer,
 };
 
 const ANA: &str = "ana@example.com";
@@ -52,6 +53,16 @@ both! {
         mailing.0.clock.advance(Duration::from_secs(30 * 60 - 1));
         assert_invalid_token(&refused(mailing.reset(&first, NEW_PASSWORD).await));
         mailing.reset(&second, NEW_PASSWORD).await.unwrap();
+    }
+
+    async fn a_mail_of_a_newer_version_is_left_to_it(mailing: Mailing) {
+        mailing.0.sign_up(ANA).await;
+        mailing.request_reset(ANA).await.unwrap();
+        let id = mailing.requested().await.pop().unwrap().request_id;
+        mailing.0.database.execute("UPDATE mail_requests SET purpose = 'newer'").await;
+        assert_outage(&refused(mailing.claim(&id).await));
+        let claims = "SELECT sum(claims) FROM mail_requests";
+        assert_eq!(mailing.0.database.count(claims).await, 0, "it is not used up");
     }
 
     async fn only_a_caller_with_the_scope_can_claim(mailing: Mailing) {

@@ -1,8 +1,10 @@
 //! What makes a mail void that was asked for before.
 
+use std::time::Duration;
+
 use super::{Mailing, NEW_PASSWORD};
 use crate::harness::{
-    PASSWORD, assert_invalid_token, both, change_password, delete_account, refused,
+    PASSWORD, START, assert_invalid_token, both, change_password, delete_account, refused,
 };
 
 const ANA: &str = "ana@example.com";
@@ -21,6 +23,19 @@ both! {
         assert_eq!(mailing.0.database.count(REQUESTS).await, 0);
         let third = mailing.reset_token(ANA).await;
         mailing.reset(&third, PASSWORD).await.unwrap();
+    }
+
+    /// A replica of the release before changes the password and knows nothing of mails.
+    async fn a_new_password_by_an_older_version_voids_the_mails_too(mailing: Mailing) {
+        mailing.0.sign_up(ANA).await;
+        let token = mailing.reset_token(ANA).await;
+        mailing.request_reset(ANA).await.unwrap();
+        let open = mailing.requested().await.pop().unwrap().request_id;
+        let later = mailing.0.database.time(START + Duration::from_secs(1));
+        let sql = format!("UPDATE users SET password_changed_at = {later}");
+        mailing.0.database.execute(&sql).await;
+        assert_invalid_token(&refused(mailing.reset(&token, NEW_PASSWORD).await));
+        refused(mailing.claim(&open).await);
     }
 
     async fn a_reset_voids_the_other_mails(mailing: Mailing) {
