@@ -68,6 +68,7 @@ async fn register(
         password: given.password,
         start_session: true,
         device_name: given.device_name,
+        ..RegisterRequest::default()
     };
     let request = gateway.auth.request(message, Some(client.ip()));
     let registered = gateway.auth.client().register(request).await?.into_inner();
