@@ -14,7 +14,7 @@ use crate::{
 };
 
 const SESSIONS_INTERVAL: Duration = Duration::from_hours(1);
-/// Of counters and mail requests. Short, so that a spray of invented addresses cannot fill the
+/// For counters and mail requests: short, so that a spray of invented addresses cannot fill the
 /// disk.
 const COUNTERS_INTERVAL: Duration = Duration::from_mins(1);
 /// The pause between two batches, so that calls do not wait for housekeeping.

@@ -31,7 +31,7 @@ pub enum Error {
     #[error("the token is not valid")]
     SessionEnded,
     /// The request is unknown, expired, used or void.
-    #[error("no such mail is wanted")]
+    #[error("the mail request is unknown, expired, used or void")]
     MailRequestNotFound,
     #[error("only authorised internal services may call this")]
     PermissionDenied,

@@ -85,8 +85,7 @@ impl Auth {
         // Another call has used the request up, or the password has changed.
         ended.ok_or(Error::InvalidToken)?;
         self.committed(&changed);
-        let audit = audit.user(user_id);
-        let audit = audit.mail(mail.request_id);
+        let audit = audit.user(user_id).mail(mail.request_id);
         audit.session(session.as_ref().map(|s| s.id)).ok();
         Ok(PasswordReset { user_id, session })
     }

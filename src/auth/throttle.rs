@@ -212,8 +212,8 @@ impl Auth {
         counted.map_err(|wait| self.too_many(wait, audit))
     }
 
-    /// Counts what is never taken back, and may be left out: `false` if there were too many.
-    pub(super) async fn counts(&self, counters: &[CounterId<'_>]) -> Result<bool, Error> {
+    /// Like `count_for_good`, but without an error and an audit line: `false` if there were too many.
+    pub(super) async fn is_counted(&self, counters: &[CounterId<'_>]) -> Result<bool, Error> {
         Ok(self.throttle.count_for_good(counters).await?.is_ok())
     }
 

@@ -39,7 +39,7 @@ impl Auth {
             return Ok(());
         }
         let counters = mail_counters(email, call.client_address);
-        if !self.counts(&counters).await? {
+        if !self.is_counted(&counters).await? {
             return Ok(());
         }
         let audit = call

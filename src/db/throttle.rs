@@ -1,12 +1,12 @@
 //! Counters of failed attempts, shared by all replicas. [`model`](crate::model) has their rules;
 //! here rows are read and replaced.
 //!
-//! A row is replaced only if it still has the sequence number that was read. Of two attempts at once
-//! one reads the row again, after a short random pause. An attempt whose answer was lost knows the
-//! row that it wrote by random bits: another one may have written the same numbers. SQLite has one connection, so attempts do not
-//! even meet there. Each statement locks its rows in the order of their keys, and only while it
-//! runs. (Housekeeping deletes in any order; a deadlock with it is run again.) A refused attempt
-//! writes nothing.
+//! A row is replaced only if it still has the sequence number that was read. Of two attempts at
+//! once one reads the row again, after a short random pause. An attempt whose answer was lost knows
+//! the row that it wrote by random bits: another one may have written the same numbers. SQLite has
+//! one connection, so attempts do not even meet there. Each statement locks its rows in the order
+//! of their keys, and only while it runs. (Housekeeping deletes in any order; a deadlock with it is
+//! run again.) A refused attempt writes nothing.
 
 mod clear;
 mod row;

@@ -86,8 +86,8 @@ steps! {
         Ok(rows.into_iter().filter_map(row).collect())
     }
 
-    /// Inserts rows, and replaces those that have the sequence number before. Returns the keys of the
-    /// rows that were written.
+    /// Inserts rows, and replaces those that have the sequence number before. Returns the keys of
+    /// the rows that were written.
     async fn replace_rows(&mut self, rows: Vec<Row>) -> QueryResult<Vec<Key>> {
         let mut rows = rows;
         rows.sort_unstable_by_key(|row| row.key);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use auth_service::proto;
+use auth_service::proto::{self, recovery_service_client::RecoveryServiceClient};
 
 use super::{NEW_PASSWORD, end_others, get_account, list_sessions};
 use crate::harness::{
@@ -70,11 +70,18 @@ fn wrong(email: &str) -> proto::LoginRequest {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn each_call_costs_the_database_no_more_than_this() {
-    let Some(database) = TestDatabase::create(Backend::Postgres).await else {
-        return;
+async fn request_reset(service: &Service, email: &str) {
+    let request = proto::RequestPasswordResetRequest {
+        email: email.to_owned(),
+        locale: String::new(),
     };
+    let mut recovery = RecoveryServiceClient::new(service.channel());
+    recovery.request_password_reset(request).await.unwrap();
+}
+
+/// A service on Postgres whose statements are recorded. `None`: the test was skipped.
+async fn recorded() -> Option<(Service, Table, Proxy)> {
+    let database = TestDatabase::create(Backend::Postgres).await?;
     let statements = Statements::default();
     let proxy = Proxy::recording(&database, Some(statements.clone())).await;
     let options = [
@@ -84,9 +91,34 @@ async fn each_call_costs_the_database_no_more_than_this() {
         "1",
     ];
     let service = Service::start(database, &options).await;
-    let mut table = Table {
+    let table = Table {
         statements,
         lines: String::new(),
+    };
+    Some((service, table, proxy))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asking_for_a_reset_costs_as_many_statements_for_any_address() {
+    let Some((service, mut table, _proxy)) = recorded().await else {
+        return;
+    };
+    service.sign_up("ana@example.com").await;
+    table.statements.take();
+    request_reset(&service, "ana@example.com").await;
+    table.add("known");
+    request_reset(&service, "nobody@example.com").await;
+    table.add("unknown");
+    insta::assert_snapshot!(table.lines, @r"
+    known: 7 SELECT login_throttle, INSERT login_throttle, BEGIN, UPDATE users, INSERT mail_requests, INSERT outbox_events, COMMIT
+    unknown: 7 SELECT login_throttle, INSERT login_throttle, BEGIN, UPDATE users, INSERT mail_requests, UPDATE mail_requests, COMMIT
+    ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_costs_the_database_no_more_than_this() {
+    let Some((service, mut table, _proxy)) = recorded().await else {
+        return;
     };
     // The statements until here connect, migrate and so on.
     let first = service.sign_up("first@example.com").await;

@@ -1,4 +1,4 @@
-//! What an internal service may do is the sum of the scopes of its credentials.
+//! An internal service may do what the scopes of all its credentials allow.
 
 use tonic::{Code, Request};
 

@@ -18,7 +18,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn assert_unknown(status: &Status) {
     assert_eq!(
         error_line(status),
-        "NotFound MAIL_REQUEST_NOT_FOUND: no such mail is wanted"
+        "NotFound MAIL_REQUEST_NOT_FOUND: the mail request is unknown, expired, used or void"
     );
 }
 

@@ -1,4 +1,4 @@
-//! What makes a mail void that was asked for before.
+//! Acts that make the mails before them void.
 
 use std::time::Duration;
 
