@@ -9,6 +9,7 @@
 
 mod access_token;
 mod caller;
+mod change_email;
 mod change_password;
 mod claim_mail;
 mod confirm_email;
@@ -24,6 +25,7 @@ mod refresh;
 mod register;
 mod request_password_reset;
 mod reset_password;
+mod revert_email;
 mod session;
 mod settings;
 mod signing_key;
@@ -43,6 +45,7 @@ use tracing::debug;
 pub use self::{
     access_token::{AccessToken, Issuer, Subject},
     caller::Caller,
+    change_email::ChangeEmail,
     change_password::ChangedPassword,
     claim_mail::MailToSend,
     confirm_email::ConfirmedEmail,

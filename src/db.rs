@@ -50,7 +50,7 @@ use tracing::{Span, info_span};
 
 pub use self::{
     cleanup::Step,
-    mail::{FoundMail, Reset},
+    mail::{Change, FoundMail, MailRefusal, Reset, Revert},
     outbox::Hold,
     password_hashes::{Resealed, StaleHashes},
     revocations::{NewHash, Outcome},

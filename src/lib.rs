@@ -67,7 +67,8 @@
 //!    replaces the password, ends all sessions and deletes the request: of two uses of its tokens
 //!    one finds it gone.
 //!
-//! The mail of a verification takes the same way: [`auth::Auth::confirm_email`] is its last step.
+//! The mails of a verification and of a change of the address take the same way:
+//! [`auth::Auth::confirm_email`] and [`auth::Auth::revert_email`] are their last steps.
 //!
 //! # An event, end to end
 //!

@@ -34,7 +34,10 @@ pub use self::{
     event::{Act, Event, PasswordChangeCause, Payload, SessionEnd, SessionEndReason},
     id::{EventId, MailRequestId, ReplicaId, SessionId, TokenId, UserId},
     locale::Locale,
-    mail::{ClaimedMail, MAX_CLAIMS, MailPurpose, MailRequest, MailToken},
+    mail::{
+        CHANGES_COUNT_FOR, ClaimedMail, MAX_CHANGES, MAX_CLAIMS, MailPurpose, MailRequest,
+        MailToken,
+    },
     outbox::{
         Backlog, Batch, ParkedEvent, PendingEvent, ReadEvent, in_user_order, users_without_first,
     },

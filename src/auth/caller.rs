@@ -32,6 +32,12 @@ impl Auth {
             session_ends_at,
         })
     }
+
+    /// The address of a change that the caller has asked for and nobody has confirmed yet.
+    pub async fn pending_email(&self, caller: &Caller) -> Result<Option<String>, Error> {
+        let user_id = caller.account.user_id;
+        Ok(self.db.pending_email(user_id, self.clock.now()).await?)
+    }
 }
 
 impl Caller {

@@ -1,7 +1,9 @@
 use super::{Auth, Call, Error};
 use crate::{
-    db::FoundMail,
-    model::{Event, MailPurpose, MailToken, Payload, Timestamp, UserId},
+    db::{Change, FoundMail, MailRefusal},
+    model::{
+        Event, MailPurpose, MailRequest, MailToken, Payload, SessionEndReason, Timestamp, UserId,
+    },
     telemetry::audit,
 };
 
@@ -11,7 +13,7 @@ pub struct ConfirmedEmail {
 }
 
 impl Auth {
-    /// Verifies the address that the token was sent to.
+    /// Verifies the address that the token was sent to, or completes a change to it.
     pub async fn confirm_email(
         &self,
         token: &MailToken,
@@ -19,29 +21,77 @@ impl Auth {
     ) -> Result<ConfirmedEmail, Error> {
         let audit = call.audit(audit::Event::ConfirmEmail);
         let now = self.clock.now();
-        let mail = self.find_mail(token, MailPurpose::VerifyEmail, now).await?;
-        let (user_id, email) = (mail.user_id, mail.email.clone());
-        let payload = Payload::EmailVerified {
-            email: email.clone(),
-        };
-        let event = Event::new(user_id, payload, &call.act(now));
-        if !self.db.verify_email(&mail, &event).await? {
+        let mail = self.find_mail(token, now).await?;
+        match mail.purpose {
+            MailPurpose::VerifyEmail => self.verify(&mail, now, call).await?,
+            MailPurpose::ChangeEmail => self.complete_change(&mail, now, call).await?,
+            MailPurpose::ResetPassword | MailPurpose::RevertEmail => {
+                return Err(Error::InvalidToken);
+            }
+        }
+        audit.user(mail.user_id).mail(mail.request_id).ok();
+        Ok(ConfirmedEmail {
+            user_id: mail.user_id,
+            email: mail.sent_to,
+        })
+    }
+
+    async fn verify(&self, mail: &FoundMail, now: Timestamp, call: &Call) -> Result<(), Error> {
+        let email = mail.sent_to.clone();
+        let event = Event::new(
+            mail.user_id,
+            Payload::EmailVerified { email },
+            &call.act(now),
+        );
+        if !self.db.verify_email(mail, &event).await? {
             return Err(Error::InvalidToken);
         }
         self.committed(&event);
-        audit.user(user_id).mail(mail.request_id).ok();
-        Ok(ConfirmedEmail { user_id, email })
+        Ok(())
     }
 
-    /// The request of a token, which must be for this purpose.
+    async fn complete_change(
+        &self,
+        mail: &FoundMail,
+        now: Timestamp,
+        call: &Call,
+    ) -> Result<(), Error> {
+        let purpose = MailPurpose::RevertEmail;
+        let revert = MailRequest::new(purpose, mail.email.clone(), None, now);
+        let payload = Payload::EmailChanged {
+            old: mail.email.clone(),
+            new: mail.sent_to.clone(),
+            reverted: false,
+        };
+        let event = Event::new(mail.user_id, payload, &call.act(now));
+        let change = Change {
+            mail,
+            revert: &revert,
+            event: &event,
+            end: self.end(SessionEndReason::EmailChanged),
+        };
+        let changed = self.db.change_email(&change).await?;
+        changed.map_err(|why| refused(why, now))?;
+        self.committed(&event);
+        Ok(())
+    }
+
     pub(super) async fn find_mail(
         &self,
         token: &MailToken,
-        purpose: MailPurpose,
         now: Timestamp,
     ) -> Result<FoundMail, Error> {
         let found = self.db.find_mail(token.hash(), now).await?;
-        let found = found.filter(|mail| mail.purpose == purpose);
         found.ok_or(Error::InvalidToken)
+    }
+}
+
+pub(super) fn refused(why: MailRefusal, now: Timestamp) -> Error {
+    match why {
+        MailRefusal::Void => Error::InvalidToken,
+        MailRefusal::EmailTaken => Error::EmailTaken,
+        MailRefusal::TooManyChanges(until) => Error::TooManyAttempts {
+            retry_after: until.since(now),
+        },
     }
 }

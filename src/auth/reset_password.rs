@@ -36,8 +36,10 @@ impl Auth {
         call: &Call,
     ) -> Result<PasswordReset, Error> {
         let audit = call.audit(audit::Event::ResetPassword);
-        let (purpose, now) = (MailPurpose::ResetPassword, self.clock.now());
-        let mail = self.find_mail(&request.token, purpose, now).await?;
+        let mail = self.find_mail(&request.token, self.clock.now()).await?;
+        if mail.purpose != MailPurpose::ResetPassword {
+            return Err(Error::InvalidToken);
+        }
         let user_id = mail.user_id;
         // A new password that is refused uses up nothing, and checking it costs time.
         let uses = [CounterId::MailTokens(mail.request_id)];

@@ -217,7 +217,7 @@ impl Auth {
         Ok(self.throttle.count_for_good(counters).await?.is_ok())
     }
 
-    fn too_many(&self, retry_after: Duration, audit: Audit<'_>) -> Error {
+    pub(super) fn too_many(&self, retry_after: Duration, audit: Audit<'_>) -> Error {
         self.metrics.throttled.inc();
         audit.failed(Reason::Throttled);
         Error::TooManyAttempts { retry_after }

@@ -3,15 +3,20 @@
 //! A request that was used, or is no longer wanted, is deleted with its tokens. The deletion is
 //! the judge of a race: of two acts with one request, one finds it gone.
 
+mod change;
 mod reset;
+mod revert;
 mod steps;
 mod verify;
 
-use diesel::prelude::*;
+use diesel::{
+    prelude::*,
+    result::{self, DatabaseErrorKind},
+};
 use diesel_async::RunQueryDsl;
 
-pub use self::reset::Reset;
 pub(super) use self::steps::{Recipient, Steps};
+pub use self::{change::Change, reset::Reset, revert::Revert};
 use super::{
     Db, Error,
     outbox::insert_event,
@@ -21,7 +26,7 @@ use super::{
 };
 use crate::model::{
     Act, ClaimedMail, Event, MAX_CLAIMS, MailPurpose, MailRequest, MailRequestId, Payload,
-    Timestamp, UserId,
+    SessionId, Timestamp, UserId,
 };
 
 /// The request of a shown token, with its account.
@@ -32,6 +37,52 @@ pub struct FoundMail {
     /// The normalised address.
     pub email: String,
     pub password_changed_at: Timestamp,
+    /// The address that the mail was sent to.
+    pub sent_to: String,
+    pub requested_at: Timestamp,
+    /// The session that asked.
+    pub session_id: Option<SessionId>,
+}
+
+/// Why an act with a mail has changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MailRefusal {
+    /// The request is used or void.
+    Void,
+    /// Another account has the address, or can still take it back.
+    EmailTaken,
+    /// The address was changed too often: until then.
+    TooManyChanges(Timestamp),
+}
+
+/// Why a transaction was rolled back.
+enum Undone {
+    Refused(MailRefusal),
+    Failed(Error),
+}
+
+impl From<diesel::result::Error> for Undone {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// The error of a new address.
+fn taken(error: diesel::result::Error) -> Undone {
+    match error {
+        result::Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => {
+            Undone::Refused(MailRefusal::EmailTaken)
+        }
+        error => error.into(),
+    }
+}
+
+fn settled<T>(done: Result<T, Undone>) -> Result<Result<T, MailRefusal>, Error> {
+    match done {
+        Ok(done) => Ok(Ok(done)),
+        Err(Undone::Refused(refusal)) => Ok(Err(refusal)),
+        Err(Undone::Failed(error)) => Err(error),
+    }
 }
 
 impl Db {
@@ -91,10 +142,12 @@ impl Db {
                     .filter(mail_requests::user_id.is_not_null())
                     .filter(mail_requests::claims.lt(MAX_CLAIMS))
                     .filter(mail_requests::claim_until.ge(now))
-                    .filter(mail_requests::password_changed_at.eq_any(
-                        users::table
-                            .filter(users::id.nullable().eq(mail_requests::user_id))
-                            .select(users::password_changed_at.nullable()),
+                    .filter(mail_requests::password_changed_at.is_null().or(
+                        mail_requests::password_changed_at.eq_any(
+                            users::table
+                                .filter(users::id.nullable().eq(mail_requests::user_id))
+                                .select(users::password_changed_at.nullable()),
+                        ),
                     ))
                     .set(mail_requests::claims.eq(mail_requests::claims + 1))
                     .returning((
@@ -141,35 +194,47 @@ impl Db {
         token_hash: [u8; 32],
         now: Timestamp,
     ) -> Result<Option<FoundMail>, Error> {
-        let found: Option<(MailRequestId, String, UserId, String, Timestamp)> = with_conn!(self, conn => {
+        type Request = (MailRequestId, String, String, Timestamp, Option<SessionId>);
+        type Account = (UserId, String, Timestamp);
+        let found: Option<(Request, Account)> = with_conn!(self, conn => {
             mail_tokens::table
                 .find(&token_hash[..])
                 .inner_join(mail_requests::table.inner_join(users::table))
                 .filter(mail_tokens::expires_at.gt(now))
-                .filter(mail_requests::password_changed_at.eq(users::password_changed_at.nullable()))
+                .filter(
+                    mail_requests::password_changed_at.is_null().or(
+                        mail_requests::password_changed_at
+                            .eq(users::password_changed_at.nullable()),
+                    ),
+                )
                 .select((
-                    mail_requests::id,
-                    mail_requests::purpose,
-                    users::id,
-                    users::email,
-                    users::password_changed_at,
+                    (
+                        mail_requests::id,
+                        mail_requests::purpose,
+                        mail_requests::email,
+                        mail_requests::requested_at,
+                        mail_requests::session_id,
+                    ),
+                    (users::id, users::email, users::password_changed_at),
                 ))
                 .first(conn)
                 .await
                 .optional()?
         })?;
-        let found = found.and_then(
-            |(request_id, purpose, user_id, email, password_changed_at)| {
-                let purpose = MailPurpose::parse(&purpose)?;
-                Some(FoundMail {
-                    request_id,
-                    purpose,
-                    user_id,
-                    email,
-                    password_changed_at,
-                })
-            },
-        );
+        let found = found.and_then(|(request, account)| {
+            let (request_id, purpose, sent_to, requested_at, session_id) = request;
+            let (user_id, email, password_changed_at) = account;
+            Some(FoundMail {
+                request_id,
+                purpose: MailPurpose::parse(&purpose)?,
+                user_id,
+                email,
+                password_changed_at,
+                sent_to,
+                requested_at,
+                session_id,
+            })
+        });
         Ok(found)
     }
 }

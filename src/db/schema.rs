@@ -68,6 +68,7 @@ tables! {
         password_changed_at -> Nullable<Moment>,
         claims -> BigInt,
         expires_at -> Moment,
+        session_id -> Nullable<Uuid>,
     }
 
     mail_tokens (token_hash) {

@@ -41,6 +41,18 @@ pub struct Advanced {
     pub next: Option<UserId>,
 }
 
+/// Why a registration was rolled back.
+enum Undone {
+    EmailTaken,
+    Failed(Error),
+}
+
+impl From<diesel::result::Error> for Undone {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registration {
     Created,
@@ -93,6 +105,7 @@ impl Db {
         let mail_event =
             mail.map(|mail| Event::new(user.id, Payload::mail_requested(mail), &event.act));
         let events: Vec<_> = iter::once(event).chain(&mail_event).collect();
+        let address = user.email;
         let version = i64::try_from(events.len()).expect("one or two");
         let recipient = Recipient {
             user_id: user.id,
@@ -106,7 +119,7 @@ impl Db {
             users::password_changed_at.eq(user.created_at),
         );
         with_conn!(self, conn => {
-            transaction(conn, async |conn| {
+            let done = transaction(conn, async |conn| {
                 let created = diesel::insert_into(users::table)
                     .values(user)
                     .on_conflict(users::email)
@@ -114,7 +127,11 @@ impl Db {
                     .execute(conn)
                     .await?;
                 if created == 0 {
-                    return Ok(Registration::EmailTaken);
+                    return Err(Undone::EmailTaken);
+                }
+                // Read after the address was written: an account that had it has committed by now.
+                if conn.is_reserved(address, event.user_id, event.act.now).await? {
+                    return Err(Undone::EmailTaken);
                 }
                 if let Some(session) = session {
                     conn.insert_session(session).await?;
@@ -123,9 +140,13 @@ impl Db {
                     conn.insert_request(mail, Some(&recipient)).await?;
                 }
                 conn.insert_events_after(0, &events).await?;
-                Ok::<_, Error>(Registration::Created)
-            })
-            .await?
+                Ok(Registration::Created)
+            });
+            match done.await {
+                Ok(created) => created,
+                Err(Undone::EmailTaken) => Registration::EmailTaken,
+                Err(Undone::Failed(error)) => return Err(error),
+            }
         })
     }
 

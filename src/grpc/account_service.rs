@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Handlers, convert};
 use crate::{
-    auth::ChangedPassword,
+    auth::{ChangeEmail, ChangedPassword, Error},
     model::{Account, LiveSession, SessionId},
     proto::{self, account_service_server::AccountService},
     telemetry::audit::Event,
@@ -21,7 +21,11 @@ impl AccountService for Handlers {
         let mut audited = self.audited(Event::GetAccount, &request);
         let reply = async {
             let caller = self.caller(request.metadata(), &mut audited).await?;
-            Ok(caller.account.into())
+            let pending_email = self.auth.pending_email(&caller).await?;
+            Ok(proto::GetAccountResponse {
+                pending_email: pending_email.unwrap_or_default(),
+                ..caller.account.into()
+            })
         };
         let reply = reply.await;
         audited.end(reply)
@@ -109,6 +113,22 @@ impl AccountService for Handlers {
         audited.end(reply)
     }
 
+    async fn change_email(
+        &self,
+        request: Request<proto::ChangeEmailRequest>,
+    ) -> Result<Response<proto::ChangeEmailResponse>, Status> {
+        let mut audited = self.audited(Event::ChangeEmail, &request);
+        let reply = async {
+            let (call, _permit) = audited.password_call(&request)?;
+            let caller = self.caller(request.metadata(), &mut audited).await?;
+            let change = parse_change(request.into_inner())?;
+            self.auth.change_email(&caller, change, &call).await?;
+            Ok(proto::ChangeEmailResponse {})
+        };
+        let reply = reply.await;
+        audited.end(reply)
+    }
+
     async fn request_email_verification(
         &self,
         request: Request<proto::RequestEmailVerificationRequest>,
@@ -128,6 +148,15 @@ impl AccountService for Handlers {
     }
 }
 
+fn parse_change(message: proto::ChangeEmailRequest) -> Result<ChangeEmail, Error> {
+    let current_password = convert::password("current_password", message.current_password)?;
+    Ok(ChangeEmail {
+        current_password,
+        new_email: convert::email("new_email", &message.new_email)?,
+        locale: convert::locale(message.locale)?,
+    })
+}
+
 impl From<ChangedPassword> for proto::ChangePasswordResponse {
     fn from(changed: ChangedPassword) -> Self {
         Self {
@@ -145,6 +174,7 @@ impl From<Account> for proto::GetAccountResponse {
             created_at: Some(account.created_at.into()),
             password_changed_at: Some(account.password_changed_at.into()),
             email_verified_at: account.email_verified_at.map(Into::into),
+            pending_email: String::new(),
         }
     }
 }

@@ -120,8 +120,7 @@ impl Handlers {
 
 fn parse_register(message: proto::RegisterRequest) -> Result<Register, Error> {
     let password = convert::password("password", message.password);
-    let email = convert::required("email", &message.email)?;
-    let email = Email::parse(email).map_err(|problem| Error::invalid("email", problem))?;
+    let email = convert::email("email", &message.email)?;
     Ok(Register {
         email,
         password: password?,

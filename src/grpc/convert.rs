@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     auth::{Auth, Error, TokenPair},
-    model::{DeviceName, Locale, MailToken, RefreshToken, SessionId},
+    model::{DeviceName, Email, Locale, MailToken, RefreshToken, SessionId},
     password::Password,
     proto,
 };
@@ -29,6 +29,12 @@ pub(super) fn session_id(text: &str) -> Result<SessionId, Error> {
 
 pub(super) fn device_name(text: String) -> Result<Option<DeviceName>, Error> {
     DeviceName::parse(text).map_err(|problem| Error::invalid("device_name", problem))
+}
+
+/// A new address.
+pub(super) fn email(field: &'static str, text: &str) -> Result<Email, Error> {
+    let email = Email::parse(required(field, text)?);
+    email.map_err(|problem| Error::invalid(field, problem))
 }
 
 pub(super) fn locale(text: String) -> Result<Option<Locale>, Error> {

@@ -52,6 +52,24 @@ impl RecoveryService for Handlers {
         audited.end(reply)
     }
 
+    async fn revert_email(
+        &self,
+        request: Request<proto::RevertEmailRequest>,
+    ) -> Result<Response<proto::RevertEmailResponse>, Status> {
+        let audited = self.audited(Event::RevertEmail, &request);
+        let reply = async {
+            let call = audited.call(&request);
+            let token = convert::mail_token("token", request.into_inner().token)?;
+            let reverted = self.auth.revert_email(&token, &call).await?;
+            Ok(proto::RevertEmailResponse {
+                user_id: reverted.user_id.to_string(),
+                email: reverted.email,
+            })
+        };
+        let reply = reply.await;
+        audited.end(reply)
+    }
+
     async fn confirm_email(
         &self,
         request: Request<proto::ConfirmEmailRequest>,

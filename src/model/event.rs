@@ -46,6 +46,11 @@ pub enum Payload {
     EmailVerified {
         email: String,
     },
+    EmailChanged {
+        old: String,
+        new: String,
+        reverted: bool,
+    },
     SessionEnded {
         session_id: SessionId,
         reason: SessionEndReason,
@@ -62,6 +67,8 @@ pub enum PasswordChangeCause {
     Changed,
     /// The user had a mail with a token.
     Reset,
+    /// The owner of an earlier address has undone a change.
+    Invalidated,
 }
 
 impl PasswordChangeCause {
@@ -69,6 +76,7 @@ impl PasswordChangeCause {
         match self {
             Self::Changed => proto::PasswordChangeCause::Changed,
             Self::Reset => proto::PasswordChangeCause::Reset,
+            Self::Invalidated => proto::PasswordChangeCause::Invalidated,
         }
     }
 }
@@ -85,6 +93,10 @@ pub enum SessionEndReason {
     PasswordChanged,
     /// The user replaced a forgotten password.
     PasswordReset,
+    /// The user changed the address in another session.
+    EmailChanged,
+    /// The owner of an earlier address has undone a change.
+    EmailReverted,
     /// The user deleted the account.
     AccountDeleted,
     /// The user started more sessions than allowed; this was the oldest.
@@ -115,6 +127,7 @@ impl Event {
             Payload::PasswordChanged { .. } => "PASSWORD_CHANGED",
             Payload::MailRequested { .. } => "MAIL_REQUESTED",
             Payload::EmailVerified { .. } => "EMAIL_VERIFIED",
+            Payload::EmailChanged { .. } => "EMAIL_CHANGED",
             Payload::SessionEnded { .. } => "SESSION_ENDED",
             Payload::UserDeleted => "USER_DELETED",
         }
@@ -181,6 +194,14 @@ impl Payload {
                     verified_at: Some(now.into()),
                 })
             }
+            Self::EmailChanged { old, new, reverted } => {
+                user_event::Payload::EmailChanged(proto::EmailChanged {
+                    old_email: old.clone(),
+                    new_email: new.clone(),
+                    changed_at: Some(now.into()),
+                    reverted: *reverted,
+                })
+            }
             Self::UserDeleted => user_event::Payload::UserDeleted(proto::UserDeleted {
                 deleted_at: Some(now.into()),
             }),
@@ -202,6 +223,8 @@ impl MailPurpose {
         match self {
             Self::VerifyEmail => proto::MailPurpose::VerifyEmail,
             Self::ResetPassword => proto::MailPurpose::ResetPassword,
+            Self::ChangeEmail => proto::MailPurpose::ChangeEmail,
+            Self::RevertEmail => proto::MailPurpose::RevertEmail,
         }
     }
 }
@@ -215,6 +238,8 @@ impl SessionEndReason {
             Self::EndedByUser => "ended_by_user",
             Self::PasswordChanged => "password_changed",
             Self::PasswordReset => "password_reset",
+            Self::EmailChanged => "email_changed",
+            Self::EmailReverted => "email_reverted",
             Self::AccountDeleted => "account_deleted",
             Self::TooMany => "too_many",
         }
@@ -227,6 +252,8 @@ impl SessionEndReason {
             Self::EndedByUser => proto::SessionEndReason::EndedByUser,
             Self::PasswordChanged => proto::SessionEndReason::PasswordChanged,
             Self::PasswordReset => proto::SessionEndReason::PasswordReset,
+            Self::EmailChanged => proto::SessionEndReason::EmailChanged,
+            Self::EmailReverted => proto::SessionEndReason::EmailReverted,
             Self::AccountDeleted => proto::SessionEndReason::AccountDeleted,
             Self::TooMany => proto::SessionEndReason::TooMany,
         }
@@ -333,6 +360,20 @@ mod tests {
                     request_id: request_id.to_string(),
                     purpose: proto::MailPurpose::ResetPassword.into(),
                     expires_at: Some(later.into()),
+                }),
+            ),
+            (
+                "EMAIL_CHANGED",
+                Payload::EmailChanged {
+                    old: "ana@example.com".to_owned(),
+                    new: "ana@example.org".to_owned(),
+                    reverted: true,
+                },
+                user_event::Payload::EmailChanged(proto::EmailChanged {
+                    old_email: "ana@example.com".to_owned(),
+                    new_email: "ana@example.org".to_owned(),
+                    changed_at: Some(NOW.into()),
+                    reverted: true,
                 }),
             ),
             (

@@ -15,7 +15,12 @@ use secrecy::{ExposeSecret as _, SecretBox, SecretString};
 use sha2::{Digest as _, Sha256};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::{Locale, MailRequestId, Timestamp, UserId};
+use super::{Locale, MailRequestId, SessionId, Timestamp, UserId};
+
+/// How many changes of the address an account can have in [`CHANGES_COUNT_FOR`]. Each reserves an
+/// address.
+pub const MAX_CHANGES: usize = 3;
+pub const CHANGES_COUNT_FOR: Duration = Duration::from_hours(7 * 24);
 
 /// How often a request can be claimed.
 pub const MAX_CLAIMS: i64 = 3;
@@ -30,38 +35,60 @@ pub enum MailPurpose {
     /// To an address that was registered.
     VerifyEmail,
     ResetPassword,
+    /// To the new address.
+    ChangeEmail,
+    /// To the old address.
+    RevertEmail,
 }
 
 impl MailPurpose {
-    /// The mails that a new password makes void, as in the column `purpose`. A newer version may
-    /// know others.
-    pub const VOIDABLE: [&str; 2] = [Self::VerifyEmail.as_str(), Self::ResetPassword.as_str()];
+    /// The mails that a new password or address makes void, as in the column `purpose`. A newer
+    /// version may know others.
+    pub const VOIDABLE: [&str; 3] = [
+        Self::VerifyEmail.as_str(),
+        Self::ResetPassword.as_str(),
+        Self::ChangeEmail.as_str(),
+    ];
 
     /// The value of the column `purpose`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::VerifyEmail => "verify_email",
             Self::ResetPassword => "reset_password",
+            Self::ChangeEmail => "change_email",
+            Self::RevertEmail => "revert_email",
         }
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        let all = [Self::VerifyEmail, Self::ResetPassword];
+        let all = [
+            Self::VerifyEmail,
+            Self::ResetPassword,
+            Self::ChangeEmail,
+            Self::RevertEmail,
+        ];
         all.into_iter().find(|purpose| purpose.as_str() == text)
+    }
+
+    /// Whether a new password makes it void.
+    pub const fn ends_with_password(self) -> bool {
+        !matches!(self, Self::RevertEmail)
     }
 
     /// How long a request can be claimed.
     pub const fn claim_life(self) -> Duration {
         match self {
-            Self::VerifyEmail | Self::ResetPassword => Duration::from_hours(24),
+            Self::VerifyEmail | Self::ResetPassword | Self::ChangeEmail => Duration::from_hours(24),
+            Self::RevertEmail => CHANGES_COUNT_FOR,
         }
     }
 
     /// The life of a token, from its claim.
     pub const fn token_life(self) -> Duration {
         match self {
-            Self::VerifyEmail => Duration::from_hours(24),
+            Self::VerifyEmail | Self::ChangeEmail => Duration::from_hours(24),
             Self::ResetPassword => Duration::from_mins(30),
+            Self::RevertEmail => CHANGES_COUNT_FOR,
         }
     }
 }
@@ -75,6 +102,8 @@ pub struct MailRequest {
     /// `None`: the one of the account.
     pub locale: Option<Locale>,
     pub requested_at: Timestamp,
+    /// The session that asked, if it goes on after the act.
+    pub session_id: Option<SessionId>,
 }
 
 impl MailRequest {
@@ -90,6 +119,7 @@ impl MailRequest {
             email,
             locale,
             requested_at: now,
+            session_id: None,
         }
     }
 

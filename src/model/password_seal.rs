@@ -98,6 +98,11 @@ impl StoredHash {
         stored.starts_with(PREFIX)
     }
 
+    /// No password matches it.
+    pub const fn unusable() -> Self {
+        Self(String::new())
+    }
+
     /// Whether this text stands for an account without a usable password, which is the empty one.
     pub const fn is_unusable(stored: &str) -> bool {
         stored.is_empty()

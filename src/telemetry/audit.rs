@@ -54,6 +54,8 @@ words! {
         ClaimMail = "claim_mail",
         RequestEmailVerification = "request_email_verification",
         ConfirmEmail = "confirm_email",
+        ChangeEmail = "change_email",
+        RevertEmail = "revert_email",
     }
 }
 

@@ -18,7 +18,7 @@ CREATE TABLE IF NOT EXISTS mail_requests (
     locale       text COLLATE "C",
     requested_at timestamptz NOT NULL,
     claim_until  timestamptz NOT NULL,
-    -- The password at that time: a request ends with it.
+    -- The password at that time, if the request ends with it.
     password_changed_at timestamptz,
     claims       bigint NOT NULL,
     -- The last moment to claim it, or the end of its last token if that is later.

@@ -14,7 +14,7 @@ CREATE TABLE mail_requests (
     locale       TEXT,
     requested_at INTEGER NOT NULL,
     claim_until  INTEGER NOT NULL,
-    -- The password at that time: a request ends with it.
+    -- The password at that time, if the request ends with it.
     password_changed_at INTEGER,
     claims       INTEGER NOT NULL,
     -- The last moment to claim it, or the end of its last token if that is later.

@@ -8,7 +8,10 @@ use crate::{
         schema::{mail_requests, users},
         steps::steps,
     },
-    model::{Locale, MailPurpose, MailRequest, MailRequestId, Timestamp, UserId},
+    model::{
+        CHANGES_COUNT_FOR, Locale, MailPurpose, MailRequest, MailRequestId, SessionId, Timestamp,
+        UserId,
+    },
 };
 
 /// The account that a mail goes to.
@@ -35,6 +38,7 @@ struct NewRequest<'a> {
     password_changed_at: Option<Timestamp>,
     claims: i64,
     expires_at: Timestamp,
+    session_id: Option<SessionId>,
 }
 
 steps! {
@@ -54,9 +58,12 @@ steps! {
             locale: request.locale.as_ref().map(Locale::as_str).or(own_locale),
             requested_at: request.requested_at,
             claim_until,
-            password_changed_at: recipient.map(|it| it.password_changed_at),
+            password_changed_at: recipient
+                .filter(|_| request.purpose.ends_with_password())
+                .map(|it| it.password_changed_at),
             claims: 0,
             expires_at: claim_until,
+            session_id: request.session_id,
         };
         diesel::insert_into(mail_requests::table).values(row).execute(self).await?;
         Ok(())
@@ -75,8 +82,36 @@ steps! {
         Ok(open > 0)
     }
 
-    /// Deletes the user's requests, which a new password makes void, and returns whether this one
-    /// was among them.
+    /// When the address was changed, the last change first, as far as changes count.
+    async fn changes_of_address(
+        &mut self, user_id: UserId, now: Timestamp
+    ) -> QueryResult<Vec<Timestamp>> {
+        mail_requests::table
+            .filter(mail_requests::user_id.eq(user_id))
+            .filter(mail_requests::purpose.eq(MailPurpose::RevertEmail.as_str()))
+            .filter(mail_requests::requested_at.gt(now - CHANGES_COUNT_FOR))
+            .order(mail_requests::requested_at.desc())
+            .select(mail_requests::requested_at)
+            .load(self)
+            .await
+    }
+
+    /// Whether another account had the address and can still take it back.
+    async fn is_reserved(
+        &mut self, email: &str, user_id: UserId, now: Timestamp
+    ) -> QueryResult<bool> {
+        let reserved = mail_requests::table
+            .filter(mail_requests::email.eq(email))
+            .filter(mail_requests::purpose.eq(MailPurpose::RevertEmail.as_str()))
+            .filter(mail_requests::user_id.ne(user_id))
+            .filter(mail_requests::expires_at.ge(now))
+            .count();
+        let reserved: i64 = reserved.get_result(self).await?;
+        Ok(reserved > 0)
+    }
+
+    /// Deletes the user's requests, which a new password or address makes void, and returns
+    /// whether this one was among them. The owner of an old address can still undo its change.
     async fn void_mails(
         &mut self, user_id: UserId, one: Option<MailRequestId>
     ) -> QueryResult<bool> {

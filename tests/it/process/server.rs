@@ -151,15 +151,21 @@ fn assert_lists_ours(names: impl Iterator<Item = String>) {
 }
 
 const AUTH_METHODS: [&str; 5] = ["Register", "Login", "Refresh", "Logout", "GetSigningKey"];
-const RECOVERY_METHODS: [&str; 3] = ["RequestPasswordReset", "ResetPassword", "ConfirmEmail"];
+const RECOVERY_METHODS: [&str; 4] = [
+    "RequestPasswordReset",
+    "ResetPassword",
+    "ConfirmEmail",
+    "RevertEmail",
+];
 
-const ACCOUNT_METHODS: [&str; 7] = [
+const ACCOUNT_METHODS: [&str; 8] = [
     "GetAccount",
     "ChangePassword",
     "ListSessions",
     "EndSession",
     "EndOtherSessions",
     "DeleteAccount",
+    "ChangeEmail",
     "RequestEmailVerification",
 ];
 

@@ -63,6 +63,7 @@ fn kinds(events: &[proto::UserEvent]) -> Vec<(i64, &'static str)> {
         Payload::UserDeleted(_) => "USER_DELETED",
         Payload::MailRequested(_) => "MAIL_REQUESTED",
         Payload::EmailVerified(_) => "EMAIL_VERIFIED",
+        Payload::EmailChanged(_) => "EMAIL_CHANGED",
     };
     events
         .iter()

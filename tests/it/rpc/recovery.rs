@@ -1,5 +1,6 @@
 //! `RecoveryService` and `MailService`: a forgotten password is replaced by mail.
 
+mod change;
 mod claims;
 mod limits;
 mod reset;

@@ -186,16 +186,16 @@ async fn each_call_costs_the_database_no_more_than_this() {
     table.add("DeleteAccount");
 
     insta::assert_snapshot!(table.lines, @r"
-    Register: 4 BEGIN, INSERT users, INSERT outbox_events, COMMIT
-    Register with a session: 5 BEGIN, INSERT users, INSERT sessions, INSERT outbox_events, COMMIT
-    Register, taken: 3 BEGIN, INSERT users, COMMIT
+    Register: 5 BEGIN, INSERT users, SELECT mail_requests, INSERT outbox_events, COMMIT
+    Register with a session: 6 BEGIN, INSERT users, SELECT mail_requests, INSERT sessions, INSERT outbox_events, COMMIT
+    Register, taken: 3 BEGIN, INSERT users, ROLLBACK
     Login: 5 SELECT users, SELECT login_throttle, INSERT login_throttle, DELETE login_throttle, INSERT sessions
     Login, wrong: 3 SELECT users, SELECT login_throttle, INSERT login_throttle
     Login, without a usable password: 3 SELECT users, SELECT login_throttle, INSERT login_throttle
     Refresh: 1 UPDATE sessions
     Refresh, again: 2 UPDATE sessions, SELECT sessions
     Logout: 6 SELECT sessions, BEGIN, UPDATE users, UPDATE sessions, INSERT outbox_events, COMMIT
-    GetAccount: 1 SELECT users
+    GetAccount: 2 SELECT users, SELECT mail_requests
     ListSessions: 2 SELECT users, SELECT sessions
     any, without a token: 0
     EndSession: 7 SELECT users, SELECT sessions, BEGIN, UPDATE users, UPDATE sessions, INSERT outbox_events, COMMIT
