@@ -151,6 +151,7 @@ async fn session(db: &Db) -> Result<RefreshToken> {
         expires_at: now + Duration::from_hours(1),
         ends_at: now + Duration::from_hours(1),
         access_tokens_expire_at: now + Duration::from_hours(1),
+        event: None,
     };
     new_user(db, &format!("{user_id}@example.com"), "x", Some(&session)).await?;
     Ok(token)

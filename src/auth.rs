@@ -55,7 +55,7 @@ pub use self::{
     request_password_reset::{PasswordResetRequest, answer_delay},
     reset_password::{PasswordReset, ResetPassword},
     session::{Device, StartedSession, TokenPair},
-    settings::{EmailVerification, Lifetimes, Settings, SigningSecrets},
+    settings::{EmailVerification, Lifetimes, SessionEvents, Settings, SigningSecrets},
     signing_key::SigningKey,
 };
 use self::{metrics::Metrics, throttle::Throttle};
@@ -80,6 +80,7 @@ pub struct Auth {
     transition: Transition,
     lifetimes: Lifetimes,
     email_verification: EmailVerification,
+    session_events: SessionEvents,
     throttle: Throttle,
     /// While the queue is full for all but known devices, only the account's row shows whether a
     /// device token is genuine. Forged tokens cost no hash then, so their look-ups are bounded.
@@ -140,6 +141,7 @@ impl Auth {
             lifetimes,
             throttle,
             email_verification,
+            session_events,
         } = settings;
         Self {
             hasher: parts.hasher,
@@ -157,6 +159,7 @@ impl Auth {
             transition: parts.transition,
             lifetimes,
             email_verification,
+            session_events,
             clock: parts.clock,
             commits: parts.commits,
             metrics: Metrics::register(registry),

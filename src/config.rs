@@ -14,6 +14,7 @@ mod command;
 mod data_key;
 mod database;
 mod embedded;
+mod events;
 mod internal_callers;
 mod kafka;
 mod log;
@@ -137,6 +138,7 @@ pub fn variables() -> impl Iterator<Item = &'static Declaration> {
         throttle::VARIABLES,
         internal_callers::VARIABLES,
         tls::VARIABLES,
+        events::VARIABLES,
         kafka::VARIABLES,
         log::VARIABLES,
     ];

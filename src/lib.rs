@@ -48,7 +48,8 @@
 //! 6. The session is drafted with its refresh token, a signed access token and the next device
 //!    token, because nothing may fail after the next step. Then [`db::Db::start_session`] writes
 //!    its row, which holds only hashes of the token, unless the password was changed meanwhile.
-//!    It also ends the oldest sessions of a user with too many.
+//!    It also ends the oldest sessions of a user with too many, and writes the event of the start
+//!    if such events are wanted.
 //! 7. The handler turns the result into the reply. `grpc::status` turns an [`auth::Error`] into
 //!    a code and a reason, and logs a fault.
 //!

@@ -4,7 +4,7 @@ use tracing::{debug, warn};
 use super::{
     Auth, Call, EmailVerification, Error,
     credentials::{Checked, Claim},
-    session::{Device, StartedSession},
+    session::{Device, Start, StartedSession},
 };
 use crate::{
     model::{Email, SessionEndReason, UserId},
@@ -52,7 +52,12 @@ impl Auth {
         }
 
         let now = self.clock.now();
-        let (row, session) = self.draft_session(login, request.device, is_verified, now)?;
+        let start = Start {
+            login,
+            device: request.device,
+            email_verified: is_verified,
+        };
+        let (row, session) = self.draft_session(start, now, call)?;
         let (end, act) = (self.end(SessionEndReason::TooMany), call.act(now));
         let started = (self.db).start_session(&row, login.password_changed_at, end, &act);
         let Some(ended) = started.await? else {
@@ -60,6 +65,9 @@ impl Auth {
             audit.failed(Reason::PasswordChanged);
             return Err(Error::InvalidCredentials);
         };
+        if let Some(event) = &row.event {
+            self.committed(event);
+        }
         if ended > 0 {
             warn!(name: LIMITED, %user_id, ended, "too many sessions: ended the oldest");
             self.commits.notify_one();

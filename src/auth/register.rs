@@ -1,6 +1,6 @@
 use super::{
     Auth, Call, EmailVerification, Error,
-    session::{Device, StartedSession},
+    session::{Device, Start, StartedSession},
 };
 use crate::{
     db::{NewUser, Registration},
@@ -38,19 +38,20 @@ impl Auth {
 
         let now = self.clock.now();
         let user_id = UserId::new(now);
-        let (login, device) = (
-            DeviceLogin {
+        let start = Start {
+            login: DeviceLogin {
                 user_id,
                 password_changed_at: now,
             },
-            Device {
+            device: Device {
                 name: request.device_name,
                 token: None,
             },
-        );
+            email_verified: false,
+        };
         let starts =
             request.start_session && self.email_verification != EmailVerification::Required;
-        let session = starts.then(|| self.draft_session(login, device, false, now));
+        let session = starts.then(|| self.draft_session(start, now, call));
         let (row, session) = session.transpose()?.unzip();
         let user = NewUser {
             id: user_id,

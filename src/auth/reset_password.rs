@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::{
     Auth, Call, Error,
-    session::{Device, StartedSession},
+    session::{Device, Start, StartedSession},
 };
 use crate::{
     db::{FoundMail, NewHash, Reset},
@@ -57,17 +57,18 @@ impl Auth {
         let changed = Event::new(user_id, changed, &act);
         let email = mail.email.clone();
         let verified = Event::new(user_id, Payload::EmailVerified { email }, &act);
-        let (login, device) = (
-            DeviceLogin {
+        let start = Start {
+            login: DeviceLogin {
                 user_id,
                 password_changed_at: changed_at,
             },
-            Device {
+            device: Device {
                 name: request.device_name,
                 token: None,
             },
-        );
-        let session = (request.start_session).then(|| self.draft_session(login, device, true, now));
+            email_verified: true,
+        };
+        let session = (request.start_session).then(|| self.draft_session(start, now, call));
         let (row, session) = session.transpose()?.unzip();
         let account = CounterId::Account(&mail.email);
         let counters: Vec<_> = self.data_keys.all().map(|key| account.key(key)).collect();

@@ -1,11 +1,18 @@
-use super::{AccessToken, Auth, Call, Error};
+use super::{AccessToken, Auth, Call, Error, SessionEvents};
 use crate::{
     db::NewSession,
     model::{
-        DeviceLogin, DeviceName, DeviceToken, RefreshToken, Session, SessionEnd, SessionEndReason,
-        SessionId, Timestamp,
+        ClientAddress, DeviceLogin, DeviceName, DeviceToken, Event, Payload, RefreshToken, Session,
+        SessionEnd, SessionEndReason, SessionId, Timestamp,
     },
 };
+
+/// The session that an act starts.
+pub(super) struct Start {
+    pub login: DeviceLogin,
+    pub device: Device,
+    pub email_verified: bool,
+}
 
 /// The device that logs in.
 #[derive(Default)]
@@ -33,18 +40,23 @@ impl Auth {
     /// that nothing can fail after the commit. The row holds only hashes of the refresh token.
     pub(super) fn draft_session(
         &self,
-        login: DeviceLogin,
-        device: Device,
-        email_verified: bool,
+        start: Start,
         now: Timestamp,
+        call: &Call,
     ) -> Result<(NewSession, StartedSession), Error> {
+        let Start {
+            login,
+            device,
+            email_verified,
+        } = start;
         let user_id = login.user_id;
         let refresh_token = RefreshToken::generate(self.form(now))?;
         let id = SessionId::new(now);
         let ends_at = now + self.lifetimes.session;
         let subject = self.subject(user_id, id, email_verified);
         let access_token = self.issuer.issue(subject, now, ends_at)?;
-        let row = NewSession {
+        let is_known = (device.token.as_ref()).is_some_and(|it| self.is_genuine(it, login, now));
+        let mut row = NewSession {
             id,
             user_id,
             handle_hash: refresh_token.handle_hash(),
@@ -54,7 +66,9 @@ impl Auth {
             expires_at: now + self.lifetimes.refresh_token,
             ends_at,
             access_tokens_expire_at: access_token.expires_at,
+            event: None,
         };
+        row.event = self.session_started(&row, is_known, call);
         let tokens = TokenPair {
             access_token,
             refresh_token,
@@ -67,6 +81,22 @@ impl Auth {
             device_token,
         };
         Ok((row, session))
+    }
+
+    fn session_started(&self, session: &NewSession, is_known: bool, call: &Call) -> Option<Event> {
+        let network = match self.session_events {
+            SessionEvents::Off => return None,
+            SessionEvents::WithoutNetwork => None,
+            SessionEvents::WithNetwork => call.client_address,
+        };
+        let payload = Payload::SessionStarted {
+            session_id: session.id,
+            device_name: session.device_name.clone(),
+            is_known,
+            network: network.map_or_else(String::new, ClientAddress::site),
+        };
+        let act = call.act(session.created_at);
+        Some(Event::new(session.user_id, payload, &act))
     }
 
     /// The same device's token with a new day, or a token for a new device.

@@ -16,6 +16,7 @@ pub struct Settings {
     pub lifetimes: Lifetimes,
     pub throttle: ThrottleLimits,
     pub email_verification: EmailVerification,
+    pub session_events: SessionEvents,
 }
 
 /// Whether the address of a registration must be proven by a mail.
@@ -26,6 +27,15 @@ pub enum EmailVerification {
     Optional,
     /// Also, nobody can log in before.
     Required,
+}
+
+/// Whether the start of a session has an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionEvents {
+    Off,
+    WithoutNetwork,
+    /// It names the network of the caller.
+    WithNetwork,
 }
 
 /// The secrets of the signing keys, all different, each of at least 32 bytes.

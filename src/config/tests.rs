@@ -11,6 +11,7 @@ use crate::{auth::Lifetimes, model::ThrottleLimits};
 mod args;
 mod database;
 mod embedded;
+mod events;
 mod kafka;
 mod readme;
 mod scopes;

@@ -6,7 +6,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use secrecy::{ExposeSecret as _, SecretSlice};
 
 use super::{
-    Args, Problem, data_key,
+    Args, Problem, data_key, events,
     reader::Reader,
     secret_text, throttle,
     value::{DAY, duration, each, one_of, text},
@@ -73,6 +73,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<(Settings, DataSecrets)> {
         lifetimes: read_lifetimes(reader),
         throttle: throttle::read(reader),
         email_verification: reader.value(&EMAIL_VERIFICATION),
+        session_events: events::read(reader),
         secrets: secrets?,
         data_keys: Arc::new(data_keys?),
     };

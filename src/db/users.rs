@@ -104,9 +104,13 @@ impl Db {
     ) -> Result<Registration, Error> {
         let mail_event =
             mail.map(|mail| Event::new(user.id, Payload::mail_requested(mail), &event.act));
-        let events: Vec<_> = iter::once(event).chain(&mail_event).collect();
+        let started = session.and_then(|session| session.event.as_ref());
+        let events: Vec<_> = iter::once(event)
+            .chain(started)
+            .chain(&mail_event)
+            .collect();
         let address = user.email;
-        let version = i64::try_from(events.len()).expect("one or two");
+        let version = i64::try_from(events.len()).expect("at most three");
         let recipient = Recipient {
             user_id: user.id,
             event_version: version,

@@ -42,6 +42,18 @@ impl ClientAddress {
         }
     }
 
+    /// The /24 or /48 of the address: where it is, but not which line.
+    pub fn site(self) -> String {
+        match self {
+            Self::V4([a, b, c, _]) => format!("{a}.{b}.{c}.0/24"),
+            Self::V6(octets) => {
+                let mut site = [0; 16];
+                site[..6].copy_from_slice(&octets[..6]);
+                format!("{}/48", Ipv6Addr::from(site))
+            }
+        }
+    }
+
     /// The networks that the address belongs to, the smallest first.
     pub fn networks(self) -> impl Iterator<Item = Network> {
         let (smallest, site) = match self {
@@ -110,6 +122,14 @@ mod tests {
         assert!(same("192.0.2.1", "2002:c000:201:ffff:1::2"));
         assert!(!same("192.0.2.1", "64:ff9b:0:1::192.0.2.1"));
         assert!(!same("192.0.2.1", "2003:c000:201::1"));
+    }
+
+    #[test]
+    fn a_site_does_not_show_the_line() {
+        let site = |text| ClientAddress::parse(text).unwrap().site();
+        assert_eq!(site("192.0.2.77"), "192.0.2.0/24");
+        assert_eq!(site("::ffff:192.0.2.77"), "192.0.2.0/24");
+        assert_eq!(site("2001:db8:1:2:3::4"), "2001:db8:1::/48");
     }
 
     #[test]

@@ -9,8 +9,8 @@ use prost::Message as _;
 use prost_types::Timestamp as ProtoTimestamp;
 
 use super::{
-    Email, EventId, MailPurpose, MailRequest, MailRequestId, SessionId, Timestamp, TokenTimes,
-    Traceparent, UserId,
+    DeviceName, Email, EventId, MailPurpose, MailRequest, MailRequestId, SessionId, Timestamp,
+    TokenTimes, Traceparent, UserId,
 };
 use crate::proto::{self, user_event};
 
@@ -22,6 +22,7 @@ pub struct Act {
 }
 
 /// An event that has no `user_version` yet.
+#[derive(Clone)]
 pub struct Event {
     pub id: EventId,
     pub user_id: UserId,
@@ -29,6 +30,7 @@ pub struct Event {
     pub payload: Payload,
 }
 
+#[derive(Clone)]
 pub enum Payload {
     UserCreated {
         email: Email,
@@ -50,6 +52,13 @@ pub enum Payload {
         old: String,
         new: String,
         reverted: bool,
+    },
+    SessionStarted {
+        session_id: SessionId,
+        device_name: Option<DeviceName>,
+        is_known: bool,
+        /// Empty if it is not wanted or not known.
+        network: String,
     },
     SessionEnded {
         session_id: SessionId,
@@ -128,6 +137,7 @@ impl Event {
             Payload::MailRequested { .. } => "MAIL_REQUESTED",
             Payload::EmailVerified { .. } => "EMAIL_VERIFIED",
             Payload::EmailChanged { .. } => "EMAIL_CHANGED",
+            Payload::SessionStarted { .. } => "SESSION_STARTED",
             Payload::SessionEnded { .. } => "SESSION_ENDED",
             Payload::UserDeleted => "USER_DELETED",
         }
@@ -204,6 +214,20 @@ impl Payload {
             }
             Self::UserDeleted => user_event::Payload::UserDeleted(proto::UserDeleted {
                 deleted_at: Some(now.into()),
+            }),
+            Self::SessionStarted {
+                session_id,
+                device_name,
+                is_known,
+                network,
+            } => user_event::Payload::SessionStarted(proto::SessionStarted {
+                session_id: session_id.to_string(),
+                device_name: device_name
+                    .as_ref()
+                    .map_or("", DeviceName::as_str)
+                    .to_owned(),
+                known_device: *is_known,
+                network: network.clone(),
             }),
             Self::SessionEnded {
                 session_id,

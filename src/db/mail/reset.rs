@@ -59,8 +59,9 @@ impl Db {
                         .await?;
                 }
                 let ended = conn.end_sessions(user_id, None, reset.end, act).await?;
+                let started = reset.session.and_then(|session| session.event.as_ref());
                 let first = iter::once(reset.new.event).chain(verified);
-                let events: Vec<_> = first.chain(&ended).collect();
+                let events: Vec<_> = first.chain(&ended).chain(started).collect();
                 conn.write_events(user_id, version, &events).await?;
                 if let Some(session) = reset.session {
                     conn.insert_session(session).await?;

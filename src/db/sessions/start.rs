@@ -13,13 +13,14 @@ use tracing::warn;
 use crate::{
     db::{
         Db, Error, Pools,
+        outbox::insert_event,
         revocations::Steps as _,
-        schema::sessions,
+        schema::{sessions, users},
         sql_types::{Moment, Uuid},
         transaction::transaction,
         with_conn,
     },
-    model::{Act, DeviceName, MAX_SESSIONS, SessionEnd, SessionId, Timestamp, UserId},
+    model::{Act, DeviceName, Event, MAX_SESSIONS, SessionEnd, SessionId, Timestamp, UserId},
     telemetry::{Causes, LIMITED},
 };
 
@@ -47,6 +48,9 @@ pub struct NewSession {
     pub ends_at: Timestamp,
     /// When the first access token expires.
     pub access_tokens_expire_at: Timestamp,
+    /// Its event, if the start of a session has one.
+    #[diesel(skip_insertion)]
+    pub event: Option<Event>,
 }
 
 impl Db {
@@ -71,7 +75,26 @@ impl Db {
             },
         };
         let others: Option<i64> = with_conn!(self, conn => {
-            (&statement).get_result(conn).await.optional()?
+            match &session.event {
+                // Without a transaction around it, a login costs one round trip to the database
+                // less for each of BEGIN and COMMIT.
+                None => (&statement).get_result(conn).await.optional()?,
+                Some(event) => {
+                    transaction(conn, async |conn| {
+                        let version: Option<i64> = diesel::update(users::table.find(session.user_id))
+                            .filter(users::password_changed_at.eq(password))
+                            .set(users::event_version.eq(users::event_version + 1))
+                            .returning(users::event_version)
+                            .get_result(conn)
+                            .await
+                            .optional()?;
+                        let Some(version) = version else { return Ok(None) };
+                        insert_event(event, version).execute(conn).await?;
+                        Ok::<_, Error>((&statement).get_result(conn).await.optional()?)
+                    })
+                    .await?
+                }
+            }
         })?;
         match others {
             Some(others) if others >= MANY_SESSIONS => {
@@ -109,8 +132,7 @@ impl Db {
 /// the user have not been revoked.
 ///
 /// The lock makes it wait for an act that changes the user's row; then the condition is checked
-/// against the new row (READ COMMITTED). Without a transaction around it, a login costs one
-/// round trip to the database less for each of BEGIN and COMMIT.
+/// against the new row (READ COMMITTED).
 #[derive(QueryId)]
 struct Start {
     session: NewSession,

@@ -59,6 +59,7 @@ fn kinds(events: &[proto::UserEvent]) -> Vec<(i64, &'static str)> {
     let kind = |event: &proto::UserEvent| match event.payload.as_ref().expect("a payload") {
         Payload::UserCreated(_) => "USER_CREATED",
         Payload::PasswordChanged(_) => "PASSWORD_CHANGED",
+        Payload::SessionStarted(_) => "SESSION_STARTED",
         Payload::SessionEnded(ended) => ended.reason().as_str_name(),
         Payload::UserDeleted(_) => "USER_DELETED",
         Payload::MailRequested(_) => "MAIL_REQUESTED",

@@ -4,6 +4,7 @@ mod change;
 mod claims;
 mod limits;
 mod reset;
+mod started;
 mod verification;
 mod void;
 

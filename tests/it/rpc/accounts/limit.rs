@@ -31,6 +31,7 @@ async fn start_session(db: &Db, user_id: UserId, number: u8) {
         expires_at: now + HOUR,
         ends_at: now + HOUR,
         access_tokens_expire_at: now + HOUR,
+        event: None,
     };
     let end = SessionEnd {
         reason: SessionEndReason::TooMany,
