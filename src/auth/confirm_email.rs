@@ -2,7 +2,8 @@ use super::{Auth, Call, Error};
 use crate::{
     db::{Change, FoundMail, MailRefusal},
     model::{
-        Event, MailPurpose, MailRequest, MailToken, Payload, SessionEndReason, Timestamp, UserId,
+        Event, MailPurpose, MailRequest, MailRequestId, MailToken, Payload, SessionEndReason,
+        Timestamp, UserId,
     },
     telemetry::audit,
 };
@@ -22,14 +23,17 @@ impl Auth {
         let audit = call.audit(audit::Event::ConfirmEmail);
         let now = self.clock.now();
         let mail = self.find_mail(token, now).await?;
-        match mail.purpose {
-            MailPurpose::VerifyEmail => self.verify(&mail, now, call).await?,
+        let audited = match mail.purpose {
+            MailPurpose::VerifyEmail => {
+                self.verify(&mail, now, call).await?;
+                mail.request_id
+            }
             MailPurpose::ChangeEmail => self.complete_change(&mail, now, call).await?,
             MailPurpose::ResetPassword | MailPurpose::RevertEmail => {
                 return Err(Error::InvalidToken);
             }
-        }
-        audit.user(mail.user_id).mail(mail.request_id).ok();
+        };
+        audit.user(mail.user_id).mail(audited).ok();
         Ok(ConfirmedEmail {
             user_id: mail.user_id,
             email: mail.sent_to,
@@ -50,12 +54,13 @@ impl Auth {
         Ok(())
     }
 
+    /// Returns the request of the mail that can undo the change.
     async fn complete_change(
         &self,
         mail: &FoundMail,
         now: Timestamp,
         call: &Call,
-    ) -> Result<(), Error> {
+    ) -> Result<MailRequestId, Error> {
         let purpose = MailPurpose::RevertEmail;
         let revert = MailRequest::new(purpose, mail.email.clone(), None, now);
         let payload = Payload::EmailChanged {
@@ -73,7 +78,7 @@ impl Auth {
         let changed = self.db.change_email(&change).await?;
         changed.map_err(|why| refused(why, now))?;
         self.committed(&event);
-        Ok(())
+        Ok(revert.id)
     }
 
     pub(super) async fn find_mail(
