@@ -4,8 +4,8 @@ use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=../../proto");
-    let files = ["auth_service.proto", "account_service.proto"];
-    let files = files.map(|file| format!("realchat/auth/v1/{file}"));
+    let files = ["auth", "account", "recovery"];
+    let files = files.map(|name| format!("realchat/auth/v1/{name}_service.proto"));
     let descriptors = protox::compile(files, ["../../proto"])?;
     tonic_prost_build::configure()
         // A message without `Debug` cannot leak a password or a token into a log.

@@ -19,6 +19,7 @@ use tonic_types::StatusExt as _;
 
 use crate::proto::{
     account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
+    recovery_service_client::RecoveryServiceClient,
 };
 
 /// A bcrypt hash may wait 2 s before it starts; the service itself gives up after 10 s.
@@ -31,6 +32,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 pub struct Auth {
     client: AuthServiceClient<Channel>,
     account: AccountServiceClient<Channel>,
+    recovery: RecoveryServiceClient<Channel>,
     authorization: MetadataValue<Ascii>,
 }
 
@@ -58,7 +60,8 @@ impl Auth {
         let channel = endpoint.connect_lazy();
         Ok(Self {
             client: AuthServiceClient::new(channel.clone()),
-            account: AccountServiceClient::new(channel),
+            account: AccountServiceClient::new(channel.clone()),
+            recovery: RecoveryServiceClient::new(channel),
             authorization,
         })
     }
@@ -69,11 +72,16 @@ impl Auth {
         self.client.clone()
     }
 
-    /// Like [`Self::client`], for the calls of a signed-in user. Add the user's access token to
-    /// the request, as another `authorization`.
+    /// Like [`Self::client`], for the calls of a signed-in user: see [`Self::request_of`].
     #[must_use]
     pub fn account(&self) -> AccountServiceClient<Channel> {
         self.account.clone()
+    }
+
+    /// Like [`Self::client`], for a person who cannot sign in, or who got a mail.
+    #[must_use]
+    pub fn recovery(&self) -> RecoveryServiceClient<Channel> {
+        self.recovery.clone()
     }
 
     /// The message with its deadline and metadata.
@@ -84,6 +92,17 @@ impl Auth {
         metadata.insert("authorization", self.authorization.clone());
         if let Some(Ok(address)) = client.map(|client| client.to_string().parse()) {
             metadata.insert("x-client-address", address);
+        }
+        request
+    }
+
+    /// Like [`Self::request`], with the user's access token as another `authorization`. No service
+    /// issues a token that metadata cannot hold, so such a one is not sent.
+    pub fn request_of<T>(&self, user: &str, message: T, client: Option<IpAddr>) -> Request<T> {
+        let mut request = self.request(message, client);
+        if let Ok(mut bearer) = format!("Bearer {user}").parse::<MetadataValue<_>>() {
+            bearer.set_sensitive(true);
+            request.metadata_mut().append("authorization", bearer);
         }
         request
     }

@@ -30,59 +30,99 @@ impl From<Status> for Error {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         match self {
-            Self::InvalidToken => answer(StatusCode::UNAUTHORIZED, "INVALID_TOKEN", None),
-            Self::Unavailable => unavailable(),
-            Self::Auth(status) => explain(&status),
+            Self::InvalidToken => json(&Explained::invalid_token(), None),
+            Self::Unavailable => json(&Explained::unavailable(), None),
+            Self::Auth(status) => json(&Explained::of(&status), Some(&status)),
         }
     }
 }
 
-/// Branches on the reason, not on the text: the reason is part of the contract.
-fn explain(status: &Status) -> Response {
-    let reason = status.get_details_error_info().map(|info| info.reason);
-    let reason = reason.as_deref().unwrap_or_default();
-    let http = match reason {
-        "INVALID_ARGUMENT" => return bad_request(status),
-        "EMAIL_TAKEN" => StatusCode::CONFLICT,
-        "INVALID_CREDENTIALS" | "INVALID_TOKEN" => StatusCode::UNAUTHORIZED,
-        "TOO_MANY_ATTEMPTS" => StatusCode::TOO_MANY_REQUESTS,
-        "OVERLOADED" => StatusCode::SERVICE_UNAVAILABLE,
-        "DEADLINE_EXCEEDED" => StatusCode::GATEWAY_TIMEOUT,
-        // The gateway's own token is wrong: a client cannot correct that.
-        "PERMISSION_DENIED" => StatusCode::INTERNAL_SERVER_ERROR,
-        _ if matches!(status.code(), Code::Unavailable | Code::Unknown) => return unavailable(),
-        // tonic sets these codes on the gateway's side of the call.
-        _ if matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded) => {
-            StatusCode::GATEWAY_TIMEOUT
+/// An error of the service, in the words of HTTP.
+pub struct Explained {
+    pub http: StatusCode,
+    pub reason: String,
+    pub retry_after: Option<Duration>,
+}
+
+impl Explained {
+    /// Branches on the reason, not on the text: the reason is part of the contract.
+    #[must_use]
+    pub fn of(status: &Status) -> Self {
+        let info = status.get_details_error_info();
+        let reason = info.map(|info| info.reason).unwrap_or_default();
+        let http = match reason.as_str() {
+            "INVALID_ARGUMENT" => StatusCode::BAD_REQUEST,
+            "EMAIL_TAKEN" => StatusCode::CONFLICT,
+            "INVALID_CREDENTIALS" | "INVALID_TOKEN" => StatusCode::UNAUTHORIZED,
+            "EMAIL_NOT_VERIFIED" => StatusCode::FORBIDDEN,
+            "TOO_MANY_ATTEMPTS" => StatusCode::TOO_MANY_REQUESTS,
+            "OVERLOADED" => StatusCode::SERVICE_UNAVAILABLE,
+            "DEADLINE_EXCEEDED" => StatusCode::GATEWAY_TIMEOUT,
+            // The gateway's own token is wrong: a client cannot correct that.
+            "PERMISSION_DENIED" => StatusCode::INTERNAL_SERVER_ERROR,
+            _ if matches!(status.code(), Code::Unavailable | Code::Unknown) => {
+                return Self::unavailable();
+            }
+            // tonic sets these codes on the gateway's side of the call.
+            _ if matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded) => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
+            _ => StatusCode::BAD_GATEWAY,
+        };
+        let later = status.get_details_retry_info();
+        let retry_after = later.and_then(|later| later.retry_delay);
+        Self {
+            http,
+            reason,
+            retry_after,
         }
-        _ => StatusCode::BAD_GATEWAY,
-    };
-    let later = status.get_details_retry_info();
-    answer(http, reason, later.and_then(|later| later.retry_delay))
+    }
+
+    fn invalid_token() -> Self {
+        Self {
+            http: StatusCode::UNAUTHORIZED,
+            reason: "INVALID_TOKEN".to_owned(),
+            retry_after: None,
+        }
+    }
+
+    fn unavailable() -> Self {
+        Self {
+            http: StatusCode::SERVICE_UNAVAILABLE,
+            reason: "UNAVAILABLE".to_owned(),
+            retry_after: Some(Duration::from_secs(1)),
+        }
+    }
 }
 
 /// Each bad field with its problem, for a form to show.
-fn bad_request(status: &Status) -> Response {
+pub fn bad_fields(status: &Status) -> impl Iterator<Item = (String, String)> {
     let details = status.get_details_bad_request().into_iter();
-    let fields: serde_json::Map<_, _> = details
+    details
         .flat_map(|details| details.field_violations)
-        .map(|violation| (violation.field, violation.description.into()))
+        .map(|violation| (violation.field, violation.description))
+}
+
+/// The fields only if some are bad.
+fn json(error: &Explained, status: Option<&Status>) -> Response {
+    let fields = status.into_iter().flat_map(bad_fields);
+    let fields: serde_json::Map<_, _> = fields
+        .map(|(field, problem)| (field, problem.into()))
         .collect();
-    let body = json!({"error": "INVALID_ARGUMENT", "fields": fields});
-    (StatusCode::BAD_REQUEST, Json(body)).into_response()
-}
-
-fn unavailable() -> Response {
-    let later = Some(Duration::from_secs(1));
-    answer(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", later)
-}
-
-fn answer(status: StatusCode, reason: &str, retry_after: Option<Duration>) -> Response {
-    let mut response = (status, Json(json!({"error": reason}))).into_response();
-    if let Some(retry_after) = retry_after {
-        // Whole seconds (RFC 9110, section 10.2.3), rounded up: never too early.
-        let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
-        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    let mut body = json!({"error": error.reason});
+    if error.http == StatusCode::BAD_REQUEST {
+        body["fields"] = fields.into();
+    }
+    let mut response = (error.http, Json(body)).into_response();
+    if let Some(retry_after) = error.retry_after {
+        let seconds = whole_seconds(retry_after).into();
+        response.headers_mut().insert(RETRY_AFTER, seconds);
     }
     response
+}
+
+/// For `Retry-After` (RFC 9110, section 10.2.3). Rounded up: never too early.
+#[must_use]
+pub const fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + (duration.subsec_nanos() > 0) as u64
 }

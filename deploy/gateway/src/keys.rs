@@ -51,6 +51,8 @@ pub struct Claims {
     pub sub: String,
     /// The session id.
     pub sid: String,
+    /// Absent if the service does not verify addresses.
+    pub email_verified: Option<bool>,
     iss: String,
     aud: String,
     exp: u64,

@@ -3,12 +3,15 @@
 //! [`auth`] calls the service, with deadlines, retries, the internal token and the client's
 //! address. [`keys`] verifies access tokens without a call. [`error`] turns errors into HTTP
 //! answers. [`cookies`] keeps the refresh token and the device token where no script can read
-//! them. [`routes`] joins them.
+//! them. [`routes`] joins them for a page with scripts, and [`pages`] are HTML forms without.
 
 pub mod auth;
+pub mod calls;
 pub mod cookies;
 pub mod error;
 pub mod keys;
+pub mod log;
+pub mod pages;
 pub mod routes;
 
 /// The generated messages and clients of the service.

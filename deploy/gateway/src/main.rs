@@ -4,9 +4,11 @@
 use std::{env, fs, net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
+use axum::middleware::from_fn;
 use realchat_gateway_example::{
     auth::Auth,
     keys::Keys,
+    log,
     routes::{Gateway, router},
 };
 use tokio::net::TcpListener;
@@ -26,7 +28,7 @@ async fn main() -> anyhow::Result<()> {
     tokio::spawn(Arc::clone(&keys).keep_fresh());
     let listener = TcpListener::bind(var("LISTEN", "127.0.0.1:8080")).await?;
     println!("listening on {}", listener.local_addr()?);
-    let app = router(Arc::new(Gateway { auth, keys }));
+    let app = router(Arc::new(Gateway { auth, keys })).layer(from_fn(log::requests));
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     Ok(axum::serve(listener, app).await?)
 }

@@ -22,11 +22,12 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
-    auth::{Auth, is_temporary, is_unreachable, retrying},
-    cookies::{self, DEVICE_MAX_AGE},
+    auth::Auth,
+    calls, cookies,
     error::Error,
     keys::Keys,
-    proto::{LoginRequest, LogoutRequest, RefreshRequest, RegisterRequest, TokenPair},
+    pages,
+    proto::{LoginRequest, RegisterRequest, TokenPair},
 };
 
 pub struct Gateway {
@@ -34,10 +35,10 @@ pub struct Gateway {
     pub keys: Arc<Keys>,
 }
 
-type Shared = State<Arc<Gateway>>;
+pub(crate) type Shared = State<Arc<Gateway>>;
 /// The peer's address. Behind a load balancer this is the balancer: use the address in
 /// `x-forwarded-for` instead, but only the one that the balancer itself added.
-type Client = ConnectInfo<SocketAddr>;
+pub(crate) type Client = ConnectInfo<SocketAddr>;
 
 #[derive(Deserialize)]
 struct Credentials {
@@ -55,6 +56,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/logout", post(logout))
         .route("/me", get(account::me))
         .route("/password", post(account::change_password))
+        .merge(pages::router(&gateway))
         .with_state(gateway)
 }
 
@@ -73,7 +75,11 @@ async fn register(
     let request = gateway.auth.request(message, Some(client.ip()));
     let registered = gateway.auth.client().register(request).await?.into_inner();
     let device = &registered.device_token;
-    signed_in(StatusCode::CREATED, registered.tokens, Some(device))
+    match registered.tokens {
+        Some(tokens) => signed_in(StatusCode::CREATED, Some(tokens), Some(device)),
+        // The address must be verified first: a mail is on its way.
+        None => Ok((StatusCode::CREATED, Json(json!({}))).into_response()),
+    }
 }
 
 async fn login(
@@ -88,12 +94,7 @@ async fn login(
         device_name: given.device_name,
         device_token: cookies::DEVICE.get(&headers).unwrap_or_default(),
     };
-    let logged_in = retrying(is_unreachable, || {
-        let request = gateway.auth.request(message.clone(), Some(client.ip()));
-        let mut client = gateway.auth.client();
-        async move { client.login(request).await }
-    });
-    let logged_in = logged_in.await?;
+    let logged_in = calls::login(&gateway.auth, client.ip(), message).await?;
     let device = &logged_in.device_token;
     signed_in(StatusCode::OK, logged_in.tokens, Some(device))
 }
@@ -105,13 +106,8 @@ async fn refresh(
 ) -> Result<Response, Error> {
     let refresh_token = cookies::REFRESH_TOKEN.get(&headers);
     let refresh_token = refresh_token.ok_or(Error::InvalidToken)?;
-    let message = RefreshRequest { refresh_token };
-    let refreshed = retrying(is_temporary, || {
-        let request = gateway.auth.request(message.clone(), Some(client.ip()));
-        let mut client = gateway.auth.client();
-        async move { client.refresh(request).await }
-    });
-    signed_in(StatusCode::OK, refreshed.await?.tokens, None)
+    let refreshed = calls::refresh(&gateway.auth, client.ip(), refresh_token);
+    signed_in(StatusCode::OK, refreshed.await?, None)
 }
 
 /// Always deletes the cookie of the session, which ends only if the service can be reached. The
@@ -122,27 +118,13 @@ async fn logout(
     headers: HeaderMap,
 ) -> Result<Response, Error> {
     let ended = match cookies::REFRESH_TOKEN.get(&headers) {
-        Some(refresh_token) => end_session(&gateway.auth, client, refresh_token).await,
+        Some(token) => calls::logout(&gateway.auth, client.ip(), token).await,
         None => Ok(()),
     };
-    let deleted = cookies::REFRESH_TOKEN.set("", 0);
+    let deleted = cookies::REFRESH_TOKEN.delete();
     let deleted = deleted.ok_or(Error::Unavailable)?;
-    let answer = ended.map(|()| StatusCode::NO_CONTENT);
+    let answer = ended.map(|()| StatusCode::NO_CONTENT).map_err(Error::from);
     Ok(([(SET_COOKIE, deleted)], answer).into_response())
-}
-
-async fn end_session(auth: &Auth, client: SocketAddr, refresh_token: String) -> Result<(), Error> {
-    let message = LogoutRequest { refresh_token };
-    let done = retrying(is_temporary, || {
-        let request = auth.request(message.clone(), Some(client.ip()));
-        let mut client = auth.client();
-        async move { client.logout(request).await }
-    });
-    match done.await {
-        // An invalid token has no session to end.
-        Err(status) if status.code() != tonic::Code::Unauthenticated => Err(status.into()),
-        _ => Ok(()),
-    }
 }
 
 /// The page gets the access token, and the browser the other tokens as cookies.
@@ -152,26 +134,16 @@ fn signed_in(
     device_token: Option<&str>,
 ) -> Result<Response, Error> {
     let tokens = tokens.ok_or(Error::Unavailable)?;
-    let expires_at = |at: Option<prost_types::Timestamp>| at.map_or(0, |at| at.seconds);
-    let expires = expires_at(tokens.refresh_token_expires_at);
-    let now = std::time::UNIX_EPOCH
-        .elapsed()
-        .unwrap_or_default()
-        .as_secs();
-    let max_age = expires.saturating_sub(i64::try_from(now).unwrap_or(0));
-    let session = cookies::REFRESH_TOKEN.set(&tokens.refresh_token, max_age);
-    let device = device_token.map(|token| cookies::DEVICE.set(token, DEVICE_MAX_AGE));
-    let cookies = [Some(session), device].into_iter().flatten();
-    let cookies: Option<Vec<_>> = cookies.collect();
+    let cookies = cookies::of_session(&tokens, device_token).ok_or(Error::Unavailable)?;
     let body = json!({
         "access_token": tokens.access_token,
         "token_type": tokens.token_type,
-        "expires_at": expires_at(tokens.access_token_expires_at),
+        "expires_at": tokens.access_token_expires_at.map_or(0, |at| at.seconds),
     });
     let mut response = (status, Json(body)).into_response();
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    for cookie in cookies.ok_or(Error::Unavailable)? {
+    for cookie in cookies {
         headers.append(SET_COOKIE, cookie);
     }
     Ok(response)

@@ -10,7 +10,6 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::json;
-use tonic::metadata::MetadataValue;
 
 use super::{Client, Gateway, Shared, signed_in};
 use crate::{error::Error, keys::Claims, proto::ChangePasswordRequest};
@@ -38,13 +37,8 @@ pub(super) async fn change_password(
         current_password: given.current_password,
         new_password: given.new_password,
     };
-    let mut request = gateway.auth.request(message, Some(client.ip()));
     let token = access_token(&headers).ok_or(Error::InvalidToken)?;
-    let mut bearer: MetadataValue<_> = format!("Bearer {token}")
-        .parse()
-        .map_err(|_| Error::InvalidToken)?;
-    bearer.set_sensitive(true);
-    request.metadata_mut().append("authorization", bearer);
+    let request = gateway.auth.request_of(token, message, Some(client.ip()));
     let changed = gateway.auth.account().change_password(request).await?;
     let changed = changed.into_inner();
     signed_in(StatusCode::OK, changed.tokens, Some(&changed.device_token))

@@ -1,134 +1,20 @@
-//! Tests of the gateway against the real service, which runs as a process on SQLite.
-//!
-//! `AUTH_SERVICE_BIN` names the service's binary. Without it, the tests build one.
+//! The JSON routes.
 
-use std::{
-    env,
-    net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::{Arc, OnceLock},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use axum::{
     Router,
     body::{Body, to_bytes},
-    extract::connect_info::MockConnectInfo,
     http::{HeaderMap, Request, StatusCode, header},
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use realchat_gateway_example::{
-    auth::Auth,
-    keys::Keys,
-    routes::{Gateway, router},
-};
+use realchat_gateway_example::auth::Auth;
 use serde_json::{Value, json};
 use sha2::Sha256;
-use tempfile::TempDir;
-use tokio::net::TcpStream;
 use tower::ServiceExt as _;
 
-const TOKEN: &str = "an-internal-token-of-32-characters";
-const OLD_KEY: &str = "the-old-secret-of-the-tests-has-32-bytes";
-const NEW_KEY: &str = "the-new-secret-of-the-tests-has-32-bytes";
-
-/// The service. A restart keeps the port and the database.
-struct Service {
-    folder: TempDir,
-    addr: SocketAddr,
-    process: Option<Child>,
-}
-
-impl Service {
-    async fn start(variables: &[(&str, &str)]) -> Self {
-        let addr = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        let mut service = Self {
-            folder: TempDir::new().unwrap(),
-            addr,
-            process: None,
-        };
-        service.restart(variables).await;
-        service
-    }
-
-    async fn restart(&mut self, variables: &[(&str, &str)]) {
-        self.stop();
-        let process = Command::new(binary())
-            .env_clear()
-            .env(
-                "DATABASE_URL",
-                format!("sqlite://{}", self.folder.path().join("auth.db").display()),
-            )
-            .env("GRPC_ADDR", self.addr.to_string())
-            .env("ADMIN_ADDR", "127.0.0.1:0")
-            .env("INTERNAL_TOKENS", format!("gateway:{TOKEN}"))
-            .env("JWT_SECRET", OLD_KEY)
-            .env("DATA_KEY", "a-data-key-of-the-example-of-32-bytes")
-            .env("BCRYPT_COST", "10")
-            .env("LOG", "error")
-            .envs(variables.iter().copied())
-            .stdin(Stdio::null())
-            .spawn();
-        self.process = Some(process.expect("the service starts"));
-        let deadline = Instant::now() + Duration::from_mins(1);
-        while TcpStream::connect(self.addr).await.is_err() {
-            assert!(Instant::now() < deadline, "the service listens");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    fn stop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill().unwrap();
-            process.wait().unwrap();
-        }
-    }
-
-    async fn browser(&self) -> Browser {
-        let auth = Auth::new(&format!("http://{}", self.addr), TOKEN, None).unwrap();
-        let keys = Keys::fetch(auth.clone())
-            .await
-            .expect("the service returns its keys");
-        let app = router(Arc::new(Gateway {
-            auth,
-            keys: Arc::new(keys),
-        }));
-        let client = SocketAddr::from(([192, 0, 2, 7], 12345));
-        Browser {
-            app: app.layer(MockConnectInfo(client)),
-            cookie: String::new(),
-            device: String::new(),
-        }
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        if let Some(path) = env::var_os("AUTH_SERVICE_BIN") {
-            return path.into();
-        }
-        let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--bin", "auth-service"])
-            .current_dir(&home)
-            .status();
-        assert!(built.expect("cargo runs").success());
-        let target = env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
-        home.join(target).join("debug/auth-service")
-    })
-}
+use crate::service::{NEW_KEY, OLD_KEY, Service, TOKEN};
 
 /// A client that keeps the cookies, like a browser.
 struct Browser {
@@ -146,6 +32,14 @@ struct Answer {
 }
 
 impl Browser {
+    async fn of(service: &Service) -> Self {
+        Self {
+            app: service.gateway().await,
+            cookie: String::new(),
+            device: String::new(),
+        }
+    }
+
     async fn send(&mut self, request: axum::http::request::Builder, body: Body) -> Answer {
         let request = request
             .header(header::CONTENT_TYPE, "application/json")
@@ -249,7 +143,7 @@ fn an_authority_without_https_is_refused() {
 #[tokio::test]
 async fn a_user_registers_logs_in_refreshes_and_logs_out() {
     let service = Service::start(&[]).await;
-    let mut browser = service.browser().await;
+    let mut browser = Browser::of(&service).await;
     let first = browser.register("ana@example.com").await;
     let me = browser.me(&first).await;
     assert_eq!(me.status, StatusCode::OK);
@@ -289,9 +183,25 @@ async fn a_user_registers_logs_in_refreshes_and_logs_out() {
 }
 
 #[tokio::test]
+async fn a_registration_that_must_be_verified_first_starts_no_session() {
+    let service = Service::start(&[("EMAIL_VERIFICATION", "required")]).await;
+    let mut browser = Browser::of(&service).await;
+    let answer = browser
+        .post("/register", credentials("ana@example.com"))
+        .await;
+    assert_eq!(
+        (answer.status, answer.body),
+        (StatusCode::CREATED, json!({}))
+    );
+    assert!(!answer.headers.contains_key(header::SET_COOKIE));
+    let login = browser.post("/login", credentials("ana@example.com")).await;
+    assert_error(&login, StatusCode::FORBIDDEN, "EMAIL_NOT_VERIFIED");
+}
+
+#[tokio::test]
 async fn the_refresh_token_is_in_a_cookie_and_nowhere_else() {
     let service = Service::start(&[]).await;
-    let mut browser = service.browser().await;
+    let mut browser = Browser::of(&service).await;
     let answer = browser
         .post("/register", credentials("ana@example.com"))
         .await;
@@ -314,7 +224,7 @@ async fn the_refresh_token_is_in_a_cookie_and_nowhere_else() {
 #[tokio::test]
 async fn the_device_token_is_in_a_cookie_that_outlives_the_session() {
     let service = Service::start(&[]).await;
-    let mut browser = service.browser().await;
+    let mut browser = Browser::of(&service).await;
     let answer = browser
         .post("/register", credentials("ana@example.com"))
         .await;
@@ -352,7 +262,7 @@ async fn the_device_token_is_in_a_cookie_that_outlives_the_session() {
 #[tokio::test]
 async fn a_new_password_replaces_all_tokens_of_the_browser() {
     let service = Service::start(&[]).await;
-    let mut browser = service.browser().await;
+    let mut browser = Browser::of(&service).await;
     let token = browser.register("ana@example.com").await;
     let (session, device) = (browser.cookie.clone(), browser.device.clone());
     let change = json!({
@@ -379,7 +289,7 @@ async fn a_new_password_replaces_all_tokens_of_the_browser() {
 #[tokio::test]
 async fn errors_become_http_statuses() {
     let service = Service::start(&[]).await;
-    let mut browser = service.browser().await;
+    let mut browser = Browser::of(&service).await;
     browser.register("ana@example.com").await;
     let taken = browser
         .post("/register", credentials("ana@example.com"))
@@ -405,7 +315,7 @@ async fn errors_become_http_statuses() {
 #[tokio::test]
 async fn the_protected_route_accepts_only_tokens_of_the_service() {
     let service = Service::start(&[]).await;
-    let mut browser = service.browser().await;
+    let mut browser = Browser::of(&service).await;
     let token = browser.register("ana@example.com").await;
     let parts: Vec<_> = token.split('.').collect();
     let decode =
@@ -437,7 +347,7 @@ async fn the_protected_route_accepts_only_tokens_of_the_service() {
         );
     }
     let expired = Service::start(&[("ACCESS_TOKEN_TTL", "1s")]).await;
-    let mut browser = expired.browser().await;
+    let mut browser = Browser::of(&expired).await;
     let token = browser.register("ana@example.com").await;
     let deadline = Instant::now() + Duration::from_mins(1);
     while browser.me(&token).await.status == StatusCode::OK {
@@ -449,7 +359,7 @@ async fn the_protected_route_accepts_only_tokens_of_the_service() {
 #[tokio::test]
 async fn a_token_with_an_unknown_kid_fetches_the_new_key() {
     let mut service = Service::start(&[]).await;
-    let mut browser = service.browser().await;
+    let mut browser = Browser::of(&service).await;
     let old = browser.register("ana@example.com").await;
     service
         .restart(&[("JWT_SECRET", NEW_KEY), ("JWT_PREVIOUS_SECRETS", OLD_KEY)])
@@ -468,7 +378,7 @@ async fn a_token_with_an_unknown_kid_fetches_the_new_key() {
 #[tokio::test]
 async fn while_the_service_is_down_answers_say_when_to_retry() {
     let mut service = Service::start(&[]).await;
-    let mut browser = service.browser().await;
+    let mut browser = Browser::of(&service).await;
     let token = browser.register("ana@example.com").await;
     service.stop();
     for path in ["/login", "/register", "/refresh"] {
@@ -508,7 +418,7 @@ async fn answers_of_an_overloaded_service_say_when_to_retry() {
         ("PASSWORD_MAX_WAIT", "1ms"),
     ];
     let service = Service::start(&busy).await;
-    let browser = service.browser().await;
+    let browser = Browser::of(&service).await;
     let logins = (0..40).map(|n| {
         let mut browser = Browser {
             app: browser.app.clone(),

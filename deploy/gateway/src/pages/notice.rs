@@ -1,0 +1,60 @@
+//! A sentence that the next page shows once, after an act. The cookie holds its word, not its text.
+
+use axum::http::HeaderMap;
+
+use crate::cookies;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    LoggedOut,
+    SessionLost,
+    SessionEnded,
+    OthersEnded,
+    PasswordChanged,
+    PasswordReset,
+    MailSent,
+}
+
+impl Notice {
+    const ALL: [Self; 7] = [
+        Self::LoggedOut,
+        Self::SessionLost,
+        Self::SessionEnded,
+        Self::OthersEnded,
+        Self::PasswordChanged,
+        Self::PasswordReset,
+        Self::MailSent,
+    ];
+
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::LoggedOut => "logged-out",
+            Self::SessionLost => "session-lost",
+            Self::SessionEnded => "session-ended",
+            Self::OthersEnded => "others-ended",
+            Self::PasswordChanged => "password-changed",
+            Self::PasswordReset => "password-reset",
+            Self::MailSent => "mail-sent",
+        }
+    }
+
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::LoggedOut => "You are logged out.",
+            Self::SessionLost => "Your session has ended. Log in again.",
+            Self::SessionEnded => "The session has ended.",
+            Self::OthersEnded => "All other sessions have ended.",
+            Self::PasswordChanged => {
+                "Your password is changed. All your other sessions have ended."
+            }
+            Self::PasswordReset => "Your new password is set. All earlier sessions have ended.",
+            Self::MailSent => "We have sent you a mail. Open the link in it.",
+        }
+    }
+
+    /// The one that an earlier answer left.
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
+        let word = cookies::NOTICE.get(headers)?;
+        Self::ALL.into_iter().find(|notice| notice.word() == word)
+    }
+}

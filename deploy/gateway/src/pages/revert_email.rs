@@ -1,0 +1,67 @@
+//! `/revert-email`: where the mail to the old address leads, after somebody changed it.
+
+use axum::{
+    Form,
+    extract::{Query, State},
+    http::StatusCode,
+    response::Response,
+};
+use maud::html;
+
+use super::{
+    confirm_email::{Link, dead_link},
+    failure::Failure,
+    field, view,
+    visitor::Visitor,
+};
+use crate::{proto::RevertEmailRequest, routes::Shared};
+
+/// Does not use the token.
+pub async fn show(Query(link): Query<Link>) -> Response {
+    form(&link.token, &Failure::default())
+}
+
+pub async fn submit(State(gateway): Shared, visitor: Visitor, Form(link): Form<Link>) -> Response {
+    let token = link.token.trim().to_owned();
+    let message = RevertEmailRequest { token };
+    let request = gateway.auth.request(message, visitor.address);
+    match gateway.auth.recovery().revert_email(request).await {
+        Ok(answer) => done(&answer.into_inner().email),
+        Err(status) => refused(&link.token, Failure::from(status)),
+    }
+}
+
+fn done(email: &str) -> Response {
+    let body = html! {
+        p { "This is the address of your account again:" }
+        p.address { (email) }
+        p { "All sessions have ended, and the old password no longer works." }
+        p { "We have sent you another mail: use its link to set a new password." }
+        p.more { "Nothing there? " a href="/forgot-password" { "Ask for a new link" } "." }
+    };
+    view::message(StatusCode::OK, "The change is undone", &body)
+}
+
+fn refused(token: &str, failure: Failure) -> Response {
+    if failure.is("INVALID_TOKEN") {
+        let next = html! { p { a.button href="/log-in" { "Log in" } } };
+        return dead_link(failure, &next);
+    }
+    form(token, &failure)
+}
+
+fn form(token: &str, failure: &Failure) -> Response {
+    let fields = html! {
+        p {
+            "Somebody changed the address of your account. If it was not you, undo the change: you "
+            "get your account back with this address."
+        }
+        (field::token(token, failure))
+        p.more { "All sessions end, and the password stops working. We send you a link to set a new one." }
+    };
+    let body = html! {
+        (view::form("/revert-email", "Undo the change", &fields))
+        p.links { "Did you change it yourself? Then there is nothing to do." }
+    };
+    view::page("Undo the change of your address", failure, &body)
+}

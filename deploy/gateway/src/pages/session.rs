@@ -1,0 +1,159 @@
+//! The session of the pages. The access token is in a cookie as well, because no script keeps it.
+//!
+//! [`require`] verifies it without a call, and exchanges the refresh token when it has expired.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{ConnectInfo, FromRequestParts, Request, State},
+    http::{HeaderValue, StatusCode, header::SET_COOKIE, request::Parts},
+    middleware::Next,
+    response::{IntoResponse, Redirect, Response},
+};
+use tonic::{Code, Request as Call, Status};
+
+use super::{failure::Failure, notice::Notice, view, visitor::Visitor};
+use crate::{
+    auth::Auth,
+    calls,
+    cookies::{self, ACCESS_TOKEN, NOTICE, REFRESH_TOKEN},
+    keys::Claims,
+    proto::TokenPair,
+    routes::{Client, Gateway, Shared},
+};
+
+/// The user of a page that [`require`] protects.
+#[derive(Clone)]
+pub struct SignedIn {
+    pub access_token: String,
+    pub claims: Arc<Claims>,
+}
+
+impl SignedIn {
+    /// A call of the user: see [`Auth::request_of`].
+    pub fn request<T>(&self, auth: &Auth, message: T, visitor: &Visitor) -> Call<T> {
+        auth.request_of(&self.access_token, message, visitor.address)
+    }
+}
+
+/// Lets only a signed-in user pass.
+pub async fn require(
+    State(gateway): Shared,
+    ConnectInfo(client): Client,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    if let Some(user) = verify(&gateway, ACCESS_TOKEN.get(request.headers())).await {
+        request.extensions_mut().insert(user);
+        return next.run(request).await;
+    }
+    let Some(token) = REFRESH_TOKEN.get(request.headers()) else {
+        return Redirect::to("/log-in").into_response();
+    };
+    let tokens = match calls::refresh(&gateway.auth, client.ip(), token).await {
+        Ok(Some(tokens)) => tokens,
+        Ok(None) => return unavailable(Status::unknown("")),
+        Err(status) if status.code() == Code::Unauthenticated => return lost(),
+        Err(status) => return unavailable(status),
+    };
+    let Some(user) = verify(&gateway, Some(tokens.access_token.clone())).await else {
+        return unavailable(Status::unavailable(""));
+    };
+    request.extensions_mut().insert(user);
+    let response = next.run(request).await;
+    before(response, cookies_of(&tokens, None))
+}
+
+async fn verify(gateway: &Gateway, token: Option<String>) -> Option<SignedIn> {
+    let access_token = token?;
+    let claims = gateway.keys.verify(&access_token).await.ok()?;
+    Some(SignedIn {
+        access_token,
+        claims: Arc::new(claims),
+    })
+}
+
+/// To the account, with the tokens of a new session, or with the next ones of a session.
+pub fn start(tokens: Option<&TokenPair>, device: &str, notice: Option<Notice>) -> Response {
+    let Some(tokens) = tokens else {
+        return unavailable(Status::unknown(""));
+    };
+    let response = with(
+        Redirect::to("/account").into_response(),
+        cookies_of(tokens, Some(device)),
+    );
+    match notice {
+        Some(notice) => with(response, notice_cookie(notice)),
+        None => response,
+    }
+}
+
+/// Another page, which shows the notice.
+pub fn go(to: &str, notice: Notice) -> Response {
+    with(Redirect::to(to).into_response(), notice_cookie(notice))
+}
+
+/// To the log-in, without the session's cookies. The device stays a known one.
+pub fn forget(notice: Notice) -> Response {
+    let deleted = [REFRESH_TOKEN.delete(), ACCESS_TOKEN.delete()];
+    with(go("/log-in", notice), deleted.into_iter().flatten())
+}
+
+/// The session has ended, for example on another device.
+pub fn lost() -> Response {
+    forget(Notice::SessionLost)
+}
+
+/// The answer to a failed call of a page without a form.
+pub fn failed(status: Status) -> Response {
+    if status.code() == Code::Unauthenticated {
+        return lost();
+    }
+    unavailable(status)
+}
+
+/// A page that shows the notice, which is then deleted.
+pub fn shown(notice: Option<Notice>, response: Response) -> Response {
+    let deleted = notice.and_then(|_| NOTICE.delete());
+    with(response, deleted)
+}
+
+fn unavailable(status: Status) -> Response {
+    let failure = Failure::from(status);
+    view::page("Something went wrong", &failure, &maud::html! {})
+}
+
+fn notice_cookie(notice: Notice) -> Option<HeaderValue> {
+    NOTICE.set(notice.word(), 60)
+}
+
+fn cookies_of(tokens: &TokenPair, device: Option<&str>) -> Vec<HeaderValue> {
+    let max_age = cookies::seconds_until(tokens.access_token_expires_at.as_ref());
+    let access = ACCESS_TOKEN.set(&tokens.access_token, max_age);
+    let others = cookies::of_session(tokens, device);
+    others.into_iter().flatten().chain(access).collect()
+}
+
+fn with(mut response: Response, cookies: impl IntoIterator<Item = HeaderValue>) -> Response {
+    for cookie in cookies {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// The page's own cookies come last, so that they win.
+fn before(mut response: Response, cookies: Vec<HeaderValue>) -> Response {
+    let own = response.headers().get_all(SET_COOKIE);
+    let own: Vec<_> = own.iter().cloned().collect();
+    response.headers_mut().remove(SET_COOKIE);
+    with(response, cookies.into_iter().chain(own))
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for SignedIn {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
+        let user = parts.extensions.get().cloned();
+        user.ok_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}

@@ -1,0 +1,124 @@
+//! The sessions of the account, each with a button that ends it.
+
+use std::time::UNIX_EPOCH;
+
+use axum::{Form, extract::State, response::Response};
+use maud::{Markup, html};
+use prost_types::Timestamp;
+use serde::Deserialize;
+use tonic::Status;
+
+use super::{
+    notice::Notice,
+    session::{self, SignedIn},
+    view,
+    visitor::Visitor,
+};
+use crate::{
+    auth::{Auth, is_temporary, retrying},
+    proto::{EndOtherSessionsRequest, EndSessionRequest, ListSessionsRequest, Session},
+    routes::Shared,
+};
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Chosen {
+    session_id: String,
+}
+
+pub async fn fetch(
+    auth: &Auth,
+    user: &SignedIn,
+    visitor: &Visitor,
+) -> Result<Vec<Session>, Status> {
+    let fetched = retrying(is_temporary, || {
+        let request = user.request(auth, ListSessionsRequest {}, visitor);
+        let mut client = auth.account();
+        async move { client.list_sessions(request).await }
+    });
+    Ok(fetched.await?.sessions)
+}
+
+pub async fn end(
+    State(gateway): Shared,
+    user: SignedIn,
+    visitor: Visitor,
+    Form(Chosen { session_id }): Form<Chosen>,
+) -> Response {
+    let is_own = session_id == user.claims.sid;
+    let message = EndSessionRequest { session_id };
+    let ended = retrying(is_temporary, || {
+        let request = user.request(&gateway.auth, message.clone(), &visitor);
+        let mut client = gateway.auth.account();
+        async move { client.end_session(request).await }
+    });
+    match ended.await {
+        Ok(_) if is_own => session::forget(Notice::LoggedOut),
+        Ok(_) => session::go("/account", Notice::SessionEnded),
+        Err(status) => session::failed(status),
+    }
+}
+
+pub async fn end_others(State(gateway): Shared, user: SignedIn, visitor: Visitor) -> Response {
+    let ended = retrying(is_temporary, || {
+        let request = user.request(&gateway.auth, EndOtherSessionsRequest {}, &visitor);
+        let mut client = gateway.auth.account();
+        async move { client.end_other_sessions(request).await }
+    });
+    match ended.await {
+        Ok(_) => session::go("/account", Notice::OthersEnded),
+        Err(status) => session::failed(status),
+    }
+}
+
+pub fn section(sessions: &[Session]) -> Markup {
+    html! {
+        section.card.wide aria-labelledby="sessions" {
+            h2 #sessions { "Where you are logged in" }
+            ul.sessions { @for session in sessions { li { (row(session)) } } }
+            @if sessions.len() > 1 {
+                div.end {
+                    (view::button("/account/sessions/end-others", None, &html! { "End all others" }))
+                }
+            }
+        }
+    }
+}
+
+fn row(session: &Session) -> Markup {
+    let name = match session.device_name.as_str() {
+        "" => "Unknown device",
+        name => name,
+    };
+    html! {
+        div {
+            p.device { (name) @if session.current { " " span.badge.good { "this device" } } }
+            p.more { "Used " (ago(session.last_used_at)) " · since " (date(session.created_at)) }
+        }
+        @if !session.current {
+            (view::button(
+                "/account/sessions/end",
+                Some(("session_id", &session.session_id)),
+                &html! { "End this one" span.unseen { ": " (name) } },
+            ))
+        }
+    }
+}
+
+fn date(at: Option<Timestamp>) -> String {
+    let text = at.map(|at| at.to_string()).unwrap_or_default();
+    text.split('T').next().unwrap_or_default().to_owned()
+}
+
+/// The reader's time zone is not known.
+fn ago(at: Option<Timestamp>) -> String {
+    let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+    let at = at.and_then(|at| u64::try_from(at.seconds).ok());
+    let (count, unit) = match now.saturating_sub(at.unwrap_or(now)) / 60 {
+        0..=1 => return "just now".to_owned(),
+        minutes @ 2..=119 => (minutes, "minutes"),
+        minutes @ 120..=2879 => (minutes / 60, "hours"),
+        minutes => (minutes / 60 / 24, "days"),
+    };
+    format!("{count} {unit} ago")
+}
