@@ -1,10 +1,13 @@
-//! Refreshes with well-formed tokens of another key, and what they cost.
+//! Refreshes with well-formed tokens of another key, tokens of no mail, and what they cost.
 
 use std::time::Duration;
 
 use auth_service::{
-    model::{DataKey, DataKeys, DataSecrets, Form, RefreshToken},
-    proto::{self, auth_service_client::AuthServiceClient},
+    model::{DataKey, DataKeys, DataSecrets, Form, MailToken, RefreshToken},
+    proto::{
+        self, auth_service_client::AuthServiceClient,
+        recovery_service_client::RecoveryServiceClient,
+    },
 };
 use secrecy::ExposeSecret as _;
 use tokio::time::sleep;
@@ -36,7 +39,8 @@ pub async fn measure(table: &mut Table, database: &Database, service: &Service) 
     let mut transactions = [const { Vec::new() }; 2];
     for _ in 0..ROUNDS {
         for (n, keys) in keys.iter().enumerate() {
-            let cost = refusals(database, service, keys.current()).await?;
+            let mut clients = forgers(service.connect().await?, keys.current())?;
+            let cost = refusals(database, service, &mut clients).await?;
             rates[n].push(cost.rate);
             transactions[n].push(cost.transactions);
         }
@@ -48,6 +52,28 @@ pub async fn measure(table: &mut Table, database: &Database, service: &Service) 
     let [forged, unknown] = transactions.map(|counts| format!("{:.2}", median(&counts)));
     let name = "database transactions for each of them";
     table.row(name, &forged, &format!("{unknown} {what}"), "", "0.00");
+    mails(table, database, service).await
+}
+
+/// Compares texts that are no token of a mail with well-formed tokens that no mail has.
+async fn mails(table: &mut Table, database: &Database, service: &Service) -> Result<()> {
+    let mut rates = [const { Vec::new() }; 2];
+    let mut transactions = [const { Vec::new() }; 2];
+    for _ in 0..ROUNDS {
+        for (n, is_whole) in [false, true].into_iter().enumerate() {
+            let mut clients = guessers(service.connect().await?, is_whole)?;
+            let cost = refusals(database, service, &mut clients).await?;
+            rates[n].push(cost.rate);
+            transactions[n].push(cost.transactions);
+        }
+    }
+    let [junk, unknown] = rates.map(|rates| median(&rates));
+    let what = "unknown ones";
+    let name = "junk tokens of mails refused/s on one core";
+    table.rates(name, junk, what, unknown, ">= 10,000/s");
+    let [junk, unknown] = transactions.map(|counts| format!("{:.2}", median(&counts)));
+    let name = "database transactions for each of them";
+    table.row(name, &junk, &format!("{unknown} {what}"), "", "0.00");
     Ok(())
 }
 
@@ -58,11 +84,14 @@ struct Cost {
     transactions: f64,
 }
 
-async fn refusals(database: &Database, service: &Service, key: &DataKey) -> Result<Cost> {
-    let mut clients = forgers(service.connect().await?, key)?;
+async fn refusals(
+    database: &Database,
+    service: &Service,
+    clients: &mut Vec<impl Client>,
+) -> Result<Cost> {
     let transactions = database.transactions().await?;
     let cpu = service.cpu_time()?;
-    let calls = closed_loop(&mut clients, ROUND).await?.count();
+    let calls = closed_loop(clients, ROUND).await?.count();
     let cpu = service.cpu_time()?.saturating_sub(cpu);
     sleep(REPORTED).await;
     let transactions = database.transactions().await? - transactions;
@@ -97,6 +126,42 @@ impl Client for Forger {
             Err(status) if status.code() == Code::Unauthenticated => Ok(()),
             Err(status) => Err(status.into()),
             Ok(_) => Err("a session of a forged token".into()),
+        }
+    }
+}
+
+/// Tries to take an account by the token of a mail.
+struct Guesser {
+    client: RecoveryServiceClient<Channel>,
+    token: String,
+}
+
+fn guessers(channel: Channel, is_whole: bool) -> Result<Vec<Guesser>> {
+    let client = RecoveryServiceClient::new(channel);
+    let guesser = |_| {
+        let mut token = MailToken::generate()?.expose().expose_secret().to_owned();
+        if !is_whole {
+            token.pop();
+        }
+        Ok(Guesser {
+            client: client.clone(),
+            token,
+        })
+    };
+    (0..CLIENTS).map(guesser).collect()
+}
+
+impl Client for Guesser {
+    async fn call(&mut self) -> Result<()> {
+        let request = proto::ResetPasswordRequest {
+            reset_token: self.token.clone(),
+            new_password: "violet anchor marble".to_owned(),
+            ..Default::default()
+        };
+        match self.client.reset_password(request).await {
+            Err(status) if status.code() == Code::Unauthenticated => Ok(()),
+            Err(status) => Err(status.into()),
+            Ok(_) => Err("a reset by no mail".into()),
         }
     }
 }

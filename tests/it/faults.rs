@@ -13,6 +13,7 @@ mod failover;
 mod fleet;
 mod guarantee;
 mod lost_replies;
+mod mails;
 mod network;
 mod outage;
 mod paused;

@@ -1,16 +1,18 @@
-//! No password and no refresh token stays anywhere: not in the memory of the process once its
+//! No password, no refresh token and no token of a mail stays anywhere: not in the memory of the process once its
 //! connections are closed, not in its log at the most verbose level, and not in the files of
 //! the database, which also hold deleted rows and the journal.
 //!
 //! A search that finds nothing proves nothing unless it can find something. The test puts a
 //! known text in each place, and the search must find it.
 
+mod mails;
 mod search;
 mod traffic;
 
 use std::fs;
 
 use self::{
+    mails::recover,
     search::{assert_database_is_clean, assert_log_is_clean, assert_memory_is_clean},
     traffic::{Traffic, break_off, manage_account, mistype, registration, sign_in, use_sessions},
 };
@@ -19,7 +21,8 @@ use crate::harness::{
 };
 
 fn start(database: &TestDatabase, cost: &str) -> Process {
-    let own = [("BCRYPT_COST", cost), ("LOG", "trace")];
+    let scopes = ("INTERNAL_SCOPES", "gateway=keys+address+mail");
+    let own = [("BCRYPT_COST", cost), ("LOG", "trace"), scopes];
     Process::serve(database, &[&own[..], &GATEWAY, &NO_THROTTLE].concat())
 }
 
@@ -94,6 +97,7 @@ both! {
         for _ in 0..soak(4, 40) {
             use_sessions(&mut traffic, addr).await;
             manage_account(&mut traffic, addr).await;
+            recover(&mut traffic, addr, database).await;
             mistype(&mut traffic, addr).await;
             break_off(&mut traffic, addr).await;
         }

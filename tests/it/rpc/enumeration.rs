@@ -9,6 +9,8 @@
 //! fails. With 30 samples of each kind that is about 1.6 standard deviations of the noise (some 10
 //! ms of 60 on an idle machine), with 600 (`TEST_SOAK`) a third of one.
 
+mod mails;
+
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},

@@ -3,6 +3,7 @@
 mod change;
 mod claims;
 mod limits;
+mod races;
 mod reset;
 mod started;
 mod verification;

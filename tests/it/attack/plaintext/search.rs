@@ -33,11 +33,13 @@ pub async fn assert_memory_is_clean(process: &Process, traffic: &Traffic, addr: 
     let memory = memory_of(process.pid()).expect("it could be read before");
     let bytes: usize = memory.iter().map(|(_, bytes)| bytes.len()).sum();
     eprintln!(
-        "{bytes} bytes of memory in {} regions, {} secrets: {} passwords and {} refresh tokens",
+        "{bytes} bytes of memory in {} regions, {} secrets: {} passwords, {} refresh tokens and {} \
+         tokens of mails",
         memory.len(),
         needles.len(),
         traffic.passwords.len(),
         traffic.refresh_tokens.len(),
+        traffic.mail_tokens.len(),
     );
     let all = [found(&needles, &memory), found(&planted, &memory)].concat();
     assert!(clean, "{} secrets are left: {all:#?}", all.len());

@@ -19,6 +19,7 @@ const LOGIN: &str = "/realchat.auth.v1.AuthService/Login";
 pub struct Traffic {
     pub passwords: Vec<String>,
     pub refresh_tokens: Vec<String>,
+    pub mail_tokens: Vec<String>,
     /// The service keeps them in memory and in the database. They must not be in the log.
     pub emails: Vec<String>,
 }
@@ -38,7 +39,7 @@ impl Traffic {
         email
     }
 
-    fn token(&mut self, tokens: Option<proto::TokenPair>) -> String {
+    pub fn token(&mut self, tokens: Option<proto::TokenPair>) -> String {
         let token = tokens.expect("tokens").refresh_token;
         self.refresh_tokens.push(token.clone());
         token
@@ -54,6 +55,11 @@ impl Traffic {
             needles.add(format!("refresh token {n}"), token.as_bytes());
             let bytes = BASE64URL.decode(&token["rcr_".len()..]).expect("base64url");
             needles.add(format!("secret of refresh token {n}"), &bytes[16..48]);
+        }
+        for (n, token) in self.mail_tokens.iter().enumerate() {
+            needles.add(format!("mail token {n}"), token.as_bytes());
+            let bytes = BASE64URL.decode(&token["rcm_".len()..]).expect("base64url");
+            needles.add(format!("secret of mail token {n}"), &bytes[..32]);
         }
         needles
     }
@@ -313,6 +319,6 @@ pub async fn break_off(traffic: &mut Traffic, addr: SocketAddr) {
     raw.call(LOGIN, &late, whole).await.expect("an answer");
 }
 
-fn expect<T>(answer: Result<T, Status>, code: Code) {
+pub fn expect<T>(answer: Result<T, Status>, code: Code) {
     assert_eq!(answer.err().map(|status| status.code()), Some(code));
 }
