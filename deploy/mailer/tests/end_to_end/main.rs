@@ -5,8 +5,7 @@ mod cut;
 mod kafka;
 mod platform;
 mod smtp;
-
-use std::time::{Duration, Instant};
+mod wait;
 
 use prost::Message as _;
 use realchat_mailer_example::proto::{MailPurpose, MailRequested, UserEvent, user_event::Payload};
@@ -14,28 +13,8 @@ use realchat_mailer_example::proto::{MailPurpose, MailRequested, UserEvent, user
 use self::{
     platform::Platform,
     smtp::{Proxy, Rule, first, inbox},
+    wait::{address, eventually, unique},
 };
-
-/// Asks again until there is an answer.
-async fn eventually<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_mins(5);
-    loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(Instant::now() < deadline, "it never happened");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// The tests share Kafka and the SMTP server.
-fn unique(name: &str) -> String {
-    format!("{name}-{:016x}", getrandom::u64().unwrap())
-}
-
-fn address(name: &str) -> String {
-    format!("{}@example.com", unique(name))
-}
 
 /// Returns from a test without its services.
 macro_rules! platform {

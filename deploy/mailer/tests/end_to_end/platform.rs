@@ -28,6 +28,7 @@ pub const NEW_PASSWORD: &str = "wasp ember 417 tulip";
 
 pub struct Platform {
     folder: TempDir,
+    database_url: String,
     addr: SocketAddr,
     service: Option<Child>,
     pub topic: kafka::Topic,
@@ -37,14 +38,22 @@ pub struct Platform {
 impl Platform {
     /// The service with an empty database. `None`, which it says, if the tests have no services.
     pub async fn start() -> Option<Self> {
+        Self::start_on(None).await
+    }
+
+    /// Like `start`. With a URL the service uses that database.
+    pub async fn start_on(database_url: Option<String>) -> Option<Self> {
         let needed = ["TEST_KAFKA_BROKERS", "TEST_SMTP_URL", "TEST_SMTP_API"];
         if let Some(missing) = needed.iter().find(|name| env::var_os(name).is_none()) {
             assert!(env::var_os("CI").is_none(), "{missing} is not set");
             eprintln!("SKIPPED: {missing} is not set; see `tests/run smtp with`");
             return None;
         }
+        let folder = TempDir::new().unwrap();
+        let own = format!("sqlite://{}", folder.path().join("auth.db").display());
         let mut platform = Self {
-            folder: TempDir::new().unwrap(),
+            folder,
+            database_url: database_url.unwrap_or(own),
             addr: free_address(),
             service: None,
             topic: kafka::Topic::create().await,
@@ -55,11 +64,10 @@ impl Platform {
     }
 
     pub async fn start_service(&mut self) {
-        let database = self.folder.path().join("auth.db");
         let log = fs::File::create(self.service_log()).unwrap();
         let process = Command::new(service_binary())
             .env_clear()
-            .env("DATABASE_URL", format!("sqlite://{}", database.display()))
+            .env("DATABASE_URL", &self.database_url)
             .env("GRPC_ADDR", self.addr.to_string())
             .env("ADMIN_ADDR", "127.0.0.1:0")
             .env("INTERNAL_TOKENS", format!("mailer:{TOKEN}"))
@@ -115,23 +123,20 @@ impl Platform {
         Mailer { process, log }
     }
 
+    pub async fn auth(&self) -> AuthServiceClient<Channel> {
+        AuthServiceClient::new(self.channel().await)
+    }
+
     pub async fn register(&self, email: &str) {
-        let request = RegisterRequest {
-            email: email.to_owned(),
-            password: PASSWORD.to_owned(),
-            ..RegisterRequest::default()
-        };
-        let mut client = AuthServiceClient::new(self.channel().await);
-        client.register(request).await.unwrap();
+        register(self.auth().await, email.to_owned()).await;
+    }
+
+    pub async fn recovery(&self) -> RecoveryServiceClient<Channel> {
+        RecoveryServiceClient::new(self.channel().await)
     }
 
     pub async fn request_reset(&self, email: &str, locale: &str) {
-        let request = RequestPasswordResetRequest {
-            email: email.to_owned(),
-            locale: locale.to_owned(),
-        };
-        let mut client = RecoveryServiceClient::new(self.channel().await);
-        client.request_password_reset(request).await.unwrap();
+        request_reset(self.recovery().await, email.to_owned(), locale.to_owned()).await;
     }
 
     pub async fn reset_password(&self, token: &str) -> Result<(), Status> {
@@ -140,8 +145,11 @@ impl Platform {
             new_password: NEW_PASSWORD.to_owned(),
             ..ResetPasswordRequest::default()
         };
-        let mut client = RecoveryServiceClient::new(self.channel().await);
-        client.reset_password(request).await.map(drop)
+        self.recovery()
+            .await
+            .reset_password(request)
+            .await
+            .map(drop)
     }
 
     /// Claims a mail as another mailer.
@@ -161,6 +169,24 @@ impl Platform {
         let endpoint = Channel::from_shared(format!("http://{}", self.addr)).unwrap();
         endpoint.connect().await.unwrap()
     }
+}
+
+pub async fn register(mut client: AuthServiceClient<Channel>, email: String) {
+    let request = RegisterRequest {
+        email,
+        password: PASSWORD.to_owned(),
+        ..RegisterRequest::default()
+    };
+    client.register(request).await.unwrap();
+}
+
+pub async fn request_reset(
+    mut client: RecoveryServiceClient<Channel>,
+    email: String,
+    locale: String,
+) {
+    let request = RequestPasswordResetRequest { email, locale };
+    client.request_password_reset(request).await.unwrap();
 }
 
 impl Drop for Platform {
