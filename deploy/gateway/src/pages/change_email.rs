@@ -73,7 +73,7 @@ fn form(email: &str, failure: &Failure) -> Response {
         (field::input(CURRENT_PASSWORD, "", failure))
     };
     let body = html! {
-        (view::form("/account/email", "Send a mail to the new address", &fields))
+        (view::form("/account/email", "Send the mail", &fields))
         p.links { a href="/account" { "Back to your account" } }
     };
     view::page("Change your email address", failure, &body)

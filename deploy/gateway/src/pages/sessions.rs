@@ -105,9 +105,20 @@ fn row(session: &Session) -> Markup {
     }
 }
 
-fn date(at: Option<Timestamp>) -> String {
+/// A day in a form that no country reads the wrong way round.
+fn date(at: Option<Timestamp>) -> Markup {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
     let text = at.map(|at| at.to_string()).unwrap_or_default();
-    text.split('T').next().unwrap_or_default().to_owned()
+    let day = text.split('T').next().unwrap_or_default();
+    let parts: Vec<usize> = day
+        .split('-')
+        .filter_map(|part| part.parse().ok())
+        .collect();
+    html! {
+        @if let [year, month @ 1..=12, day_of_month] = parts[..] {
+            time datetime=(day) { (day_of_month) " " (MONTHS[month * 3 - 3..month * 3]) " " (year) }
+        }
+    }
 }
 
 /// The reader's time zone is not known.
@@ -121,4 +132,34 @@ fn ago(at: Option<Timestamp>) -> String {
         minutes => (minutes / 60 / 24, "days"),
     };
     format!("{count} {unit} ago")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_is_written_out() {
+        let at = |seconds| Some(Timestamp { seconds, nanos: 0 });
+        let written = date(at(1_795_991_102)).into_string();
+        assert_eq!(written, "<time datetime=\"2026-11-29\">29 Nov 2026</time>");
+        assert!(date(at(0)).into_string().contains("1 Jan 1970"));
+        assert_eq!(date(None).into_string(), "");
+    }
+
+    #[test]
+    fn the_last_use_is_told_in_words() {
+        let now = i64::try_from(UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap();
+        let before = |seconds| {
+            ago(Some(Timestamp {
+                seconds: now - seconds,
+                nanos: 0,
+            }))
+        };
+        assert_eq!(before(-5), "just now");
+        assert_eq!(before(30), "just now");
+        assert_eq!(before(150 * 60 + 30), "2 hours ago");
+        assert_eq!(before(10 * 60 + 30), "10 minutes ago");
+        assert_eq!(before(49 * 3600), "2 days ago");
+    }
 }
