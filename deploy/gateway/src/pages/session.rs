@@ -10,6 +10,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Redirect, Response},
 };
+use maud::html;
 use tonic::{Code, Request as Call, Status};
 
 use super::{failure::Failure, notice::Notice, view, visitor::Visitor};
@@ -120,7 +121,8 @@ pub fn shown(notice: Option<Notice>, response: Response) -> Response {
 
 fn unavailable(status: Status) -> Response {
     let failure = Failure::from(status);
-    view::page("Something went wrong", &failure, &maud::html! {})
+    let body = html! { p.links { a href="/account" { "Back to your account" } } };
+    view::page("That did not work", &failure, &body)
 }
 
 fn notice_cookie(notice: Notice) -> Option<HeaderValue> {

@@ -255,6 +255,20 @@ async fn too_many_attempts_say_when_to_try_again() {
 }
 
 #[tokio::test]
+async fn an_act_without_a_form_that_fails_leads_back_to_the_account() {
+    let service = Service::start(&[("EMAIL_VERIFICATION", "optional")]).await;
+    let mut ana = Person::of(&service).await;
+    ana.sign_up("ana@example.com").await;
+    for _ in 0..3 {
+        ana.follow("/account/verification", &[]).await;
+    }
+    let page = ana.post("/account/verification", &[]).await;
+    assert_eq!(page.status, StatusCode::TOO_MANY_REQUESTS);
+    page.says("There were too many attempts.");
+    page.says("<a href=\"/account\">Back to your account</a>");
+}
+
+#[tokio::test]
 async fn while_the_service_is_down_the_form_comes_back() {
     let mut service = Service::start(&[]).await;
     let mut ana = Person::of(&service).await;
