@@ -101,6 +101,16 @@ async fn an_expired_access_token_is_replaced() {
         before["__Host-refresh_token"]
     );
     assert!(ana.cookies["__Host-access_token"].starts_with("eyJ"));
+
+    // The tokens of the act itself are newer, and win.
+    ana.cookies.remove("__Host-access_token");
+    let fields = [
+        ("current_password", PASSWORD),
+        ("new_password", NEW_PASSWORD),
+    ];
+    ana.follow("/account/password", &fields).await;
+    ana.cookies.remove("__Host-access_token");
+    assert_eq!(ana.get("/account").await.status, StatusCode::OK);
 }
 
 /// Sends an address and a password, which must be refused beside the field. What was typed stays,
