@@ -3,6 +3,8 @@
 use std::{
     env,
     fs::{self, File},
+    io::{Read as _, Write as _},
+    net::TcpStream,
     process::{Child, Command, Stdio},
 };
 
@@ -73,11 +75,17 @@ impl Driver {
     }
 }
 
-/// Ends the browsers too: they are its children.
+/// Ends the browsers too, which a signal to chromedriver would leave behind.
 impl Drop for Driver {
     fn drop(&mut self) {
-        let pid = self.process.id().to_string();
-        let _ = Command::new("kill").args(["-TERM", &pid]).status();
+        let asked = TcpStream::connect(&self.host).and_then(|mut stream| {
+            let request = format!("GET /shutdown HTTP/1.1\r\nHost: {}\r\n\r\n", self.host);
+            stream.write_all(request.as_bytes())?;
+            stream.read(&mut [0]).map(drop)
+        });
+        if asked.is_err() {
+            let _ = self.process.kill();
+        }
         let _ = self.process.wait();
     }
 }
