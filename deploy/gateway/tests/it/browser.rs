@@ -7,6 +7,7 @@ mod platform;
 mod webdriver;
 
 use platform::Platform;
+use tokio::try_join;
 use webdriver::Driver;
 
 const PASSWORD: &str = "wasp ember 417 tulip";
@@ -15,10 +16,16 @@ const LAST_PASSWORD: &str = "copper thistle 93 window";
 
 #[tokio::test]
 async fn a_person_goes_through_all_flows_with_a_browser() {
-    let (Some(driver), Some(platform)) = (Driver::start().await, Platform::start().await) else {
+    // The one waits for Java, the other one for Chromium.
+    let platform = async { Platform::start().await.ok_or(()) };
+    let browsers = async {
+        let driver = Driver::start().await.ok_or(())?;
+        let browsers = driver.browsers().await;
+        Ok((driver, browsers))
+    };
+    let Ok((platform, (driver, (mut old, mut new)))) = try_join!(platform, browsers) else {
         return;
     };
-    let (mut old, mut new) = (driver.browser().await, driver.browser().await);
     let (ana, eve) = ("ana@example.com", "eve@example.com");
 
     old.open(&platform.page("/sign-up")).await;
@@ -102,4 +109,5 @@ async fn a_person_goes_through_all_flows_with_a_browser() {
     for secret in ["rcm_", "example.com", "wasp", "quiet", "copper"] {
         assert!(!log.contains(secret), "{log}");
     }
+    driver.end().await;
 }

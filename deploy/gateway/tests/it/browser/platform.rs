@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde_json::Value;
+use tokio::task::spawn_blocking;
 
 use crate::{
     eventually,
@@ -28,7 +29,9 @@ impl Platform {
         let (smtp_url, smtp_api) = (needed("TEST_SMTP_URL")?, needed("TEST_SMTP_API")?);
         let (mailer, kafka_home) = (needed("MAILER_BIN")?, needed("TEST_KAFKA_HOME")?);
         let topic = format!("gateway-{}", id());
-        create_topic(&kafka_home, &kafka, &topic);
+        let (brokers, name) = (kafka.clone(), topic.clone());
+        let created = spawn_blocking(move || create_topic(&kafka_home, &brokers, &name));
+        created.await.unwrap();
         let variables = [
             ("EMAIL_VERIFICATION", "required"),
             ("KAFKA_BROKERS", &kafka),

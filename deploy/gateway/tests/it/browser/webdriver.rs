@@ -3,41 +3,57 @@
 use std::{
     env,
     fs::{self, File},
-    io::{Read as _, Write as _},
-    net::TcpStream,
+    os::unix::process::CommandExt as _,
+    path::PathBuf,
     process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::join;
 
 use crate::{eventually, http};
 
 /// The key of an element's id in an answer (`WebDriver`, section 12).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
+/// Ends its whole process group at the end of its input, so also if the test is killed. Without
+/// that a browser outlives chromedriver.
+const GUARD: &str = "chromedriver --port=0 & read -r _; kill -KILL 0";
+
 pub struct Driver {
     host: String,
-    process: Child,
-    _folder: TempDir,
+    guard: Child,
+    /// Of all that chromedriver and the browsers write.
+    folder: TempDir,
 }
 
 impl Driver {
     /// `None`, which it says, if there is no browser.
     pub async fn start() -> Option<Self> {
-        let folder = TempDir::new().unwrap();
-        let output = folder.path().join("output");
-        let started = Command::new("chromedriver")
-            .arg("--port=0")
-            .env("TMPDIR", folder.path())
-            .stdin(Stdio::null())
-            .stdout(File::create(&output).unwrap())
-            .stderr(Stdio::null())
-            .spawn();
-        let Ok(process) = started else {
+        let version = Command::new("chromedriver").arg("--version").output();
+        if version.is_err() {
             assert!(env::var_os("CI").is_none(), "chromedriver is missing");
             eprintln!("SKIPPED: chromedriver is missing; Debian's package is chromium-driver");
             return None;
+        }
+        let folder = TempDir::new().unwrap();
+        let output = folder.path().join("output");
+        let guard = Command::new("sh")
+            .args(["-c", GUARD])
+            .env("TMPDIR", folder.path())
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(File::create(&output).unwrap())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut driver = Self {
+            host: String::new(),
+            guard,
+            folder,
         };
         let port = eventually("chromedriver", async || {
             let output = fs::read_to_string(&output).unwrap();
@@ -45,16 +61,28 @@ impl Driver {
             let (port, _) = rest.split_once('.')?;
             Some(port.to_owned())
         });
-        let host = format!("127.0.0.1:{}", port.await);
-        Some(Self {
-            host,
-            process,
-            _folder: folder,
+        driver.host = format!("127.0.0.1:{}", port.await);
+        Some(driver)
+    }
+
+    /// Also waits until the browsers are gone.
+    pub async fn end(self) {
+        let (group, folder) = (self.guard.id(), self.folder.path().to_owned());
+        assert!(!living(group).is_empty());
+        drop(self);
+        eventually("the end of the browsers", async || {
+            living(group).is_empty().then_some(())
         })
+        .await;
+        assert!(!folder.exists());
+    }
+
+    pub async fn browsers(&self) -> (Browser, Browser) {
+        join!(self.browser(), self.browser())
     }
 
     /// A new browser, without cookies and without scripts.
-    pub async fn browser(&self) -> Browser {
+    async fn browser(&self) -> Browser {
         // Chromium refuses its sandbox to root. It opens only the pages of this test.
         let arguments = [
             "--headless=new",
@@ -75,19 +103,32 @@ impl Driver {
     }
 }
 
-/// Ends the browsers too, which a signal to chromedriver would leave behind.
 impl Drop for Driver {
     fn drop(&mut self) {
-        let asked = TcpStream::connect(&self.host).and_then(|mut stream| {
-            let request = format!("GET /shutdown HTTP/1.1\r\nHost: {}\r\n\r\n", self.host);
-            stream.write_all(request.as_bytes())?;
-            stream.read(&mut [0]).map(drop)
-        });
-        if asked.is_err() {
-            let _ = self.process.kill();
+        drop(self.guard.stdin.take());
+        let _ = self.guard.wait();
+        // A browser may write until its signal arrives.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.folder.path().exists() && Instant::now() < deadline {
+            if fs::remove_dir_all(self.folder.path()).is_err() {
+                thread::sleep(Duration::from_millis(5));
+            }
         }
-        let _ = self.process.wait();
     }
+}
+
+/// The processes of this group that run. One that has ended may wait for its parent to notice.
+fn living(group: u32) -> Vec<PathBuf> {
+    let runs = |folder: &PathBuf| {
+        let stat = fs::read_to_string(folder.join("stat")).unwrap_or_default();
+        // The name, in parentheses, may hold spaces. State, parent and group follow it.
+        let rest = stat.rsplit(") ").next().unwrap_or_default();
+        let mut fields = rest.split(' ');
+        let is_ended = matches!(fields.next(), Some("Z" | "X"));
+        !is_ended && fields.nth(1) == Some(&group.to_string())
+    };
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    processes.map(|entry| entry.path()).filter(runs).collect()
 }
 
 pub struct Browser {
