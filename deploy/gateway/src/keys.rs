@@ -58,6 +58,15 @@ pub struct Claims {
     exp: u64,
 }
 
+impl Claims {
+    /// The time until the token expires, by this machine's clock.
+    #[must_use]
+    pub fn time_left(&self) -> Duration {
+        let now = UNIX_EPOCH.elapsed().unwrap_or_default();
+        Duration::from_secs(self.exp).saturating_sub(now)
+    }
+}
+
 impl Keys {
     pub async fn fetch(auth: Auth) -> Result<Self, Status> {
         let fetched = fetch(&auth).await?;

@@ -11,6 +11,7 @@ mod account;
 mod change_email;
 mod change_password;
 mod confirm_email;
+mod delete_account;
 mod failure;
 mod field;
 mod forgot_password;
@@ -73,6 +74,10 @@ pub fn router(gateway: &Arc<Gateway>) -> Router<Arc<Gateway>> {
         .route(
             "/account/email",
             get(change_email::show).post(change_email::submit),
+        )
+        .route(
+            "/account/delete",
+            get(delete_account::show).post(delete_account::submit),
         )
         .route_layer(with_session)
         .route("/", get(async || Redirect::to("/account")))

@@ -91,6 +91,11 @@ fn page(
                         dt { "New address" }
                         dd { (account.pending_email) " " span.badge.open { "not confirmed" } }
                         dd.more { "Open the link in the mail to this address to finish the change." }
+                        dd.more {
+                            "Did you not ask for it? "
+                            a href="/account/password" { "Change your password" }
+                            ": this stops the change."
+                        }
                     }
                 }
                 div.row {
@@ -102,6 +107,7 @@ fn page(
         }
         (sessions::section(list))
         div.end { (view::button("/log-out", None, &html! { "Log out" })) }
+        p.links { a href="/account/delete" { "Delete your account" } }
     };
     view::page("Your account", &Failure::default(), &body)
 }

@@ -51,7 +51,7 @@ fn check_your_mail(email: &str) -> Response {
             p.address { (email) }
             p { "The link in the mail works for 30 minutes." }
             p.more {
-                "Nothing there after a few minutes? Look into the spam folder, check the address "
+                "Is there no mail after a few minutes? Look in the spam folder, check the address "
                 "above, or " a href="/forgot-password" { "try again" } "."
             }
         }

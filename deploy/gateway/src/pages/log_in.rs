@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::Response,
 };
-use maud::html;
+use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{
@@ -65,16 +65,28 @@ fn refused(email: &str, failure: Failure) -> Response {
     form(email, &failure, None)
 }
 
-/// The password was right.
+/// The password was right. The service sends another mail only if the link of the last one has
+/// expired, and does not say whether it did.
 fn verify_first(email: &str) -> Response {
     let body = html! {
         p { "Before you can log in, confirm that this is your address:" }
         p.address { (email) }
-        p { "A mail with a link is on its way. Open the link, and then log in." }
-        p.more { "Nothing there after a few minutes? Look into the spam folder." }
+        p { "Open the link in our newest mail to it, and then log in." }
+        (without_mail())
         p { a.button href="/log-in" { "Log in" } }
     };
     view::message(StatusCode::FORBIDDEN, "Confirm your address first", &body)
+}
+
+/// A reset proves the mailbox too, and its mail comes each time.
+pub fn without_mail() -> Markup {
+    html! {
+        p.more {
+            "Is there no mail, also not in the spam folder? Then "
+            a href="/forgot-password" { "set a new password" }
+            ": this also confirms your address."
+        }
+    }
 }
 
 fn form(email: &str, failure: &Failure, notice: Option<Notice>) -> Response {
@@ -100,10 +112,8 @@ pub async fn out(
     ConnectInfo(client): Client,
     headers: HeaderMap,
 ) -> Response {
-    if let Some(token) = REFRESH_TOKEN.get(&headers)
-        && let Err(status) = calls::logout(&gateway.auth, client.ip(), token).await
-    {
-        eprintln!("a session was not ended: {:?}", status.code());
+    if let Some(token) = REFRESH_TOKEN.get(&headers) {
+        session::end(&gateway, client.ip(), token).await;
     }
     session::forget(Notice::LoggedOut)
 }

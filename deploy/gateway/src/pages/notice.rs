@@ -13,10 +13,11 @@ pub enum Notice {
     PasswordChanged,
     PasswordReset,
     MailSent,
+    AccountDeleted,
 }
 
 impl Notice {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::LoggedOut,
         Self::SessionLost,
         Self::SessionEnded,
@@ -24,6 +25,7 @@ impl Notice {
         Self::PasswordChanged,
         Self::PasswordReset,
         Self::MailSent,
+        Self::AccountDeleted,
     ];
 
     pub const fn word(self) -> &'static str {
@@ -35,6 +37,7 @@ impl Notice {
             Self::PasswordChanged => "password-changed",
             Self::PasswordReset => "password-reset",
             Self::MailSent => "mail-sent",
+            Self::AccountDeleted => "account-deleted",
         }
     }
 
@@ -49,6 +52,7 @@ impl Notice {
             }
             Self::PasswordReset => "Your new password is set. All earlier sessions have ended.",
             Self::MailSent => "We have sent you a mail. Open the link in it.",
+            Self::AccountDeleted => "Your account is deleted.",
         }
     }
 

@@ -1,8 +1,11 @@
 //! `/reset-password`: where the link of the mail leads.
 
+use std::net::IpAddr;
+
 use axum::{
     Form,
-    extract::{Query, State},
+    extract::{ConnectInfo, Query, State},
+    http::HeaderMap,
     response::Response,
 };
 use maud::html;
@@ -16,7 +19,10 @@ use super::{
     session, view,
     visitor::Visitor,
 };
-use crate::{proto::ResetPasswordRequest, routes::Shared};
+use crate::{
+    proto::{ResetPasswordRequest, ResetPasswordResponse},
+    routes::{Client, Gateway, Shared},
+};
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -30,9 +36,10 @@ pub async fn show(Query(link): Query<Link>) -> Response {
     form(&link.token, &Failure::default())
 }
 
-/// Also logs in: who can read the mail may set the password.
 pub async fn submit(
     State(gateway): Shared,
+    ConnectInfo(client): Client,
+    headers: HeaderMap,
     visitor: Visitor,
     Form(given): Form<NewPassword>,
 ) -> Response {
@@ -44,13 +51,29 @@ pub async fn submit(
     };
     let request = gateway.auth.request(message, visitor.address);
     match gateway.auth.recovery().reset_password(request).await {
-        Ok(answer) => {
-            let answer = answer.into_inner();
-            let notice = Some(Notice::PasswordReset);
-            session::start(answer.tokens.as_ref(), &answer.device_token, notice)
-        }
+        Ok(answer) => done(&gateway, client.ip(), &headers, answer.into_inner()).await,
         Err(status) => refused(&given.token, Failure::from(status)),
     }
+}
+
+/// Goes on only with a session of the same user. The link may be one of an attacker, who wants
+/// the browser to use the attacker's account. The device becomes a known one, because the new
+/// password has ended the user's device tokens.
+async fn done(
+    gateway: &Gateway,
+    client: IpAddr,
+    headers: &HeaderMap,
+    answer: ResetPasswordResponse,
+) -> Response {
+    let (notice, device) = (Notice::PasswordReset, &answer.device_token);
+    let user = session::user(gateway, headers).await;
+    if user.is_some_and(|user| user.claims.sub == answer.user_id) {
+        return session::start(answer.tokens.as_ref(), device, Some(notice));
+    }
+    if let Some(tokens) = answer.tokens {
+        session::end(gateway, client, tokens.refresh_token).await;
+    }
+    session::log_in(device, notice)
 }
 
 fn refused(token: &str, failure: Failure) -> Response {
@@ -65,7 +88,7 @@ fn form(token: &str, failure: &Failure) -> Response {
     let fields = html! {
         (field::token(token, failure))
         (field::input(NEW_PASSWORD, "", failure))
-        p.more { "All your sessions end on all devices. You stay logged in here." }
+        p.more { "All your sessions end on all devices. Then log in with the new password." }
     };
     let body = view::form("/reset-password", "Set the new password", &fields);
     view::page("Set a new password", failure, &body)

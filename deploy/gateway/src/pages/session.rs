@@ -1,12 +1,13 @@
 //! The session of the pages. The access token is in a cookie as well, because no script keeps it.
 //!
-//! [`require`] verifies it without a call, and exchanges the refresh token when it has expired.
+//! [`require`] verifies it without a call, and exchanges the refresh token shortly before it
+//! expires.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     extract::{ConnectInfo, FromRequestParts, Request, State},
-    http::{HeaderValue, StatusCode, header::SET_COOKIE, request::Parts},
+    http::{HeaderMap, HeaderValue, StatusCode, header::SET_COOKIE, request::Parts},
     middleware::Next,
     response::{IntoResponse, Redirect, Response},
 };
@@ -17,11 +18,15 @@ use super::{failure::Failure, notice::Notice, view, visitor::Visitor};
 use crate::{
     auth::Auth,
     calls,
-    cookies::{self, ACCESS_TOKEN, NOTICE, REFRESH_TOKEN},
+    cookies::{self, ACCESS_TOKEN, DEVICE, DEVICE_MAX_AGE, NOTICE, REFRESH_TOKEN},
     keys::Claims,
     proto::TokenPair,
     routes::{Client, Gateway, Shared},
 };
+
+/// The service must accept the access token too: by its own clock, and after a form that is slow to
+/// arrive. A refused token looks like a session that has ended.
+const MIN_TIME_LEFT: Duration = Duration::from_mins(1);
 
 /// The user of a page that [`require`] protects.
 #[derive(Clone)]
@@ -44,7 +49,9 @@ pub async fn require(
     mut request: Request,
     next: Next,
 ) -> Response {
-    if let Some(user) = verify(&gateway, ACCESS_TOKEN.get(request.headers())).await {
+    if let Some(user) = user(&gateway, request.headers()).await
+        && user.claims.time_left() >= MIN_TIME_LEFT
+    {
         request.extensions_mut().insert(user);
         return next.run(request).await;
     }
@@ -57,16 +64,23 @@ pub async fn require(
         Err(status) if status.code() == Code::Unauthenticated => return lost(),
         Err(status) => return unavailable(status),
     };
-    let Some(user) = verify(&gateway, Some(tokens.access_token.clone())).await else {
-        return unavailable(Status::unavailable(""));
+    let response = match verify(&gateway, tokens.access_token.clone()).await {
+        Some(user) => {
+            request.extensions_mut().insert(user);
+            next.run(request).await
+        }
+        None => unavailable(Status::unavailable("")),
     };
-    request.extensions_mut().insert(user);
-    let response = next.run(request).await;
+    // Also with an error: the old refresh token is used up, and showing it again ends the session.
     before(response, cookies_of(&tokens, None))
 }
 
-async fn verify(gateway: &Gateway, token: Option<String>) -> Option<SignedIn> {
-    let access_token = token?;
+/// The user whose access token the browser sent, if it is valid.
+pub async fn user(gateway: &Gateway, headers: &HeaderMap) -> Option<SignedIn> {
+    verify(gateway, ACCESS_TOKEN.get(headers)?).await
+}
+
+async fn verify(gateway: &Gateway, access_token: String) -> Option<SignedIn> {
     let claims = gateway.keys.verify(&access_token).await.ok()?;
     Some(SignedIn {
         access_token,
@@ -92,6 +106,18 @@ pub fn start(tokens: Option<&TokenPair>, device: &str, notice: Option<Notice>) -
 /// Another page, which shows the notice.
 pub fn go(to: &str, notice: Notice) -> Response {
     with(Redirect::to(to).into_response(), notice_cookie(notice))
+}
+
+/// To the log-in, as a known device, which wrong passwords of others cannot hold back.
+pub fn log_in(device: &str, notice: Notice) -> Response {
+    with(go("/log-in", notice), DEVICE.set(device, DEVICE_MAX_AGE))
+}
+
+/// Ends the session of this refresh token, if the service can be reached.
+pub async fn end(gateway: &Gateway, client: IpAddr, refresh_token: String) {
+    if let Err(status) = calls::logout(&gateway.auth, client, refresh_token).await {
+        eprintln!("a session was not ended: {:?}", status.code());
+    }
 }
 
 /// To the log-in, without the session's cookies. The device stays a known one.

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::{
     failure::Failure,
     field::{self, CHOSEN_PASSWORD, EMAIL},
-    log_in::Credentials,
+    log_in::{Credentials, without_mail},
     session, view,
     visitor::Visitor,
 };
@@ -56,7 +56,7 @@ fn check_your_mail(email: &str) -> Response {
             p { "We have sent a mail to this address:" }
             p.address { (email) }
             p { "Open the link in it to confirm your address. Then you can log in." }
-            p.more { "Nothing there? Look into the spam folder. If you log in, we send another mail." }
+            (without_mail())
             p { a.button href="/log-in" { "Log in" } }
         }
     };

@@ -59,6 +59,8 @@ async fn a_person_goes_through_all_flows_with_a_browser() {
     new.fill("new_password", NEW_PASSWORD).await;
     new.submit().await;
     new.sees("Your new password is set.").await;
+    new.log_in(ana, NEW_PASSWORD).await;
+    new.sees("Where you are logged in").await;
     old.open(&platform.page("/account")).await;
     old.sees("Your session has ended. Log in again.").await;
     old.log_in(ana, PASSWORD).await;
@@ -101,6 +103,9 @@ async fn a_person_goes_through_all_flows_with_a_browser() {
         .await;
     new.fill("new_password", LAST_PASSWORD).await;
     new.submit().await;
+    new.sees("Your new password is set.").await;
+    new.log_in(ana, LAST_PASSWORD).await;
+    new.sees("Where you are logged in").await;
     new.sees(ana).await;
     new.click("form[action='/log-out'] button").await;
     new.sees("You are logged out.").await;

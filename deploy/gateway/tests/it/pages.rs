@@ -23,6 +23,8 @@ struct Person {
     cookies: BTreeMap<String, String>,
     /// `Sec-Fetch-Site`.
     site: &'static str,
+    /// `Accept-Language`.
+    languages: &'static str,
 }
 
 struct Page {
@@ -37,6 +39,7 @@ impl Person {
             app: service.gateway().await,
             cookies: BTreeMap::new(),
             site: "same-origin",
+            languages: "pt-BR,en;q=0.5",
         }
     }
 
@@ -59,7 +62,7 @@ impl Person {
             .header(header::COOKIE, cookies.join("; "))
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .header(header::USER_AGENT, "Mozilla/5.0 (X11; Linux) Firefox/140.0")
-            .header(header::ACCEPT_LANGUAGE, "pt-BR,en;q=0.5")
+            .header(header::ACCEPT_LANGUAGE, self.languages)
             .header("sec-fetch-site", self.site);
         let body = Body::from(serde_urlencoded::to_string(fields).unwrap());
         let answer = self.app.clone().oneshot(request.body(body).unwrap()).await;

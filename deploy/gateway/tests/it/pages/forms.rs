@@ -3,7 +3,10 @@
 use axum::http::{StatusCode, header};
 
 use super::{NEW_PASSWORD, PASSWORD, Person};
-use crate::{mailer, service::Service};
+use crate::{
+    mailer,
+    service::{NEW_KEY, Service},
+};
 
 #[tokio::test]
 async fn a_person_signs_up_logs_out_and_logs_in() {
@@ -93,6 +96,8 @@ async fn an_expired_access_token_is_replaced() {
     let mut ana = Person::of(&service).await;
     ana.sign_up("ana@example.com").await;
     let before = ana.cookies.clone();
+    assert_eq!(ana.get("/account").await.status, StatusCode::OK);
+    assert_eq!(ana.cookies, before);
     // A browser drops the cookie when the token expires.
     ana.cookies.remove("__Host-access_token");
     assert_eq!(ana.get("/account").await.status, StatusCode::OK);
@@ -111,6 +116,58 @@ async fn an_expired_access_token_is_replaced() {
     ana.follow("/account/password", &fields).await;
     ana.cookies.remove("__Host-access_token");
     assert_eq!(ana.get("/account").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_access_token_that_expires_within_a_minute_is_replaced() {
+    let service = Service::start(&[("ACCESS_TOKEN_TTL", "59s")]).await;
+    let mut ana = Person::of(&service).await;
+    ana.sign_up("ana@example.com").await;
+    for _ in 0..2 {
+        let before = ana.cookies.clone();
+        assert_eq!(ana.get("/account").await.status, StatusCode::OK);
+        for name in ["__Host-refresh_token", "__Host-access_token"] {
+            assert_ne!(ana.cookies[name], before[name], "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_new_refresh_token_is_kept_although_its_access_token_cannot_be_verified() {
+    let mut service = Service::start(&[]).await;
+    let mut ana = Person::of(&service).await;
+    ana.sign_up("ana@example.com").await;
+    let before = ana.cookies.clone();
+    ana.cookies.remove("__Host-access_token");
+    // The service signs with another key, which this gateway may not fetch.
+    let scopes = ("INTERNAL_SCOPES", "gateway=address,mailer=mail");
+    let variables = [("JWT_SECRET", NEW_KEY), scopes];
+    service.restart(&variables).await;
+    let page = ana.get("/account").await;
+    assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE);
+    let name = "__Host-refresh_token";
+    assert_ne!(ana.cookies[name], before[name]);
+
+    service.restart(&variables[..1]).await;
+    ana.app = service.gateway().await;
+    assert_eq!(ana.get("/account").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_account_is_deleted_with_its_password() {
+    let service = Service::start(&[]).await;
+    let mut ana = Person::of(&service).await;
+    ana.sign_up("ana@example.com").await.says("/account/delete");
+    let form = "/account/delete";
+    let page = ana.post(form, &[("current_password", "wrong word")]).await;
+    assert_eq!(page.status, StatusCode::UNAUTHORIZED);
+    let wrong = "This is not your current password.";
+    assert_eq!(page.error_at("current_password"), wrong);
+    let page = ana.follow(form, &[("current_password", PASSWORD)]).await;
+    page.says("Your account is deleted.");
+    assert!(ana.cookies.keys().eq(["__Host-device"]));
+    let gone = ana.log_in("ana@example.com", PASSWORD).await;
+    assert_eq!(gone.status, StatusCode::UNAUTHORIZED);
 }
 
 /// Sends an address and a password, which must be refused beside the field. What was typed stays,

@@ -38,9 +38,9 @@ async fn a_forgotten_password_is_replaced_and_the_old_session_is_gone() {
     page.says(&format!("value=\"{token}\""));
 
     let good = [("token", token.as_str()), ("new_password", NEW_PASSWORD)];
-    new.follow("/reset-password", &good)
-        .await
-        .says("Your new password is set.");
+    let page = new.follow("/reset-password", &good).await;
+    page.says("Your new password is set.");
+    page.says("action=\"/log-in\"");
     assert_eq!(old.get("/account").await.leads_to(), "/log-in");
     assert_eq!(
         old.log_in("ana@example.com", PASSWORD).await.status,
@@ -55,6 +55,69 @@ async fn a_forgotten_password_is_replaced_and_the_old_session_is_gone() {
     assert_eq!(page.status, StatusCode::UNAUTHORIZED);
     page.says("This link does not work.");
     page.says("Ask for a new link");
+}
+
+/// Asks for a reset of this account's password, and uses its link.
+async fn reset(person: &mut Person, service: &Service, email: &str, number: usize) -> String {
+    Person::of(service)
+        .await
+        .post("/forgot-password", &[("email", email)])
+        .await;
+    let mail = mailer::claim(service, number).await;
+    assert_eq!(mail.email, email);
+    let fields = [("token", &mail.token[..]), ("new_password", NEW_PASSWORD)];
+    person.post("/reset-password", &fields).await.leads_to()
+}
+
+#[tokio::test]
+async fn a_link_logs_nobody_in_to_another_account() {
+    let service = Service::start(&[]).await;
+    let (mut ana, mut eve) = (Person::of(&service).await, Person::of(&service).await);
+    ana.sign_up("ana@example.com").await;
+    eve.sign_up("eve@example.com").await;
+    let before = ana.cookies.clone();
+    // A stranger's browser, and one with the session of another user.
+    let mut stranger = Person::of(&service).await;
+    let to = reset(&mut stranger, &service, "eve@example.com", 0).await;
+    assert_eq!(to, "/log-in");
+    let names = ["__Host-device", "__Host-notice"];
+    assert!(stranger.cookies.keys().eq(names));
+    let to = reset(&mut ana, &service, "eve@example.com", 1).await;
+    assert_eq!(to, "/log-in");
+    for name in ["__Host-refresh_token", "__Host-access_token"] {
+        assert_eq!(ana.cookies[name], before[name], "{name}");
+    }
+    ana.get("/account").await.says("ana@example.com");
+    // The session of the reset has ended.
+    let to = eve.log_in("eve@example.com", NEW_PASSWORD).await;
+    assert_eq!(to.leads_to(), "/account");
+    eve.get("/account").await.does_not_say("End this one");
+
+    // The user's own session goes on.
+    let to = reset(&mut eve, &service, "eve@example.com", 2).await;
+    assert_eq!(to, "/account");
+    eve.get("/account").await.says("Your new password is set.");
+}
+
+#[tokio::test]
+async fn without_the_mail_a_reset_confirms_the_address() {
+    let service = Service::start(&[("EMAIL_VERIFICATION", "required")]).await;
+    let mut ana = Person::of(&service).await;
+    let fields = [("email", "ana@example.com"), ("password", PASSWORD)];
+    let signed_up = ana.post("/sign-up", &fields).await;
+    let refused = ana.log_in("ana@example.com", PASSWORD).await;
+    // No login sends another mail while the link of the first one works.
+    assert_eq!(service.mail_requests().len(), 1);
+    for page in [signed_up, refused] {
+        page.says("<a href=\"/forgot-password\">set a new password</a>");
+        for promise in ["on its way", "another mail"] {
+            page.does_not_say(promise);
+        }
+    }
+    reset(&mut ana, &service, "ana@example.com", 1).await;
+    let answer = ana.log_in("ana@example.com", NEW_PASSWORD).await;
+    assert_eq!(answer.leads_to(), "/account");
+    ana.get("/account").await.says(">confirmed<");
 }
 
 #[tokio::test]
@@ -153,9 +216,56 @@ async fn an_address_is_changed_and_the_change_undone() {
     ];
     ana.follow("/reset-password", &fields)
         .await
-        .says("ana@example.com");
+        .says("Your new password is set.");
     let page = ana.post("/revert-email", &[("token", &mail.token)]).await;
     assert_eq!(page.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_new_password_stops_a_change_of_the_address() {
+    let service = Service::start(&[]).await;
+    let mut ana = Person::of(&service).await;
+    ana.sign_up("ana@example.com").await;
+    let fields = [
+        ("new_email", "eve@example.com"),
+        ("current_password", PASSWORD),
+    ];
+    ana.post("/account/email", &fields).await;
+    let token = mailer::claim(&service, 0).await.token;
+    ana.follow("/account/sessions/end-others", &[])
+        .await
+        .says("<a href=\"/account/password\">Change your password</a>: this stops the change.");
+    let fields = [
+        ("current_password", PASSWORD),
+        ("new_password", NEW_PASSWORD),
+    ];
+    ana.follow("/account/password", &fields)
+        .await
+        .does_not_say("eve@example.com");
+    let page = ana.post("/confirm-email", &[("token", &token)]).await;
+    page.says("This link does not work.");
+}
+
+#[tokio::test]
+async fn mails_are_in_the_first_language_of_the_browser() {
+    let service = Service::start(&[("EMAIL_VERIFICATION", "optional")]).await;
+    let mut ana = Person::of(&service).await;
+    ana.sign_up("ana@example.com").await;
+    ana.languages = "de-AT,de;q=0.9,en;q=0.8";
+    ana.follow("/account/verification", &[]).await;
+    let fields = [("email", "ana@example.com")];
+    ana.post("/forgot-password", &fields).await;
+    let fields = [
+        ("new_email", "new@example.com"),
+        ("current_password", PASSWORD),
+    ];
+    ana.post("/account/email", &fields)
+        .await
+        .says("Check your mail");
+    for (number, language) in ["pt-BR", "de-AT", "de-AT", "de-AT"].into_iter().enumerate() {
+        let mail = mailer::claim(&service, number).await;
+        assert_eq!(mail.locale, language, "{number}");
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,12 @@ const PUBLIC: [&str; 6] = [
     "/confirm-email",
     "/revert-email?token=rcm_x",
 ];
-const PRIVATE: [&str; 3] = ["/account", "/account/email", "/account/password"];
+const PRIVATE: [&str; 4] = [
+    "/account",
+    "/account/email",
+    "/account/password",
+    "/account/delete",
+];
 
 #[tokio::test]
 async fn no_page_is_stored_framed_or_scripted() {
@@ -111,7 +116,7 @@ async fn a_form_of_another_site_does_nothing() {
     let token = mailer::claim(&service, 0).await.token;
     for site in ["cross-site", "same-site"] {
         ana.site = site;
-        let forms: [(&str, &[(&str, &str)]); 12] = [
+        let forms: [(&str, &[(&str, &str)]); 13] = [
             (
                 "/sign-up",
                 &[("email", "eve@example.com"), ("password", PASSWORD)],
@@ -134,6 +139,7 @@ async fn a_form_of_another_site_does_nothing() {
                 &[("session_id", "01a20fda-7110-7d2d-905e-1beca7432624")],
             ),
             ("/account/sessions/end-others", &[]),
+            ("/account/delete", &[("current_password", PASSWORD)]),
             (
                 "/account/password",
                 &[
