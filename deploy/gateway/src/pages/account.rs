@@ -106,8 +106,10 @@ fn page(
             (ask_for_mail(user, account))
         }
         (sessions::section(list))
-        div.end { (view::button("/log-out", None, &html! { "Log out" })) }
-        p.links { a href="/account/delete" { "Delete your account" } }
+        div.row {
+            a href="/account/delete" { "Delete your account" }
+            (view::button("/log-out", None, &html! { "Log out" }))
+        }
     };
     view::page("Your account", &Failure::default(), &body)
 }
