@@ -1,7 +1,8 @@
 use super::{Auth, Call, Caller, Error, caller::done, credentials::Claim};
 use crate::{
     model::{
-        CHANGES_COUNT_FOR, Email, Locale, MAX_CHANGES, MailPurpose, MailRequest, mail_counters,
+        CHANGES_COUNT_FOR, CounterId, Email, Locale, MAX_CHANGES, MailPurpose, MailRequest,
+        mail_counters,
     },
     password::Password,
     telemetry::audit,
@@ -32,7 +33,9 @@ impl Auth {
             let problem = "must differ from the current address";
             return Err(Error::invalid("new_email", problem));
         }
-        let counters = mail_counters(&account.email, call.client_address);
+        let own = CounterId::OwnMails(account.user_id);
+        let counters = [own, CounterId::MailsToNew(email)];
+        let counters = mail_counters(&counters, call.client_address);
         self.count_for_good(&counters, audit).await?;
         let now = self.clock.now();
         let changes = self.db.changes_of_email(account.user_id, now).await?;

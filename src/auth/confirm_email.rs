@@ -5,7 +5,7 @@ use crate::{
         Event, MailPurpose, MailRequest, MailRequestId, MailToken, Payload, SessionEndReason,
         Timestamp, UserId,
     },
-    telemetry::audit,
+    telemetry::audit::{self, Audit, Reason},
 };
 
 pub struct ConfirmedEmail {
@@ -23,17 +23,18 @@ impl Auth {
         let audit = call.audit(audit::Event::ConfirmEmail);
         let now = self.clock.now();
         let mail = self.find_mail(token, now).await?;
+        let audit = audit.user(mail.user_id);
         let audited = match mail.purpose {
             MailPurpose::VerifyEmail => {
                 self.verify(&mail, now, call).await?;
                 mail.request_id
             }
-            MailPurpose::ChangeEmail => self.complete_change(&mail, now, call).await?,
+            MailPurpose::ChangeEmail => self.complete_change(&mail, now, call, audit).await?,
             MailPurpose::ResetPassword | MailPurpose::RevertEmail => {
                 return Err(Error::InvalidToken);
             }
         };
-        audit.user(mail.user_id).mail(audited).ok();
+        audit.mail(audited).ok();
         Ok(ConfirmedEmail {
             user_id: mail.user_id,
             email: mail.sent_to,
@@ -60,6 +61,7 @@ impl Auth {
         mail: &FoundMail,
         now: Timestamp,
         call: &Call,
+        audit: Audit<'_>,
     ) -> Result<MailRequestId, Error> {
         let purpose = MailPurpose::RevertEmail;
         let revert = MailRequest::new(purpose, mail.email.clone(), None, now);
@@ -76,7 +78,8 @@ impl Auth {
             end: self.end(SessionEndReason::EmailChanged),
         };
         let changed = self.db.change_email(&change).await?;
-        changed.map_err(|why| refused(why, now))?;
+        let audit = audit.mail(mail.request_id);
+        changed.map_err(|why| self.refused(why, now, audit))?;
         self.committed(&event);
         Ok(revert.id)
     }
@@ -89,14 +92,15 @@ impl Auth {
         let found = self.db.find_mail(token.hash(), now).await?;
         found.ok_or(Error::InvalidToken)
     }
-}
 
-pub(super) fn refused(why: MailRefusal, now: Timestamp) -> Error {
-    match why {
-        MailRefusal::Void => Error::InvalidToken,
-        MailRefusal::EmailTaken => Error::EmailTaken,
-        MailRefusal::TooManyChanges(until) => Error::TooManyAttempts {
-            retry_after: until.since(now),
-        },
+    pub(super) fn refused(&self, why: MailRefusal, now: Timestamp, audit: Audit<'_>) -> Error {
+        match why {
+            MailRefusal::Void => Error::InvalidToken,
+            MailRefusal::EmailTaken => {
+                audit.failed(Reason::EmailTaken);
+                Error::EmailTaken
+            }
+            MailRefusal::TooManyChanges(until) => self.too_many(until.since(now), audit),
+        }
     }
 }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::{Auth, Call, Error};
 use crate::{
-    model::{Email, Locale, MailPurpose, MailRequest, mail_counters},
+    model::{CounterId, Email, Locale, MailPurpose, MailRequest, mail_counters},
     telemetry::audit::{self, Reason},
 };
 
@@ -26,7 +26,7 @@ impl Auth {
         let audit = call.audit(audit::Event::RequestPasswordReset);
         let email = Email::parse(&request.address).ok();
         let counted = email.as_ref().map_or(&*request.address, Email::as_str);
-        let counters = mail_counters(counted, call.client_address);
+        let counters = mail_counters(&[CounterId::Mails(counted)], call.client_address);
         self.count_for_good(&counters, audit).await?;
 
         let now = self.clock.now();

@@ -1,4 +1,4 @@
-use super::{Auth, Call, ConfirmedEmail, Error, confirm_email::refused};
+use super::{Auth, Call, ConfirmedEmail, Error};
 use crate::{
     db::Revert,
     model::{MailPurpose, MailRequest, MailToken, SessionEndReason},
@@ -30,7 +30,7 @@ impl Auth {
         };
         let audit = audit.user(user_id);
         let reverted = self.db.revert_email(&revert).await?;
-        reverted.map_err(|why| refused(why, now))?;
+        reverted.map_err(|why| self.refused(why, now, audit.mail(mail.request_id)))?;
         self.commits.notify_one();
         audit.mail(reset.id).ok();
         Ok(ConfirmedEmail { user_id, email })

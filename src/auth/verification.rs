@@ -2,7 +2,9 @@
 
 use super::{Auth, Call, Caller, EmailVerification, Error, Subject};
 use crate::{
-    model::{Locale, MailPurpose, MailRequest, SessionId, Timestamp, UserId, mail_counters},
+    model::{
+        CounterId, Locale, MailPurpose, MailRequest, SessionId, Timestamp, UserId, mail_counters,
+    },
     telemetry::audit::{self, Audit},
 };
 
@@ -19,7 +21,8 @@ impl Auth {
             return Ok(());
         }
         let audit = caller.audit(audit::Event::RequestEmailVerification, call);
-        let counters = mail_counters(&account.email, call.client_address);
+        let own = [CounterId::OwnMails(account.user_id)];
+        let counters = mail_counters(&own, call.client_address);
         self.count_for_good(&counters, audit).await?;
         let mail = verification(&account.email, locale, self.clock.now());
         self.ask(account.user_id, &mail, call, audit).await
@@ -38,7 +41,8 @@ impl Auth {
         if self.db.has_open_mail(user_id, purpose, now).await? {
             return Ok(());
         }
-        let counters = mail_counters(email, call.client_address);
+        let own = [CounterId::OwnMails(user_id)];
+        let counters = mail_counters(&own, call.client_address);
         if !self.is_counted(&counters).await? {
             return Ok(());
         }

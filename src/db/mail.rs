@@ -85,6 +85,14 @@ fn settled<T>(done: Result<T, Undone>) -> Result<Result<T, MailRefusal>, Error> 
     }
 }
 
+/// Whether the password is still the one at the time of the request, if the request ends with it.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn is_of_this_password() -> _ {
+    let now = users::password_changed_at.nullable();
+    let then = mail_requests::password_changed_at;
+    then.is_null().or(then.eq(now))
+}
+
 impl Db {
     /// Asks for a mail to an address. Returns the event, or `None` if the address has no account:
     /// then a request without an account is written, so that the work is the same.
@@ -201,12 +209,7 @@ impl Db {
                 .find(&token_hash[..])
                 .inner_join(mail_requests::table.inner_join(users::table))
                 .filter(mail_tokens::expires_at.gt(now))
-                .filter(
-                    mail_requests::password_changed_at.is_null().or(
-                        mail_requests::password_changed_at
-                            .eq(users::password_changed_at.nullable()),
-                    ),
-                )
+                .filter(is_of_this_password())
                 .select((
                     (
                         mail_requests::id,

@@ -387,6 +387,21 @@ mod tests {
                 }),
             ),
             (
+                "SESSION_STARTED",
+                Payload::SessionStarted {
+                    session_id,
+                    device_name: None,
+                    is_known: true,
+                    network: "192.0.2.0/24".to_owned(),
+                },
+                user_event::Payload::SessionStarted(proto::SessionStarted {
+                    session_id: session_id.to_string(),
+                    device_name: String::new(),
+                    known_device: true,
+                    network: "192.0.2.0/24".to_owned(),
+                }),
+            ),
+            (
                 "EMAIL_CHANGED",
                 Payload::EmailChanged {
                     old: "ana@example.com".to_owned(),

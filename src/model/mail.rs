@@ -94,6 +94,7 @@ impl MailPurpose {
 }
 
 /// A mail that an act asks for.
+#[derive(Clone)]
 pub struct MailRequest {
     pub id: MailRequestId,
     pub purpose: MailPurpose,

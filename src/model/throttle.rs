@@ -66,8 +66,12 @@ pub enum CounterId<'a> {
     /// A signed-in user who shows the password again.
     Session(SessionId),
     Registrations(Network),
-    /// Mails that persons asked for to this address, which need not have an account.
+    /// Resets that persons asked for to this address, which need not have an account.
     Mails(&'a str),
+    /// Mails that a user asked for after showing the password: strangers cannot use these up.
+    OwnMails(UserId),
+    /// Changes of addresses to this one that users asked for.
+    MailsToNew(&'a str),
     NetworkMails(Network),
     /// Uses of the tokens of a mail.
     MailTokens(MailRequestId),
@@ -107,13 +111,13 @@ pub fn registration_counters(address: Option<ClientAddress>) -> Vec<CounterId<'s
     networks(address).map(CounterId::Registrations).collect()
 }
 
-/// The counters of a mail that a person asks for. It counts whether there is an account or not.
-pub fn mail_counters(email: &str, address: Option<ClientAddress>) -> Vec<CounterId<'_>> {
+/// The counters of a mail that a person asks for: these, and those of the caller's networks.
+pub fn mail_counters<'a>(
+    counters: &[CounterId<'a>],
+    address: Option<ClientAddress>,
+) -> Vec<CounterId<'a>> {
     let networks = networks(address).map(CounterId::NetworkMails);
-    [CounterId::Mails(email)]
-        .into_iter()
-        .chain(networks)
-        .collect()
+    counters.iter().copied().chain(networks).collect()
 }
 
 fn networks(address: Option<ClientAddress>) -> impl Iterator<Item = Network> {
@@ -134,6 +138,8 @@ impl CounterId<'_> {
             Self::Mails(email) => [&[6], &[], email.as_bytes()],
             Self::NetworkMails(network) => [&[7, network.bits()], &[], network.as_bytes()],
             Self::MailTokens(request) => [&[8], &[], request.as_bytes()],
+            Self::OwnMails(user_id) => [&[9], &[], user_id.as_bytes()],
+            Self::MailsToNew(email) => [&[10], &[], email.as_bytes()],
         };
         key.throttle.tag(&parts)
     }
@@ -152,7 +158,9 @@ impl CounterId<'_> {
                 share(limits.registrations_per_network, *network),
                 limits.network_fade,
             ),
-            Self::Mails(_) => return CounterLimits::an_hour(MAILS_OF_AN_ACCOUNT),
+            Self::Mails(_) | Self::OwnMails(_) | Self::MailsToNew(_) => {
+                return CounterLimits::an_hour(MAILS_OF_AN_ACCOUNT);
+            }
             Self::NetworkMails(network) => {
                 return CounterLimits::an_hour(share(MAILS_OF_A_NETWORK, *network));
             }

@@ -158,13 +158,14 @@ impl<'a> Audit<'a> {
         let in_full = reason.is_never_summed_up();
         let (event, outcome, reason) = (self.event.word(), FAILED, reason.word());
         let [user_id, email_hash, session_id, address_hash] = self.ids();
+        let mail_request_id = self.mail_request_id.map(display);
         let caller = self.context.caller.as_deref();
         if in_full {
             info!(target: TARGET, event, outcome, reason,
-                user_id, email_hash, session_id, caller, address_hash);
+                user_id, email_hash, session_id, mail_request_id, caller, address_hash);
         } else {
             info!(name: LIMITED, target: TARGET, event, outcome, reason,
-                user_id, email_hash, session_id, caller, address_hash);
+                user_id, email_hash, session_id, mail_request_id, caller, address_hash);
         }
     }
 

@@ -1,11 +1,13 @@
 //! A change of the address: asked for by the user, completed by the owner of the new address.
 
-use std::iter;
+use std::{iter, time::Duration};
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::{FoundMail, MailRefusal, Recipient, Steps as _, Undone, settled, taken};
+use super::{
+    FoundMail, MailRefusal, Recipient, Steps as _, Undone, is_of_this_password, settled, taken,
+};
 use crate::{
     db::{
         Db, Error,
@@ -48,9 +50,11 @@ impl Db {
     ) -> Result<Option<String>, Error> {
         with_conn!(self, conn => {
             mail_requests::table
+                .inner_join(users::table)
                 .filter(mail_requests::user_id.eq(user_id))
                 .filter(mail_requests::purpose.eq(MailPurpose::ChangeEmail.as_str()))
                 .filter(mail_requests::expires_at.ge(now))
+                .filter(is_of_this_password())
                 .order(mail_requests::id.desc())
                 .select(mail_requests::email)
                 .first(conn)
@@ -122,6 +126,10 @@ impl Db {
                     return refused(MailRefusal::Void);
                 }
                 let changes = conn.changes_of_address(user_id, now).await?;
+                // Later than the change before even if a clock went back: a revert voids the later
+                // ones by this time.
+                let after_last = changes.as_slice().first().map_or(now, |last| *last + Duration::from_micros(1));
+                let revert = MailRequest { requested_at: now.max(after_last), ..change.revert.clone() };
                 if let Some(oldest) = changes.get(MAX_CHANGES - 1) {
                     return refused(MailRefusal::TooManyChanges(*oldest + CHANGES_COUNT_FOR));
                 }
@@ -129,9 +137,9 @@ impl Db {
                 if conn.is_reserved(&mail.sent_to, user_id, now).await? {
                     return refused(MailRefusal::EmailTaken);
                 }
-                conn.insert_request(change.revert, Some(&recipient)).await?;
+                conn.insert_request(&revert, Some(&recipient)).await?;
                 let ended = conn.end_sessions(user_id, mail.session_id, change.end, act).await?;
-                let asked = Event::new(user_id, Payload::mail_requested(change.revert), act);
+                let asked = Event::new(user_id, Payload::mail_requested(&revert), act);
                 let events = iter::once(change.event).chain(&ended).chain([&asked]);
                 conn.write_events(user_id, recipient.event_version, &events.collect::<Vec<_>>()).await?;
                 Ok(ended.len())

@@ -80,6 +80,9 @@ both! {
         refused(account.change_email(change(PASSWORD)).await);
         account.change_email(change(NEW_PASSWORD)).await.unwrap();
         let token = claim(INTERNAL_TOKEN).await.unwrap();
+        let other_user = client.register(register("ana@example.org")).await.unwrap().into_inner().user_id;
+        refused(recovery.confirm_email(confirm(&token)).await);
+        database.execute("DELETE FROM users WHERE email = 'ana@example.org'").await;
         recovery.confirm_email(confirm(&token)).await.unwrap();
         let token = claim(INTERNAL_TOKEN).await.unwrap();
         let revert = || proto::RevertEmailRequest { token: token.clone() };
@@ -90,7 +93,7 @@ both! {
         process.wait_for("\"stopped\"").await;
         let log = process.log();
         let mails = requested(&database).await;
-        let [first, reset, change, revert, second_reset] = &mails[..] else { panic!("{mails:?}") };
+        let [first, reset, change, other, revert, second_reset] = &mails[..] else { panic!("{mails:?}") };
         let session = &session.session_id;
         let names = ["event", "outcome", "reason", "user_id", "session_id", "caller", "mail_request_id"];
         let expected = [
@@ -109,6 +112,8 @@ both! {
             ["change_email", "failed", "wrong_password", &user, session, "", ""],
             ["change_email", "ok", "", &user, session, "", change],
             ["claim_mail", "ok", "", &user, "", "gateway", change],
+            ["register", "ok", "", &other_user, "", "", other],
+            ["confirm_email", "failed", "email_taken", &user, "", "", change],
             ["confirm_email", "ok", "", &user, "", "", revert],
             ["claim_mail", "ok", "", &user, "", "gateway", revert],
             ["revert_email", "ok", "", &user, "", "", second_reset],

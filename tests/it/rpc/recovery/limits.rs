@@ -82,7 +82,6 @@ both! {
         let db = db(&service.database, Duration::from_secs(5));
         let limits = config(&service.database, &[]).auth.throttle;
         let requests = async || service.database.count("SELECT count(*) FROM mail_requests").await;
-        assert_eq!(requests().await, 2);
         let now = service.clock.now();
         tick_mails(&db, now).await;
         assert_eq!(requests().await, 1, "that of the unknown address is gone");

@@ -1,14 +1,17 @@
 //! Acts with mails that run at the same time: each has its whole effect or none.
 
+use std::time::Duration;
+
 use auth_service::proto;
 use tonic::Status;
 
 use super::{Mailing, NEW_PASSWORD, reset};
-use crate::harness::{PASSWORD, both, register};
+use crate::harness::{Backend, Held, PASSWORD, WAITING, both, register};
 
 const ANA: &str = "ana@example.com";
 const NEW: &str = "ana@example.org";
 const ROUNDS: usize = 5;
+const SECOND: Duration = Duration::from_secs(1);
 
 fn confirm(token: &str) -> proto::ConfirmEmailRequest {
     proto::ConfirmEmailRequest {
@@ -17,7 +20,28 @@ fn confirm(token: &str) -> proto::ConfirmEmailRequest {
 }
 
 impl Mailing {
-    async fn addresses(&self) -> Vec<String> {
+    /// Keeps acts on Postgres from writing their events, and so from committing: others wait for
+    /// their rows. SQLite has one writer.
+    pub(super) async fn hold(&self) -> Option<Held> {
+        let database = &self.0.database;
+        match database.backend() {
+            Backend::Postgres => {
+                let lock = "LOCK TABLE outbox_events IN SHARE MODE";
+                Some(Held::begin(database, lock).await)
+            }
+            Backend::Sqlite => None,
+        }
+    }
+
+    /// Lets the acts go on as soon as so many wait.
+    pub(super) async fn release(&self, held: Option<Held>, waiting: i64) {
+        if let Some(held) = held {
+            self.0.database.wait_for(WAITING, waiting).await;
+            held.commit().await;
+        }
+    }
+
+    pub(super) async fn addresses(&self) -> Vec<String> {
         let addresses = self
             .0
             .database
@@ -58,6 +82,8 @@ both! {
 
     async fn a_claim_beside_a_use_leaves_no_token(mailing: Mailing) {
         for n in 0..ROUNDS {
+            // The mails of this round are later than those of the last one.
+            mailing.0.clock.advance(SECOND);
             let email = format!("ana{n}@example.com");
             mailing.0.sign_up(&email).await;
             let token = mailing.reset_token(&email).await;
@@ -76,9 +102,11 @@ both! {
         let ana = mailing.0.sign_up(ANA).await;
         let mail = mailing.asked(&ana, NEW).await;
         let (mut recovery, mut client) = (mailing.recovery(), mailing.0.client());
-        let (changed, registered) = tokio::join!(
+        let held = mailing.hold().await;
+        let (changed, registered, ()) = tokio::join!(
             recovery.confirm_email(confirm(&mail.token)),
             client.register(register(NEW)),
+            mailing.release(held, 2),
         );
         let outcomes = [succeeded(changed, &["EMAIL_TAKEN"]), succeeded(registered, &["EMAIL_TAKEN"])];
         assert_eq!(outcomes.into_iter().filter(|succeeded| *succeeded).count(), 1);
@@ -90,9 +118,11 @@ both! {
         let ana = mailing.0.sign_up(ANA).await;
         let mail = mailing.asked(&ana, NEW).await;
         let (mut recovery, mut client) = (mailing.recovery(), mailing.0.client());
-        let (changed, registered) = tokio::join!(
+        let held = mailing.hold().await;
+        let (changed, registered, ()) = tokio::join!(
             recovery.confirm_email(confirm(&mail.token)),
             client.register(register(ANA)),
+            mailing.release(held, 2),
         );
         changed.expect("the new address is free");
         assert!(!succeeded(registered, &["EMAIL_TAKEN"]));
@@ -101,14 +131,18 @@ both! {
 
     async fn a_reset_beside_a_change_of_the_address_leaves_one_of_them(mailing: Mailing) {
         for n in 0..ROUNDS {
+            // The mails of this round are later than those of the last one.
+            mailing.0.clock.advance(SECOND);
             let email = format!("ana{n}@example.com");
             let ana = mailing.0.sign_up(&email).await;
             let token = mailing.reset_token(&email).await;
             let change = mailing.asked(&ana, &format!("new{n}@example.com")).await;
             let mut recovery = mailing.recovery();
-            let (reset, changed) = tokio::join!(
+            let held = mailing.hold().await;
+            let (reset, changed, ()) = tokio::join!(
                 mailing.reset(&token, NEW_PASSWORD),
                 recovery.confirm_email(confirm(&change.token)),
+                mailing.release(held, 2),
             );
             let outcomes = [succeeded(reset, &["INVALID_TOKEN"]), succeeded(changed, &["INVALID_TOKEN"])];
             assert_eq!(outcomes.into_iter().filter(|succeeded| *succeeded).count(), 1, "{n}");
@@ -117,14 +151,18 @@ both! {
 
     async fn a_revert_beside_the_next_change_wins(mailing: Mailing) {
         for n in 0..ROUNDS {
+            // The mails of this round are later than those of the last one.
+            mailing.0.clock.advance(SECOND);
             let email = format!("ana{n}@example.com");
             let ana = mailing.0.sign_up(&email).await;
             let revert = mailing.changed(&ana, &format!("thief{n}@example.com")).await;
             let next = mailing.asked(&ana, &format!("thief{n}@example.net")).await;
             let mut recovery = mailing.recovery();
-            let (reverted, changed) = tokio::join!(
+            let held = mailing.hold().await;
+            let (reverted, changed, ()) = tokio::join!(
                 mailing.revert(&revert.token),
                 recovery.confirm_email(confirm(&next.token)),
+                mailing.release(held, 2),
             );
             reverted.expect("nothing voids it");
             succeeded(changed, &["INVALID_TOKEN"]);
