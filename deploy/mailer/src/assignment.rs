@@ -22,6 +22,9 @@ const REMEMBERED: usize = 10_000;
 pub struct Assignment {
     /// Notified when there may be something to commit.
     pub changed: Notify,
+    /// Held from choosing what to commit until it is committed: a newer position must not be
+    /// overtaken by an older one.
+    pub commits: Arc<tokio::sync::Mutex<()>>,
     partitions: Mutex<HashMap<i32, Partition>>,
 }
 

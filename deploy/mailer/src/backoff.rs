@@ -4,11 +4,30 @@
 
 use std::time::Duration;
 
-const MIN: Duration = Duration::from_millis(200);
+/// The shortest pause, and the longest one after many failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pauses {
+    shortest: Duration,
+    longest: Duration,
+}
 
-/// The longest time between the end of a fault and the next attempt. People wait for these
-/// mails.
-const MAX: Duration = Duration::from_secs(15);
+/// For most faults: people wait for these mails.
+pub const FAULT: Pauses = Pauses {
+    shortest: Duration::from_millis(200),
+    longest: Duration::from_secs(15),
+};
+
+/// For a recipient that is put off: until its server is there or has room.
+pub const PUT_OFF: Pauses = Pauses {
+    shortest: Duration::from_secs(1),
+    longest: Duration::from_mins(5),
+};
+
+/// After a claim that may have counted. All three must not fall into one outage.
+pub const CLAIM: Pauses = Pauses {
+    shortest: Duration::from_mins(1),
+    longest: Duration::from_mins(10),
+};
 
 #[derive(Default)]
 pub struct Backoff {
@@ -17,9 +36,9 @@ pub struct Backoff {
 
 impl Backoff {
     /// The pause after one more failure.
-    pub fn pause(&mut self) -> Duration {
+    pub fn pause(&mut self, pauses: Pauses) -> Duration {
         let random = getrandom::u32().unwrap_or(u32::MAX);
-        let pause = delay(self.failures, random);
+        let pause = delay(pauses, self.failures, random);
         self.failures = self.failures.saturating_add(1);
         pause
     }
@@ -32,10 +51,13 @@ impl Backoff {
 }
 
 /// The wait after this many earlier failures. `random` is uniform over all `u32`.
-fn delay(failures: u32, random: u32) -> Duration {
-    let cap = MIN.saturating_mul(2_u32.saturating_pow(failures)).min(MAX);
+fn delay(pauses: Pauses, failures: u32, random: u32) -> Duration {
+    let Pauses { shortest, longest } = pauses;
+    let cap = shortest
+        .saturating_mul(2_u32.saturating_pow(failures))
+        .min(longest);
     let part = f64::from(random) / f64::from(u32::MAX);
-    MIN + cap.saturating_sub(MIN).mul_f64(part)
+    shortest + cap.saturating_sub(shortest).mul_f64(part)
 }
 
 #[cfg(test)]
@@ -44,9 +66,15 @@ mod tests {
 
     #[test]
     fn the_longest_wait_doubles_with_each_failure_up_to_the_maximum() {
-        let longest = [0, 1, 2, 6, 7, u32::MAX].map(|failures| delay(failures, u32::MAX));
+        let longest = [0, 1, 2, 6, 7, u32::MAX].map(|failures| delay(FAULT, failures, u32::MAX));
         let expected = [200, 400, 800, 12_800, 15_000, 15_000];
         assert_eq!(longest, expected.map(Duration::from_millis));
-        assert_eq!(delay(u32::MAX, 0), MIN);
+        assert_eq!(delay(FAULT, u32::MAX, 0), Duration::from_millis(200));
+    }
+
+    #[test]
+    fn the_three_claims_of_a_request_are_minutes_apart() {
+        let shortest: Duration = (0..2).map(|failures| delay(CLAIM, failures, 0)).sum();
+        assert_eq!(shortest, Duration::from_mins(2));
     }
 }

@@ -1,12 +1,13 @@
 //! Claims mails from the service.
 
 use std::{
+    error::Error,
     fmt,
     time::{Duration, SystemTime},
 };
 
 use tonic::{
-    Request, Status,
+    Code, ConnectError, Request, Status,
     metadata::{Ascii, MetadataValue},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
@@ -51,12 +52,32 @@ impl Mail {
 }
 
 /// A call that failed, and may work later.
-pub struct Failed(Status);
+#[derive(Debug)]
+pub struct Failed(pub(crate) Status);
 
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ClaimMail: {:?} {}", self.0.code(), reason(&self.0))
+        write!(f, "ClaimMail: {:?} {}", self.0.code(), reason(&self.0))?;
+        if self.may_have_counted() {
+            f.write_str(" (it may have counted as one of three claims)")?;
+        }
+        Ok(())
     }
+}
+
+impl Failed {
+    /// Whether the service may have made a token, so that one claim less is left. Not if it said
+    /// why it made none, or if there was no connection to it.
+    #[must_use]
+    pub fn may_have_counted(&self) -> bool {
+        let is_late = self.0.code() == Code::DeadlineExceeded;
+        is_late || (reason(&self.0).is_empty() && !is_unconnected(&self.0))
+    }
+}
+
+fn is_unconnected(status: &Status) -> bool {
+    let mut causes = std::iter::successors(status.source(), |it| Error::source(*it));
+    causes.any(<dyn Error>::is::<ConnectError>)
 }
 
 pub struct Claims {
@@ -96,7 +117,11 @@ impl Claims {
             .insert("authorization", authorization);
         let answer = tokio::time::timeout(DEADLINE, self.client.clone().claim_mail(request)).await;
         match answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time"))) {
-            Ok(answer) => Ok(mail(request_id, answer.into_inner())),
+            Ok(answer) => {
+                let mail = mail(request_id, answer.into_inner());
+                let unknown = || Failed(Status::internal("it has an unknown purpose or no time"));
+                mail.ok_or_else(unknown).map(Some)
+            }
             Err(status) if is_final(&status) => Ok(None),
             Err(status) => Err(Failed(status)),
         }
@@ -126,7 +151,59 @@ fn reason(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
+
+    async fn claim_at(port: u16) -> Failed {
+        let claims = Claims::new(&settings::Auth {
+            url: format!("http://127.0.0.1:{port}"),
+            token: "token".to_owned(),
+            authority: None,
+        });
+        let claimed = claims.unwrap().claim("id").await;
+        claimed.err().expect("no service is there")
+    }
+
+    #[tokio::test]
+    async fn a_claim_may_have_counted_if_the_service_was_reached_and_did_not_answer() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let accept = async {
+            // It breaks the connection after the request has come.
+            let (stream, _) = listener.accept().await.unwrap();
+            stream.readable().await.unwrap();
+            drop(listener);
+        };
+        let (failed, ()) = tokio::join!(claim_at(port), accept);
+        assert!(failed.may_have_counted(), "{failed}");
+        let failed = claim_at(port).await;
+        assert!(!failed.may_have_counted(), "{failed}");
+    }
+
+    #[test]
+    fn a_claim_that_was_late_may_have_counted_and_one_that_was_refused_has_not() {
+        let answer = |code, reason: &str| {
+            let mut details = tonic_types::ErrorDetails::new();
+            details.set_error_info(reason, "auth.realchat", HashMap::new());
+            Failed(Status::with_error_details(code, "", details))
+        };
+        assert!(answer(Code::DeadlineExceeded, "DEADLINE_EXCEEDED").may_have_counted());
+        assert!(Failed(Status::deadline_exceeded("")).may_have_counted());
+        assert!(!answer(Code::PermissionDenied, "PERMISSION_DENIED").may_have_counted());
+        assert!(!answer(Code::Internal, "INTERNAL").may_have_counted());
+    }
+
+    #[test]
+    fn an_answer_with_an_unknown_purpose_is_no_mail() {
+        let answer = |purpose| ClaimMailResponse {
+            purpose,
+            expires_at: Some(prost_types::Timestamp::default()),
+            ..ClaimMailResponse::default()
+        };
+        assert!(mail("id", answer(2)).is_some());
+        assert!(mail("id", answer(99)).is_none());
+    }
 
     #[test]
     fn a_mail_whose_link_is_nearly_over_is_claimed_again() {

@@ -13,14 +13,14 @@ use rdkafka::{
     message::BorrowedMessage,
 };
 use tokio::{
-    task::{JoinError, JoinSet, spawn_blocking},
+    task::{JoinError, spawn_blocking},
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     assignment::Assignment,
-    backoff::Backoff,
+    backoff::{self, Backoff},
     delivery::Delivery,
     event,
     group::{self, Group},
@@ -28,7 +28,7 @@ use crate::{
     settings,
 };
 
-/// Mails in work at one time, waiting ones included. Reading pauses at this number.
+/// Mails in work at one time, without those that were put off. Reading pauses at this number.
 const MAX_OPEN: usize = 500;
 
 /// Before a failed commit is made again.
@@ -44,8 +44,6 @@ struct Consumer {
     assignment: Arc<Assignment>,
     delivery: Arc<Delivery>,
     topic: String,
-    /// The running commit: a second one could overtake it.
-    commit: JoinSet<()>,
     is_paused: bool,
 }
 
@@ -61,7 +59,6 @@ pub async fn run(
         assignment,
         delivery: Arc::new(delivery),
         topic: settings.topic.clone(),
-        commit: JoinSet::new(),
         is_paused: false,
     };
     let result = consumer.read(&stop).await;
@@ -81,7 +78,6 @@ impl Consumer {
                     Err(error) => self.report(&error)?,
                 },
                 () = self.assignment.changed.notified() => {}
-                Some(_) = self.commit.join_next() => {}
             }
             self.commit();
             self.pause_or_resume()?;
@@ -120,7 +116,9 @@ impl Consumer {
                 }
                 Err(error) => eprintln!("Kafka: cannot read the group's progress: {error}"),
             }
-            let pause = stop.run_until_cancelled(sleep(backoff.pause())).await;
+            let pause = stop
+                .run_until_cancelled(sleep(backoff.pause(backoff::FAULT)))
+                .await;
             if pause.is_none() {
                 return false;
             }
@@ -131,45 +129,51 @@ impl Consumer {
     async fn position(&self, partition: i32) -> KafkaResult<Position> {
         let mut list = TopicPartitionList::new();
         list.add_partition(&self.topic, partition);
-        let kafka = Arc::clone(&self.kafka);
-        let committed = spawn_blocking(move || kafka.committed_offsets(list, KAFKA_TIMEOUT));
-        let committed = committed.await.expect("it does not panic")?;
+        let (kafka, topic) = (Arc::clone(&self.kafka), self.topic.clone());
+        let asked = spawn_blocking(move || {
+            let (_, end) = kafka.fetch_watermarks(&topic, partition, KAFKA_TIMEOUT)?;
+            let committed = kafka.committed_offsets(list, KAFKA_TIMEOUT)?;
+            KafkaResult::Ok((committed, end))
+        });
+        let (committed, end) = asked.await.expect("it does not panic")?;
         let committed = committed.elements();
         let committed = committed.first().expect("one partition was asked for");
         committed.error()?;
         Ok(match committed.offset() {
-            Offset::Offset(offset) => Position {
-                offset,
-                metadata: committed.metadata().to_owned(),
-            },
+            Offset::Offset(offset) => {
+                let metadata = committed.metadata().to_owned();
+                Position { offset, metadata }.within(end)
+            }
             _ => Position::default(),
         })
     }
 
-    /// Commits what is not committed yet, in the background. A failed one is made
-    /// again.
-    fn commit(&mut self) {
-        if !self.commit.is_empty() {
+    /// Commits what is not committed yet, in the background. What is not committed because a
+    /// commit is running, or because it failed, is committed when that one ends.
+    fn commit(&self) {
+        let Ok(guard) = Arc::clone(&self.assignment.commits).try_lock_owned() else {
             return;
-        }
+        };
         let list = self.assignment.to_commit(&self.topic);
         if list.count() == 0 {
             return;
         }
         let (kafka, assignment) = (Arc::clone(&self.kafka), Arc::clone(&self.assignment));
-        self.commit.spawn_blocking(move || {
+        spawn_blocking(move || {
             if let Err(error) = kafka.commit(&list, CommitMode::Sync) {
                 eprintln!("Kafka: cannot commit: {error}");
                 assignment.commit_failed(&list);
                 thread::sleep(COMMIT_PAUSE);
             }
+            drop((kafka, guard));
+            assignment.changed.notify_one();
         });
     }
 
     /// Dropping the last reference calls `Group::pre_rebalance`, leaves the group, and blocks
     /// meanwhile.
-    async fn close(mut self) -> Result<(), JoinError> {
-        while self.commit.join_next().await.is_some() {}
+    async fn close(self) -> Result<(), JoinError> {
+        drop(self.assignment.commits.lock().await); // a running one has a reference
         spawn_blocking(move || drop(self.kafka)).await
     }
 
@@ -177,11 +181,16 @@ impl Consumer {
     /// paused: their records are taken, and then they are paused too.
     fn pause_or_resume(&mut self) -> KafkaResult<()> {
         let open = self.assignment.open();
+        let open = open.saturating_sub(self.delivery.put_off());
         if open >= MAX_OPEN {
             self.kafka.pause(&self.kafka.assignment()?)?;
+            if !self.is_paused {
+                eprintln!("reading is paused: {open} mails are in work, and each waits");
+            }
             self.is_paused = true;
         } else if self.is_paused && open < MAX_OPEN / 2 {
             self.kafka.resume(&self.kafka.assignment()?)?;
+            eprintln!("reading goes on");
             self.is_paused = false;
         }
         Ok(())

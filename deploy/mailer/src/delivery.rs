@@ -1,54 +1,56 @@
 //! Takes one request from its claim to the SMTP server.
 //!
-//! A request can be claimed three times, so the server is asked first whether it is there: an
+//! A request can be claimed three times, so a connection to the SMTP server is there first: an
 //! outage costs no claims, and a mail that waited through one gets a token with its full life.
-//! A mail that the server puts off (4xx) is tried with the same token until that is nearly over,
-//! and then claimed again. After the third token the service ends it: a recipient whose server
-//! is never ready is given up after an hour and a half.
+//! A mail that was not taken is tried with the same token until that is nearly over, and then
+//! claimed again. The service ends it after the third token: a recipient whose server is never
+//! ready is given up after an hour and a half (reset), two days (verification) or two weeks
+//! (revert), or sooner if many others wait.
 
-use std::fmt;
+mod outcome;
 
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::sleep};
 use tokio_util::sync::CancellationToken;
 
+use self::outcome::{End, Fault};
 use crate::{
     backoff::Backoff,
     claim::{self, Claims, Mail},
+    put_off::{Place, PutOff},
     render::Renderer,
-    send::{self, Sent, Smtp},
+    send::{Sender, Sent},
     settings::Settings,
+    smtp,
 };
 
 /// Attempts at one time, each with a connection to the SMTP server.
-const ATTEMPTS: u32 = 8;
+const ATTEMPTS: usize = 8;
+
+/// Of these, for mails that were put off before: the server may think long about each.
+const LATER_ATTEMPTS: usize = 2;
+
+/// A server that takes mails and does not say so gets each of them this often, and not for ever.
+/// The README and `End` say twice.
+const MOST_UNANSWERED: u32 = 2;
 
 pub struct Delivery {
     claims: Claims,
     renderer: Renderer,
-    smtp: Smtp,
+    sender: Sender,
     attempts: Semaphore,
+    later_attempts: Semaphore,
+    put_off: PutOff,
 }
 
-/// The end of a request.
-enum End {
-    Sent,
-    NotWanted,
-    Refused(String),
-}
-
-/// A fault that may end.
-enum Fault {
-    Claim(claim::Failed),
-    Smtp(send::Failed),
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Claim(failed) => failed.fmt(f),
-            Self::Smtp(failed) => failed.fmt(f),
-        }
-    }
+/// A request, and what is known of it after the first attempt.
+struct Request<'a> {
+    id: &'a str,
+    /// Cancelled when there are no more attempts.
+    end: CancellationToken,
+    mail: Option<Mail>,
+    unanswered: u32,
+    /// After it was put off.
+    place: Option<Place<'a>>,
 }
 
 impl Delivery {
@@ -57,67 +59,117 @@ impl Delivery {
         Ok(Self {
             claims: Claims::new(&settings.auth)?,
             renderer: Renderer::new(&settings.words),
-            smtp: Smtp::new(&settings.smtp, ATTEMPTS)?,
-            attempts: Semaphore::new(ATTEMPTS as usize),
+            sender: Sender::new(&settings.smtp)?,
+            attempts: Semaphore::new(ATTEMPTS),
+            later_attempts: Semaphore::new(LATER_ATTEMPTS),
+            put_off: PutOff::default(),
         })
     }
 
+    /// Mails in work that wait because their recipients were put off.
+    pub fn put_off(&self) -> usize {
+        self.put_off.count()
+    }
+
     /// Returns true when nothing is left to do for the request, and false if `stop` came first.
-    /// An attempt that has begun is not interrupted.
+    /// An attempt is not interrupted after the SMTP server was reached.
     pub async fn deliver(&self, request_id: &str, stop: &CancellationToken) -> bool {
-        let mut mail = None;
+        let mut request = Request {
+            id: request_id,
+            end: stop.child_token(),
+            mail: None,
+            unanswered: 0,
+            place: None,
+        };
         let mut backoff = Backoff::default();
-        while !stop.is_cancelled() {
-            match self.attempt(request_id, &mut mail, stop).await {
-                Ok(Some(end)) => {
-                    log(request_id, &end);
+        while let Some(result) = self.attempt(&mut request).await {
+            match result {
+                Ok(end) => {
+                    eprintln!("mail request {request_id}: {end}");
                     return true;
                 }
-                Ok(None) => return false,
-                Err(fault) => pause(request_id, &fault, &mut backoff, stop).await,
+                Err(fault) => request.pause(&fault, &mut backoff).await,
             }
         }
-        false
-    }
-
-    /// `None` if it was stopped before it began.
-    async fn attempt(
-        &self,
-        request_id: &str,
-        mail: &mut Option<Mail>,
-        stop: &CancellationToken,
-    ) -> Result<Option<End>, Fault> {
-        let permit = stop.run_until_cancelled(self.attempts.acquire()).await;
-        let Some(Ok(_permit)) = permit else {
-            return Ok(None);
-        };
-        self.smtp.check().await.map_err(Fault::Smtp)?;
-        if mail.as_ref().is_none_or(Mail::is_stale) {
-            *mail = self.claims.claim(request_id).await.map_err(Fault::Claim)?;
+        if stop.is_cancelled() {
+            return false;
         }
-        let Some(mail) = mail else {
-            return Ok(Some(End::NotWanted));
+        let end = End::NotSent("its recipient was put off, as were too many newer ones".to_owned());
+        eprintln!("mail request {request_id}: {end}");
+        true
+    }
+
+    /// `None` if the request ended before the SMTP server was reached.
+    async fn attempt<'a>(&'a self, request: &mut Request<'a>) -> Option<Result<End, Fault>> {
+        let is_later = request.place.is_some();
+        let begin = async {
+            let later = if is_later {
+                Some(self.later_attempts.acquire().await)
+            } else {
+                None
+            };
+            let permit = self.attempts.acquire().await;
+            ((later, permit), self.sender.connect().await)
         };
-        let sent = self.smtp.send(mail, self.renderer.render(mail)).await;
-        Ok(Some(match sent.map_err(Fault::Smtp)? {
-            Sent::Taken => End::Sent,
-            Sent::Refused(why) => End::Refused(why),
-        }))
+        let end = request.end.clone();
+        let (_permits, connection) = end.run_until_cancelled(begin).await?;
+        Some(match connection {
+            Ok(connection) => self.send(request, connection).await,
+            Err(failed) => Err(Fault::Smtp(failed)),
+        })
+    }
+
+    async fn claim<'a>(
+        &self,
+        request: &'a mut Request<'_>,
+    ) -> Result<Option<&'a Mail>, claim::Failed> {
+        if request.mail.as_ref().is_none_or(Mail::is_stale) {
+            request.mail = self.claims.claim(request.id).await?;
+        }
+        Ok(request.mail.as_ref())
+    }
+
+    async fn send<'a>(
+        &'a self,
+        request: &mut Request<'a>,
+        connection: smtp::Connection,
+    ) -> Result<End, Fault> {
+        let mail = match self.claim(request).await {
+            Ok(Some(mail)) => mail,
+            other => {
+                self.sender.keep(connection);
+                return other.map(|_| End::NotWanted).map_err(Fault::Claim);
+            }
+        };
+        let sent = self
+            .sender
+            .send(connection, mail, self.renderer.render(mail));
+        match sent.await.map_err(Fault::Smtp)? {
+            Sent::Taken => Ok(End::Sent),
+            Sent::Refused(why) => Ok(End::NotSent(why)),
+            Sent::PutOff(code) => {
+                let add = || self.put_off.add(request.end.clone());
+                request.place.get_or_insert_with(add);
+                Err(Fault::PutOff(code))
+            }
+            Sent::Unanswered => {
+                request.unanswered += 1;
+                if request.unanswered < MOST_UNANSWERED {
+                    return Err(Fault::Unanswered);
+                }
+                Ok(End::Unanswered)
+            }
+        }
     }
 }
 
-fn log(request_id: &str, end: &End) {
-    match end {
-        End::Sent => eprintln!("mail request {request_id}: sent"),
-        End::NotWanted => eprintln!("mail request {request_id}: used, too old or not wanted"),
-        End::Refused(why) => eprintln!("mail request {request_id}: NOT SENT: {why}"),
+impl Request<'_> {
+    /// Logs the fault, and waits for the next attempt or the end.
+    async fn pause(&self, fault: &Fault, backoff: &mut Backoff) {
+        let pause = backoff.pause(fault.pauses());
+        if backoff.is_news() {
+            eprintln!("mail request {}: {fault}; it is tried again", self.id);
+        }
+        self.end.run_until_cancelled(sleep(pause)).await;
     }
-}
-
-async fn pause(request_id: &str, fault: &Fault, backoff: &mut Backoff, stop: &CancellationToken) {
-    let pause = backoff.pause();
-    if backoff.is_news() {
-        eprintln!("mail request {request_id}: {fault}; it is tried again");
-    }
-    stop.run_until_cancelled(tokio::time::sleep(pause)).await;
 }

@@ -2,8 +2,7 @@
 //!
 //! Before the group takes a partition away, and when the consumer is closed, its work is stopped:
 //! attempts that have begun end, waiting mails are left to the next owner, and the progress is
-//! committed. A mail is sent twice only if the process was killed, or had lost the group, between
-//! the SMTP server's answer and the commit.
+//! committed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -85,6 +84,8 @@ impl Group {
             .map(TopicPartitionListElem::partition)
             .collect();
         wait(&self.assignment.stop(&numbers));
+        let commits = self.assignment.commits.lock();
+        let _guard = block_in_place(|| Handle::current().block_on(commits));
         let list = self.assignment.remove(&self.topic, &numbers);
         // Lost partitions may already have another owner, whose progress this would take back.
         if list.count() == 0 || consumer.assignment_lost() {

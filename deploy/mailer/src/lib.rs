@@ -8,7 +8,7 @@
 //!
 //! [`consumer`] reads the topic in a consumer group, [`event`] picks the records that ask for a
 //! mail. [`delivery`] takes one request from its claim to the SMTP server, however long that
-//! takes. [`progress`] knows which records of a partition are done; [`assignment`] holds this
+//! takes, by the connections of [`smtp`]. [`progress`] knows which records of a partition are done; [`assignment`] holds this
 //! for the partitions of this process and commits it. The mailer stores nothing by itself.
 
 pub mod assignment;
@@ -19,9 +19,11 @@ pub mod delivery;
 pub mod event;
 pub mod group;
 pub mod progress;
+pub mod put_off;
 pub mod render;
 pub mod send;
 pub mod settings;
+pub mod smtp;
 
 /// The generated messages and clients of the service.
 #[allow(clippy::all, clippy::pedantic)]

@@ -12,7 +12,7 @@ const LONGEST_METADATA: usize = 4_000;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// All records below it are done, but for the next two.
+    /// All records below it are done, except those of the next two fields.
     end: i64,
     /// Records in work.
     open: BTreeSet<i64>,
@@ -27,6 +27,19 @@ pub struct Position {
     /// The distance to the end, then the open records, each as its distance to the one before.
     /// Empty if the offset is the end. Another tool may have written other text.
     pub metadata: String,
+}
+
+impl Position {
+    /// The beginning if the log ends before this position: Kafka has lost records, and has given
+    /// their offsets to other ones since, or will.
+    #[must_use]
+    pub fn within(self, end_of_log: i64) -> Self {
+        if Progress::resume(&self).end <= end_of_log {
+            return self;
+        }
+        eprintln!("Kafka has lost records: the others are read again");
+        Self::default()
+    }
 }
 
 impl Progress {
@@ -149,6 +162,15 @@ mod tests {
         assert!(progress.begin(104));
         progress.finish(104);
         assert_eq!(progress.position(), position(110, ""));
+    }
+
+    #[test]
+    fn a_position_behind_the_end_of_the_log_is_forgotten() {
+        for (offset, metadata) in [(110, ""), (101, "9,0,3")] {
+            let left = position(offset, metadata);
+            assert_eq!(left.clone().within(110), left);
+            assert_eq!(left.within(109), Position::default());
+        }
     }
 
     #[test]

@@ -1,81 +1,114 @@
-//! Sends mails by SMTP.
+//! Sends mails by SMTP, command by command: what a failure means depends on the command.
+//!
+//! Before the mail's content nothing was sent, and another attempt does no harm. An answer to the
+//! recipient (RCPT) may be about this mail only. If the answer to the content is missing, nobody
+//! knows whether the server took the mail (RFC 1047).
 
-use std::{error::Error as _, fmt, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use lettre::{
-    Address, AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor,
+    Address, Message,
     message::{
         Mailbox, MultiPart,
         header::{HeaderName, HeaderValue},
     },
-    transport::smtp::{Error, PoolConfig},
+    transport::smtp::{
+        commands::{Data, Mail as MailFrom, Rcpt},
+        extension::{Extension, MailBodyParameter, MailParameter},
+    },
 };
 
-use crate::{claim::Mail, render::Rendered, settings};
+use crate::{
+    claim::Mail,
+    render::Rendered,
+    settings,
+    smtp::{Connection, Failed, LIMIT, Server, within},
+};
 
-/// The time limit for connecting, and for each answer of the server.
-const TIMEOUT: Duration = Duration::from_secs(20);
+/// For the answer to a mail's content: RFC 5321, section 4.5.3.2.6. Servers scan mails, and one
+/// that ends the wait too early sends a mail twice.
+const CONTENT_LIMIT: Duration = Duration::from_mins(10);
 
-/// What the server said to a mail, if it said something final.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sent {
     Taken,
     /// The server will never take it. Says why, without the address.
     Refused(String),
+    /// The server does not take mails to this recipient now.
+    PutOff(u16),
+    /// The server has the mail, but did not say whether it took it.
+    Unanswered,
 }
 
-/// A fault that may end. Its text never holds the server's words, which often name the address.
-#[derive(Debug)]
-pub struct Failed(Error);
-
-impl fmt::Display for Failed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.status() {
-            Some(code) => write!(f, "the SMTP server answered {code}"),
-            None if self.0.is_timeout() => f.write_str("the SMTP server did not answer in time"),
-            None if self.0.is_tls() => f.write_str("TLS with the SMTP server failed"),
-            None => f.write_str("the connection to the SMTP server failed"),
-        }
-    }
-}
-
-pub struct Smtp {
-    transport: AsyncSmtpTransport<Tokio1Executor>,
+pub struct Sender {
+    server: Server,
     from: Mailbox,
 }
 
-impl Smtp {
-    /// Connects when it is first used, and keeps up to `connections`.
-    pub fn new(settings: &settings::Smtp, connections: u32) -> anyhow::Result<Self> {
-        let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(&settings.url)
-            .map_err(|_| anyhow::anyhow!("it is no smtp:// or smtps:// URL"))
-            .context("SMTP_URL")? // the error would show the password
-            .timeout(Some(TIMEOUT))
-            .pool_config(PoolConfig::new().max_size(connections))
-            .build();
-        let from = settings.from.clone();
-        Ok(Self { transport, from })
+impl Sender {
+    /// Connects when it is first used.
+    pub fn new(settings: &settings::Smtp) -> anyhow::Result<Self> {
+        Ok(Self {
+            server: Server::new(&settings.url).context("SMTP_URL")?,
+            from: settings.from.clone(),
+        })
     }
 
-    /// Whether the server can be reached and accepts the login.
-    pub async fn check(&self) -> Result<(), Failed> {
-        self.transport.test_connection().await.map_err(Failed)?;
-        Ok(())
+    /// Fails if the server cannot be reached or does not accept the login.
+    pub async fn connect(&self) -> Result<Connection, Failed> {
+        self.server.connect().await
     }
 
-    pub async fn send(&self, mail: &Mail, rendered: Rendered) -> Result<Sent, Failed> {
-        let Some(message) = self.message(mail, rendered) else {
+    /// Keeps a connection that was not used.
+    pub fn keep(&self, connection: Connection) {
+        self.server.keep(connection);
+    }
+
+    /// Sends by a connection of `connect`. A failure means that the server has no mail, and may
+    /// take none now.
+    pub async fn send(
+        &self,
+        mut connection: Connection,
+        mail: &Mail,
+        rendered: Rendered,
+    ) -> Result<Sent, Failed> {
+        let Some((to, content)) = self.content(mail, rendered) else {
             return Ok(Sent::Refused("the address cannot be written".to_owned()));
         };
-        match self.transport.send(message).await {
-            Ok(_) => Ok(Sent::Taken),
-            Err(error) => refusal(&error).map(Sent::Refused).ok_or(Failed(error)),
+        let mut parameters = Vec::new();
+        if !mail.email.is_ascii() {
+            if !connection
+                .server_info()
+                .supports_feature(Extension::SmtpUtfEight)
+            {
+                return Ok(Sent::Refused("the server lacks SMTPUTF8".to_owned()));
+            }
+            parameters.push(MailParameter::SmtpUtfEight);
+            parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
         }
+        let from = MailFrom::new(Some(self.from.email.clone()), parameters);
+        let sent = transaction(&mut connection, from, Rcpt::new(to, Vec::new()), content).await;
+        let is_answered = match &sent {
+            Ok(sent) => *sent != Sent::Unanswered,
+            Err(failed) => failed.code().is_some(),
+        };
+        if is_answered {
+            self.server.keep(connection);
+        }
+        sent
     }
 
-    fn message(&self, mail: &Mail, rendered: Rendered) -> Option<Message> {
+    /// The recipient, and the content as it is sent, with its end.
+    fn content(&self, mail: &Mail, rendered: Rendered) -> Option<(Address, String)> {
         let to: Address = mail.email.parse().ok()?;
+        let message = self.message(mail, to.clone(), rendered)?;
+        let text = String::from_utf8(message.formatted()).ok()?;
+        let content = text.replace("\r\n.", "\r\n..") + "\r\n.\r\n";
+        Some((to, content))
+    }
+
+    fn message(&self, mail: &Mail, to: Address, rendered: Rendered) -> Option<Message> {
         // Both copies of a mail that is sent twice have the same id: some servers drop one.
         let id = format!("<{}@{}>", mail.request_id, self.from.email.domain());
         // RFC 3834: no out-of-office replies.
@@ -92,46 +125,46 @@ impl Smtp {
     }
 }
 
-/// The reason if no later attempt can succeed.
-fn refusal(error: &Error) -> Option<String> {
-    let words = error.source().map(ToString::to_string).unwrap_or_default();
-    match error.status() {
-        Some(code) => is_refusal(code.into(), &words).then(|| format!("it answered {code}")),
-        // Such as an address that needs SMTPUTF8.
-        None if error.is_client() => Some("it lacks an extension that the mail needs".to_owned()),
-        None => None,
+async fn transaction(
+    connection: &mut Connection,
+    from: MailFrom,
+    to: Rcpt,
+    content: String,
+) -> Result<Sent, Failed> {
+    within(LIMIT, connection.command(from)).await?;
+    if let Err(failed) = within(LIMIT, connection.command(to)).await {
+        return match failed.code() {
+            None | Some(421) => Err(failed),
+            Some(code) => Ok(refusal(&failed).unwrap_or(Sent::PutOff(code))),
+        };
+    }
+    within(LIMIT, connection.command(Data)).await?;
+    // In one write: lettre's own function writes the end apart, and the kernel holds it back until
+    // the server has acknowledged the rest, after 40 ms (Nagle's algorithm).
+    match within(CONTENT_LIMIT, connection.command(content)).await {
+        Ok(_) => Ok(Sent::Taken),
+        Err(failed) if failed.code().is_none() => Ok(Sent::Unanswered),
+        Err(failed) => refusal(&failed).ok_or(failed),
     }
 }
 
-/// Whether the server refuses this mail, and not every mail. RFC 5321: 55x is about the mail or
-/// its recipient, other 5xx about commands and logins; 556 is of RFC 7504. RFC 3463: X.1.7 and
-/// X.1.8 are about the sender, which is the same in all mails.
-fn is_refusal(code: u16, words: &str) -> bool {
-    let is_about_sender = words.starts_with("5.1.7") || words.starts_with("5.1.8");
-    matches!(code, 550..=554 | 556) && !is_about_sender
+fn refusal(failed: &Failed) -> Option<Sent> {
+    let code = failed.code()?;
+    is_final(code, &failed.words()).then(|| Sent::Refused(format!("it answered {code}")))
+}
+
+/// Whether the server says that no later attempt can succeed, and that other mails can. Only the
+/// codes of RFC 3463 say so: X.1 is about addresses (X.1.7 and X.1.8 about the sender's), X.2
+/// about the mailbox. `550` and `554` alone are also said to all mails: relaying is denied, or a
+/// quota is reached.
+fn is_final(code: u16, words: &str) -> bool {
+    let enhanced = words.split_whitespace().next().unwrap_or_default();
+    let is_about_recipient = match enhanced.strip_prefix("5.") {
+        Some("1.7" | "1.8") | None => false,
+        Some(detail) => detail.starts_with("1.") || detail.starts_with("2."),
+    };
+    (500..600).contains(&code) && is_about_recipient
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_refusals_of_a_mail_are_final() {
-        for (code, words) in [(550, "5.1.1 no such user"), (552, ""), (554, "5.7.1 spam")] {
-            assert!(is_refusal(code, words), "{code} {words}");
-        }
-        let others = [
-            (421, "4.3.2 shutting down"),
-            (450, "4.2.1 greylisted"),
-            (452, "4.3.1 disk full"),
-            (500, "unknown command"),
-            (503, "bad sequence"),
-            (530, "5.7.0 log in first"),
-            (535, "5.7.8 wrong password"),
-            (553, "5.1.8 unknown sender domain"),
-        ];
-        for (code, words) in others {
-            assert!(!is_refusal(code, words), "{code} {words}");
-        }
-    }
-}
+mod tests;

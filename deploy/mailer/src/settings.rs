@@ -21,7 +21,7 @@ pub struct Kafka {
 pub struct Auth {
     pub url: String,
     pub token: String,
-    /// PEM. With it, the URL must be `https://`.
+    /// PEM. It is there if the URL is `https://`.
     pub authority: Option<Vec<u8>>,
 }
 
@@ -73,10 +73,9 @@ fn auth() -> anyhow::Result<Auth> {
     let token = secret("AUTH_TOKEN")?.context("AUTH_TOKEN or AUTH_TOKEN_FILE is missing")?;
     let authority = variable("AUTH_CA_FILE").map(fs::read).transpose();
     let authority = authority.context("AUTH_CA_FILE")?;
-    let is_https = url.starts_with("https://");
     ensure!(
-        is_https || authority.is_none(),
-        "AUTH_CA_FILE is set, but AUTH_URL is not https"
+        url.starts_with("https://") == authority.is_some(),
+        "AUTH_CA_FILE and an AUTH_URL with https:// need each other"
     );
     Ok(Auth {
         url,

@@ -6,7 +6,7 @@ use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
-    consumer::{BaseConsumer, Consumer as _},
+    consumer::{BaseConsumer, CommitMode, Consumer as _},
     producer::{FutureProducer, FutureRecord},
 };
 
@@ -39,11 +39,13 @@ pub async fn make(topic: &str) {
     assert!(made.unwrap()[0].is_ok());
 }
 
-/// Publishes one record.
-pub async fn publish(topic: &str, value: &[u8]) {
+/// Publishes records, one after the other.
+pub async fn publish(topic: &str, values: &[Vec<u8>]) {
     let producer: FutureProducer = client().create().unwrap();
-    let record = FutureRecord::to(topic).key("key").payload(value);
-    producer.send(record, TIMEOUT).await.unwrap();
+    for value in values {
+        let record = FutureRecord::to(topic).key("key").payload(value);
+        producer.send(record, TIMEOUT).await.unwrap();
+    }
 }
 
 impl Topic {
@@ -119,6 +121,14 @@ impl Topic {
         eventually(async || has_gap()).await;
     }
 
+    /// Commits progress for the mailer's group, which must have no member.
+    pub fn commit(&self, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_range(&self.name, 0, PARTITIONS - 1);
+        list.set_all_offsets(Offset::Offset(offset)).unwrap();
+        self.observer.commit(&list, CommitMode::Sync).unwrap();
+    }
+
     /// Publishes a byte-identical copy of each record, behind the others.
     pub async fn repeat_all(&self) {
         let mut list = TopicPartitionList::new();
@@ -141,8 +151,7 @@ impl Topic {
         }
     }
 
-    /// Publishes one record.
-    pub async fn publish(&self, value: &[u8]) {
-        publish(&self.name, value).await;
+    pub async fn publish(&self, values: &[Vec<u8>]) {
+        publish(&self.name, values).await;
     }
 }

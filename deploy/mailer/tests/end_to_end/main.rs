@@ -26,6 +26,8 @@ macro_rules! platform {
     };
 }
 
+mod many;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_link_of_the_mail_resets_the_password() {
     let platform = platform!();
@@ -120,6 +122,22 @@ async fn killed_between_sending_and_commit_it_sends_the_mail_once_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mail_whose_answer_is_missing_is_sent_twice_and_not_for_ever() {
+    let platform = platform!();
+    let proxy = Proxy::start(Rule::CloseBeforeAnswer).await;
+    let mailer = platform.mailer(&proxy.url());
+    let ana = address("ana");
+    platform.register(&ana).await;
+    platform.request_reset(&ana, "").await;
+    platform.topic.is_done(2).await;
+    assert!(mailer.log().contains("sent twice, without an answer"));
+    let mails = inbox(&ana).await;
+    assert_eq!(mails.len(), 2);
+    assert_eq!(mails[0].message_id, mails[1].message_id);
+    assert_eq!(mails[0].token(), mails[1].token());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn while_the_smtp_server_is_down_mails_wait() {
     let platform = platform!();
     let proxy = Proxy::start(Rule::Refuse).await;
@@ -187,7 +205,7 @@ async fn a_topic_that_is_made_later_is_read() {
     let mailer = platform.mailer_with(&smtp::url(), &[("KAFKA_TOPIC", &topic)]);
     mailer.logs("Kafka: ").await;
     kafka::make(&topic).await;
-    kafka::publish(&topic, &unknown_request()).await;
+    kafka::publish(&topic, &[unknown_request()]).await;
     mailer.logs("used, too old or not wanted").await;
 }
 
@@ -258,7 +276,7 @@ async fn other_events_and_unreadable_records_are_skipped() {
     let mailer = platform.mailer(&smtp::url());
     let ana = address("ana");
     platform.register(&ana).await;
-    platform.topic.publish(b"\xff\xff\xff").await;
+    platform.topic.publish(&[b"\xff\xff\xff".to_vec()]).await;
     platform.topic.is_done(2).await;
     assert!(inbox(&ana).await.is_empty());
     assert!(mailer.log().contains("it is no UserEvent"));
@@ -283,7 +301,7 @@ fn unknown_request() -> Vec<u8> {
 async fn an_unknown_request_is_dropped() {
     let platform = platform!();
     let mailer = platform.mailer(&smtp::url());
-    platform.topic.publish(&unknown_request()).await;
+    platform.topic.publish(&[unknown_request()]).await;
     platform.topic.is_done(1).await;
     assert!(mailer.log().contains("used, too old or not wanted"));
 }
@@ -348,6 +366,28 @@ async fn a_recipient_that_is_put_off_delays_nobody_else() {
     for email in others.iter().chain([&ana]) {
         assert_eq!(inbox(email).await.len(), 1, "{email}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_behind_the_end_of_the_log_loses_no_mail() {
+    let platform = platform!();
+    platform.topic.commit(1_000);
+    let mailer = platform.mailer(&smtp::url());
+    let ana = address("ana");
+    platform.register(&ana).await;
+    platform.request_reset(&ana, "").await;
+    platform.topic.is_done(2).await;
+    assert_eq!(inbox(&ana).await.len(), 1);
+    assert!(mailer.log().contains("Kafka has lost records"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn https_without_an_authority_is_refused_at_the_start() {
+    let platform = platform!();
+    let https = [("AUTH_URL", "https://127.0.0.1:1")];
+    let mut mailer = platform.mailer_with(&smtp::url(), &https);
+    assert!(!mailer.ends().await.success());
+    assert!(mailer.log().contains("AUTH_CA_FILE"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -224,6 +224,10 @@ impl Mailer {
         let pid = self.process.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status().unwrap();
         assert!(sent.success());
+        self.ends().await
+    }
+
+    pub async fn ends(&mut self) -> ExitStatus {
         eventually(async || self.process.try_wait().unwrap()).await
     }
 }

@@ -93,7 +93,9 @@ pub enum Rule {
     HoldData,
     /// Does not pass on the answer to a mail: the mail is sent, but the mailer does not know.
     HoldAnswer,
-    /// Answers RCPT for this address in place of the server.
+    /// Does not pass on the answer to a mail, and closes the connection.
+    CloseBeforeAnswer,
+    /// Answers RCPT in place of the server for each address that begins so.
     Recipient(String, &'static str),
 }
 
@@ -150,7 +152,11 @@ async fn serve(client: TcpStream, rule: Rule, applied: watch::Sender<u32>) {
     let (from_client, to_client) = client.into_split();
     let to_client = Arc::new(tokio::sync::Mutex::new(to_client));
     let is_sent = Arc::new(Mutex::new(false));
-    let holds_answer = matches!(rule, Rule::HoldAnswer).then(|| Arc::clone(&is_sent));
+    let holds_answer = match rule {
+        Rule::HoldAnswer => Some((Arc::clone(&is_sent), false)),
+        Rule::CloseBeforeAnswer => Some((Arc::clone(&is_sent), true)),
+        _ => None,
+    };
     tokio::join!(
         commands(
             from_client,
@@ -182,7 +188,7 @@ async fn commands(
             continue;
         }
         if let Rule::Recipient(address, answer) = &rule
-            && chunk.starts_with(format!("RCPT TO:<{address}>").as_bytes())
+            && chunk.starts_with(format!("RCPT TO:<{address}").as_bytes())
         {
             let _ = client.lock().await.write_all(answer.as_bytes()).await;
             apply();
@@ -199,14 +205,18 @@ async fn commands(
 async fn answers(
     mut from: OwnedReadHalf,
     to: &tokio::sync::Mutex<OwnedWriteHalf>,
-    holds_answer: Option<Arc<Mutex<bool>>>,
+    holds_answer: Option<(Arc<Mutex<bool>>, bool)>,
     apply: impl Fn(),
 ) {
     let mut chunk = [0; 16 * 1024];
     while let Ok(length @ 1..) = from.read(&mut chunk).await {
-        let is_held = holds_answer.as_ref().is_some_and(|it| *it.lock().unwrap());
-        if is_held {
+        if let Some((is_sent, closes)) = &holds_answer
+            && *is_sent.lock().unwrap()
+        {
             apply();
+            if *closes {
+                let _ = to.lock().await.shutdown().await;
+            }
             continue;
         }
         let _ = to.lock().await.write_all(&chunk[..length]).await;
