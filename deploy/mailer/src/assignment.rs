@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    delivery::Left,
     event::MailRequest,
     progress::{Position, Progress},
 };
@@ -100,9 +101,9 @@ impl Assignment {
         self: &Arc<Self>,
         (number, offset): (i32, i64),
         request: &MailRequest,
-        work: impl FnOnce(CancellationToken) -> F,
+        work: impl FnOnce(bool, CancellationToken) -> F,
     ) where
-        F: Future<Output = bool> + Send + 'static,
+        F: Future<Output = Left> + Send + 'static,
     {
         let mut partitions = self.partitions();
         let Some(partition) = partitions.get_mut(&number) else {
@@ -115,13 +116,22 @@ impl Assignment {
             partition.progress.finish(offset);
             return;
         }
-        let work = work(partition.stop.clone());
+        let was_claimed = partition.progress.was_claimed(offset);
+        let work = work(was_claimed, partition.stop.clone());
         let assignment = Arc::clone(self);
         partition.tasks.spawn(async move {
-            if work.await {
-                assignment.finish(number, offset);
+            match work.await {
+                Left::Nothing => assignment.finish(number, offset),
+                Left::Claimed => assignment.leave_claimed(number, offset),
+                Left::All => {}
             }
         });
+    }
+
+    fn leave_claimed(&self, partition: i32, offset: i64) {
+        if let Some(partition) = self.partitions().get_mut(&partition) {
+            partition.progress.leave_claimed(offset);
+        }
     }
 
     fn finish(&self, partition: i32, offset: i64) {

@@ -95,7 +95,9 @@ impl Consumer {
             Ok(Some(request)) => {
                 let delivery = Arc::clone(&self.delivery);
                 let id = request.request_id.clone();
-                let work = |stop| async move { delivery.deliver(&id, &stop).await };
+                let work = |was_claimed, stop| async move {
+                    delivery.deliver(&id, was_claimed, &stop).await
+                };
                 self.assignment.run((partition, offset), &request, work);
             }
             Err(why) => {

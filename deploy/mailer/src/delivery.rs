@@ -9,12 +9,14 @@
 
 mod outcome;
 
+pub use self::outcome::Left;
+
 use tokio::{sync::Semaphore, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use self::outcome::{End, Fault};
 use crate::{
-    backoff::Backoff,
+    backoff::{self, Backoff},
     claim::{self, Claims, Mail},
     put_off::{Place, PutOff},
     render::Renderer,
@@ -71,9 +73,15 @@ impl Delivery {
         self.put_off.count()
     }
 
-    /// Returns true when nothing is left to do for the request, and false if `stop` came first.
-    /// An attempt is not interrupted after the SMTP server was reached.
-    pub async fn deliver(&self, request_id: &str, stop: &CancellationToken) -> bool {
+    /// Returns what is left to do for the request, which is something only if `stop` came first. An
+    /// attempt is not interrupted after the SMTP server was reached. One that a mailer before has
+    /// claimed waits first: restarts must not use the claims up.
+    pub async fn deliver(
+        &self,
+        request_id: &str,
+        was_claimed: bool,
+        stop: &CancellationToken,
+    ) -> Left {
         let mut request = Request {
             id: request_id,
             end: stop.child_token(),
@@ -82,21 +90,28 @@ impl Delivery {
             place: None,
         };
         let mut backoff = Backoff::default();
+        if was_claimed {
+            eprintln!("mail request {request_id}: it was claimed before; it is tried in minutes");
+            request.place = Some(self.put_off.add(request.end.clone()));
+            let pause = Backoff::default().pause(backoff::CLAIM);
+            request.end.run_until_cancelled(sleep(pause)).await;
+        }
         while let Some(result) = self.attempt(&mut request).await {
             match result {
                 Ok(end) => {
                     eprintln!("mail request {request_id}: {end}");
-                    return true;
+                    return Left::Nothing;
                 }
                 Err(fault) => request.pause(&fault, &mut backoff).await,
             }
         }
         if stop.is_cancelled() {
-            return false;
+            let is_claimed = was_claimed || request.mail.is_some();
+            return if is_claimed { Left::Claimed } else { Left::All };
         }
         let end = End::NotSent("its recipient was put off, as were too many newer ones".to_owned());
         eprintln!("mail request {request_id}: {end}");
-        true
+        Left::Nothing
     }
 
     /// `None` if the request ended before the SMTP server was reached.

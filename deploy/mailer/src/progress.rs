@@ -3,7 +3,8 @@
 //! Mails are not always done in their order, since one may wait for its recipient's server. Kafka
 //! keeps one offset for a group and partition: the first record that is not done. The others are
 //! in the metadata that Kafka keeps beside the offset, so that a restart sends no mail again that
-//! was sent after a waiting one.
+//! was sent after a waiting one. The metadata also says which open records were claimed: a further
+//! claim of one must not follow at once, since there are three.
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
@@ -18,14 +19,16 @@ pub struct Progress {
     open: BTreeSet<i64>,
     /// Records that an earlier owner of the partition left open. Kafka delivers them again.
     left: BTreeSet<i64>,
+    /// Those of the two that were claimed by a mailer that has stopped.
+    claimed: BTreeSet<i64>,
 }
 
 /// What Kafka keeps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Position {
     pub offset: i64,
-    /// The distance to the end, then the open records, each as its distance to the one before.
-    /// Empty if the offset is the end. Another tool may have written other text.
+    /// The distance to the end, then the open records, each as its distance to the one before, and
+    /// `c` if it was claimed. Empty if the offset is the end. Another tool may have written other text.
     pub metadata: String,
 }
 
@@ -45,8 +48,8 @@ impl Position {
 impl Progress {
     #[must_use]
     pub fn resume(position: &Position) -> Self {
-        let mut numbers = position.metadata.split(',').map(str::parse::<u32>);
-        let Some(Ok(length)) = numbers.next() else {
+        let mut parts = position.metadata.split(',');
+        let Some(Ok(length)) = parts.next().map(str::parse::<u32>) else {
             let end = position.offset;
             return Self {
                 end,
@@ -54,12 +57,24 @@ impl Progress {
             };
         };
         let mut at = position.offset;
-        let left = numbers.map_while(Result::ok).map(|distance| {
+        let (mut left, mut claimed) = (BTreeSet::new(), BTreeSet::new());
+        for part in parts {
+            let (distance, is_claimed) = match part.strip_suffix('c') {
+                Some(distance) => (distance, true),
+                None => (part, false),
+            };
+            let Ok(distance) = distance.parse::<u32>() else {
+                break;
+            };
             at = at.saturating_add(distance.into());
-            at
-        });
+            left.insert(at);
+            if is_claimed {
+                claimed.insert(at);
+            }
+        }
         Self {
-            left: left.collect(),
+            left,
+            claimed,
             end: position.offset.saturating_add(length.into()),
             open: BTreeSet::new(),
         }
@@ -76,6 +91,17 @@ impl Progress {
 
     pub fn finish(&mut self, offset: i64) {
         self.open.remove(&offset);
+        self.claimed.remove(&offset);
+    }
+
+    /// Leaves an open record that was claimed to the next mailer.
+    pub fn leave_claimed(&mut self, offset: i64) {
+        self.claimed.insert(offset);
+    }
+
+    #[must_use]
+    pub fn was_claimed(&self, offset: i64) -> bool {
+        self.claimed.contains(&offset)
     }
 
     #[must_use]
@@ -102,7 +128,8 @@ impl Progress {
                 end = at;
                 break;
             }
-            write!(distances, ",{}", at - before).expect("a String takes all text");
+            let claimed = if self.was_claimed(at) { "c" } else { "" };
+            write!(distances, ",{}{claimed}", at - before).expect("a String takes all text");
             before = at;
         }
         let metadata = format!("{}{distances}", end - offset);
@@ -142,6 +169,24 @@ mod tests {
         let mut next = Progress::resume(&progress.position());
         let begun: Vec<_> = (101..112).filter(|&offset| next.begin(offset)).collect();
         assert_eq!(begun, [101, 104, 110, 111]);
+    }
+
+    #[test]
+    fn a_claimed_record_is_known_to_the_next_mailers_until_it_is_done() {
+        let mut progress = Progress::default();
+        assert!((100..104).all(|offset| progress.begin(offset)));
+        progress.finish(101);
+        progress.leave_claimed(102);
+        assert_eq!(progress.position(), position(100, "4,0,2c,1"));
+
+        let mut next = Progress::resume(&progress.position());
+        assert_eq!(next.position(), progress.position());
+        for offset in [100, 102, 103] {
+            assert!(next.begin(offset));
+            assert_eq!(next.was_claimed(offset), offset == 102);
+        }
+        next.finish(102);
+        assert_eq!(next.position(), position(100, "4,0,3"));
     }
 
     #[test]

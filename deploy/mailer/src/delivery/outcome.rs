@@ -7,6 +7,15 @@ use crate::{
     claim, smtp,
 };
 
+/// What is left to do for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    Nothing,
+    /// It was claimed, and is not sent.
+    Claimed,
+    All,
+}
+
 /// The end of a request.
 pub enum End {
     Sent,
