@@ -18,7 +18,7 @@ impl Auth {
         let token = MailToken::generate()?;
         let claimed = self.db.claim_mail(id, token.hash(), self.clock.now());
         let Some((mail, expires_at)) = claimed.await? else {
-            audit.failed(Reason::UnknownMailRequest);
+            audit.mail(id).failed(Reason::UnknownMailRequest);
             return Err(Error::MailRequestNotFound);
         };
         audit.user(mail.user_id).mail(id).ok();

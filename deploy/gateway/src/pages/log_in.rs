@@ -112,8 +112,13 @@ pub async fn out(
     ConnectInfo(client): Client,
     headers: HeaderMap,
 ) -> Response {
-    if let Some(token) = REFRESH_TOKEN.get(&headers) {
-        session::end(&gateway, client.ip(), token).await;
-    }
-    session::forget(Notice::LoggedOut)
+    let ended = match REFRESH_TOKEN.get(&headers) {
+        Some(token) => session::end(&gateway, client.ip(), token).await,
+        None => true,
+    };
+    session::forget(if ended {
+        Notice::LoggedOut
+    } else {
+        Notice::LoggedOutHere
+    })
 }

@@ -7,6 +7,7 @@ use crate::cookies;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Notice {
     LoggedOut,
+    LoggedOutHere,
     SessionLost,
     SessionEnded,
     OthersEnded,
@@ -17,8 +18,9 @@ pub enum Notice {
 }
 
 impl Notice {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::LoggedOut,
+        Self::LoggedOutHere,
         Self::SessionLost,
         Self::SessionEnded,
         Self::OthersEnded,
@@ -31,6 +33,7 @@ impl Notice {
     pub const fn word(self) -> &'static str {
         match self {
             Self::LoggedOut => "logged-out",
+            Self::LoggedOutHere => "logged-out-here",
             Self::SessionLost => "session-lost",
             Self::SessionEnded => "session-ended",
             Self::OthersEnded => "others-ended",
@@ -44,6 +47,10 @@ impl Notice {
     pub const fn text(self) -> &'static str {
         match self {
             Self::LoggedOut => "You are logged out.",
+            Self::LoggedOutHere => {
+                "This browser is logged out. The session itself could not be ended now: log in later, \
+                 and end it on the page of your account."
+            }
             Self::SessionLost => "Your session has ended. Log in again.",
             Self::SessionEnded => "The session has ended.",
             Self::OthersEnded => "All other sessions have ended.",

@@ -33,8 +33,7 @@ pub async fn require(request: Request, next: Next) -> Response {
 fn refusal(headers: &HeaderMap) -> Option<&'static str> {
     let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
     match site {
-        // `none`: the user sent the request, for example by reloading the page.
-        Some(b"same-origin" | b"none") => None,
+        Some(b"same-origin") => None,
         Some(_) => Some("This form was sent by another site."),
         None => Some(
             "Your browser does not say which site sent this form. Use Chrome or Edge 79, \
@@ -58,9 +57,8 @@ mod tests {
             refusal(&headers).unwrap_or_default()
         };
         assert_eq!(refused(&[("sec-fetch-site", "same-origin")]), "");
-        assert_eq!(refused(&[("sec-fetch-site", "none")]), "");
         let own = ("origin", "https://chat.example:8080");
-        for site in ["cross-site", "same-site", "", "Same-Origin"] {
+        for site in ["cross-site", "same-site", "none", "", "Same-Origin"] {
             let text = refused(&[("sec-fetch-site", site), own]);
             assert_eq!(text, "This form was sent by another site.", "{site}");
         }

@@ -113,11 +113,13 @@ pub fn log_in(device: &str, notice: Notice) -> Response {
     with(go("/log-in", notice), DEVICE.set(device, DEVICE_MAX_AGE))
 }
 
-/// Ends the session of this refresh token, if the service can be reached.
-pub async fn end(gateway: &Gateway, client: IpAddr, refresh_token: String) {
-    if let Err(status) = calls::logout(&gateway.auth, client, refresh_token).await {
+/// Ends the session of this refresh token. `false` if the service cannot be reached.
+pub async fn end(gateway: &Gateway, client: IpAddr, refresh_token: String) -> bool {
+    let ended = calls::logout(&gateway.auth, client, refresh_token).await;
+    if let Err(status) = &ended {
         eprintln!("a session was not ended: {:?}", status.code());
     }
+    ended.is_ok()
 }
 
 /// To the log-in, without the session's cookies. The device stays a known one.

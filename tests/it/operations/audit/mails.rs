@@ -88,6 +88,10 @@ both! {
         let revert = || proto::RevertEmailRequest { token: token.clone() };
         recovery.revert_email(revert()).await.unwrap();
         refused(recovery.revert_email(revert()).await);
+        for _ in 0..3 {
+            claim(INTERNAL_TOKEN).await.unwrap();
+        }
+        refused(claim(INTERNAL_TOKEN).await);
 
         process.signal("TERM");
         process.wait_for("\"stopped\"").await;
@@ -118,6 +122,10 @@ both! {
             ["claim_mail", "ok", "", &user, "", "gateway", revert],
             ["revert_email", "ok", "", &user, "", "", second_reset],
             ["revert_email", "failed", "invalid_token", "", "", "", ""],
+            ["claim_mail", "ok", "", &user, "", "gateway", second_reset],
+            ["claim_mail", "ok", "", &user, "", "gateway", second_reset],
+            ["claim_mail", "ok", "", &user, "", "gateway", second_reset],
+            ["claim_mail", "failed", "unknown_mail_request", "", "", "gateway", second_reset],
         ];
         let lines = fields(&log, names);
         assert_eq!(lines, expected.map(|line| line.map(str::to_owned)));
