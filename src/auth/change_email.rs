@@ -15,8 +15,8 @@ pub struct ChangeEmail {
 }
 
 impl Auth {
-    /// Asks for the mail that completes a change of the address. Whether another account has the
-    /// new address is only told to who holds the mail's token.
+    /// Asks for the mail that completes a change of the address. The answer does not show whether
+    /// another account has the new one: only the mail's token does.
     pub async fn change_email(
         &self,
         caller: &Caller,

@@ -68,7 +68,7 @@ pub enum CounterId<'a> {
     Registrations(Network),
     /// Resets that persons asked for to this address, which need not have an account.
     Mails(&'a str),
-    /// Mails that a user asked for after showing the password: strangers cannot use these up.
+    /// Mails that a user asked for, signed in or by a login: strangers cannot use these up.
     OwnMails(UserId),
     /// Changes of addresses to this one that users asked for.
     MailsToNew(&'a str),

@@ -102,7 +102,7 @@ impl Db {
     pub async fn change_email(
         &self,
         change: &Change<'_>,
-    ) -> Result<Result<usize, MailRefusal>, Error> {
+    ) -> Result<Result<(), MailRefusal>, Error> {
         let (mail, act) = (change.mail, &change.event.act);
         let (user_id, now) = (mail.user_id, act.now);
         with_conn!(self, conn => {
@@ -126,14 +126,14 @@ impl Db {
                     return refused(MailRefusal::Void);
                 }
                 let changes = conn.changes_of_address(user_id, now).await?;
+                if let Some(oldest) = changes.get(MAX_CHANGES - 1) {
+                    return refused(MailRefusal::TooManyChanges(*oldest + CHANGES_COUNT_FOR));
+                }
                 // Later than the change before even if a clock went back: a revert voids the later
                 // ones by this time.
                 let after_last = changes.as_slice().first().map_or(now, |last| *last + Duration::from_micros(1));
                 let revert = MailRequest { requested_at: now.max(after_last), ..change.revert.clone() };
-                if let Some(oldest) = changes.get(MAX_CHANGES - 1) {
-                    return refused(MailRefusal::TooManyChanges(*oldest + CHANGES_COUNT_FOR));
-                }
-                // Read after the new address was written: who had it has committed by now.
+                // Read after the new address was written: an account that had it has committed.
                 if conn.is_reserved(&mail.sent_to, user_id, now).await? {
                     return refused(MailRefusal::EmailTaken);
                 }
@@ -142,7 +142,7 @@ impl Db {
                 let asked = Event::new(user_id, Payload::mail_requested(&revert), act);
                 let events = iter::once(change.event).chain(&ended).chain([&asked]);
                 conn.write_events(user_id, recipient.event_version, &events.collect::<Vec<_>>()).await?;
-                Ok(ended.len())
+                Ok(())
             });
             settled(done.await)?
         })
