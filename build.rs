@@ -2,8 +2,9 @@
 
 use std::{env, error::Error, fs, path::PathBuf};
 
-const PROTOS: [&str; 5] = [
+const PROTOS: [&str; 6] = [
     "realchat/auth/v1/account_service.proto",
+    "realchat/auth/v1/admin_service.proto",
     "realchat/auth/v1/auth_service.proto",
     "realchat/auth/v1/mail_service.proto",
     "realchat/auth/v1/recovery_service.proto",

@@ -141,9 +141,14 @@ pub fn user_created(user_id: UserId, email: &str) -> Result<Event> {
     let act = Act {
         now: SystemClock.now(),
         traceparent: None,
+        administrator: None,
     };
-    let email = Email::parse(email)?;
-    Ok(Event::new(user_id, Payload::UserCreated { email }, &act))
+    let payload = Payload::UserCreated {
+        email: Email::parse(email)?,
+        created_at: act.now,
+        imported: false,
+    };
+    Ok(Event::new(user_id, payload, &act))
 }
 
 /// Those of the services here.

@@ -61,7 +61,10 @@ pub use self::{
 use self::{metrics::Metrics, throttle::Throttle};
 use crate::{
     db::Db,
-    model::{Act, ClientAddress, Clock, DataKeys, Event, Timestamp, Traceparent, Transition},
+    model::{
+        Act, Administrator, ClientAddress, Clock, DataKeys, Event, Timestamp, Traceparent,
+        Transition,
+    },
     password::{self, Began, Hasher, Policy, Priority},
     telemetry::audit::{self, Audit},
 };
@@ -113,8 +116,23 @@ pub struct Call {
 
 impl Call {
     fn act(&self, now: Timestamp) -> Act {
-        let traceparent = self.traceparent.clone();
-        Act { now, traceparent }
+        Act {
+            now,
+            traceparent: self.traceparent.clone(),
+            administrator: None,
+        }
+    }
+
+    /// The act of an internal service with the right to administrate.
+    fn admin_act(&self, now: Timestamp) -> Act {
+        let administrator = Administrator {
+            caller: self.context.caller.clone().unwrap_or_default(),
+            person: self.context.person.clone(),
+        };
+        Act {
+            administrator: Some(administrator),
+            ..self.act(now)
+        }
     }
 
     /// A hash that has to be done before the deadline of the call.

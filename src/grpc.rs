@@ -93,6 +93,7 @@ impl Handlers {
         let address = client_address.ok().flatten();
         let context = Context {
             caller: identity.name(),
+            person: None,
             address: address.map(|address| self.fingerprint("address", address.as_bytes())),
             email: None,
         };

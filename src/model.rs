@@ -5,6 +5,7 @@
 //! once, at the edge: a type with private fields cannot hold an invalid value.
 
 mod account;
+mod administrator;
 mod client_address;
 mod data_key;
 mod device_name;
@@ -17,7 +18,9 @@ mod mail;
 mod outbox;
 mod password_seal;
 mod refresh_token;
+mod roles;
 mod session;
+mod suspension;
 mod throttle;
 mod time;
 mod traceparent;
@@ -25,7 +28,8 @@ mod transition;
 pub mod unicode;
 
 pub use self::{
-    account::{Account, Credentials},
+    account::{Account, AccountClaims, Credentials},
+    administrator::{Administrator, Person},
     client_address::{ClientAddress, Network},
     data_key::{DataKey, DataKeys, DataSecrets, Fingerprint, Subkey},
     device_name::DeviceName,
@@ -43,7 +47,9 @@ pub use self::{
     },
     password_seal::{KeyMismatch, SealedWith, StoredHash},
     refresh_token::RefreshToken,
+    roles::Roles,
     session::{LiveSession, MAX_SESSIONS, Presented, Refreshable, Retry, Session, TokenTimes},
+    suspension::{Suspension, SuspensionReason},
     throttle::{
         Claimant, Counter, CounterId, CounterLimits, Forgotten, Raise, ThrottleLimits, Window,
         mail_counters, registration_counters,

@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::{SigningKey, SigningSecrets, hs256};
-use crate::model::{SessionId, Timestamp, TokenId, UserId};
+use crate::model::{Roles, SessionId, Timestamp, TokenId, UserId};
 
 /// The header `typ` (RFC 9068, section 2.1).
 const TYPE: &str = "at+jwt";
@@ -42,11 +42,12 @@ pub struct AccessToken {
 
 /// The bearer of an access token.
 #[derive(Clone, Copy, Debug)]
-pub struct Subject {
+pub struct Subject<'a> {
     pub user_id: UserId,
     pub session_id: SessionId,
     /// `None` if addresses are not verified here.
     pub email_verified: Option<bool>,
+    pub roles: &'a Roles,
 }
 
 #[derive(Serialize)]
@@ -60,6 +61,9 @@ struct Claims<'a> {
     exp: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     email_verified: Option<bool>,
+    /// RFC 9068, section 2.2.3.1.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    roles: Vec<&'a str>,
 }
 
 /// The claims that are checked. This service never writes `nbf`, but another issuer with the
@@ -91,7 +95,7 @@ impl Issuer {
     /// Signs a token that expires at `Self::expiry`, but never after `not_after`.
     pub fn issue(
         &self,
-        subject: Subject,
+        subject: Subject<'_>,
         now: Timestamp,
         not_after: Timestamp,
     ) -> Result<AccessToken, jsonwebtoken::errors::Error> {
@@ -111,6 +115,7 @@ impl Issuer {
             iat: now.as_secs(),
             exp: expires_at.as_secs(),
             email_verified: subject.email_verified,
+            roles: subject.roles.iter().collect(),
         };
         let jwt = jsonwebtoken::encode(&header, &claims, &self.encoding)?.into();
         Ok(AccessToken { jwt, expires_at })

@@ -88,8 +88,8 @@ impl Auth {
             caller.session_id,
             caller.session_ends_at,
         );
-        let is_verified = caller.account.email_verified_at.is_some();
-        let subject = self.subject(user_id, id, is_verified);
+        let claims = caller.account.claims();
+        let subject = self.subject(user_id, id, &claims);
         let access_token = self.issuer.issue(subject, now, ends_at)?;
         let row = NextTokens {
             id,

@@ -1,6 +1,6 @@
 use super::{Auth, Call, Caller, Error};
 use crate::{
-    model::{Claimant, Credentials, DeviceLogin, DeviceToken},
+    model::{AccountClaims, Claimant, Credentials, DeviceLogin, DeviceToken},
     password::{NewPassword, Password, PasswordHash, Priority, Request, Verified},
     telemetry::audit::{Audit, Reason},
 };
@@ -20,7 +20,7 @@ pub(super) enum Claim<'a> {
 /// A password that matched, its hash and its account.
 pub(super) struct Checked<'p> {
     pub(super) login: DeviceLogin,
-    pub(super) email_verified: bool,
+    pub(super) claims: AccountClaims,
     pub(super) hash: PasswordHash,
     /// The hash as the database keeps it.
     pub(super) stored_hash: String,
@@ -57,6 +57,7 @@ impl Auth {
     ///    not show it.
     /// 5. A failure is audited. A success takes the count back, and so does the end of the call
     ///    before its hash began.
+    /// 6. A suspended account is refused.
     pub(super) async fn check_password<'p>(
         &self,
         claim: Claim<'_>,
@@ -84,13 +85,29 @@ impl Auth {
             return Err(Error::InvalidCredentials);
         };
         attempt.succeeded().await;
+        self.check_suspension(&found, audit)?;
         Ok(Checked {
             login: login_of(&found),
-            email_verified: found.email_verified_at.is_some(),
+            claims: found.claims,
             hash,
             stored_hash: found.password_hash,
             verified,
         })
+    }
+
+    /// Refuses a suspended account. Only the holder of the right password learns of it.
+    pub(super) fn check_suspension(
+        &self,
+        found: &Credentials,
+        audit: Audit<'_>,
+    ) -> Result<(), Error> {
+        let suspension = found.suspension.as_ref();
+        let Some(suspension) = suspension.filter(|it| it.is_in_force(self.clock.now())) else {
+            return Ok(());
+        };
+        audit.failed(Reason::AccountSuspended);
+        let until = suspension.until;
+        Err(Error::AccountSuspended { until })
     }
 
     /// Finds the account, unless the hash would be refused anyway.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::{
     db,
+    model::Timestamp,
     password::{BlocklistError, HashError, PolicyError},
 };
 
@@ -24,6 +25,12 @@ pub enum Error {
     /// The password was right.
     #[error("the e-mail address is not verified")]
     EmailNotVerified,
+    /// The password was right.
+    #[error("the account is suspended")]
+    AccountSuspended {
+        /// `None`: until it is restored.
+        until: Option<Timestamp>,
+    },
     /// The token is malformed or unknown, or an access token has expired.
     #[error("the token is not valid")]
     InvalidToken,
@@ -33,6 +40,10 @@ pub enum Error {
     /// The request is unknown, expired, used or void.
     #[error("the mail request is unknown, expired, used or void")]
     MailRequestNotFound,
+    #[error("there is no such user")]
+    UserNotFound,
+    #[error("the roles were changed meanwhile: read them again")]
+    VersionConflict,
     #[error("only authorised internal services may call this")]
     PermissionDenied,
     #[error(

@@ -7,11 +7,11 @@ use super::{
     session::{Device, Start, StartedSession},
 };
 use crate::{
-    model::{Email, SessionEndReason, UserId},
+    model::{DeviceLogin, Email, SessionEndReason, UserId},
     password::Password,
     telemetry::{
         Causes, LIMITED,
-        audit::{self, Reason},
+        audit::{self, Audit, Reason},
     },
 };
 
@@ -38,11 +38,11 @@ impl Auth {
         };
         let checked = self.check_password(claim, &request.password, call, audit);
         let checked = checked.await?;
-        let (login, is_verified) = (checked.login, checked.email_verified);
+        let (login, claims) = (checked.login, checked.claims.clone());
         let user_id = login.user_id;
         let audit = audit.user(user_id);
-        if !is_verified && self.email_verification == EmailVerification::Required {
-            let email = request.email.as_ref().map_or("", Email::as_str);
+        let email = request.email.as_ref().map_or("", Email::as_str);
+        if !claims.email_verified && self.email_verification == EmailVerification::Required {
             self.ask_again(user_id, email, call).await?;
             audit.failed(Reason::EmailNotVerified);
             return Err(Error::EmailNotVerified);
@@ -55,15 +55,13 @@ impl Auth {
         let start = Start {
             login,
             device: request.device,
-            email_verified: is_verified,
+            claims,
         };
         let (row, session) = self.draft_session(start, now, call)?;
         let (end, act) = (self.end(SessionEndReason::TooMany), call.act(now));
         let started = (self.db).start_session(&row, login.password_changed_at, end, &act);
         let Some(ended) = started.await? else {
-            // The account may also have been deleted.
-            audit.failed(Reason::PasswordChanged);
-            return Err(Error::InvalidCredentials);
+            return Err(self.refused_start(email, login, audit).await);
         };
         if let Some(event) = &row.event {
             self.committed(event);
@@ -74,6 +72,21 @@ impl Auth {
         }
         audit.session(session.id).ok();
         Ok(LoggedIn { user_id, session })
+    }
+
+    /// Why the account starts no session although the password was right: during the hash it was
+    /// suspended, or the password was changed, or the account deleted.
+    async fn refused_start(&self, email: &str, login: DeviceLogin, audit: Audit<'_>) -> Error {
+        let found = match self.db.find_credentials(email).await {
+            Ok(found) => found,
+            Err(error) => return error.into(),
+        };
+        let same = found.filter(|it| it.password_changed_at == login.password_changed_at);
+        if let Some(Err(suspended)) = same.map(|it| self.check_suspension(&it, audit)) {
+            return suspended;
+        }
+        audit.failed(Reason::PasswordChanged);
+        Error::InvalidCredentials
     }
 
     /// Hashes the password again with the configured cost. If the hasher is busy, or half of

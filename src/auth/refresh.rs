@@ -73,7 +73,7 @@ impl Auth {
         // A retry writes nothing, so its token must not outlive what the rotation announced.
         let announced = session.access_tokens_expire_at;
         let not_after = announced.map_or(session.ends_at, |at| at.min(session.ends_at));
-        let subject = self.subject(session.user_id, session.id, found.email_verified);
+        let subject = self.subject(session.user_id, session.id, &found.claims);
         Ok(TokenPair {
             access_token: self.issuer.issue(subject, now, not_after)?,
             refresh_token,

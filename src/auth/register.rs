@@ -5,7 +5,7 @@ use super::{
 use crate::{
     db::{NewUser, Registration},
     model::{
-        DeviceLogin, DeviceName, Email, Event, Locale, Payload, Timestamp, UserId,
+        AccountClaims, DeviceLogin, DeviceName, Email, Event, Locale, Payload, Timestamp, UserId,
         registration_counters,
     },
     password::{Password, PasswordHash, Priority},
@@ -47,7 +47,7 @@ impl Auth {
                 name: request.device_name,
                 token: None,
             },
-            email_verified: false,
+            claims: AccountClaims::default(),
         };
         let starts =
             request.start_session && self.email_verification != EmailVerification::Required;
@@ -62,6 +62,8 @@ impl Auth {
         };
         let payload = Payload::UserCreated {
             email: email.clone(),
+            created_at: now,
+            imported: false,
         };
         let event = Event::new(user_id, payload, &call.act(now));
         let mail = self.mail_of_registration(email.as_str(), now);

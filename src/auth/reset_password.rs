@@ -7,8 +7,8 @@ use super::{
 use crate::{
     db::{FoundMail, NewHash, Reset},
     model::{
-        CounterId, DeviceLogin, DeviceName, Event, MailPurpose, MailToken, PasswordChangeCause,
-        Payload, SessionEndReason, UserId,
+        AccountClaims, CounterId, DeviceLogin, DeviceName, Event, MailPurpose, MailToken,
+        PasswordChangeCause, Payload, SessionEndReason, UserId,
     },
     password::{Password, PasswordHash, Priority},
     telemetry::audit,
@@ -66,7 +66,10 @@ impl Auth {
                 name: request.device_name,
                 token: None,
             },
-            email_verified: true,
+            claims: AccountClaims {
+                email_verified: true,
+                roles: mail.roles.clone(),
+            },
         };
         let session = (request.start_session).then(|| self.draft_session(start, now, call));
         let (row, session) = session.transpose()?.unzip();
@@ -85,7 +88,8 @@ impl Auth {
             counters: &counters,
         };
         let ended = self.db.reset_password(&reset).await?;
-        // Another call has used the request up, or the password has changed.
+        // Another call has used the request up, the password has changed, or the account was
+        // suspended.
         ended.ok_or(Error::InvalidToken)?;
         self.committed(&changed);
         let audit = audit.user(user_id).mail(mail.request_id);

@@ -2,8 +2,8 @@ use super::{AccessToken, Auth, Call, Error, SessionEvents};
 use crate::{
     db::NewSession,
     model::{
-        ClientAddress, DeviceLogin, DeviceName, DeviceToken, Event, Payload, RefreshToken, Session,
-        SessionEnd, SessionEndReason, SessionId, Timestamp,
+        AccountClaims, ClientAddress, DeviceLogin, DeviceName, DeviceToken, Event, Payload,
+        RefreshToken, Session, SessionEnd, SessionEndReason, SessionId, Timestamp,
     },
 };
 
@@ -11,7 +11,7 @@ use crate::{
 pub(super) struct Start {
     pub login: DeviceLogin,
     pub device: Device,
-    pub email_verified: bool,
+    pub claims: AccountClaims,
 }
 
 /// The device that logs in.
@@ -47,13 +47,13 @@ impl Auth {
         let Start {
             login,
             device,
-            email_verified,
+            claims,
         } = start;
         let user_id = login.user_id;
         let refresh_token = RefreshToken::generate(self.form(now))?;
         let id = SessionId::new(now);
         let ends_at = now + self.lifetimes.session;
-        let subject = self.subject(user_id, id, email_verified);
+        let subject = self.subject(user_id, id, &claims);
         let access_token = self.issuer.issue(subject, now, ends_at)?;
         let is_known = (device.token.as_ref()).is_some_and(|it| self.is_genuine(it, login, now));
         let mut row = NewSession {

@@ -3,7 +3,8 @@
 use super::{Auth, Call, Caller, EmailVerification, Error, Subject};
 use crate::{
     model::{
-        CounterId, Locale, MailPurpose, MailRequest, SessionId, Timestamp, UserId, mail_counters,
+        AccountClaims, CounterId, Locale, MailPurpose, MailRequest, SessionId, Timestamp, UserId,
+        mail_counters,
     },
     telemetry::audit::{self, Audit},
 };
@@ -75,17 +76,18 @@ impl Auth {
     }
 
     /// The bearer of an access token.
-    pub(super) fn subject(
+    pub(super) fn subject<'a>(
         &self,
         user_id: UserId,
         session_id: SessionId,
-        is_verified: bool,
-    ) -> Subject {
+        claims: &'a AccountClaims,
+    ) -> Subject<'a> {
         let is_claimed = self.email_verification != EmailVerification::Off;
         Subject {
             user_id,
             session_id,
-            email_verified: is_claimed.then_some(is_verified),
+            email_verified: is_claimed.then_some(claims.email_verified),
+            roles: &claims.roles,
         }
     }
 }

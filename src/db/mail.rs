@@ -22,10 +22,11 @@ use super::{
     outbox::insert_event,
     schema::{mail_requests, mail_tokens, users},
     transaction::transaction,
+    users::is_not_suspended,
     with_conn,
 };
 use crate::model::{
-    Act, ClaimedMail, Event, MAX_CLAIMS, MailPurpose, MailRequest, MailRequestId, Payload,
+    Act, ClaimedMail, Event, MAX_CLAIMS, MailPurpose, MailRequest, MailRequestId, Payload, Roles,
     SessionId, Timestamp, UserId,
 };
 
@@ -37,6 +38,7 @@ pub struct FoundMail {
     /// The normalised address.
     pub email: String,
     pub password_changed_at: Timestamp,
+    pub roles: Roles,
     /// The address that the mail was sent to.
     pub sent_to: String,
     pub requested_at: Timestamp,
@@ -94,8 +96,8 @@ fn is_of_this_password() -> _ {
 }
 
 impl Db {
-    /// Asks for a mail to an address. Returns the event, or `None` if the address has no account:
-    /// then a request without an account is written, so that the work is the same.
+    /// Asks for a reset of the password at an address. Returns the event, or `None` if the address
+    /// has no account, or a suspended one: then a request without an account is written, so that the work is the same.
     pub async fn request_mail_to(
         &self,
         request: &MailRequest,
@@ -105,6 +107,7 @@ impl Db {
             transaction(conn, async |conn| {
                 let recipient: Option<Recipient> = diesel::update(users::table)
                     .filter(users::email.eq(&request.email))
+                    .filter(is_not_suspended(request.requested_at))
                     .set(users::event_version.eq(users::event_version + 1))
                     .returning(Recipient::as_returning())
                     .get_result(conn)
@@ -203,7 +206,7 @@ impl Db {
         now: Timestamp,
     ) -> Result<Option<FoundMail>, Error> {
         type Request = (MailRequestId, String, String, Timestamp, Option<SessionId>);
-        type Account = (UserId, String, Timestamp);
+        type Account = (UserId, String, Timestamp, String);
         let found: Option<(Request, Account)> = with_conn!(self, conn => {
             mail_tokens::table
                 .find(&token_hash[..])
@@ -218,7 +221,7 @@ impl Db {
                         mail_requests::requested_at,
                         mail_requests::session_id,
                     ),
-                    (users::id, users::email, users::password_changed_at),
+                    (users::id, users::email, users::password_changed_at, users::roles),
                 ))
                 .first(conn)
                 .await
@@ -226,13 +229,14 @@ impl Db {
         })?;
         let found = found.and_then(|(request, account)| {
             let (request_id, purpose, sent_to, requested_at, session_id) = request;
-            let (user_id, email, password_changed_at) = account;
+            let (user_id, email, password_changed_at, roles) = account;
             Some(FoundMail {
                 request_id,
                 purpose: MailPurpose::parse(&purpose)?,
                 user_id,
                 email,
                 password_changed_at,
+                roles: Roles::from_stored(roles),
                 sent_to,
                 requested_at,
                 session_id,

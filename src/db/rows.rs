@@ -9,8 +9,8 @@ use diesel::{
 
 use super::schema::{outbox_events, sessions, users};
 use crate::model::{
-    Account, Credentials, EventId, LiveSession, ParkedEvent, PendingEvent, Session, SessionId,
-    Timestamp, TokenTimes, UserId,
+    Account, AccountClaims, Credentials, EventId, LiveSession, ParkedEvent, PendingEvent, Roles,
+    Session, SessionId, Suspension, Timestamp, TokenTimes, UserId,
 };
 
 /// Each entry: a table, the columns to select, and the value that they make.
@@ -40,13 +40,24 @@ macro_rules! rows {
 rows! {
     users {
         id: UserId, email: String, created_at: Timestamp, password_changed_at: Timestamp,
-        email_verified_at: Option<Timestamp>
-    } => Account { user_id: id, email, created_at, password_changed_at, email_verified_at }
+        email_verified_at: Option<Timestamp>, roles: String
+    } => Account {
+        user_id: id, email, created_at, password_changed_at, email_verified_at,
+        roles: Roles::from_stored(roles)
+    }
 
     users {
         id: UserId, password_hash: String, password_changed_at: Timestamp,
-        email_verified_at: Option<Timestamp>
-    } => Credentials { user_id: id, password_hash, password_changed_at, email_verified_at }
+        email_verified_at: Option<Timestamp>, roles: String,
+        suspended_at: Option<Timestamp>, suspended_until: Option<Timestamp>,
+        suspension_reason: Option<String>
+    } => Credentials {
+        user_id: id, password_hash, password_changed_at,
+        claims: AccountClaims {
+            email_verified: email_verified_at.is_some(), roles: Roles::from_stored(roles)
+        },
+        suspension: Suspension::from_stored(suspended_at, suspended_until, suspension_reason)
+    }
 
     sessions {
         id: SessionId, user_id: UserId, token_hash: Vec<u8>,

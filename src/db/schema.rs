@@ -23,6 +23,11 @@ tables! {
         password_changed_at -> Moment,
         email_verified_at -> Nullable<Moment>,
         locale -> Nullable<Text>,
+        suspended_at -> Nullable<Moment>,
+        suspended_until -> Nullable<Moment>,
+        suspension_reason -> Nullable<Text>,
+        roles -> Text,
+        roles_version -> BigInt,
     }
 
     sessions (id) {

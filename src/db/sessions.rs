@@ -14,7 +14,10 @@ use super::{
     schema::{sessions, users},
     with_conn,
 };
-use crate::model::{LiveSession, MAX_SESSIONS, Refreshable, Session, SessionId, Timestamp, UserId};
+use crate::model::{
+    AccountClaims, LiveSession, MAX_SESSIONS, Refreshable, Roles, Session, SessionId, Timestamp,
+    UserId,
+};
 
 /// [`Session::is_live`] in SQL.
 #[diesel::dsl::auto_type(no_type_alias)]
@@ -40,16 +43,27 @@ impl Db {
 
     /// Like `find_session`, with what access tokens say about the account.
     pub async fn find_refreshable(&self, handle_hash: &[u8]) -> Result<Option<Refreshable>, Error> {
-        let found: Option<(Session, bool)> = with_conn!(self, conn => {
+        let found: Option<(Session, bool, String)> = with_conn!(self, conn => {
             sessions::table
                 .inner_join(users::table)
                 .filter(sessions::handle_hash.eq(handle_hash))
-                .select((Session::as_select(), users::email_verified_at.is_not_null()))
+                .select((
+                    Session::as_select(),
+                    users::email_verified_at.is_not_null(),
+                    users::roles,
+                ))
                 .first(conn)
                 .await
                 .optional()?
         })?;
-        Ok(found.map(Refreshable::from))
+        Ok(found.map(|(session, email_verified, roles)| {
+            let roles = Roles::from_stored(roles);
+            let claims = AccountClaims {
+                email_verified,
+                roles,
+            };
+            Refreshable { session, claims }
+        }))
     }
 
     pub async fn find_own_session(

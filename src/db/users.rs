@@ -60,6 +60,13 @@ pub enum Registration {
     EmailTaken,
 }
 
+/// [`Suspension::is_in_force`](crate::model::Suspension::is_in_force) in SQL, negated.
+#[diesel::dsl::auto_type(no_type_alias)]
+pub(super) fn is_not_suspended(now: Timestamp) -> _ {
+    let has_ended = users::suspended_until.le(now);
+    users::suspended_at.is_null().or(has_ended)
+}
+
 impl Db {
     /// Finds an account by its normalised address.
     pub async fn find_credentials(&self, email: &str) -> Result<Option<Credentials>, Error> {
@@ -116,6 +123,8 @@ impl Db {
             event_version: version,
             password_changed_at: user.created_at,
             locale: user.locale.map(|locale| locale.as_str().to_owned()),
+            suspended_at: None,
+            suspended_until: None,
         };
         let user = (
             user,

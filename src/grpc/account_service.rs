@@ -175,6 +175,7 @@ impl From<Account> for proto::GetAccountResponse {
             password_changed_at: Some(account.password_changed_at.into()),
             email_verified_at: account.email_verified_at.map(Into::into),
             pending_email: String::new(),
+            roles: account.roles.to_list(),
         }
     }
 }

@@ -122,6 +122,9 @@ const fn refusal(error: &Error) -> Option<Reason> {
         Error::EmailTaken
         | Error::InvalidCredentials
         | Error::EmailNotVerified
+        | Error::AccountSuspended { .. }
+        | Error::UserNotFound
+        | Error::VersionConflict
         | Error::MailRequestNotFound
         | Error::PermissionDenied
         | Error::PlaintextKeys

@@ -24,6 +24,9 @@ impl From<Error> for Status {
             Error::EmailTaken => (Code::AlreadyExists, "EMAIL_TAKEN"),
             Error::InvalidCredentials => (Code::Unauthenticated, "INVALID_CREDENTIALS"),
             Error::EmailNotVerified => (Code::FailedPrecondition, "EMAIL_NOT_VERIFIED"),
+            Error::AccountSuspended { .. } => (Code::PermissionDenied, "ACCOUNT_SUSPENDED"),
+            Error::UserNotFound => (Code::NotFound, "USER_NOT_FOUND"),
+            Error::VersionConflict => (Code::Aborted, "VERSION_CONFLICT"),
             Error::InvalidToken | Error::SessionEnded => (Code::Unauthenticated, "INVALID_TOKEN"),
             Error::MailRequestNotFound => (Code::NotFound, "MAIL_REQUEST_NOT_FOUND"),
             Error::PermissionDenied | Error::PlaintextKeys => {
@@ -35,7 +38,11 @@ impl From<Error> for Status {
             Error::Internal(_) => (Code::Internal, "INTERNAL"),
         };
         let mut details = ErrorDetails::new();
-        details.set_error_info(reason, DOMAIN, HashMap::new());
+        let mut metadata = HashMap::new();
+        if let Error::AccountSuspended { until: Some(until) } = &error {
+            metadata.insert("until".to_owned(), until.to_string());
+        }
+        details.set_error_info(reason, DOMAIN, metadata);
         match &error {
             Error::InvalidArgument { field, problem } => {
                 details.add_bad_request_violation(*field, problem);
@@ -53,6 +60,9 @@ impl From<Error> for Status {
             Error::EmailTaken
             | Error::InvalidCredentials
             | Error::EmailNotVerified
+            | Error::AccountSuspended { .. }
+            | Error::UserNotFound
+            | Error::VersionConflict
             | Error::InvalidToken
             | Error::SessionEnded
             | Error::MailRequestNotFound

@@ -1,4 +1,4 @@
-use super::{Timestamp, UserId};
+use super::{Roles, Suspension, Timestamp, UserId};
 
 pub struct Account {
     pub user_id: UserId,
@@ -10,6 +10,14 @@ pub struct Account {
     pub password_changed_at: Timestamp,
     /// When a mail last proved the address.
     pub email_verified_at: Option<Timestamp>,
+    pub roles: Roles,
+}
+
+/// What access tokens say about an account.
+#[derive(Clone, Default)]
+pub struct AccountClaims {
+    pub email_verified: bool,
+    pub roles: Roles,
 }
 
 /// The account data that a password check needs.
@@ -18,5 +26,16 @@ pub struct Credentials {
     /// As the database keeps it: see `password_seal`.
     pub password_hash: String,
     pub password_changed_at: Timestamp,
-    pub email_verified_at: Option<Timestamp>,
+    pub claims: AccountClaims,
+    /// It may have ended.
+    pub suspension: Option<Suspension>,
+}
+
+impl Account {
+    pub fn claims(&self) -> AccountClaims {
+        AccountClaims {
+            email_verified: self.email_verified_at.is_some(),
+            roles: self.roles.clone(),
+        }
+    }
 }

@@ -3,22 +3,25 @@
 //! A use case creates the event. The transaction of the act encodes it once, when it knows the
 //! event's `user_version`.
 
+mod encode;
+
 use std::time::Duration;
 
 use prost::Message as _;
-use prost_types::Timestamp as ProtoTimestamp;
 
 use super::{
-    DeviceName, Email, EventId, MailPurpose, MailRequest, MailRequestId, SessionId, Timestamp,
-    TokenTimes, Traceparent, UserId,
+    Administrator, DeviceName, Email, EventId, MailPurpose, MailRequest, MailRequestId, Roles,
+    SessionId, Timestamp, TokenTimes, Traceparent, UserId,
 };
-use crate::proto::{self, user_event};
+use crate::proto;
 
 /// Data that all events of one act share.
 #[derive(Clone, Debug)]
 pub struct Act {
     pub now: Timestamp,
     pub traceparent: Option<Traceparent>,
+    /// `None` for an act of the user or of the service.
+    pub administrator: Option<Administrator>,
 }
 
 /// An event that has no `user_version` yet.
@@ -34,6 +37,9 @@ pub struct Event {
 pub enum Payload {
     UserCreated {
         email: Email,
+        created_at: Timestamp,
+        /// Whether another system had the account before.
+        imported: bool,
     },
     PasswordChanged {
         changed_at: Timestamp,
@@ -67,6 +73,15 @@ pub enum Payload {
         access_tokens_expire_at: Timestamp,
     },
     UserDeleted,
+    UserSuspended {
+        reason: String,
+        until: Option<Timestamp>,
+    },
+    UserRestored,
+    RolesChanged {
+        roles: Roles,
+        version: i64,
+    },
 }
 
 /// How a password was replaced.
@@ -76,18 +91,8 @@ pub enum PasswordChangeCause {
     Changed,
     /// The user had a mail with a token.
     Reset,
-    /// The owner of an earlier address has undone a change.
+    /// The owner of an earlier address has undone a change, or an administrator did it.
     Invalidated,
-}
-
-impl PasswordChangeCause {
-    const fn encode(self) -> proto::PasswordChangeCause {
-        match self {
-            Self::Changed => proto::PasswordChangeCause::Changed,
-            Self::Reset => proto::PasswordChangeCause::Reset,
-            Self::Invalidated => proto::PasswordChangeCause::Invalidated,
-        }
-    }
 }
 
 /// Why a session was ended before it expired.
@@ -106,7 +111,12 @@ pub enum SessionEndReason {
     EmailChanged,
     /// The owner of an earlier address has undone a change.
     EmailReverted,
-    /// The user deleted the account.
+    /// An administrator suspended the account.
+    Suspended,
+    /// An administrator ended it.
+    EndedByAdmin,
+    /// An administrator made the password unusable.
+    PasswordInvalidated,
     AccountDeleted,
     /// The user started more sessions than allowed; this was the oldest.
     TooMany,
@@ -140,6 +150,9 @@ impl Event {
             Payload::SessionStarted { .. } => "SESSION_STARTED",
             Payload::SessionEnded { .. } => "SESSION_ENDED",
             Payload::UserDeleted => "USER_DELETED",
+            Payload::UserSuspended { .. } => "USER_SUSPENDED",
+            Payload::UserRestored => "USER_RESTORED",
+            Payload::RolesChanged { .. } => "ROLES_CHANGED",
         }
     }
 
@@ -150,10 +163,16 @@ impl Event {
             user_id: self.user_id.to_string(),
             user_version,
             occurred_at: Some(self.act.now.into()),
-            actor: self.payload.actor().to_owned(),
+            actor: self.actor(),
             payload: Some(self.payload.encode(self.act.now)),
         }
         .encode_to_vec()
+    }
+
+    /// The party that acted.
+    fn actor(&self) -> String {
+        let administrator = self.act.administrator.as_ref();
+        administrator.map_or_else(|| self.payload.actor().to_owned(), ToString::to_string)
     }
 }
 
@@ -166,7 +185,7 @@ impl Payload {
         }
     }
 
-    /// The party that acted.
+    /// The party that acted, unless it was an administrator.
     const fn actor(&self) -> &'static str {
         match self {
             Self::SessionEnded {
@@ -174,81 +193,6 @@ impl Payload {
                 ..
             } => "service",
             _ => "user",
-        }
-    }
-
-    fn encode(&self, now: Timestamp) -> user_event::Payload {
-        match self {
-            Self::UserCreated { email } => user_event::Payload::UserCreated(proto::UserCreated {
-                email: email.as_str().to_owned(),
-                created_at: Some(now.into()),
-            }),
-            Self::PasswordChanged { changed_at, cause } => {
-                user_event::Payload::PasswordChanged(proto::PasswordChanged {
-                    changed_at: Some((*changed_at).into()),
-                    cause: cause.encode().into(),
-                })
-            }
-            Self::MailRequested {
-                request_id,
-                purpose,
-                expires_at,
-            } => user_event::Payload::MailRequested(proto::MailRequested {
-                request_id: request_id.to_string(),
-                purpose: purpose.encode().into(),
-                expires_at: Some((*expires_at).into()),
-            }),
-            Self::EmailVerified { email } => {
-                user_event::Payload::EmailVerified(proto::EmailVerified {
-                    email: email.clone(),
-                    verified_at: Some(now.into()),
-                })
-            }
-            Self::EmailChanged { old, new, reverted } => {
-                user_event::Payload::EmailChanged(proto::EmailChanged {
-                    old_email: old.clone(),
-                    new_email: new.clone(),
-                    changed_at: Some(now.into()),
-                    reverted: *reverted,
-                })
-            }
-            Self::UserDeleted => user_event::Payload::UserDeleted(proto::UserDeleted {
-                deleted_at: Some(now.into()),
-            }),
-            Self::SessionStarted {
-                session_id,
-                device_name,
-                is_known,
-                network,
-            } => user_event::Payload::SessionStarted(proto::SessionStarted {
-                session_id: session_id.to_string(),
-                device_name: device_name
-                    .as_ref()
-                    .map_or("", DeviceName::as_str)
-                    .to_owned(),
-                known_device: *is_known,
-                network: network.clone(),
-            }),
-            Self::SessionEnded {
-                session_id,
-                reason,
-                access_tokens_expire_at,
-            } => user_event::Payload::SessionEnded(proto::SessionEnded {
-                session_id: session_id.to_string(),
-                reason: reason.encode().into(),
-                access_tokens_expire_at: Some((*access_tokens_expire_at).into()),
-            }),
-        }
-    }
-}
-
-impl MailPurpose {
-    pub const fn encode(self) -> proto::MailPurpose {
-        match self {
-            Self::VerifyEmail => proto::MailPurpose::VerifyEmail,
-            Self::ResetPassword => proto::MailPurpose::ResetPassword,
-            Self::ChangeEmail => proto::MailPurpose::ChangeEmail,
-            Self::RevertEmail => proto::MailPurpose::RevertEmail,
         }
     }
 }
@@ -264,22 +208,11 @@ impl SessionEndReason {
             Self::PasswordReset => "password_reset",
             Self::EmailChanged => "email_changed",
             Self::EmailReverted => "email_reverted",
+            Self::Suspended => "suspended",
+            Self::EndedByAdmin => "ended_by_admin",
+            Self::PasswordInvalidated => "password_invalidated",
             Self::AccountDeleted => "account_deleted",
             Self::TooMany => "too_many",
-        }
-    }
-
-    const fn encode(self) -> proto::SessionEndReason {
-        match self {
-            Self::Logout => proto::SessionEndReason::Logout,
-            Self::Reuse => proto::SessionEndReason::Reuse,
-            Self::EndedByUser => proto::SessionEndReason::EndedByUser,
-            Self::PasswordChanged => proto::SessionEndReason::PasswordChanged,
-            Self::PasswordReset => proto::SessionEndReason::PasswordReset,
-            Self::EmailChanged => proto::SessionEndReason::EmailChanged,
-            Self::EmailReverted => proto::SessionEndReason::EmailReverted,
-            Self::AccountDeleted => proto::SessionEndReason::AccountDeleted,
-            Self::TooMany => proto::SessionEndReason::TooMany,
         }
     }
 }
@@ -306,26 +239,22 @@ impl SessionEnd {
     }
 }
 
-impl From<Timestamp> for ProtoTimestamp {
-    fn from(time: Timestamp) -> Self {
-        let micros = time.as_micros();
-        let nanos = i32::try_from(micros.rem_euclid(1_000_000) * 1000).expect("below 10^9");
-        let seconds = time.as_secs();
-        Self { seconds, nanos }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use prost_types::Timestamp as ProtoTimestamp;
 
     use super::*;
+    use crate::{model::Person, proto::user_event};
 
     const NOW: Timestamp = Timestamp::from_micros(1_764_024_172_000_001);
 
     fn act(now: Timestamp) -> Act {
-        let traceparent = None;
-        Act { now, traceparent }
+        Act {
+            now,
+            traceparent: None,
+            administrator: None,
+        }
     }
 
     fn encoded(payload: Payload, version: i64) -> (Event, proto::UserEvent) {
@@ -349,6 +278,21 @@ mod tests {
     }
 
     #[test]
+    fn an_act_of_an_administrator_has_the_service_and_the_person_as_actor() {
+        let administrator = Administrator {
+            caller: "support".to_owned(),
+            person: Person::parse("mia").ok(),
+        };
+        let act = Act {
+            administrator: Some(administrator),
+            ..act(NOW)
+        };
+        let bytes = Event::new(UserId::new(NOW), Payload::UserDeleted, &act).encode(1);
+        let message = proto::UserEvent::decode(&bytes[..]).unwrap();
+        assert_eq!(message.actor, "admin:support/mia");
+    }
+
+    #[test]
     fn each_payload_is_encoded_with_its_type() {
         let later = NOW + Duration::from_secs(1);
         let (session_id, request_id) = (SessionId::new(NOW), MailRequestId::new(NOW));
@@ -356,10 +300,42 @@ mod tests {
         let cases = [
             (
                 "USER_CREATED",
-                Payload::UserCreated { email },
+                Payload::UserCreated {
+                    email,
+                    created_at: later,
+                    imported: true,
+                },
                 user_event::Payload::UserCreated(proto::UserCreated {
                     email: "ana@example.com".to_owned(),
-                    created_at: Some(NOW.into()),
+                    created_at: Some(later.into()),
+                    imported: true,
+                }),
+            ),
+            (
+                "USER_SUSPENDED",
+                Payload::UserSuspended {
+                    reason: "spam".to_owned(),
+                    until: Some(later),
+                },
+                user_event::Payload::UserSuspended(proto::UserSuspended {
+                    reason: "spam".to_owned(),
+                    until: Some(later.into()),
+                }),
+            ),
+            (
+                "USER_RESTORED",
+                Payload::UserRestored,
+                user_event::Payload::UserRestored(proto::UserRestored {}),
+            ),
+            (
+                "ROLES_CHANGED",
+                Payload::RolesChanged {
+                    roles: Roles::parse(&["moderator", "billing"]).unwrap(),
+                    version: 3,
+                },
+                user_event::Payload::RolesChanged(proto::RolesChanged {
+                    roles: vec!["moderator".to_owned(), "billing".to_owned()],
+                    version: 3,
                 }),
             ),
             (

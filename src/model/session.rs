@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Form, RefreshToken, SessionId, Timestamp, UserId};
+use super::{AccountClaims, Form, RefreshToken, SessionId, Timestamp, UserId};
 
 /// The most sessions that one user has. All of them fit into one list: a session takes at most
 /// 500 bytes of a response of 64 KiB.
@@ -14,16 +14,7 @@ const CLOCK_SKEW: Duration = Duration::from_mins(1);
 /// A session, and what its access tokens say about the account.
 pub struct Refreshable {
     pub session: Session,
-    pub email_verified: bool,
-}
-
-impl From<(Session, bool)> for Refreshable {
-    fn from((session, email_verified): (Session, bool)) -> Self {
-        Self {
-            session,
-            email_verified,
-        }
-    }
+    pub claims: AccountClaims,
 }
 
 pub struct Session {

@@ -2,8 +2,10 @@
 //!
 //! The lines have the target `audit` and these fields, each left out where it does not apply:
 //! `event`, `outcome`, `reason`, `user_id`, `email_hash`, `session_id`,
-//! `mail_request_id`, `caller`, `address_hash`. They hold words of this file, ids and keyed hashes, never an e-mail address, a
-//! token or other text that a client sent. `LOG` does not silence them. A flood of failures is
+//! `mail_request_id`, `caller`, `actor`, `address_hash`. They hold words of this file, ids and keyed
+//! hashes, never an e-mail address, a token or other text that a client sent. The exceptions are
+//! two texts of an administrator: `actor` names the person, and `reason` is why an account was
+//! suspended. `LOG` does not silence them. A flood of failures is
 //! summed up, except for some reasons. Operators read about them in `deploy/telemetry.md`.
 
 use std::fmt::Display;
@@ -14,7 +16,7 @@ use tracing::{
 };
 
 use super::flood::LIMITED;
-use crate::model::{Fingerprint, MailRequestId, SessionId, UserId};
+use crate::model::{Fingerprint, MailRequestId, Person, SessionId, UserId};
 
 pub(super) const TARGET: &str = "audit";
 pub(super) const FAILED: &str = "failed";
@@ -56,6 +58,19 @@ words! {
         ConfirmEmail = "confirm_email",
         ChangeEmail = "change_email",
         RevertEmail = "revert_email",
+        GetUser = "get_user",
+        ListUsers = "list_users",
+        ListUserSessions = "list_user_sessions",
+        EndUserSessions = "end_user_sessions",
+        SuspendUser = "suspend_user",
+        RestoreUser = "restore_user",
+        SendPasswordReset = "send_password_reset",
+        InvalidatePassword = "invalidate_password",
+        UnlockUser = "unlock_user",
+        SetRoles = "set_roles",
+        DeleteUser = "delete_user",
+        ImportUsers = "import_users",
+        ExportUsers = "export_users",
     }
 }
 
@@ -77,6 +92,8 @@ words! {
         Abandoned = "abandoned",
         UnknownMailRequest = "unknown_mail_request",
         EmailNotVerified = "email_not_verified",
+        AccountSuspended = "account_suspended",
+        VersionConflict = "version_conflict",
     }
 }
 
@@ -98,6 +115,8 @@ impl Reason {
 pub struct Context {
     /// The name of the internal service that called.
     pub caller: Option<String>,
+    /// The person for whom an administrating service calls.
+    pub person: Option<Person>,
     /// Of the client's network address.
     pub address: Option<Fingerprint>,
     /// Of the e-mail address in the message. Lines that name the user do not show it.
@@ -113,6 +132,8 @@ pub struct Audit<'a> {
     user_id: Option<UserId>,
     session_id: Option<SessionId>,
     mail_request_id: Option<MailRequestId>,
+    /// What an administrator gave as the reason of the act.
+    given_reason: Option<&'a str>,
 }
 
 impl<'a> Audit<'a> {
@@ -123,6 +144,15 @@ impl<'a> Audit<'a> {
             user_id: None,
             session_id: None,
             mail_request_id: None,
+            given_reason: None,
+        }
+    }
+
+    pub fn because(self, reason: &'a str) -> Self {
+        let given_reason = Some(reason);
+        Self {
+            given_reason,
+            ..self
         }
     }
 
@@ -149,9 +179,10 @@ impl<'a> Audit<'a> {
         let (event, outcome) = (self.event.word(), "ok");
         let [user_id, email_hash, session_id, address_hash] = self.ids();
         let mail_request_id = self.mail_request_id.map(display);
-        let caller = self.context.caller.as_deref();
-        info!(target: TARGET, event, outcome,
-            user_id, email_hash, session_id, mail_request_id, caller, address_hash);
+        let (caller, actor) = self.callers();
+        let reason = self.given_reason;
+        info!(target: TARGET, event, outcome, reason,
+            user_id, email_hash, session_id, mail_request_id, caller, actor, address_hash);
     }
 
     pub fn failed(self, reason: Reason) {
@@ -159,14 +190,19 @@ impl<'a> Audit<'a> {
         let (event, outcome, reason) = (self.event.word(), FAILED, reason.word());
         let [user_id, email_hash, session_id, address_hash] = self.ids();
         let mail_request_id = self.mail_request_id.map(display);
-        let caller = self.context.caller.as_deref();
+        let (caller, actor) = self.callers();
         if in_full {
             info!(target: TARGET, event, outcome, reason,
-                user_id, email_hash, session_id, mail_request_id, caller, address_hash);
+                user_id, email_hash, session_id, mail_request_id, caller, actor, address_hash);
         } else {
             info!(name: LIMITED, target: TARGET, event, outcome, reason,
-                user_id, email_hash, session_id, mail_request_id, caller, address_hash);
+                user_id, email_hash, session_id, mail_request_id, caller, actor, address_hash);
         }
+    }
+
+    fn callers(&self) -> (Option<&str>, Option<&str>) {
+        let person = self.context.person.as_ref();
+        (self.context.caller.as_deref(), person.map(Person::as_str))
     }
 
     /// The user, or else the e-mail address; the session; the client's address.

@@ -11,6 +11,7 @@ use crate::{
         schema::users,
         throttle::Clear as _,
         transaction::transaction,
+        users::is_not_suspended,
         with_conn,
     },
     model::{Event, SessionEnd, Timestamp},
@@ -32,13 +33,14 @@ pub struct Reset<'a> {
 impl Db {
     /// Replaces the password, verifies the address, ends all sessions, sets the account's
     /// counters back and uses the request up. Returns the number of ended sessions, or `None` if
-    /// the request is used or void.
+    /// the request is used or void, or the account is suspended.
     pub async fn reset_password(&self, reset: &Reset<'_>) -> Result<Option<usize>, Error> {
         let (user_id, act) = (reset.mail.user_id, &reset.new.event.act);
         with_conn!(self, conn => {
             let done = transaction(conn, async |conn| {
                 let (version, verified_at) = diesel::update(users::table.find(user_id))
                     .filter(users::password_changed_at.eq(reset.mail.password_changed_at))
+                    .filter(is_not_suspended(act.now))
                     .set((
                         users::password_hash.eq(reset.new.hash),
                         users::password_changed_at.eq(reset.new.changed_at),

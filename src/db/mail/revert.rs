@@ -30,7 +30,7 @@ pub struct Revert<'a> {
 
 impl Db {
     /// Puts the old address back, makes the password unusable, ends all sessions and asks for a
-    /// reset. The reverts of later changes are void, those of earlier ones are not.
+    /// reset, unless the account is suspended. The reverts of later changes are void, those of earlier ones are not.
     pub async fn revert_email(
         &self,
         revert: &Revert<'_>,
@@ -72,7 +72,10 @@ impl Db {
                     .get_result(conn)
                     .await
                     .map_err(taken)?;
-                conn.insert_request(revert.reset, Some(&recipient)).await?;
+                let reset = Some(revert.reset).filter(|_| !recipient.is_suspended(act.now));
+                if let Some(reset) = reset {
+                    conn.insert_request(reset, Some(&recipient)).await?;
+                }
                 let ended = conn.end_sessions(user_id, None, revert.end, act).await?;
                 let event = |payload| Event::new(user_id, payload, act);
                 let moved = (email != mail.sent_to).then(|| {
@@ -84,8 +87,8 @@ impl Db {
                 });
                 let cause = PasswordChangeCause::Invalidated;
                 let invalidated = event(Payload::PasswordChanged { changed_at, cause });
-                let asked = event(Payload::mail_requested(revert.reset));
-                let events = moved.iter().chain(iter::once(&invalidated)).chain(&ended).chain([&asked]);
+                let asked = reset.map(|reset| event(Payload::mail_requested(reset)));
+                let events = moved.iter().chain(iter::once(&invalidated)).chain(&ended).chain(&asked);
                 conn.write_events(user_id, version, &events.collect::<Vec<_>>()).await?;
                 Ok(())
             });

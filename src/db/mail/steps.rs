@@ -9,8 +9,8 @@ use crate::{
         steps::steps,
     },
     model::{
-        CHANGES_COUNT_FOR, Locale, MailPurpose, MailRequest, MailRequestId, SessionId, Timestamp,
-        UserId,
+        CHANGES_COUNT_FOR, Locale, MailPurpose, MailRequest, MailRequestId, SessionId, Suspension,
+        Timestamp, UserId,
     },
 };
 
@@ -23,6 +23,16 @@ pub(in crate::db) struct Recipient {
     pub(in crate::db) event_version: i64,
     pub(in crate::db) password_changed_at: Timestamp,
     pub(in crate::db) locale: Option<String>,
+    pub(in crate::db) suspended_at: Option<Timestamp>,
+    pub(in crate::db) suspended_until: Option<Timestamp>,
+}
+
+impl Recipient {
+    /// A suspended user cannot reset the password.
+    pub(in crate::db) fn is_suspended(&self, now: Timestamp) -> bool {
+        let suspension = Suspension::from_stored(self.suspended_at, self.suspended_until, None);
+        suspension.is_some_and(|it| it.is_in_force(now))
+    }
 }
 
 #[derive(Insertable)]

@@ -8,10 +8,13 @@ use diesel_async::RunQueryDsl;
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument as _, Span, info_span};
 
-use self::{batch::Entry, statement::RotateOne};
+use self::{
+    batch::Entry,
+    statement::{RotateOne, Rotated, refreshable},
+};
 use crate::{
     db::{Db, Error, with_conn},
-    model::{Refreshable, Session, Timestamp},
+    model::{Refreshable, Timestamp},
     telemetry::SPANS,
 };
 
@@ -57,13 +60,13 @@ impl Db {
         rotation: &Rotation,
         deadline: Instant,
     ) -> Result<Option<Refreshable>, Error> {
-        let rotated: Option<(Session, bool)> = with_conn!(self, deadline, conn => {
+        let rotated: Option<Rotated> = with_conn!(self, deadline, conn => {
             RotateOne::new(rotation)
                 .get_result(conn)
                 .await
                 .optional()?
         })?;
-        Ok(rotated.map(Refreshable::from))
+        Ok(rotated.map(refreshable))
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
         schema::{sessions, users},
         sql_types::{Moment, Uuid},
         transaction::transaction,
+        users::is_not_suspended,
         with_conn,
     },
     model::{Act, DeviceName, Event, MAX_SESSIONS, SessionEnd, SessionId, Timestamp, UserId},
@@ -54,10 +55,11 @@ pub struct NewSession {
 }
 
 impl Db {
-    /// Starts a session if the user's password is still the one that was set at `password`, and
-    /// ends the oldest ones of a user who then has more than [`MAX_SESSIONS`]. Returns the number
-    /// of ended ones, or `None` if the password has changed or the user is gone. The session that
-    /// has started is good even if the others cannot be ended now.
+    /// Starts a session if the user's password is still the one that was set at `password` and the
+    /// user is not suspended, and ends the oldest ones of a user who then has more than
+    /// [`MAX_SESSIONS`]. Returns the number of ended ones, or `None` if the password has changed or
+    /// the user is suspended or gone. The session that has started is good even if the others
+    /// cannot be ended now.
     pub async fn start_session(
         &self,
         session: &NewSession,
@@ -83,6 +85,7 @@ impl Db {
                     transaction(conn, async |conn| {
                         let version: Option<i64> = diesel::update(users::table.find(session.user_id))
                             .filter(users::password_changed_at.eq(password))
+                            .filter(is_not_suspended(session.created_at))
                             .set(users::event_version.eq(users::event_version + 1))
                             .returning(users::event_version)
                             .get_result(conn)
@@ -128,7 +131,7 @@ impl Db {
     }
 }
 
-/// Inserts the session if the password is still the same, and returns how many other sessions of
+/// Inserts the session if the password is still the same and the user is not suspended, and returns how many other sessions of
 /// the user have not been revoked.
 ///
 /// The lock makes it wait for an act that changes the user's row; then the condition is checked
@@ -179,6 +182,9 @@ where
         out.push_bind_param::<Uuid, _>(&session.user_id)?;
         out.push_sql(" AND password_changed_at = ");
         out.push_bind_param::<Moment, _>(&self.password)?;
+        out.push_sql(" AND (suspended_at IS NULL OR suspended_until <= ");
+        out.push_bind_param::<Moment, _>(&session.created_at)?;
+        out.push_sql(")");
         out.push_sql(self.lock);
         out.push_sql(
             " RETURNING (SELECT count(*) FROM sessions AS own \

@@ -65,6 +65,9 @@ fn kinds(events: &[proto::UserEvent]) -> Vec<(i64, &'static str)> {
         Payload::MailRequested(_) => "MAIL_REQUESTED",
         Payload::EmailVerified(_) => "EMAIL_VERIFIED",
         Payload::EmailChanged(_) => "EMAIL_CHANGED",
+        Payload::UserSuspended(_) => "USER_SUSPENDED",
+        Payload::UserRestored(_) => "USER_RESTORED",
+        Payload::RolesChanged(_) => "ROLES_CHANGED",
     };
     events
         .iter()

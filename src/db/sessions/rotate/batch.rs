@@ -33,10 +33,13 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{Rotation, statement::RotateMany};
+use super::{
+    Rotation,
+    statement::{RotateMany, Rotated, refreshable},
+};
 use crate::{
     db::{Error, metrics::Metrics, with_conn},
-    model::{Refreshable, Session},
+    model::Refreshable,
     telemetry::{Causes, LIMITED},
 };
 
@@ -121,11 +124,11 @@ impl Batches {
     async fn run(self, mut batch: Vec<Queued>) -> Result<(), Error> {
         let deadline = Instant::now() + self.timeout;
         let pool = &self.pool;
-        let sessions: Vec<(Session, bool)> = with_conn!(@ self, pool, deadline, conn => {
+        let sessions: Vec<Rotated> = with_conn!(@ self, pool, deadline, conn => {
             let statement = RotateMany::new(batch.iter().map(|queued| &queued.rotation));
             statement.load(conn).await?
         })?;
-        for refreshed in sessions.into_iter().map(Refreshable::from) {
+        for refreshed in sessions.into_iter().map(refreshable) {
             // If several callers presented one token, the new token tells which of them won.
             let won =
                 |queued: &Queued| refreshed.session.token_hash == queued.rotation.new_token_hash;

@@ -7,21 +7,38 @@ use diesel::{
     prelude::*,
     query_builder::{AstPass, Query, QueryFragment, QueryId},
     serialize::ToSql,
-    sql_types::{Array, Binary, Bool, HasSqlType},
+    sql_types::{Array, Binary, HasSqlType, Text},
 };
 
 use super::Rotation;
 use crate::{
     db::sql_types::Moment,
-    model::{Session, Timestamp},
+    model::{AccountClaims, Refreshable, Roles, Session, Timestamp},
 };
 
-/// The columns that the statements return, before [`IS_VERIFIED`].
+/// The columns that the statements return, before [`CLAIMS`].
 type Columns = <Session as Selectable<Pg>>::SelectExpression;
 
-/// Whether the user's address is verified.
-const IS_VERIFIED: &str =
-    ", (SELECT email_verified_at IS NOT NULL FROM users WHERE users.id = sessions.user_id)";
+/// The session, and [`CLAIMS`].
+pub(super) type Rotated = (Session, String);
+
+/// Whether the user's address is verified, and the roles after it. One text, because each column
+/// would be another look-up of the user.
+const CLAIMS: &str = ", (SELECT CASE WHEN email_verified_at IS NULL THEN '-' ELSE '+' END || roles \
+     FROM users WHERE users.id = sessions.user_id)";
+
+pub(super) fn refreshable((session, claims): Rotated) -> Refreshable {
+    let (email_verified, roles) = match claims.strip_prefix('+') {
+        Some(roles) => (true, roles),
+        None => (false, claims.strip_prefix('-').unwrap_or_default()),
+    };
+    let roles = Roles::from_stored(roles.to_owned());
+    let claims = AccountClaims {
+        email_verified,
+        roles,
+    };
+    Refreshable { session, claims }
+}
 
 #[derive(QueryId)]
 pub(super) struct RotateOne {
@@ -76,13 +93,13 @@ where
         out.push_bind_param::<Moment, _>(&rotation.now)?;
         out.push_sql(" RETURNING ");
         self.columns.walk_ast(out.reborrow())?;
-        out.push_sql(IS_VERIFIED);
+        out.push_sql(CLAIMS);
         Ok(())
     }
 }
 
 impl Query for RotateOne {
-    type SqlType = (diesel::dsl::SqlTypeOf<Columns>, Bool);
+    type SqlType = (diesel::dsl::SqlTypeOf<Columns>, Text);
 }
 
 /// [`RotateOne`] for several tokens, each against its own row.
@@ -145,11 +162,11 @@ impl QueryFragment<Pg> for RotateMany {
              AND sessions.ends_at > given.now RETURNING ",
         );
         self.columns.walk_ast(out.reborrow())?;
-        out.push_sql(IS_VERIFIED);
+        out.push_sql(CLAIMS);
         Ok(())
     }
 }
 
 impl Query for RotateMany {
-    type SqlType = (diesel::dsl::SqlTypeOf<Columns>, Bool);
+    type SqlType = (diesel::dsl::SqlTypeOf<Columns>, Text);
 }

@@ -41,6 +41,7 @@ fn too_many(now: Timestamp) -> (SessionEnd, Act) {
     let act = Act {
         now,
         traceparent: None,
+        administrator: None,
     };
     (end, act)
 }

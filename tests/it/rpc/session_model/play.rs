@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use auth_service::{
     auth::{Issuer, SigningSecrets, Subject},
-    model::{Clock as _, SessionId, Timestamp, UserId},
+    model::{Clock as _, Roles, SessionId, Timestamp, UserId},
     proto::auth_service_client::AuthServiceClient,
 };
 use proptest::prelude::*;
@@ -232,6 +232,7 @@ fn access_token(session: &Session, now: Timestamp) -> String {
         user_id: UserId::parse(&session.user_id).expect("an id"),
         session_id: SessionId::parse(&session.id).expect("an id"),
         email_verified: None,
+        roles: &Roles::default(),
     };
     let token = issuer
         .issue(subject, now, now + RETRY_WINDOW)

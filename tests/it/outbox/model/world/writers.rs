@@ -196,6 +196,7 @@ fn act() -> Act {
     Act {
         now: START,
         traceparent,
+        administrator: None,
     }
 }
 
@@ -239,6 +240,8 @@ async fn commit(
     };
     let payload = Payload::UserCreated {
         email: email.clone(),
+        created_at: START,
+        imported: false,
     };
     let event = Event::new(user_id, payload, &act);
     let registration = db.register(&user, None, None, &event).await?;

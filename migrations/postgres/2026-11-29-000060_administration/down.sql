@@ -1,0 +1,5 @@
+ALTER TABLE users DROP COLUMN IF EXISTS roles_version;
+ALTER TABLE users DROP COLUMN IF EXISTS roles;
+ALTER TABLE users DROP COLUMN IF EXISTS suspension_reason;
+ALTER TABLE users DROP COLUMN IF EXISTS suspended_until;
+ALTER TABLE users DROP COLUMN IF EXISTS suspended_at;

@@ -1,0 +1,8 @@
+-- A suspension by an administrator; all NULL without one. It is in force until `suspended_until`,
+-- or for ever if that is NULL.
+ALTER TABLE users ADD COLUMN suspended_at INTEGER;
+ALTER TABLE users ADD COLUMN suspended_until INTEGER;
+ALTER TABLE users ADD COLUMN suspension_reason TEXT;
+-- Separated by spaces, and how often they were set.
+ALTER TABLE users ADD COLUMN roles TEXT NOT NULL DEFAULT '';
+ALTER TABLE users ADD COLUMN roles_version INTEGER NOT NULL DEFAULT 0;
