@@ -29,7 +29,7 @@ use tracing::{info, warn};
 pub use self::system_clock::SystemClock;
 use self::{health::Monitor, listen::listen, password_seals::Sealing, tasks::Tasks};
 use crate::{
-    auth::{self, Auth},
+    auth::{self, Admin, Auth},
     config::Config,
     db::{self, Db},
     grpc::{self, Exposure, Handlers, HealthReporter, InternalCallers, Limits},
@@ -57,6 +57,7 @@ pub struct App {
     db: Db,
     hasher: Arc<Hasher>,
     auth: Arc<Auth>,
+    admin: Admin,
     throttle: ThrottleLimits,
     sealing: Sealing,
     seal_metrics: password_seals::Metrics,
@@ -117,6 +118,14 @@ impl App {
             transition,
             clock: Arc::clone(&clock),
         };
+        let admin = Admin {
+            db: db.clone(),
+            data_keys: Arc::clone(&config.auth.data_keys),
+            transition,
+            access_token_ttl: config.auth.lifetimes.access_token,
+            clock: Arc::clone(&clock),
+            commits: Arc::clone(&commits),
+        };
         let parts = auth::Parts {
             db: db.clone(),
             hasher: Arc::clone(&hasher),
@@ -133,6 +142,7 @@ impl App {
             db,
             hasher,
             auth,
+            admin,
             throttle,
             sealing,
             seal_metrics: password_seals::Metrics::register(&mut registry),
@@ -186,6 +196,7 @@ impl App {
             tls: self.tls.as_ref().map(Reloader::current),
             handlers: Handlers {
                 auth: self.auth,
+                admin: self.admin,
                 internal_callers: self.internal_callers,
                 plaintext_keys: self.exposure.plaintext_keys,
             },

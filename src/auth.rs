@@ -8,6 +8,7 @@
 //! names the row, and a secret, which each [`Auth::refresh`] replaces.
 
 mod access_token;
+mod admin;
 mod caller;
 mod change_email;
 mod change_password;
@@ -44,6 +45,7 @@ use tracing::debug;
 
 pub use self::{
     access_token::{AccessToken, Issuer, Subject},
+    admin::{Admin, Page, PageRequest, UserRef},
     caller::Caller,
     change_email::ChangeEmail,
     change_password::ChangedPassword,

@@ -16,6 +16,7 @@
 //! expired mail requests. `throttle` locks its rows, in the order of their keys, in statements of
 //! their own; a reset of the password locks those of one account.
 
+mod admin;
 mod cleanup;
 mod close;
 mod connect;
@@ -49,6 +50,7 @@ use prometheus_client::registry::Registry;
 use tracing::{Span, info_span};
 
 pub use self::{
+    admin::{NoReset, SetRoles},
     cleanup::Step,
     mail::{Change, FoundMail, MailRefusal, Reset, Revert},
     outbox::Hold,

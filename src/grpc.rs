@@ -1,5 +1,5 @@
 //! The gRPC server. It serves `AuthService`, `AccountService`, `RecoveryService`, `MailService`,
-//! health and reflection.
+//! `AdminService`, health and reflection.
 //!
 //! A handler reads the message, calls one use case of [`crate::auth`] and writes the reply.
 //! `status` is the one place that maps an error to a `Status`. A call passes the layers of
@@ -10,6 +10,7 @@
 //! name here and in `health`.
 
 mod account_service;
+mod admin_service;
 mod audited_call;
 mod auth_service;
 mod convert;
@@ -37,11 +38,12 @@ pub use self::{
     server::{Limits, Server, Tls},
 };
 use crate::{
-    auth::{Auth, Caller, Error},
+    auth::{Admin, Auth, Caller, Error},
     model::Fingerprint,
     proto::{
-        account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer,
-        mail_service_server::MailServiceServer, recovery_service_server::RecoveryServiceServer,
+        account_service_server::AccountServiceServer, admin_service_server::AdminServiceServer,
+        auth_service_server::AuthServiceServer, mail_service_server::MailServiceServer,
+        recovery_service_server::RecoveryServiceServer,
     },
     telemetry::audit::{Context, Event},
 };
@@ -50,6 +52,7 @@ use crate::{
 pub const SERVICE_NAME: &str = AuthServiceServer::<Handlers>::NAME;
 pub const ACCOUNT_SERVICE_NAME: &str = AccountServiceServer::<Handlers>::NAME;
 pub const RECOVERY_SERVICE_NAME: &str = RecoveryServiceServer::<Handlers>::NAME;
+pub const ADMIN_SERVICE_NAME: &str = AdminServiceServer::<Handlers>::NAME;
 pub const MAIL_SERVICE_NAME: &str = MailServiceServer::<Handlers>::NAME;
 
 /// The largest message. Our messages are far below one kilobyte.
@@ -68,6 +71,7 @@ pub struct Exposure {
 
 pub struct Handlers {
     pub auth: Arc<Auth>,
+    pub admin: Admin,
     pub internal_callers: InternalCallers,
     /// See [`Exposure`].
     pub plaintext_keys: bool,

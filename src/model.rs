@@ -26,6 +26,7 @@ mod time;
 mod traceparent;
 mod transition;
 pub mod unicode;
+mod user;
 
 pub use self::{
     account::{Account, AccountClaims, Credentials},
@@ -57,4 +58,5 @@ pub use self::{
     time::{Clock, Timestamp},
     traceparent::Traceparent,
     transition::{Form, Transition},
+    user::{CountedUser, User},
 };

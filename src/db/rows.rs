@@ -10,7 +10,7 @@ use diesel::{
 use super::schema::{outbox_events, sessions, users};
 use crate::model::{
     Account, AccountClaims, Credentials, EventId, LiveSession, ParkedEvent, PendingEvent, Roles,
-    Session, SessionId, Suspension, Timestamp, TokenTimes, UserId,
+    Session, SessionId, Suspension, Timestamp, TokenTimes, User, UserId,
 };
 
 /// Each entry: a table, the columns to select, and the value that they make.
@@ -57,6 +57,17 @@ rows! {
             email_verified: email_verified_at.is_some(), roles: Roles::from_stored(roles)
         },
         suspension: Suspension::from_stored(suspended_at, suspended_until, suspension_reason)
+    }
+
+    users {
+        id: UserId, email: String, password_hash: String, created_at: Timestamp,
+        password_changed_at: Timestamp, email_verified_at: Option<Timestamp>,
+        suspended_at: Option<Timestamp>, suspended_until: Option<Timestamp>,
+        suspension_reason: Option<String>, roles: String, roles_version: i64, event_version: i64
+    } => User {
+        id, email, password_hash, created_at, password_changed_at, email_verified_at,
+        suspension: Suspension::from_stored(suspended_at, suspended_until, suspension_reason),
+        roles: Roles::from_stored(roles), roles_version, event_version
     }
 
     sessions {

@@ -182,12 +182,8 @@ impl From<Account> for proto::GetAccountResponse {
 
 fn list(sessions: Vec<LiveSession>, current: SessionId) -> proto::ListSessionsResponse {
     let sessions = sessions.into_iter().map(|session| proto::Session {
-        session_id: session.id.to_string(),
-        device_name: session.device_name.unwrap_or_default(),
-        created_at: Some(session.created_at.into()),
-        last_used_at: Some(session.rotated_at.into()),
-        expires_at: Some(session.expires_at.into()),
         current: session.id == current,
+        ..session.into()
     });
     proto::ListSessionsResponse {
         sessions: sessions.collect(),

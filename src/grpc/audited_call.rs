@@ -3,7 +3,7 @@
 //! they know the user.
 
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use super::{
     Origin, Scope,
@@ -13,9 +13,12 @@ use super::{
 };
 use crate::{
     auth::{Call, Caller, Error},
-    model::{Fingerprint, Traceparent, UserId},
+    model::{Fingerprint, Person, Traceparent, UserId},
     telemetry::audit::{Audit, Context, Event, Reason},
 };
+
+/// Metadata key: the person for whom an administrating service calls.
+const ACTOR: &str = "x-actor";
 
 /// One call, from its handler's start to its end.
 pub(super) struct AuditedCall<'a> {
@@ -82,6 +85,18 @@ impl<'a> AuditedCall<'a> {
         self.identity.require(scope, self.audit())
     }
 
+    /// The context of a call of an administrator, with the person in the metadata. Refuses and
+    /// audits callers without the scope.
+    pub(super) fn admin_call<T>(
+        &mut self,
+        scope: Scope,
+        request: &Request<T>,
+    ) -> Result<Call, Error> {
+        self.require(scope)?;
+        self.context.person = person(request.metadata())?;
+        Ok(self.call(request))
+    }
+
     fn audit(&self) -> Audit<'_> {
         Audit::of(self.event, &self.context).user(self.user_id)
     }
@@ -110,6 +125,18 @@ impl Drop for AuditedCall<'_> {
             self.audit().failed(reason);
         }
     }
+}
+
+/// The person for whom an administrating service calls, if it names one.
+fn person(metadata: &MetadataMap) -> Result<Option<Person>, Error> {
+    let mut values = metadata.get_all(ACTOR).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let text = value.to_str().ok().filter(|_| values.next().is_none());
+    let person = text.map_or(Err("must be one value of printable ASCII"), Person::parse);
+    let person = person.map_err(|problem| Error::invalid(ACTOR, problem))?;
+    Ok(Some(person))
 }
 
 /// The reason of an error that nothing else writes to the log.

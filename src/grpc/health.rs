@@ -14,15 +14,19 @@ use tonic_health::pb::{
     health_server::Health,
 };
 
-use super::{ACCOUNT_SERVICE_NAME, MAIL_SERVICE_NAME, RECOVERY_SERVICE_NAME, SERVICE_NAME};
+use super::{
+    ACCOUNT_SERVICE_NAME, ADMIN_SERVICE_NAME, MAIL_SERVICE_NAME, RECOVERY_SERVICE_NAME,
+    SERVICE_NAME,
+};
 
 /// The names that health checks use: the whole process, and each service.
-const NAMES: [&str; 5] = [
+const NAMES: [&str; 6] = [
     "",
     SERVICE_NAME,
     ACCOUNT_SERVICE_NAME,
     RECOVERY_SERVICE_NAME,
     MAIL_SERVICE_NAME,
+    ADMIN_SERVICE_NAME,
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

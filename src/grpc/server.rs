@@ -49,14 +49,16 @@ pub(super) use self::{
 };
 use super::{
     DESCRIPTORS, Handlers, HealthReporter, MAX_MESSAGE_BYTES, Metrics, VALID_DESCRIPTORS,
+    admin_service::MAX_PAGE_BYTES,
     layer::{
         BodyBudget, Observer, ServerStreams, Wiping, bounded_streams, end_at_deadline,
         mark_running, metered_answers, observe, with_error_info,
     },
 };
 use crate::proto::{
-    account_service_server::AccountServiceServer, auth_service_server::AuthServiceServer,
-    mail_service_server::MailServiceServer, recovery_service_server::RecoveryServiceServer,
+    account_service_server::AccountServiceServer, admin_service_server::AdminServiceServer,
+    auth_service_server::AuthServiceServer, mail_service_server::MailServiceServer,
+    recovery_service_server::RecoveryServiceServer,
 };
 
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
@@ -194,6 +196,9 @@ fn routes(handlers: Handlers, health: HealthReporter, reflection: bool) -> Route
     let recovery = RecoveryServiceServer::from_arc(Arc::clone(&handlers))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let admin = AdminServiceServer::from_arc(Arc::clone(&handlers))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES + MAX_PAGE_BYTES);
     let mail = MailServiceServer::from_arc(handlers)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -202,6 +207,7 @@ fn routes(handlers: Handlers, health: HealthReporter, reflection: bool) -> Route
         .add_service(account)
         .add_service(recovery)
         .add_service(mail)
+        .add_service(admin)
         .add_service(health);
     if reflection {
         add_reflection(routes)

@@ -6,10 +6,7 @@ use std::iter;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::{
-    Outcome, Undone, outcome,
-    steps::{EndedSession, Steps as _, events},
-};
+use super::{Outcome, Undone, outcome, steps::Steps as _};
 use crate::{
     db::{
         Db, Error,
@@ -91,16 +88,7 @@ impl Db {
                     .optional()?
                     .ok_or(Undone::PasswordChanged)?;
                 conn.require_live(own, act.now).await?;
-                let ended: Vec<EndedSession> = diesel::delete(sessions::table)
-                    .filter(sessions::user_id.eq(user_id))
-                    .filter(sessions::revoked_at.is_null())
-                    .returning(EndedSession::as_returning())
-                    .get_results(conn)
-                    .await?;
-                let ended = events(ended, end, act);
-                let events: Vec<_> = ended.iter().chain([event]).collect();
-                conn.insert_events_after(version, &events).await?;
-                diesel::delete(users::table.find(user_id)).execute(conn).await?;
+                conn.erase(version, end, event).await?;
                 Ok(())
             });
             outcome(done.await)?

@@ -90,6 +90,23 @@ steps! {
         Ok(events(others, end, act))
     }
 
+    /// Deletes the user, whose row is locked and whose last event has this version. The event is
+    /// written after those of the sessions that were not revoked.
+    async fn erase(&mut self, version: i64, end: SessionEnd, event: &Event) -> QueryResult<()> {
+        let user_id = event.user_id;
+        let ended: Vec<EndedSession> = diesel::delete(sessions::table)
+            .filter(sessions::user_id.eq(user_id))
+            .filter(sessions::revoked_at.is_null())
+            .returning(EndedSession::as_returning())
+            .get_results(self)
+            .await?;
+        let ended = events(ended, end, &event.act);
+        let events: Vec<_> = ended.iter().chain([event]).collect();
+        self.insert_events_after(version, &events).await?;
+        diesel::delete(users::table.find(user_id)).execute(self).await?;
+        Ok(())
+    }
+
     async fn insert_session(&mut self, session: &NewSession) -> QueryResult<()> {
         let generation = sessions::generation.eq(FIRST_GENERATION);
         let rotated_at = sessions::rotated_at.eq(session.created_at);

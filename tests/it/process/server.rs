@@ -1,7 +1,8 @@
 //! Reflection and health, and requests that the server refuses.
 
 use auth_service::grpc::{
-    ACCOUNT_SERVICE_NAME, MAIL_SERVICE_NAME, RECOVERY_SERVICE_NAME, SERVICE_NAME,
+    ACCOUNT_SERVICE_NAME, ADMIN_SERVICE_NAME, MAIL_SERVICE_NAME, RECOVERY_SERVICE_NAME,
+    SERVICE_NAME,
 };
 use futures::FutureExt as _;
 use prost::Message as _;
@@ -46,6 +47,7 @@ macro_rules! assert_reflection_shows_the_services {
             (ACCOUNT_SERVICE_NAME, &ACCOUNT_METHODS),
             (RECOVERY_SERVICE_NAME, &RECOVERY_METHODS),
             (MAIL_SERVICE_NAME, &["ClaimMail"]),
+            (ADMIN_SERVICE_NAME, &ADMIN_METHODS),
         ] {
             let MessageResponse::FileDescriptorResponse(files) =
                 ask(MessageRequest::FileContainingSymbol(name.to_owned())).await
@@ -89,7 +91,9 @@ both! {
         assert_eq!(ACCOUNT_SERVICE_NAME, "realchat.auth.v1.AccountService");
         assert_eq!(RECOVERY_SERVICE_NAME, "realchat.auth.v1.RecoveryService");
         assert_eq!(MAIL_SERVICE_NAME, "realchat.auth.v1.MailService");
-        for name in [SERVICE_NAME, ACCOUNT_SERVICE_NAME, RECOVERY_SERVICE_NAME, MAIL_SERVICE_NAME, ""] {
+        assert_eq!(ADMIN_SERVICE_NAME, "realchat.auth.v1.AdminService");
+        let services = [SERVICE_NAME, ACCOUNT_SERVICE_NAME, RECOVERY_SERVICE_NAME, MAIL_SERVICE_NAME];
+        for name in services.into_iter().chain([ADMIN_SERVICE_NAME, ""]) {
             assert_eq!(service.health(name).await.unwrap(), ServingStatus::Serving, "{name:?}");
         }
         let unknown = service.health("realchat.auth.v1.NoService").await.unwrap_err();

@@ -1,0 +1,9 @@
+//! Acts of administrators. Unlike the acts of users, they need neither a password nor a session.
+
+mod password;
+mod roles;
+mod sessions;
+mod suspension;
+mod users;
+
+pub use self::{password::NoReset, roles::SetRoles};
