@@ -162,6 +162,20 @@ const RECOVERY_METHODS: [&str; 4] = [
     "RevertEmail",
 ];
 
+const ADMIN_METHODS: [&str; 11] = [
+    "GetUser",
+    "ListUsers",
+    "ListUserSessions",
+    "EndUserSessions",
+    "SuspendUser",
+    "RestoreUser",
+    "SendPasswordReset",
+    "InvalidatePassword",
+    "UnlockUser",
+    "SetRoles",
+    "DeleteUser",
+];
+
 const ACCOUNT_METHODS: [&str; 8] = [
     "GetAccount",
     "ChangePassword",
