@@ -78,11 +78,7 @@ fn lanes(table: &mut Table) {
 fn hash_in_lanes(count: usize) -> usize {
     let mut lanes = Lanes::default();
     for _ in 0..count {
-        let work = Work {
-            key: Key::new(PASSWORD.as_bytes()),
-            cost: COST,
-            salt: [7; 16],
-        };
+        let work = Work::new(Key::new(PASSWORD.as_bytes()), COST, [7; 16]);
         lanes.join(&work, ());
     }
     lanes.advance(u32::MAX);

@@ -68,8 +68,7 @@ impl PasswordHash {
 
     /// The bcrypt that gives this hash for the right key.
     pub(super) const fn work(&self, key: Key) -> Work {
-        let (cost, salt) = (self.cost, self.salt);
-        Work { key, cost, salt }
+        Work::new(key, self.cost, self.salt)
     }
 
     pub(super) const fn digest(&self) -> &Digest {

@@ -127,7 +127,7 @@ impl Hasher {
         began: Began,
     ) -> Result<PasswordHash, HashError> {
         let (cost, salt) = (self.cost, random());
-        let work = Work { key, cost, salt };
+        let work = Work::new(key, cost, salt);
         let digest = self.digest(work, purpose, deadline, began).await?;
         Ok(PasswordHash::new(cost, salt, digest))
     }

@@ -12,16 +12,13 @@ use super::PasswordHash;
 struct Case {
     password: Vec<u8>,
     cost: u32,
+    padded_to: u32,
     salt: [u8; 16],
 }
 
 impl Case {
     fn work(&self) -> Work {
-        Work {
-            key: Key::new(&self.password),
-            cost: self.cost,
-            salt: self.salt,
-        }
+        Work::new(Key::new(&self.password), self.cost, self.salt).padded(self.padded_to)
     }
 
     fn expected(&self) -> Digest {
@@ -38,10 +35,12 @@ fn case() -> impl Strategy<Value = Case> {
     let bytes = length.prop_flat_map(|length| prop::collection::vec(1..=u8::MAX, length));
     let text = "[a-z\u{e4}\u{3c0}\u{1f511}]{1,18}".prop_map(String::into_bytes);
     let password = prop_oneof![3 => bytes, 1 => text];
-    let cost = prop_oneof![8 => Just(4_u32), 2 => Just(5), 1 => Just(6)];
-    (password, cost, any::<[u8; 16]>()).prop_map(|(password, cost, salt)| Case {
+    let cost = || prop_oneof![8 => Just(4_u32), 2 => Just(5), 1 => Just(6)];
+    let parts = (password, cost(), cost(), any::<[u8; 16]>());
+    parts.prop_map(|(password, cost, padded_to, salt)| Case {
         password,
         cost,
+        padded_to,
         salt,
     })
 }
@@ -112,6 +111,25 @@ fn the_bcrypt_crate_agrees_while_hashes_join_and_leave() {
             scope.spawn(move || agree(cases, most, HASHES));
         }
     });
+}
+
+#[test]
+fn a_padded_hash_has_the_same_digest_after_the_rounds_of_the_higher_cost() {
+    let work = || Work::new(Key::new(b"x"), 4, [7; 16]);
+    for (padded_to, rounds) in [(4, 16), (5, 32), (9, 512), (3, 16)] {
+        let work = work().padded(padded_to);
+        assert_eq!(work.rounds(), rounds);
+        let mut lanes = Lanes::default();
+        lanes.join(&work, ());
+        let (mut computed, mut complete) = (0, Vec::new());
+        while complete.is_empty() {
+            computed += lanes.advance(7);
+            complete = lanes.complete();
+        }
+        assert_eq!(computed, rounds, "{padded_to}");
+        let expected = bcrypt::bcrypt(4, [7; 16], b"x\0");
+        assert_eq!(complete[0].1, expected[..23]);
+    }
 }
 
 #[test]

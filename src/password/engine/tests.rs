@@ -16,11 +16,7 @@ fn engine(threads: usize) -> Engine {
 }
 
 fn work(name: u8, cost: u32) -> Work {
-    Work {
-        key: Key::new(b"x"),
-        cost,
-        salt: [name; 16],
-    }
+    Work::new(Key::new(b"x"), cost, [name; 16])
 }
 
 impl Engine {

@@ -1,5 +1,7 @@
 //! The lanes of one thread: hashes that join, advance together, and leave.
 
+use std::iter::zip;
+
 use zeroize::Zeroize as _;
 
 use crate::{Digest, Lane, Work, advance};
@@ -17,7 +19,21 @@ pub struct Lanes<T> {
 
 struct Live<T> {
     rounds_left: u32,
+    /// How many of them follow the digest.
+    padding: u32,
+    /// All zeros until it is known.
+    digest: Digest,
     tag: T,
+}
+
+impl<T> Live<T> {
+    /// The rounds until the digest is known, or else until the lane is free.
+    const fn rounds_to_next_stop(&self) -> u32 {
+        match self.rounds_left.saturating_sub(self.padding) {
+            0 => self.rounds_left,
+            rounds => rounds,
+        }
+    }
 }
 
 impl<T> Default for Lanes<T> {
@@ -43,17 +59,25 @@ impl<T> Lanes<T> {
     /// Begins a hash in a free lane; there must be one.
     pub fn join(&mut self, work: &Work, tag: T) {
         self.lanes[self.live.len()].begin(work);
-        let rounds_left = work.rounds();
-        self.live.push(Live { rounds_left, tag });
+        self.live.push(Live {
+            rounds_left: work.rounds(),
+            padding: work.padding,
+            digest: Digest::default(),
+            tag,
+        });
     }
 
-    /// Computes up to `most` rounds in all lanes, and stops when the first hash is complete.
-    /// Returns the number of rounds.
+    /// Computes up to `most` rounds in all lanes, and stops when the first digest is known or the
+    /// first hash is complete. Returns the number of rounds.
     pub fn advance(&mut self, most: u32) -> u32 {
-        let rounds = self.rounds_left().fold(most, u32::min);
+        let stops = self.live.iter().map(Live::rounds_to_next_stop);
+        let rounds = stops.fold(most, u32::min);
         advance_first(self.live.len(), &mut self.lanes, rounds);
-        for live in &mut self.live {
+        for (live, lane) in zip(&mut self.live, self.lanes.iter()) {
             live.rounds_left -= rounds;
+            if live.rounds_left == live.padding {
+                live.digest = lane.finish();
+            }
         }
         rounds
     }
@@ -61,7 +85,7 @@ impl<T> Lanes<T> {
     pub fn complete(&mut self) -> Vec<(T, Digest)> {
         let mut complete = Vec::new();
         while let Some(n) = self.live.iter().position(|live| live.rounds_left == 0) {
-            let digest = self.lanes[n].finish();
+            let digest = self.live[n].digest;
             complete.push((self.remove(n), digest));
         }
         complete

@@ -26,6 +26,9 @@
 //! join behind the last lane. The work before and after the rounds (`begin`, `finish`) is done
 //! in each lane alone.
 //!
+//! **Padding.** A work can be longer than its bcrypt: its lane goes on after the digest is known.
+//! A caller can then not see by the time whether a hash had a low cost ([`Work::padded`]).
+//!
 //! A lane is wiped when its hash leaves it.
 
 mod lane;
@@ -66,11 +69,32 @@ pub struct Work {
     /// The binary logarithm of the rounds, at most 31.
     pub cost: u32,
     pub salt: Salt,
+    /// The rounds that follow the digest.
+    padding: u32,
 }
 
 impl Work {
     #[must_use]
+    pub const fn new(key: Key, cost: u32, salt: Salt) -> Self {
+        let padding = 0;
+        Self {
+            key,
+            cost,
+            salt,
+            padding,
+        }
+    }
+
+    /// Has at least as many rounds as a bcrypt of another cost. The digest is the same.
+    #[must_use]
+    pub const fn padded(mut self, cost: u32) -> Self {
+        self.padding = (1_u32 << cost).saturating_sub(1 << self.cost);
+        self
+    }
+
+    /// Those of the bcrypt and of the padding.
+    #[must_use]
     pub const fn rounds(&self) -> u32 {
-        1 << self.cost
+        (1 << self.cost) + self.padding
     }
 }

@@ -48,11 +48,8 @@ fn left<const N: usize>(first: [u32; N]) -> impl Iterator<Item = u32> {
 
 impl Queue {
     fn ask(&mut self, cost: u32, purpose: Purpose, left: Duration) -> Result<u64, Duration> {
-        let work = Work {
-            key: Key::new(b"x"),
-            cost,
-            salt: u128::from(self.waiting.next_id()).to_be_bytes(),
-        };
+        let salt = u128::from(self.waiting.next_id()).to_be_bytes();
+        let work = Work::new(Key::new(b"x"), cost, salt);
         let job = Job {
             work,
             purpose,
