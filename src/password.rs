@@ -17,6 +17,7 @@ mod engine;
 mod guessability;
 mod hash;
 mod hasher;
+mod imported;
 #[cfg(test)]
 mod kernel_tests;
 mod metrics;
@@ -39,6 +40,7 @@ pub use self::{
     engine::HashError,
     hash::PasswordHash,
     hasher::{Hasher, Request, StartError, Verified},
+    imported::ImportedHashError,
     policy::{NewPassword, Policy, PolicyError, Weakness},
     queue::Priority,
     settings::Settings,

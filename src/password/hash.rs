@@ -2,7 +2,7 @@
 //!
 //! The text is kept as it was read, because a cost upgrade compares-and-sets on it. `$2a$` and
 //! `$2y$` are the same function for passwords of up to 72 bytes, so imported hashes verify.
-//! `$2x$` is a broken variant and is refused.
+//! `$2x$` is a faulty variant and is refused.
 
 use std::ops::RangeInclusive;
 
@@ -47,8 +47,12 @@ impl PasswordHash {
     }
 
     pub(super) fn new(cost: u32, salt: Salt, digest: Digest) -> Self {
+        Self::of_version("2b", cost, salt, digest)
+    }
+
+    pub(super) fn of_version(version: &str, cost: u32, salt: Salt, digest: Digest) -> Self {
         let [salt_digits, digits] = [BASE64.encode(salt), BASE64.encode(digest)];
-        let text = format!("$2b${cost:02}${salt_digits}{digits}");
+        let text = format!("${version}${cost:02}${salt_digits}{digits}");
         Self {
             text,
             cost,
