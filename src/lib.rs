@@ -43,8 +43,11 @@
 //!    refused here. [`model::Counter`] has the rules, and [`db::Db::count`] settles races.
 //! 4. The stored hash is opened with `DATA_KEY`, and [`password::Hasher::verify`] waits for a hash
 //!    lane; known devices go first. An unknown user gets a dummy hash, so that the time is the
-//!    same. A call that ends before its hash began, and a right password, take the count back.
-//! 5. If the stored hash has another cost than the configured one, it is replaced.
+//!    same; so does a stored hash of a low cost. A password that Unicode also writes in decomposed
+//!    form is compared in both. A call that ends before its hash began, and a right password, take
+//!    the count back.
+//! 5. If the stored hash has another cost than the configured one, or is one of the decomposed
+//!    form, it is replaced.
 //! 6. The session is drafted with its refresh token, a signed access token and the next device
 //!    token, because nothing may fail after the next step. Then [`db::Db::start_session`] writes
 //!    its row, which holds only hashes of the token, unless the password was changed meanwhile.

@@ -6,8 +6,8 @@
 //! cost. All of them wipe their memory, and none has `Debug`, so none can be printed.
 //!
 //! The [`Hasher`] runs bcrypt on its own threads and refuses a hash at once if it could not
-//! begin in time. Unknown users, and passwords that no hash can match, take the same path
-//! through the queue and cost the same.
+//! begin in time. Unknown users, imported hashes of a low cost, and passwords that no hash can
+//! match, take the same path through the queue and cost the same.
 
 mod began;
 mod blocklist;
@@ -28,6 +28,7 @@ mod round_times;
 mod self_test;
 mod settings;
 pub mod stack;
+mod verified;
 
 use bcrypt_lanes::Key;
 use zeroize::Zeroizing;
@@ -39,11 +40,12 @@ pub use self::{
     cache::lanes,
     engine::HashError,
     hash::PasswordHash,
-    hasher::{Hasher, Request, StartError, Verified},
+    hasher::{Hasher, Request, StartError},
     imported::ImportedHashError,
     policy::{NewPassword, Policy, PolicyError, Weakness},
     queue::Priority,
     settings::Settings,
+    verified::Verified,
 };
 
 /// Whether a secret that should be random is made of words or a pattern, at its beginning and at
@@ -76,6 +78,14 @@ impl Password {
         let possible = !text.is_empty() && text.len() <= MAX_BYTES && is_freeform(text);
         possible.then(|| Key::new(text.as_bytes()))
     }
+
+    /// The key of its NFD form, if that differs and a hash can match it. A form of more than 72
+    /// bytes matches none: other systems have cut it, and a cut password is never accepted.
+    fn decomposed_key(&self) -> Option<Key> {
+        self.key()?;
+        let text = opaque_string::decompose(&self.0)?;
+        (text.len() <= MAX_BYTES).then(|| Key::new(text.as_bytes()))
+    }
 }
 
 #[cfg(test)]
@@ -94,6 +104,15 @@ mod tests {
         assert!(Password::of(&"x".repeat(72)).key().is_some());
         for impossible in ["", "nul\0inside", "a line\n", &"x".repeat(73)] {
             assert!(Password::of(impossible).key().is_none());
+            assert!(Password::of(impossible).decomposed_key().is_none());
         }
+    }
+
+    #[test]
+    fn an_nfd_form_that_other_systems_have_cut_cannot_match() {
+        let of_bytes = |length: usize| "x".repeat(length - 3) + "\u{e4}";
+        assert!(Password::of(&of_bytes(72)).decomposed_key().is_some());
+        let longer = Password::of(&of_bytes(73));
+        assert!(longer.key().is_some() && longer.decomposed_key().is_none());
     }
 }

@@ -1,7 +1,7 @@
 use super::{Auth, Call, Caller, Error};
 use crate::{
     model::{AccountClaims, Claimant, Credentials, DeviceLogin, DeviceToken},
-    password::{NewPassword, Password, PasswordHash, Priority, Request, Verified},
+    password::{NewPassword, Password, Priority, Request, Verified},
     telemetry::audit::{Audit, Reason},
 };
 
@@ -17,11 +17,10 @@ pub(super) enum Claim<'a> {
     SignedIn(&'a Caller),
 }
 
-/// A password that matched, its hash and its account.
+/// A password that matched, and its account.
 pub(super) struct Checked<'p> {
     pub(super) login: DeviceLogin,
     pub(super) claims: AccountClaims,
-    pub(super) hash: PasswordHash,
     /// The hash as the database keeps it.
     pub(super) stored_hash: String,
     pub(super) verified: Verified<'p>,
@@ -79,8 +78,8 @@ impl Auth {
         let hash = (credentials.as_ref()).map_or(Ok(None), |found| self.open_hash(found));
         let readable = hash.as_ref().ok().and_then(Option::as_ref);
         let verified = self.hasher.verify(password, readable, request).await?;
-        let hash = hash?;
-        let (Some(verified), Some(found), Some(hash)) = (verified, credentials, hash) else {
+        hash?;
+        let (Some(verified), Some(found)) = (verified, credentials) else {
             audit.failed(user_id.map_or(Reason::UnknownUser, |_| Reason::WrongPassword));
             return Err(Error::InvalidCredentials);
         };
@@ -89,7 +88,6 @@ impl Auth {
         Ok(Checked {
             login: login_of(&found),
             claims: found.claims,
-            hash,
             stored_hash: found.password_hash,
             verified,
         })

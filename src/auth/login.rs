@@ -47,7 +47,7 @@ impl Auth {
             audit.failed(Reason::EmailNotVerified);
             return Err(Error::EmailNotVerified);
         }
-        if self.hasher.needs_upgrade(&checked.hash) {
+        if checked.verified.needs_upgrade() {
             self.upgrade_hash(checked, call).await;
         }
 
@@ -89,9 +89,9 @@ impl Auth {
         Error::InvalidCredentials
     }
 
-    /// Hashes the password again with the configured cost. If the hasher is busy, or half of
-    /// the time until the deadline has passed, the login continues without the upgrade, and
-    /// the next login tries again.
+    /// Hashes the password again, in NFC and with the configured cost. If the hasher is busy, or
+    /// half of the time until the deadline has passed, the login continues without the upgrade,
+    /// and the next login tries again.
     async fn upgrade_hash(&self, checked: Checked<'_>, call: &Call) {
         let (user_id, old) = (checked.login.user_id, checked.stored_hash);
         let now = Instant::now();
@@ -103,7 +103,7 @@ impl Auth {
             Ok::<_, Error>(upgraded.await?)
         };
         match timeout_at(deadline, upgrade).await {
-            Ok(Ok(())) => debug!(%user_id, "upgraded the cost of a password hash"),
+            Ok(Ok(())) => debug!(%user_id, "upgraded a password hash"),
             Ok(Err(error)) => {
                 let error = Causes(&error);
                 debug!(%user_id, %error, "postponed the upgrade of a password hash");

@@ -7,8 +7,9 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, info_span};
 
 use super::{
-    Began, HashError, NewPassword, Password, PasswordHash, Priority, Settings, cache::lanes,
-    engine::Engine, hash::COSTS, metrics::Metrics, queue::Purpose, self_test::self_test,
+    Began, HashError, NewPassword, Password, PasswordHash, Priority, Settings, Verified,
+    cache::lanes, engine::Engine, hash::COSTS, metrics::Metrics, queue::Purpose,
+    self_test::self_test,
 };
 use crate::telemetry::SPANS;
 
@@ -26,6 +27,7 @@ pub struct Hasher {
 }
 
 /// How a hash is requested, and whether it began.
+#[derive(Clone)]
 pub struct Request {
     pub priority: Priority,
     pub deadline: Instant,
@@ -62,8 +64,8 @@ impl Hasher {
             .await
     }
 
-    /// Hashes a verified password again, after [`Hasher::needs_upgrade`]. It is refused unless
-    /// half of the lanes are free, because it can be done at a later login.
+    /// Hashes a verified password again, because of [`Verified::needs_upgrade`]. It is refused
+    /// unless half of the lanes are free, because it can be done at a later login.
     pub async fn rehash(
         &self,
         password: Verified<'_>,
@@ -77,30 +79,57 @@ impl Hasher {
     /// Whether the password is the one that was hashed: `None` if it is not. Without a `hash`,
     /// which stands for an unknown user, the answer is `None` too.
     ///
-    /// All answers cost the same. The password of an unknown user is compared with a dummy
-    /// hash of the configured cost. For a password that no hash can match (empty, too long, or
-    /// with a NUL) an empty key is hashed.
+    /// If the password's NFD form differs, and the password did not match, that form is compared
+    /// too: a system without normalisation may have hashed it.
+    ///
+    /// All wrong answers to a password cost the same. The password of an unknown user is compared
+    /// with a dummy hash of the configured cost, and a comparison with a hash of a lower cost is
+    /// padded to that cost. A hash of a higher cost takes longer, which cannot be hidden. For a
+    /// password that no hash can match (empty, too long, or with a NUL) an empty key is hashed.
+    /// Whether there is a second comparison depends on the password alone.
     pub async fn verify<'p>(
         &self,
         password: &'p Password,
         hash: Option<&PasswordHash>,
         request: Request,
     ) -> Result<Option<Verified<'p>>, HashError> {
-        let key = password.key();
-        let possible = hash.is_some() && key.is_some();
-        let hash = hash.unwrap_or(&self.dummy);
-        let key = key.unwrap_or_else(|| Key::new(b""));
-        let purpose = Purpose::Answer(request.priority);
-        let (deadline, began) = (request.deadline, request.began);
-        let digest = self
-            .digest(hash.work(key), purpose, deadline, began)
-            .await?;
-        let same = bool::from(digest.ct_eq(hash.digest()));
-        Ok((same && possible).then_some(Verified(password)))
+        if self.matches(password.key(), hash, request.clone()).await? {
+            let needs_upgrade = hash.is_some_and(|hash| hash.cost() != self.cost);
+            return Ok(Some(Verified {
+                password,
+                needs_upgrade,
+            }));
+        }
+        let Some(key) = password.decomposed_key() else {
+            return Ok(None);
+        };
+        let same = self.matches(Some(key), hash, request).await?;
+        Ok(same.then_some(Verified {
+            password,
+            needs_upgrade: true,
+        }))
     }
 
-    pub const fn needs_upgrade(&self, hash: &PasswordHash) -> bool {
-        hash.cost() != self.cost
+    /// Costs the same for all arguments, except for a hash of a higher cost.
+    async fn matches(
+        &self,
+        key: Option<Key>,
+        hash: Option<&PasswordHash>,
+        request: Request,
+    ) -> Result<bool, HashError> {
+        let possible = hash.is_some() && key.is_some();
+        let hash = hash.unwrap_or(&self.dummy);
+        let work = self.comparison(key.unwrap_or_else(|| Key::new(b"")), hash);
+        let purpose = Purpose::Answer(request.priority);
+        let digest = self.digest(work, purpose, request.deadline, request.began);
+        let same = bool::from(digest.await?.ct_eq(hash.digest()));
+        Ok(same && possible)
+    }
+
+    /// The padding is part of the work: it waits for no lane of its own, so that it cannot be
+    /// refused or late when the hash is not.
+    const fn comparison(&self, key: Key, hash: &PasswordHash) -> Work {
+        hash.work(key).padded(self.cost)
     }
 
     /// The refusal that a hash would get now. It saves the work that comes before a hash.
@@ -145,15 +174,6 @@ impl Hasher {
         };
         let span = info_span!(target: SPANS, "hash a password");
         hashing.instrument(span).await
-    }
-}
-
-/// A password that matched its hash in [`Hasher::verify`].
-pub struct Verified<'p>(&'p Password);
-
-impl Verified<'_> {
-    fn key(&self) -> Key {
-        self.0.key().expect("it matched a hash")
     }
 }
 

@@ -35,7 +35,7 @@ impl Metrics {
         const BUCKETS: [f64; 8] = [0.001, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0];
         let metrics = Self {
             hashes: Hashes::default(),
-            by_cost: counters("cost", 10..=16),
+            by_cost: counters("cost", 4..=16),
             wait: Waits::new_with_constructor(|| Histogram::new(BUCKETS)),
             lanes_busy: Gauge::default(),
         };

@@ -12,7 +12,7 @@
 //! accepted everywhere: their rules prevent look-alikes among identifiers.
 
 use icu_properties::{CodePointMapData, props::HangulSyllableType};
-use unicode_normalization::{UnicodeNormalization as _, is_nfc};
+use unicode_normalization::{UnicodeNormalization as _, is_nfc, is_nfd};
 use zeroize::Zeroizing;
 
 use crate::model::unicode::{is_ignorable, is_undefined, shapes, with_neighbours};
@@ -22,12 +22,23 @@ pub(super) fn normalise(raw: Zeroizing<String>) -> Zeroizing<String> {
     if is_nfc(&raw) && !raw.chars().any(|c| space(c) != c) {
         return raw;
     }
-    // Enough for the worst case (UAX #15), because growing would leave a copy behind.
-    let mut normal = Zeroizing::new(String::with_capacity(3 * raw.len()));
-    for c in raw.chars().map(space).nfc() {
-        normal.push(c);
+    collect(raw.chars().map(space).nfc(), raw.len())
+}
+
+/// The NFD of a text in normal form, if it differs. Systems that do not normalise hash it for a
+/// user whose device writes it.
+pub(super) fn decompose(normal: &str) -> Option<Zeroizing<String>> {
+    (!is_nfd(normal)).then(|| collect(normal.nfd(), normal.len()))
+}
+
+/// A normal form of a text of so many bytes. The capacity is enough for the worst case of NFC and
+/// of NFD (UAX #15), because growing would leave a copy behind.
+fn collect(chars: impl Iterator<Item = char>, length: usize) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(3 * length));
+    for c in chars {
+        text.push(c);
     }
-    normal
+    text
 }
 
 /// Whether all characters belong to the `FreeformClass`.
@@ -105,6 +116,31 @@ mod tests {
         assert_eq!(
             (normal.len(), normal.capacity()),
             (3 * raw.len(), 3 * raw.len())
+        );
+    }
+
+    #[test]
+    fn only_text_with_composed_characters_has_another_nfd() {
+        let nfd = |text| decompose(text).map(|nfd| nfd.to_string());
+        assert_eq!(
+            nfd("p\u{e4}ss 한").unwrap(),
+            "pa\u{308}ss \u{1112}\u{1161}\u{11AB}"
+        );
+        for same in ["", "hunter2", "пароль", "ＡＢＣ", "😀"] {
+            assert_eq!(nfd(same), None);
+        }
+    }
+
+    #[test]
+    fn decomposing_never_outgrows_the_reserved_capacity() {
+        let longest =
+            ('\0'..=char::MAX).map(|c| c.nfd().map(char::len_utf8).sum::<usize>() / c.len_utf8());
+        assert_eq!(longest.max(), Some(3));
+        let text = "\u{390}".repeat(24);
+        let nfd = decompose(&text).unwrap();
+        assert_eq!(
+            (nfd.len(), nfd.capacity()),
+            (3 * text.len(), 3 * text.len())
         );
     }
 

@@ -41,10 +41,21 @@ async fn hash(hasher: &Hasher, text: &str) -> PasswordHash {
     hasher.hash(&new_password(text), request()).await.unwrap()
 }
 
+/// A hash of exactly these bytes, by a system that does not normalise.
+fn of_bytes(text: &str) -> PasswordHash {
+    PasswordHash::import(&bcrypt::hash(text, COST).unwrap()).unwrap()
+}
+
+async fn verify<'p>(
+    hasher: &Hasher,
+    password: &'p Password,
+    hash: Option<&PasswordHash>,
+) -> Option<Verified<'p>> {
+    hasher.verify(password, hash, request()).await.unwrap()
+}
+
 async fn verifies(hasher: &Hasher, text: &str, hash: Option<&PasswordHash>) -> bool {
-    let password = Password::of(text);
-    let verified = hasher.verify(&password, hash, request()).await;
-    verified.unwrap().is_some()
+    verify(hasher, &Password::of(text), hash).await.is_some()
 }
 
 #[tokio::test]
@@ -71,6 +82,24 @@ async fn an_unknown_user_pays_one_hash_of_the_configured_cost() {
     assert_eq!(computed(&hasher), [1, 0]);
 }
 
+#[test]
+fn a_comparison_has_as_many_rounds_as_one_for_an_unknown_user() {
+    for configured in 4..=16 {
+        let settings = Settings {
+            cost: configured,
+            ..SETTINGS
+        };
+        let hasher = Hasher::start(&settings, &mut Registry::default()).unwrap();
+        let rounds = |hash: &PasswordHash| hasher.comparison(Key::new(b"x"), hash).rounds();
+        for cost in COSTS {
+            let stored = PasswordHash::new(cost, [0; 16], Digest::default());
+            let expected = 1 << cost.max(configured);
+            assert_eq!(rounds(&stored), expected, "{cost} of {configured}");
+        }
+        assert_eq!(rounds(&hasher.dummy), 1 << configured);
+    }
+}
+
 #[tokio::test]
 async fn what_cannot_match_pays_one_hash_and_is_wrong() {
     let hasher = hasher();
@@ -93,14 +122,72 @@ async fn a_verified_password_is_hashed_again_at_the_new_cost() {
     let (hasher, password) = (hasher(), Password::of("a"));
     let old = "$2a$06$m0CrhHm10qJ3lXRY.5zDGO3rS2KdeeWLuGmsfGlMfOxih58VYVfxe";
     let old = PasswordHash::parse(old).unwrap();
-    assert!(hasher.needs_upgrade(&old));
-    let verified = hasher
-        .verify(&password, Some(&old), request())
-        .await
-        .unwrap();
-    let new = hasher.rehash(verified.unwrap(), soon()).await.unwrap();
-    assert!(!hasher.needs_upgrade(&new));
-    assert!(verifies(&hasher, "a", Some(&new)).await);
+    let verified = verify(&hasher, &password, Some(&old)).await.unwrap();
+    assert!(verified.needs_upgrade());
+    let new = hasher.rehash(verified, soon()).await.unwrap();
+    assert!(new.as_str().starts_with("$2b$05$"));
+    let verified = verify(&hasher, &password, Some(&new)).await.unwrap();
+    assert!(!verified.needs_upgrade());
+}
+
+#[tokio::test]
+async fn a_hash_of_the_decomposed_form_matches_and_needs_an_upgrade() {
+    let hasher = hasher();
+    let nfd = of_bytes("pa\u{308}ss");
+    for text in ["p\u{e4}ss", "pa\u{308}ss"] {
+        let password = Password::of(text);
+        let verified = verify(&hasher, &password, Some(&nfd)).await.unwrap();
+        assert!(verified.needs_upgrade());
+        let new = hasher.rehash(verified, soon()).await.unwrap();
+        assert!(
+            bcrypt::verify("p\u{e4}ss", new.as_str()).unwrap(),
+            "it is of the NFC form"
+        );
+        let verified = verify(&hasher, &password, Some(&new)).await.unwrap();
+        assert!(!verified.needs_upgrade());
+    }
+    assert!(!verifies(&hasher, "pass", Some(&nfd)).await);
+}
+
+#[tokio::test]
+async fn a_second_comparison_depends_on_the_wrong_password_alone() {
+    let hasher = hasher();
+    let hash = hash(&hasher, "hunter2hunter2").await;
+    let just_too_long = "x".repeat(70) + "\u{e4}";
+    let cases = [
+        ("p\u{e4}ss", 2),
+        ("pa\u{308}ss", 2),
+        ("pass", 1),
+        (&just_too_long, 1),
+    ];
+    for (text, comparisons) in cases {
+        for hash in [Some(&hash), None] {
+            let [before, _] = computed(&hasher);
+            assert!(!verifies(&hasher, text, hash).await);
+            assert_eq!(computed(&hasher)[0], before + comparisons, "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_right_password_is_compared_once() {
+    let hasher = hasher();
+    let hash = hash(&hasher, "p\u{e4}ssw\u{f6}rd").await;
+    assert!(verifies(&hasher, "p\u{e4}ssw\u{f6}rd", Some(&hash)).await);
+    assert_eq!(computed(&hasher), [2, 0], "one of them made the hash");
+}
+
+#[tokio::test]
+async fn a_decomposed_form_that_another_system_has_cut_matches_nothing() {
+    let hasher = hasher();
+    let text = "x".repeat(69) + "a\u{308}e";
+    assert_eq!(text.len(), 73);
+    let cut = of_bytes(&text);
+    assert!(
+        bcrypt::verify(&text, cut.as_str()).unwrap(),
+        "the other system accepts it"
+    );
+    assert!(!verifies(&hasher, &text, Some(&cut)).await);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::harness::{
 
 /// The series of a service without calls; each histogram by its count. The RPC metrics are
 /// absent: their series appear with the first call.
-const SERIES: [&str; 53] = [
+const SERIES: [&str; 59] = [
     "auth_build_info{version}",
     r#"auth_connections_closed_total{which="idle"}"#,
     r#"auth_connections_closed_total{which="new"}"#,
@@ -46,6 +46,12 @@ const SERIES: [&str; 53] = [
     r#"auth_password_hashes_by_cost_total{cost="14"}"#,
     r#"auth_password_hashes_by_cost_total{cost="15"}"#,
     r#"auth_password_hashes_by_cost_total{cost="16"}"#,
+    r#"auth_password_hashes_by_cost_total{cost="4"}"#,
+    r#"auth_password_hashes_by_cost_total{cost="5"}"#,
+    r#"auth_password_hashes_by_cost_total{cost="6"}"#,
+    r#"auth_password_hashes_by_cost_total{cost="7"}"#,
+    r#"auth_password_hashes_by_cost_total{cost="8"}"#,
+    r#"auth_password_hashes_by_cost_total{cost="9"}"#,
     r#"auth_password_hashes_total{outcome="cancelled",priority="known_device"}"#,
     r#"auth_password_hashes_total{outcome="cancelled",priority="other"}"#,
     r#"auth_password_hashes_total{outcome="cancelled",priority="upgrade"}"#,
