@@ -7,6 +7,7 @@ mod device_tokens;
 mod enumeration;
 mod errors;
 mod forged_tokens;
+mod imported_hashes;
 mod keys;
 mod login;
 mod logout;

@@ -49,6 +49,11 @@ enum Kind {
     UnknownForeignDevice,
     /// An account without a usable password.
     KnownUnusable,
+    /// An account with a hash of cost 4.
+    KnownImported,
+    /// The same with a password that has another NFD form.
+    KnownImportedAccent,
+    UnknownAccent,
 }
 
 impl Kind {
@@ -66,14 +71,19 @@ impl Kind {
             Self::KnownForeignDevice => format!("known-d-{n}@example.com"),
             Self::UnknownForeignDevice => format!("other-e-{n}@example.com"),
             Self::KnownUnusable => format!("known-e-{n}@example.com"),
+            Self::KnownImported => format!("known-f-{n}@example.com"),
+            Self::KnownImportedAccent => format!("known-g-{n}@example.com"),
+            Self::UnknownAccent => format!("other-f-{n}@example.com"),
         };
         let password = match self {
             Self::KnownWrong
             | Self::UnknownWrong
             | Self::MalformedEmail
             | Self::KnownUnusable
+            | Self::KnownImported
             | Self::KnownForeignDevice
             | Self::UnknownForeignDevice => "wrong".to_owned(),
+            Self::KnownImportedAccent | Self::UnknownAccent => "wr\u{f6}ng".to_owned(),
             // It begins with the right password, and bcrypt would ignore the rest.
             Self::KnownTooLong | Self::UnknownTooLong => format!("{}x", right_password()),
             Self::KnownNul | Self::UnknownNul => format!("{}\0", right_password()),
@@ -107,7 +117,8 @@ fn right_password() -> String {
 }
 
 /// Inserts accounts `known-{a,b,c,d}-{0..count}` with the same hash, so that the test pays for
-/// one, and `known-e-{0..count}` without a usable password.
+/// one, `known-e-{0..count}` without a usable password, and `known-{f,g}-{0..count}` with a hash
+/// that another system made.
 async fn accounts(service: &Service, count: usize) {
     let request = proto::RegisterRequest {
         password: right_password(),
@@ -120,12 +131,15 @@ async fn accounts(service: &Service, count: usize) {
     };
     let hash = service.database.password_hash("first@example.com").await;
     let hash = hash.as_str();
+    let imported = bcrypt::hash(right_password(), 4).expect("a cost of bcrypt");
     for (letter, hash) in [
         ("a", hash),
         ("b", hash),
         ("c", hash),
         ("d", hash),
         ("e", ""),
+        ("f", &imported),
+        ("g", &imported),
     ] {
         let sql = format!(
             "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) \
@@ -234,6 +248,8 @@ both! {
             (Kind::KnownForeignDevice, Kind::UnknownForeignDevice),
             (Kind::KnownWrong, Kind::KnownForeignDevice),
             (Kind::KnownUnusable, Kind::UnknownWrong),
+            (Kind::KnownImported, Kind::UnknownWrong),
+            (Kind::KnownImportedAccent, Kind::UnknownAccent),
         ];
         let samples = Samples::take(&service, &pairs, rounds).await;
 
