@@ -5,6 +5,7 @@
 //! | calls the service | [`both!`] with a [`Service`]: in this process, on an empty SQLite and an empty Postgres database |
 //! | sets options, starts a second replica, builds the `App` itself | [`Service::start`], [`Service::start_at`], [`build`] |
 //! | moves the time | [`Service::clock`], a [`ManualClock`] |
+//! | acts as support staff | [`admin`] |
 //! | needs accounts or sessions | [`Service::sign_up`], [`Service::sign_in`]; [`Service::account`] is the client of a signed-in user |
 //! | sends a request | [`register`], [`login`], [`refresh`], [`logout`].. build it |
 //! | expects an error | [`refused`], then [`reason`], [`error_line`], [`violation`], [`retry_after`], [`assert_invalid_token`] or [`assert_outage`] |
@@ -98,8 +99,8 @@ pub use self::{
     rows::{EVENTS, PARKED, bytes_of, hex_of},
     service::{START, Service, build, config, connect, db},
     sessions::{
-        Account, Session, TokenParts, account, crc32, data_subkey, hmac, insert_sessions,
-        malformed_tokens, subkey_of,
+        Account, Admin, Session, TokenParts, account, admin, crc32, data_subkey, hmac,
+        insert_sessions, malformed_tokens, subkey_of,
     },
     settings::{DATA_KEY, FREE_PORTS, GATEWAY, INTERNAL_TOKEN, JWT_SECRET, NO_THROTTLE, settings},
     wire::Statements,

@@ -1,6 +1,7 @@
 //! The calls, on SQLite and on Postgres.
 
 mod accounts;
+mod admin;
 mod clocks;
 mod data_key;
 mod device_tokens;

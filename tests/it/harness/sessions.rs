@@ -3,7 +3,10 @@
 
 use auth_service::{
     model::Timestamp,
-    proto::{self, account_service_client::AccountServiceClient},
+    proto::{
+        self, account_service_client::AccountServiceClient,
+        admin_service_client::AdminServiceClient,
+    },
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -25,6 +28,14 @@ pub type Account = AccountServiceClient<InterceptedService<Channel, Bearer>>;
 pub fn account(channel: Channel, access_token: &str) -> Account {
     let bearer = bearer(access_token).parse().expect("a header");
     AccountServiceClient::with_interceptor(channel, Bearer(bearer))
+}
+
+/// A client of an internal service with the right to administrate.
+pub type Admin = AdminServiceClient<InterceptedService<Channel, Bearer>>;
+
+pub fn admin(channel: Channel, token: &str) -> Admin {
+    let bearer = bearer(token).parse().expect("a header");
+    AdminServiceClient::with_interceptor(channel, Bearer(bearer))
 }
 
 #[derive(Clone)]

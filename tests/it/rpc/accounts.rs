@@ -33,12 +33,12 @@ async fn refusals(mut account: Account) -> Vec<Status> {
     ]
 }
 
-async fn get_account(mut account: Account) -> Result<proto::GetAccountResponse, Status> {
+pub(super) async fn get_account(mut account: Account) -> Result<proto::GetAccountResponse, Status> {
     let answer = account.get_account(proto::GetAccountRequest {}).await?;
     Ok(answer.into_inner())
 }
 
-async fn list_sessions(mut account: Account) -> Vec<proto::Session> {
+pub(super) async fn list_sessions(mut account: Account) -> Vec<proto::Session> {
     let answer = account.list_sessions(proto::ListSessionsRequest {}).await;
     answer
         .expect("the caller is signed in")
@@ -54,7 +54,7 @@ async fn end_others(mut account: Account) -> Result<u32, Status> {
 }
 
 /// The version and the kind of each event. A session's end is named by its reason.
-fn kinds(events: &[proto::UserEvent]) -> Vec<(i64, &'static str)> {
+pub(super) fn kinds(events: &[proto::UserEvent]) -> Vec<(i64, &'static str)> {
     use proto::user_event::Payload;
     let kind = |event: &proto::UserEvent| match event.payload.as_ref().expect("a payload") {
         Payload::UserCreated(_) => "USER_CREATED",

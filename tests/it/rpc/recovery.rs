@@ -19,11 +19,12 @@ use crate::harness::{
     Backend, INTERNAL_TOKEN, OnBackend, Service, TestDatabase, login, with_bearer,
 };
 
-const NEW_PASSWORD: &str = "quiet meadow brass lantern";
-const MAILER: &str = "a-token-of-the-mailer-of-40-characters-1";
+pub(super) const NEW_PASSWORD: &str = "quiet meadow brass lantern";
+pub(super) const MAILER: &str = "a-token-of-the-mailer-of-40-characters-1";
+pub(super) const SUPPORT: &str = "a-token-of-support-with-40-characters-12";
 
-/// A service that knows a mailer.
-struct Mailing(Service);
+/// A service that knows a mailer and support staff.
+pub(super) struct Mailing(pub(super) Service);
 
 impl OnBackend for Mailing {
     async fn on(backend: Backend) -> Option<Self> {
@@ -31,23 +32,23 @@ impl OnBackend for Mailing {
     }
 }
 
-async fn mailing(database: TestDatabase, options: &[&str]) -> Mailing {
-    let tokens = format!("gateway:{INTERNAL_TOKEN},mailer:{MAILER}");
+pub(super) async fn mailing(database: TestDatabase, options: &[&str]) -> Mailing {
+    let tokens = format!("gateway:{INTERNAL_TOKEN},mailer:{MAILER},support:{SUPPORT}");
     let mailer = [
         "--internal-tokens",
         &tokens,
         "--internal-scopes",
-        "mailer=mail",
+        "mailer=mail,support=admin",
     ];
     Mailing(Service::start(database, &[&mailer, options].concat()).await)
 }
 
 impl Mailing {
-    fn recovery(&self) -> RecoveryServiceClient<Channel> {
+    pub(super) fn recovery(&self) -> RecoveryServiceClient<Channel> {
         RecoveryServiceClient::new(self.0.channel())
     }
 
-    async fn request_reset(&self, email: &str) -> Result<(), Status> {
+    pub(super) async fn request_reset(&self, email: &str) -> Result<(), Status> {
         self.recovery()
             .request_password_reset(asked(email))
             .await
@@ -55,7 +56,7 @@ impl Mailing {
     }
 
     /// The requests of all mails that were asked for, in their order.
-    async fn requested(&self) -> Vec<proto::MailRequested> {
+    pub(super) async fn requested(&self) -> Vec<proto::MailRequested> {
         let events = self.0.database.events().await.into_iter();
         let mails = events.filter_map(|event| match event.payload {
             Some(Payload::MailRequested(mail)) => Some(mail),
@@ -65,7 +66,7 @@ impl Mailing {
     }
 
     /// Claims a mail as the mailer.
-    async fn claim(&self, request_id: &str) -> Result<proto::ClaimMailResponse, Status> {
+    pub(super) async fn claim(&self, request_id: &str) -> Result<proto::ClaimMailResponse, Status> {
         let request = proto::ClaimMailRequest {
             request_id: request_id.to_owned(),
         };
@@ -77,13 +78,13 @@ impl Mailing {
     }
 
     /// Asks for a reset of the password, and claims the mail.
-    async fn reset_token(&self, email: &str) -> String {
+    pub(super) async fn reset_token(&self, email: &str) -> String {
         self.request_reset(email).await.expect("within the limits");
         let last = self.requested().await.pop().expect("a mail");
         self.claim(&last.request_id).await.expect("it is new").token
     }
 
-    async fn reset(
+    pub(super) async fn reset(
         &self,
         token: &str,
         new_password: &str,
@@ -95,7 +96,11 @@ impl Mailing {
         answer.map(Response::into_inner)
     }
 
-    async fn log_in(&self, email: &str, password: &str) -> Result<proto::LoginResponse, Status> {
+    pub(super) async fn log_in(
+        &self,
+        email: &str,
+        password: &str,
+    ) -> Result<proto::LoginResponse, Status> {
         let request = proto::LoginRequest {
             password: password.to_owned(),
             ..login(email)

@@ -47,7 +47,11 @@ impl Mailing {
         self.claim(&last.request_id).await.expect("it is open")
     }
 
-    pub(super) async fn asked(&self, session: &Session, email: &str) -> proto::ClaimMailResponse {
+    pub(in crate::rpc) async fn asked(
+        &self,
+        session: &Session,
+        email: &str,
+    ) -> proto::ClaimMailResponse {
         self.ask(session, email).await.expect("within the limits");
         self.claim_last("MAIL_PURPOSE_CHANGE_EMAIL").await
     }
@@ -63,7 +67,11 @@ impl Mailing {
     }
 
     /// Changes the address, and claims the mail to the old one.
-    pub(super) async fn changed(&self, session: &Session, email: &str) -> proto::ClaimMailResponse {
+    pub(in crate::rpc) async fn changed(
+        &self,
+        session: &Session,
+        email: &str,
+    ) -> proto::ClaimMailResponse {
         let mail = self.asked(session, email).await;
         self.confirm(&mail.token)
             .await
@@ -71,7 +79,10 @@ impl Mailing {
         self.claim_last("MAIL_PURPOSE_REVERT_EMAIL").await
     }
 
-    pub(super) async fn revert(&self, token: &str) -> Result<proto::RevertEmailResponse, Status> {
+    pub(in crate::rpc) async fn revert(
+        &self,
+        token: &str,
+    ) -> Result<proto::RevertEmailResponse, Status> {
         let request = proto::RevertEmailRequest {
             token: token.to_owned(),
         };

@@ -22,7 +22,7 @@ fn confirm(token: &str) -> proto::ConfirmEmailRequest {
 impl Mailing {
     /// Keeps acts on Postgres from writing their events, and so from committing: others wait for
     /// their rows. SQLite has one writer.
-    pub(super) async fn hold(&self) -> Option<Held> {
+    pub(in crate::rpc) async fn hold(&self) -> Option<Held> {
         let database = &self.0.database;
         match database.backend() {
             Backend::Postgres => {
@@ -34,7 +34,7 @@ impl Mailing {
     }
 
     /// Lets the acts go on as soon as so many wait.
-    pub(super) async fn release(&self, held: Option<Held>, waiting: i64) {
+    pub(in crate::rpc) async fn release(&self, held: Option<Held>, waiting: i64) {
         if let Some(held) = held {
             self.0.database.wait_for(WAITING, waiting).await;
             held.commit().await;
