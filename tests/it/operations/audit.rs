@@ -1,5 +1,6 @@
 //! The audit log: one line for each event, with ids and without personal data.
 
+mod admin;
 mod mails;
 
 use std::time::Duration;
@@ -254,7 +255,13 @@ fn fields<const N: usize>(log: &[String], names: [&str; N]) -> Vec<[String; N]> 
         .map(|line| {
             let of_every_line = ["timestamp", "level", "target", "span"];
             for name in line.as_object().unwrap().keys() {
-                let known = [&FIELDS[..], &["mail_request_id"], &HASHES, &of_every_line].concat();
+                let known = [
+                    &FIELDS[..],
+                    &["mail_request_id", "actor"],
+                    &HASHES,
+                    &of_every_line,
+                ]
+                .concat();
                 assert!(known.contains(&&**name), "{name}");
             }
             names.map(|name| line[name].as_str().unwrap_or_default().to_owned())
