@@ -60,6 +60,9 @@
 //! token and asks the database whether its session lives. Acts that end sessions are in
 //! `db::revocations`.
 //!
+//! `AdminService` and the command `users` run the use cases of [`auth::Admin`], which needs neither
+//! a password nor a session; `db::admin` has their statements.
+//!
 //! # A forgotten password, end to end
 //!
 //! 1. [`auth::Auth::request_password_reset`] counts the request, and [`db::Db::request_mail_to`] writes
