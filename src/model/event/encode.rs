@@ -140,3 +140,173 @@ impl From<Timestamp> for ProtoTimestamp {
         Self { seconds, nanos }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+    use crate::model::{Act, Email, Event, MailRequestId, Roles, SessionId, UserId};
+
+    const NOW: Timestamp = Timestamp::from_micros(1_764_024_172_000_001);
+    const LATER: Timestamp = Timestamp::from_micros(1_764_024_173_000_001);
+
+    type Case = (&'static str, Payload, user_event::Payload);
+
+    fn assert_encoded(cases: impl IntoIterator<Item = Case>) {
+        let act = Act {
+            now: NOW,
+            traceparent: None,
+            administrator: None,
+        };
+        for (event_type, payload, expected) in cases {
+            let event = Event::new(UserId::new(NOW), payload, &act);
+            let message = proto::UserEvent::decode(&event.encode(1)[..]).unwrap();
+            assert_eq!(event.event_type(), event_type);
+            assert!(message.payload == Some(expected), "{event_type}");
+        }
+    }
+
+    #[test]
+    fn the_events_of_accounts_are_encoded_with_their_types() {
+        let email = Email::parse("ana@example.com").unwrap();
+        assert_encoded([
+            (
+                "USER_CREATED",
+                Payload::UserCreated {
+                    email,
+                    created_at: LATER,
+                    imported: true,
+                },
+                user_event::Payload::UserCreated(proto::UserCreated {
+                    email: "ana@example.com".to_owned(),
+                    created_at: Some(LATER.into()),
+                    imported: true,
+                }),
+            ),
+            (
+                "USER_SUSPENDED",
+                Payload::UserSuspended {
+                    reason: "spam".to_owned(),
+                    until: Some(LATER),
+                },
+                user_event::Payload::UserSuspended(proto::UserSuspended {
+                    reason: "spam".to_owned(),
+                    until: Some(LATER.into()),
+                }),
+            ),
+            (
+                "USER_RESTORED",
+                Payload::UserRestored,
+                user_event::Payload::UserRestored(proto::UserRestored {}),
+            ),
+            (
+                "ROLES_CHANGED",
+                Payload::RolesChanged {
+                    roles: Roles::parse(&["moderator", "billing"]).unwrap(),
+                    version: 3,
+                },
+                user_event::Payload::RolesChanged(proto::RolesChanged {
+                    roles: vec!["moderator".to_owned(), "billing".to_owned()],
+                    version: 3,
+                }),
+            ),
+        ]);
+    }
+
+    #[test]
+    fn the_events_of_mails_and_passwords_are_encoded_with_their_types() {
+        let request_id = MailRequestId::new(NOW);
+        assert_encoded([
+            (
+                "PASSWORD_CHANGED",
+                Payload::PasswordChanged {
+                    changed_at: LATER,
+                    cause: PasswordChangeCause::Reset,
+                },
+                user_event::Payload::PasswordChanged(proto::PasswordChanged {
+                    changed_at: Some(LATER.into()),
+                    cause: proto::PasswordChangeCause::Reset.into(),
+                }),
+            ),
+            (
+                "MAIL_REQUESTED",
+                Payload::MailRequested {
+                    request_id,
+                    purpose: MailPurpose::ResetPassword,
+                    expires_at: LATER,
+                },
+                user_event::Payload::MailRequested(proto::MailRequested {
+                    request_id: request_id.to_string(),
+                    purpose: proto::MailPurpose::ResetPassword.into(),
+                    expires_at: Some(LATER.into()),
+                }),
+            ),
+            (
+                "EMAIL_CHANGED",
+                Payload::EmailChanged {
+                    old: "ana@example.com".to_owned(),
+                    new: "ana@example.org".to_owned(),
+                    reverted: true,
+                },
+                user_event::Payload::EmailChanged(proto::EmailChanged {
+                    old_email: "ana@example.com".to_owned(),
+                    new_email: "ana@example.org".to_owned(),
+                    changed_at: Some(NOW.into()),
+                    reverted: true,
+                }),
+            ),
+            (
+                "EMAIL_VERIFIED",
+                Payload::EmailVerified {
+                    email: "ana@example.com".to_owned(),
+                },
+                user_event::Payload::EmailVerified(proto::EmailVerified {
+                    email: "ana@example.com".to_owned(),
+                    verified_at: Some(NOW.into()),
+                }),
+            ),
+        ]);
+    }
+
+    #[test]
+    fn the_events_of_sessions_are_encoded_with_their_types() {
+        let session_id = SessionId::new(NOW);
+        assert_encoded([
+            (
+                "SESSION_STARTED",
+                Payload::SessionStarted {
+                    session_id,
+                    device_name: None,
+                    is_known: true,
+                    network: "192.0.2.0/24".to_owned(),
+                },
+                user_event::Payload::SessionStarted(proto::SessionStarted {
+                    session_id: session_id.to_string(),
+                    device_name: String::new(),
+                    known_device: true,
+                    network: "192.0.2.0/24".to_owned(),
+                }),
+            ),
+            (
+                "SESSION_ENDED",
+                Payload::SessionEnded {
+                    session_id,
+                    reason: SessionEndReason::Reuse,
+                    access_tokens_expire_at: LATER,
+                },
+                user_event::Payload::SessionEnded(proto::SessionEnded {
+                    session_id: session_id.to_string(),
+                    reason: proto::SessionEndReason::Reuse.into(),
+                    access_tokens_expire_at: Some(LATER.into()),
+                }),
+            ),
+        ]);
+    }
+
+    #[test]
+    fn a_time_before_1970_has_nanoseconds_from_zero_on() {
+        let time = ProtoTimestamp::from(Timestamp::from_micros(-1));
+        assert_eq!((time.seconds, time.nanos), (-1, 999_999_000));
+    }
+}

@@ -85,7 +85,7 @@ fn suspend(user_id: &str) -> proto::SuspendUserRequest {
     }
 }
 
-/// The answers to a call of each kind about this user, but for GetUser and ListUsers.
+/// The answers to a call of each kind about this user, but for `GetUser` and `ListUsers`.
 async fn all_acts(mut admin: Admin, user_id: &str) -> Vec<Result<(), Status>> {
     let id = || user_id.to_owned();
     let session_id = String::new();
