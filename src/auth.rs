@@ -45,7 +45,7 @@ use tracing::debug;
 
 pub use self::{
     access_token::{AccessToken, Issuer, Subject},
-    admin::{Admin, Page, PageRequest, UserRef},
+    admin::{Admin, IMPORT_BATCH, Import, ImportCounts, Page, PageRequest, ReceivedRow, UserRef},
     caller::Caller,
     change_email::ChangeEmail,
     change_password::ChangedPassword,

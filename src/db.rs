@@ -50,7 +50,7 @@ use prometheus_client::registry::Registry;
 use tracing::{Span, info_span};
 
 pub use self::{
-    admin::{NoReset, SetRoles},
+    admin::{NewImport, NoReset, SetRoles},
     cleanup::Step,
     mail::{Change, FoundMail, MailRefusal, Reset, Revert},
     outbox::Hold,

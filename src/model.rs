@@ -13,6 +13,7 @@ mod device_token;
 mod email;
 mod event;
 mod id;
+mod import;
 mod locale;
 mod mail;
 mod outbox;
@@ -38,6 +39,9 @@ pub use self::{
     email::Email,
     event::{Act, Event, PasswordChangeCause, Payload, SessionEnd, SessionEndReason},
     id::{EventId, MailRequestId, ReplicaId, SessionId, TokenId, UserId},
+    import::{
+        ImportClaim, ImportRow, Imported, ImportedAccount, KnownAccounts, Rejection, plan_import,
+    },
     locale::Locale,
     mail::{
         CHANGES_COUNT_FOR, ClaimedMail, MAX_CHANGES, MAX_CLAIMS, MailPurpose, MailRequest,

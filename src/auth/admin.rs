@@ -3,6 +3,7 @@
 //!
 //! The scope was checked at the edge. Each act is audited, and its events name the administrator.
 
+mod import;
 mod list;
 mod password;
 mod roles;
@@ -15,6 +16,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::Notify;
 
 pub use self::{
+    import::{IMPORT_BATCH, Import, ImportCounts, ReceivedRow},
     list::{Page, PageRequest},
     users::UserRef,
 };

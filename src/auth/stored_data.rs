@@ -27,8 +27,7 @@ impl Auth {
         hash: &PasswordHash,
         user_id: UserId,
     ) -> Result<StoredHash, Error> {
-        let form = self.form(self.clock.now());
-        Ok(StoredHash::new(hash.as_str(), user_id, form)?)
+        stored_hash(hash, user_id, self.form(self.clock.now()))
     }
 
     /// `None` for an account without a usable password. A seal that does not open is a fault,
@@ -45,4 +44,13 @@ impl Auth {
         let hash = PasswordHash::parse(&hash).ok_or(Fault::Corrupt("password hash"))?;
         Ok(Some(hash))
     }
+}
+
+/// A hash as it is stored in this form.
+pub(super) fn stored_hash(
+    hash: &PasswordHash,
+    user_id: UserId,
+    form: Form<'_>,
+) -> Result<StoredHash, Error> {
+    Ok(StoredHash::new(hash.as_str(), user_id, form)?)
 }

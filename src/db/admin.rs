@@ -1,9 +1,10 @@
 //! Acts of administrators. Unlike the acts of users, they need neither a password nor a session.
 
+mod import;
 mod password;
 mod roles;
 mod sessions;
 mod suspension;
 mod users;
 
-pub use self::{password::NoReset, roles::SetRoles};
+pub use self::{import::NewImport, password::NoReset, roles::SetRoles};

@@ -122,6 +122,19 @@ steps! {
         Ok(reserved > 0)
     }
 
+    /// Those of these addresses that an account had and can still take back.
+    async fn reserved_among(
+        &mut self, emails: &[&str], now: Timestamp
+    ) -> QueryResult<Vec<String>> {
+        mail_requests::table
+            .filter(mail_requests::email.eq_any(emails))
+            .filter(mail_requests::purpose.eq(sql::<Text>("'revert_email'")))
+            .filter(mail_requests::expires_at.ge(now))
+            .select(mail_requests::email)
+            .load(self)
+            .await
+    }
+
     /// Deletes the user's requests, which a new password or address makes void, and returns
     /// whether this one was among them. The owner of an old address can still undo its change.
     async fn void_mails(

@@ -1,0 +1,184 @@
+//! The import of accounts from another system, by a stream of calls or at the command line.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep_until};
+use tracing::info;
+
+use super::Admin;
+use crate::{
+    auth::{Call, Error, stored_data::stored_hash},
+    db::NewImport,
+    model::{
+        Act, Event, ImportRow, Imported, ImportedAccount, Payload, Rejection, StoredHash,
+        Timestamp, UserId,
+    },
+    password::PasswordHash,
+    telemetry::audit,
+};
+
+/// The most rows of a batch.
+pub const IMPORT_BATCH: usize = 250;
+
+/// A row, or why its sender knows that it must be rejected.
+pub type ReceivedRow = Result<ImportRow, Rejection>;
+
+/// An import: some batches of rows. Each batch is a transaction, and may be sent again.
+///
+/// It writes its numbers to the log when it is dropped.
+pub struct Import {
+    admin: Arc<Admin>,
+    call: Call,
+    counts: ImportCounts,
+    /// The earliest begin of the next batch.
+    next: Instant,
+}
+
+/// The number of rows with each result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ImportCounts {
+    pub created: u64,
+    pub unchanged: u64,
+    pub rejected: u64,
+}
+
+impl Import {
+    pub fn begin(admin: Arc<Admin>, call: Call) -> Self {
+        Self {
+            admin,
+            call,
+            counts: ImportCounts::default(),
+            next: Instant::now(),
+        }
+    }
+
+    /// Imports at most [`IMPORT_BATCH`] rows, after a rest. Returns what became of each of them.
+    pub async fn batch(&mut self, rows: Vec<ReceivedRow>) -> Result<Vec<Imported>, Error> {
+        self.rest().await;
+        let begun = Instant::now();
+        let imported = self.admin.import(rows, &self.call).await;
+        self.next = Instant::now() + begun.elapsed();
+        let imported = imported?;
+        for row in &imported {
+            self.counts.count(row);
+        }
+        Ok(imported)
+    }
+
+    /// Waits for as long as the last batch took, so that other calls find the database idle.
+    pub async fn rest(&self) {
+        sleep_until(self.next).await;
+    }
+
+    pub const fn counts(&self) -> ImportCounts {
+        self.counts
+    }
+
+    /// Audits an import of all its rows.
+    pub fn end(self) {
+        self.call.audit(audit::Event::ImportUsers).ok();
+    }
+}
+
+impl Drop for Import {
+    fn drop(&mut self) {
+        let ImportCounts {
+            created,
+            unchanged,
+            rejected,
+        } = self.counts;
+        info!(created, unchanged, rejected, "an import has ended");
+    }
+}
+
+impl ImportCounts {
+    const fn count(&mut self, row: &Imported) {
+        *match row {
+            Imported::Created(_) => &mut self.created,
+            Imported::Unchanged(_) => &mut self.unchanged,
+            Imported::Rejected(_) => &mut self.rejected,
+        } += 1;
+    }
+}
+
+impl Admin {
+    async fn import(&self, rows: Vec<ReceivedRow>, call: &Call) -> Result<Vec<Imported>, Error> {
+        assert!(rows.len() <= IMPORT_BATCH, "the caller divides them");
+        let act = call.admin_act(self.clock.now());
+        let (mut users, mut rejections) = (Vec::new(), Vec::new());
+        for row in rows {
+            match row.and_then(|row| parse(row, act.now)) {
+                Ok(account) => {
+                    users.push(self.new_import(account, &act)?);
+                    rejections.push(None);
+                }
+                Err(rejection) => rejections.push(Some(rejection)),
+            }
+        }
+        let mut imported = self.db.import_users(&users, act.now).await?.into_iter();
+        let mut next = || imported.next().expect("a result for each account");
+        let results = rejections.into_iter();
+        let results: Vec<_> = results
+            .map(|rejection| rejection.map_or_else(&mut next, Imported::Rejected))
+            .collect();
+        if results
+            .iter()
+            .any(|row| matches!(row, Imported::Created(_)))
+        {
+            self.commits.notify_one();
+        }
+        Ok(results)
+    }
+
+    /// The account with its event, in the form in which the database keeps it.
+    fn new_import(
+        &self,
+        (account, hash): (ImportedAccount, Option<PasswordHash>),
+        act: &Act,
+    ) -> Result<NewImport, Error> {
+        let user_id = account.user_id.unwrap_or_else(|| UserId::new(act.now));
+        let form = self.transition.form(&self.data_keys, act.now);
+        let password_hash = match hash {
+            Some(hash) => stored_hash(&hash, user_id, form)?,
+            None => StoredHash::unusable(),
+        };
+        let payload = Payload::UserCreated {
+            email: account.email.clone(),
+            created_at: account.created_at,
+            imported: true,
+        };
+        Ok(NewImport {
+            is_given_id: account.user_id.is_some(),
+            email: account.email,
+            password_hash,
+            created_at: account.created_at,
+            email_verified_at: account.email_verified_at,
+            roles: account.roles,
+            event: Event::new(user_id, payload, act),
+        })
+    }
+}
+
+/// The account that a row describes, and its usable password, if it has one.
+fn parse(
+    row: ImportRow,
+    now: Timestamp,
+) -> Result<(ImportedAccount, Option<PasswordHash>), Rejection> {
+    let account = row.parse(now)?;
+    let hash = Some(&*account.password_hash).filter(|text| !text.is_empty());
+    let hash = hash.map(|text| parse_hash(text)).transpose()?;
+    Ok((account, hash))
+}
+
+/// The highest cost: a login with it takes some seconds.
+const MAX_COST: u32 = 16;
+
+fn parse_hash(text: &str) -> Result<PasswordHash, Rejection> {
+    let hash = PasswordHash::parse(text).filter(|hash| hash.cost() <= MAX_COST);
+    hash.ok_or_else(|| {
+        Rejection::invalid(
+            "password_hash",
+            "must be a bcrypt hash of a cost of 4 to 16",
+        )
+    })
+}
