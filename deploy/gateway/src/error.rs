@@ -15,6 +15,8 @@ use tonic_types::StatusExt as _;
 pub enum Error {
     /// The access token is invalid or missing.
     InvalidToken,
+    /// The access token lacks the role of the route.
+    MissingRole,
     /// Tokens cannot be verified now.
     Unavailable,
     /// The service's error.
@@ -31,6 +33,7 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         match self {
             Self::InvalidToken => json(&Explained::invalid_token(), None),
+            Self::MissingRole => json(&Explained::missing_role(), None),
             Self::Unavailable => json(&Explained::unavailable(), None),
             Self::Auth(status) => json(&Explained::of(&status), Some(&status)),
         }
@@ -42,6 +45,8 @@ pub struct Explained {
     pub http: StatusCode,
     pub reason: String,
     pub retry_after: Option<Duration>,
+    /// When a suspension ends (RFC 3339). `None` if it does not end by itself.
+    pub until: Option<String>,
 }
 
 impl Explained {
@@ -49,12 +54,14 @@ impl Explained {
     #[must_use]
     pub fn of(status: &Status) -> Self {
         let info = status.get_details_error_info();
-        let reason = info.map(|info| info.reason).unwrap_or_default();
+        let (reason, metadata) = info
+            .map(|info| (info.reason, info.metadata))
+            .unwrap_or_default();
         let http = match reason.as_str() {
             "INVALID_ARGUMENT" => StatusCode::BAD_REQUEST,
             "EMAIL_TAKEN" => StatusCode::CONFLICT,
             "INVALID_CREDENTIALS" | "INVALID_TOKEN" => StatusCode::UNAUTHORIZED,
-            "EMAIL_NOT_VERIFIED" => StatusCode::FORBIDDEN,
+            "EMAIL_NOT_VERIFIED" | "ACCOUNT_SUSPENDED" => StatusCode::FORBIDDEN,
             "TOO_MANY_ATTEMPTS" => StatusCode::TOO_MANY_REQUESTS,
             "OVERLOADED" => StatusCode::SERVICE_UNAVAILABLE,
             "DEADLINE_EXCEEDED" => StatusCode::GATEWAY_TIMEOUT,
@@ -75,6 +82,7 @@ impl Explained {
             http,
             reason,
             retry_after,
+            until: metadata.get("until").cloned(),
         }
     }
 
@@ -83,6 +91,16 @@ impl Explained {
             http: StatusCode::UNAUTHORIZED,
             reason: "INVALID_TOKEN".to_owned(),
             retry_after: None,
+            until: None,
+        }
+    }
+
+    fn missing_role() -> Self {
+        Self {
+            http: StatusCode::FORBIDDEN,
+            reason: "MISSING_ROLE".to_owned(),
+            retry_after: None,
+            until: None,
         }
     }
 
@@ -91,6 +109,7 @@ impl Explained {
             http: StatusCode::SERVICE_UNAVAILABLE,
             reason: "UNAVAILABLE".to_owned(),
             retry_after: Some(Duration::from_secs(1)),
+            until: None,
         }
     }
 }
@@ -112,6 +131,9 @@ fn json(error: &Explained, status: Option<&Status>) -> Response {
     let mut body = json!({"error": error.reason});
     if error.http == StatusCode::BAD_REQUEST {
         body["fields"] = fields.into();
+    }
+    if let Some(until) = &error.until {
+        body["until"] = until.as_str().into();
     }
     let mut response = (error.http, Json(body)).into_response();
     if let Some(retry_after) = error.retry_after {

@@ -53,12 +53,20 @@ pub struct Claims {
     pub sid: String,
     /// Absent if the service does not verify addresses.
     pub email_verified: Option<bool>,
+    /// The roles that an administrator of the service gave. Absent without roles.
+    #[serde(default)]
+    pub roles: Vec<String>,
     iss: String,
     aud: String,
     exp: u64,
 }
 
 impl Claims {
+    #[must_use]
+    pub fn has_role(&self, role: &str) -> bool {
+        self.roles.iter().any(|own| own == role)
+    }
+
     /// The time until the token expires, by this machine's clock.
     #[must_use]
     pub fn time_left(&self) -> Duration {

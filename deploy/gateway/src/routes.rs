@@ -1,5 +1,5 @@
-//! The HTTP side: `/register`, `/login`, `/refresh`, `/logout`; and `/me` and `/password`, which
-//! need an access token.
+//! The HTTP side: `/register`, `/login`, `/refresh`, `/logout`; `/me` and `/password`, which
+//! need an access token; and `/moderation`, which needs the role `moderator` in it.
 //!
 //! The page gets the access token and keeps it in memory. The refresh token and the device token
 //! go into [`cookies`].
@@ -55,6 +55,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/refresh", post(refresh))
         .route("/logout", post(logout))
         .route("/me", get(account::me))
+        .route("/moderation", get(account::moderation))
         .route("/password", post(account::change_password))
         .merge(pages::router(&gateway))
         .with_state(gateway)

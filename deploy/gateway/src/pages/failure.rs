@@ -13,6 +13,8 @@ pub struct Failure {
     pub http: StatusCode,
     pub retry_after: Option<Duration>,
     pub errors: Vec<FieldError>,
+    /// When a suspension ends.
+    pub until: Option<String>,
     reason: String,
 }
 
@@ -63,6 +65,7 @@ impl From<Status> for Failure {
             http: explained.http,
             retry_after: explained.retry_after,
             errors,
+            until: explained.until,
             reason: explained.reason,
         }
     }

@@ -57,12 +57,32 @@ fn refused(email: &str, failure: Failure) -> Response {
     if failure.is("EMAIL_NOT_VERIFIED") {
         return verify_first(email);
     }
+    if failure.is("ACCOUNT_SUSPENDED") {
+        return suspended(failure.until.as_deref());
+    }
     let failure = failure.say(
         "INVALID_CREDENTIALS",
         Some(PASSWORD.name),
         "The email address or the password is wrong.",
     );
     form(email, &failure, None)
+}
+
+/// The password was right.
+fn suspended(until: Option<&str>) -> Response {
+    let body = html! {
+        @match until {
+            // RFC 3339 in UTC: the date, and hours and minutes.
+            Some(until) => p {
+                "You can log in again from "
+                time datetime=(until) { (until.get(..16).unwrap_or(until).replace('T', " ")) " UTC" }
+                " on."
+            },
+            None => p { "You cannot log in." }
+        }
+        p { "If you think that this is a mistake, write to our support." }
+    };
+    view::message(StatusCode::FORBIDDEN, "Your account is suspended", &body)
 }
 
 /// The password was right. The service sends another mail only if the link of the last one has

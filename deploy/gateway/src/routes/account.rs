@@ -1,4 +1,5 @@
-//! The routes of a signed-in user. The argument [`Claims`] protects a route.
+//! The routes of a signed-in user. The argument [`Claims`] protects a route, and [`Moderator`] one
+//! that needs a role.
 
 use std::sync::Arc;
 
@@ -21,7 +22,13 @@ pub(super) struct NewPassword {
 }
 
 pub(super) async fn me(claims: Claims) -> Response {
-    Json(json!({"user_id": claims.sub, "session_id": claims.sid})).into_response()
+    let body = json!({"user_id": claims.sub, "session_id": claims.sid, "roles": claims.roles});
+    Json(body).into_response()
+}
+
+/// Stands for the messages that users have reported.
+pub(super) async fn moderation(Moderator(claims): Moderator) -> Response {
+    Json(json!({"moderator": claims.sub, "reports": []})).into_response()
 }
 
 /// Ends the other sessions, and replaces the tokens of this one and the device token. It is not
@@ -48,6 +55,22 @@ fn access_token(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// A signed-in user with the role `moderator`. A role that was taken away is still in the token
+/// until it expires or is refreshed.
+pub(super) struct Moderator(Claims);
+
+impl FromRequestParts<Arc<Gateway>> for Moderator {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Error> {
+        let claims = Claims::from_request_parts(parts, gateway).await?;
+        if !claims.has_role("moderator") {
+            return Err(Error::MissingRole);
+        }
+        Ok(Self(claims))
+    }
 }
 
 impl FromRequestParts<Arc<Gateway>> for Claims {

@@ -14,7 +14,10 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use tower::ServiceExt as _;
 
-use crate::service::{NEW_KEY, OLD_KEY, Service, TOKEN};
+use crate::{
+    service::{NEW_KEY, OLD_KEY, Service, TOKEN},
+    support,
+};
 
 /// A client that keeps the cookies, like a browser.
 struct Browser {
@@ -84,6 +87,13 @@ impl Browser {
 
     async fn me(&mut self, token: &str) -> Answer {
         let request = Request::get("/me").header(header::AUTHORIZATION, format!("Bearer {token}"));
+        self.send(request, Body::empty()).await
+    }
+
+    /// A moderator's page, with this access token.
+    async fn moderation(&mut self, token: &str) -> Answer {
+        let authorization = format!("Bearer {token}");
+        let request = Request::get("/moderation").header(header::AUTHORIZATION, authorization);
         self.send(request, Body::empty()).await
     }
 
@@ -180,6 +190,53 @@ async fn a_user_registers_logs_in_refreshes_and_logs_out() {
         browser.post("/logout", Value::Null).await.status,
         StatusCode::NO_CONTENT
     );
+}
+
+#[tokio::test]
+async fn a_route_of_moderators_is_for_tokens_with_the_role() {
+    let service = Service::start(&[]).await;
+    let mut browser = Browser::of(&service).await;
+    let first = browser.register("ana@example.com").await;
+    let refused = browser.moderation(&first).await;
+    assert_error(&refused, StatusCode::FORBIDDEN, "MISSING_ROLE");
+    let user_id = browser.me(&first).await.body["user_id"].clone();
+    let user_id = user_id.as_str().unwrap();
+
+    support::set_roles(&service, user_id, &["moderator", "billing"]).await;
+    let refused = browser.moderation(&first).await;
+    assert_error(&refused, StatusCode::FORBIDDEN, "MISSING_ROLE");
+    let token = access_token(&browser.post("/refresh", Value::Null).await);
+    let page = browser.moderation(&token).await;
+    assert_eq!(
+        (page.status, &page.body["moderator"]),
+        (StatusCode::OK, &json!(user_id))
+    );
+    assert_eq!(
+        browser.me(&token).await.body["roles"],
+        json!(["moderator", "billing"])
+    );
+
+    support::set_roles(&service, user_id, &["billing"]).await;
+    let token = access_token(&browser.post("/refresh", Value::Null).await);
+    let refused = browser.moderation(&token).await;
+    assert_error(&refused, StatusCode::FORBIDDEN, "MISSING_ROLE");
+    let stranger = browser.moderation("eyJ.no.token").await;
+    assert_error(&stranger, StatusCode::UNAUTHORIZED, "INVALID_TOKEN");
+}
+
+#[tokio::test]
+async fn a_suspended_user_is_told_until_when() {
+    let service = Service::start(&[]).await;
+    let mut browser = Browser::of(&service).await;
+    let token = browser.register("ana@example.com").await;
+    let user_id = browser.me(&token).await.body["user_id"].clone();
+    let end = 4_102_444_800; // 2100-01-01
+    support::suspend(&service, user_id.as_str().unwrap(), Some(end)).await;
+    let login = browser.post("/login", credentials("ana@example.com")).await;
+    assert_error(&login, StatusCode::FORBIDDEN, "ACCOUNT_SUSPENDED");
+    assert_eq!(login.body["until"], json!("2100-01-01T00:00:00.000000Z"));
+    let refresh = browser.post("/refresh", Value::Null).await;
+    assert_error(&refresh, StatusCode::UNAUTHORIZED, "INVALID_TOKEN");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod mailer;
 mod pages;
 mod retrying;
 mod service;
+mod support;
 
 use std::time::{Duration, Instant};
 

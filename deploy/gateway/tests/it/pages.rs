@@ -11,6 +11,8 @@ use axum::{
     body::{Body, to_bytes},
     http::{HeaderMap, Method, Request, StatusCode, header},
 };
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
+use serde_json::Value;
 use tower::ServiceExt as _;
 
 use crate::service::Service;
@@ -91,6 +93,15 @@ impl Person {
     async fn sign_up(&mut self, email: &str) -> Page {
         let fields = [("email", email), ("password", PASSWORD)];
         self.follow("/sign-up", &fields).await
+    }
+
+    /// By the cookie of the access token.
+    fn user_id(&self) -> String {
+        let token = &self.cookies["__Host-access_token"];
+        let claims = token.split('.').nth(1).expect("a JWT");
+        let claims = BASE64URL.decode(claims).expect("base64url");
+        let claims: Value = serde_json::from_slice(&claims).expect("JSON");
+        claims["sub"].as_str().expect("a user").to_owned()
     }
 
     async fn log_in(&mut self, email: &str, password: &str) -> Page {

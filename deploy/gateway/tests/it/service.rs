@@ -24,6 +24,7 @@ use tokio::net::TcpStream;
 
 pub const TOKEN: &str = "an-internal-token-of-32-characters";
 pub const MAILER_TOKEN: &str = "an-internal-token-of-the-mailer-for-32";
+pub const SUPPORT_TOKEN: &str = "an-internal-token-of-support-of-32-chars";
 pub const OLD_KEY: &str = "the-old-secret-of-the-tests-has-32-bytes";
 pub const NEW_KEY: &str = "the-new-secret-of-the-tests-has-32-bytes";
 
@@ -61,9 +62,9 @@ impl Service {
             .env("ADMIN_ADDR", "127.0.0.1:0")
             .env(
                 "INTERNAL_TOKENS",
-                format!("gateway:{TOKEN},mailer:{MAILER_TOKEN}"),
+                format!("gateway:{TOKEN},mailer:{MAILER_TOKEN},support:{SUPPORT_TOKEN}"),
             )
-            .env("INTERNAL_SCOPES", "mailer=mail")
+            .env("INTERNAL_SCOPES", "mailer=mail,support=admin")
             .env("JWT_SECRET", OLD_KEY)
             .env("DATA_KEY", "a-data-key-of-the-example-of-32-bytes")
             .env("BCRYPT_COST", "10")

@@ -6,6 +6,7 @@ use super::{NEW_PASSWORD, PASSWORD, Person};
 use crate::{
     mailer,
     service::{NEW_KEY, Service},
+    support,
 };
 
 #[tokio::test]
@@ -88,6 +89,27 @@ async fn a_new_password_replaces_the_cookies_and_ends_other_sessions() {
             .leads_to(),
         "/account"
     );
+}
+
+#[tokio::test]
+async fn a_suspended_person_reads_why_the_login_fails() {
+    let service = Service::start(&[]).await;
+    let mut ana = Person::of(&service).await;
+    ana.sign_up("ana@example.com").await;
+    let user_id = ana.user_id();
+    for (until, text) in [
+        (Some(4_102_444_800), "2100-01-01 00:00 UTC"),
+        (None, "You cannot log in."),
+    ] {
+        support::suspend(&service, &user_id, until).await;
+        assert_eq!(ana.get("/account").await.leads_to(), "/log-in");
+        let refused = ana.log_in("ana@example.com", PASSWORD).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN);
+        refused.says("Your account is suspended");
+        refused.says(text);
+        let wrong = ana.log_in("ana@example.com", NEW_PASSWORD).await;
+        wrong.says("The email address or the password is wrong.");
+    }
 }
 
 #[tokio::test]
