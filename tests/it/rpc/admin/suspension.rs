@@ -38,6 +38,14 @@ fn told_end(status: &Status) -> Option<String> {
     info.metadata.get("until").cloned()
 }
 
+/// The number of hashes for logins without a device token.
+async fn hashes(mailing: &Mailing) -> u64 {
+    let (_, page) = mailing.0.probe("/metrics").await;
+    let done = r#"auth_password_hashes_total{outcome="done",priority="other"} "#;
+    let count = page.lines().find_map(|line| line.strip_prefix(done));
+    count.expect("the metric").parse().expect("a number")
+}
+
 both! {
     async fn a_suspended_user_is_out_at_once_and_cannot_log_in(mailing: Mailing) {
         let ana = mailing.0.sign_up(ANA).await;
@@ -202,5 +210,18 @@ both! {
         }
         assert_eq!(wrong[0], "INVALID_CREDENTIALS");
         assert_eq!(wrong[3], "TOO_MANY_ATTEMPTS");
+    }
+
+    /// The hashes that were done: a right password, a wrong one, and one of nobody cost one each.
+    async fn a_right_password_of_a_suspended_account_costs_as_much_as_a_wrong_one(mailing: Mailing) {
+        let ana = mailing.0.sign_up(ANA).await;
+        mailing.suspend(&ana.user_id).await;
+        let mut before = hashes(&mailing).await;
+        for (email, password) in [(ANA, PASSWORD), (ANA, WRONG), ("nobody@example.com", PASSWORD)] {
+            refused(mailing.log_in(email, password).await);
+            let after = hashes(&mailing).await;
+            assert_eq!(after, before + 1, "{email}");
+            before = after;
+        }
     }
 }
