@@ -5,7 +5,8 @@ use auth_service::proto;
 use super::{ANA, assert_suspended, suspend};
 use crate::{
     harness::{
-        Backend, Held, PASSWORD, START, TestDatabase, assert_invalid_token, both, refused, register,
+        Backend, Held, PASSWORD, START, TestDatabase, WAITING, assert_invalid_token, both, refused,
+        register,
     },
     rpc::recovery::{Mailing, NEW_PASSWORD, mailing},
 };
@@ -13,18 +14,39 @@ use crate::{
 /// Live sessions of all users.
 const LIVE: &str = "SELECT count(*) FROM sessions WHERE revoked_at IS NULL";
 
-/// Runs a login and a suspension that wait for each other on Postgres.
+/// Runs an act of the user beside a suspension. On Postgres the suspension has written all but its
+/// events when the act begins, and both wait for locks before the suspension commits.
+async fn beside_a_suspension<T>(
+    mailing: &Mailing,
+    user_id: &str,
+    act: impl Future<Output = T>,
+) -> T {
+    let mut admin = mailing.admin();
+    let suspended = admin.suspend_user(suspend(user_id));
+    let database = &mailing.0.database;
+    let (suspended, done) = match mailing.hold().await {
+        None => tokio::join!(suspended, act),
+        Some(held) => {
+            let second = async {
+                database.wait_for(WAITING, 1).await;
+                let both_wait = async {
+                    database.wait_for(WAITING, 2).await;
+                    held.commit().await;
+                };
+                tokio::join!(act, both_wait).0
+            };
+            tokio::join!(suspended, second)
+        }
+    };
+    suspended.expect("it exists");
+    done
+}
+
 async fn log_in_beside_a_suspension(mailing: &Mailing) {
     let ana = mailing.0.sign_up(ANA).await;
-    let mut admin = mailing.admin();
-    let held = mailing.hold().await;
-    let (login, suspended, ()) = tokio::join!(
-        mailing.log_in(ANA, PASSWORD),
-        admin.suspend_user(suspend(&ana.user_id)),
-        mailing.release(held, 1),
-    );
-    suspended.expect("it exists");
-    match login {
+    let login = mailing.log_in(ANA, PASSWORD);
+    match beside_a_suspension(mailing, &ana.user_id, login).await {
+        // On SQLite it may come first.
         Ok(login) => {
             let tokens = login.tokens.expect("a login has tokens");
             assert_invalid_token(&refused(mailing.0.refresh(&tokens.refresh_token).await));
@@ -52,15 +74,9 @@ both! {
             start_session: true,
             ..Default::default()
         };
-        let (mut admin, mut recovery) = (mailing.admin(), mailing.recovery());
-        let held = mailing.hold().await;
-        let (reset, suspended, ()) = tokio::join!(
-            recovery.reset_password(request),
-            admin.suspend_user(suspend(&ana.user_id)),
-            mailing.release(held, 1),
-        );
-        suspended.expect("it exists");
-        if let Err(status) = reset {
+        let mut recovery = mailing.recovery();
+        let reset = recovery.reset_password(request);
+        if let Err(status) = beside_a_suspension(&mailing, &ana.user_id, reset).await {
             assert_invalid_token(&status);
         }
         assert_eq!(mailing.0.database.count(LIVE).await, 0);
@@ -68,15 +84,8 @@ both! {
 
     async fn no_refresh_beside_a_suspension_keeps_a_session(mailing: Mailing) {
         let ana = mailing.0.sign_up(ANA).await;
-        let mut admin = mailing.admin();
-        let held = mailing.hold().await;
-        let (refreshed, suspended, ()) = tokio::join!(
-            mailing.0.refresh(&ana.tokens.refresh_token),
-            admin.suspend_user(suspend(&ana.user_id)),
-            mailing.release(held, 1),
-        );
-        suspended.expect("it exists");
-        if let Ok(tokens) = refreshed {
+        let refresh = mailing.0.refresh(&ana.tokens.refresh_token);
+        if let Ok(tokens) = beside_a_suspension(&mailing, &ana.user_id, refresh).await {
             assert_invalid_token(&refused(mailing.0.refresh(&tokens.refresh_token).await));
         }
         assert_invalid_token(&refused(mailing.0.refresh(&ana.tokens.refresh_token).await));
