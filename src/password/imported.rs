@@ -42,6 +42,7 @@ const FORMATS: &[(&str, &str)] = &[
     ("scrypt$", "scrypt"),
     ("scrypt:", "scrypt"),
     ("$7$", "scrypt"),
+    ("$fbscrypt$", "Firebase's scrypt"),
     ("{scrypt", "scrypt"),
     ("$pbkdf2", "PBKDF2"),
     ("pbkdf2_", "PBKDF2"),

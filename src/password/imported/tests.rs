@@ -155,6 +155,10 @@ fn other_formats_are_refused_by_name() {
         ("{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$", "argon2id"),
         ("$scrypt$ln=16,r=8,p=1$aM15713r3Xsvxbi31lq", "scrypt"),
         ("$7$CU..../....If6bvum7DFjUnE9p2uDeDu$0YHzrH", "scrypt"),
+        (
+            "$fbscrypt$v=1,n=14,r=8,p=1,ss=Bw==,sk=ou9t",
+            "Firebase's scrypt",
+        ),
         ("{scrypt}$e0801$8bWJaSu2IKSn9Z9kM+TPXfOc/9b", "scrypt"),
         ("scrypt:32768:8:1$k7Lbq3kxJ4yvCzRZ$a1b2c3d4", "scrypt"),
         ("pbkdf2_sha256$260000$Xh0aSq9n1l9x$yJb9o0s=", "PBKDF2"),

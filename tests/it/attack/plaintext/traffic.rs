@@ -220,7 +220,9 @@ pub async fn mistype(traffic: &mut Traffic, addr: SocketAddr) {
         let too_long = traffic.password().repeat(2);
         let with_nul = format!("{}\0{}", traffic.password(), traffic.password());
         let immense = traffic.password().repeat(1000);
-        for password in [wrong, too_long, with_nul, immense] {
+        // Its decomposed form is compared too.
+        let accented = format!("\u{e9}{}", traffic.password());
+        for password in [wrong, too_long, with_nul, immense, accented] {
             expect(
                 client.login(login(email, &password)).await,
                 Code::Unauthenticated,
