@@ -7,7 +7,8 @@
 //!
 //! The [`Hasher`] runs bcrypt on its own threads and refuses a hash at once if it could not
 //! begin in time. Unknown users, imported hashes of a low cost, and passwords that no hash can
-//! match, take the same path through the queue and cost the same.
+//! match, take the same path through the queue and cost the same. Only a stored hash of a higher
+//! cost than the configured one takes longer, until a login replaces it.
 
 mod began;
 mod blocklist;
