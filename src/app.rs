@@ -5,7 +5,7 @@
 
 mod admin;
 mod backlog;
-mod data_key;
+pub mod data_key;
 mod health;
 pub mod housekeeping;
 mod listen;
@@ -94,7 +94,7 @@ impl App {
         mut registry: Registry,
     ) -> anyhow::Result<Self> {
         db.migrate().await?;
-        data_key::check(&db, &config).await?;
+        data_key::check(&db, &config.auth.data_keys, config.embedded.as_ref()).await?;
         let commits = Arc::new(Notify::new());
         let outbox_metrics = outbox::Metrics::register(&mut registry);
         let poller = config.kafka.map(|kafka| {

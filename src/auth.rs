@@ -45,7 +45,10 @@ use tracing::debug;
 
 pub use self::{
     access_token::{AccessToken, Issuer, Subject},
-    admin::{Admin, IMPORT_BATCH, Import, ImportCounts, Page, PageRequest, ReceivedRow, UserRef},
+    admin::{
+        Admin, ExportError, ExportPage, ExportedUser, Hashes, IMPORT_BATCH, Import, ImportCounts,
+        Page, PageRequest, ReceivedRow, UserRef,
+    },
     caller::Caller,
     change_email::ChangeEmail,
     change_password::ChangedPassword,

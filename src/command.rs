@@ -6,6 +6,7 @@ mod keys;
 mod outbox;
 mod serve;
 mod signals;
+mod users;
 
 use std::{io::Write as _, path::Path, process::ExitCode, time::Duration};
 
@@ -16,12 +17,20 @@ use auth_service::{
     telemetry::{self, Causes},
 };
 use prometheus_client::registry::Registry;
+use tokio::runtime::Runtime;
 use tracing::{error, info};
 
 pub(crate) use self::signals::Signals;
 
+/// `EX_USAGE` of sysexits.h.
+pub(crate) const EX_USAGE: u8 = 64;
 /// The time limit of one step of a command on the database.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Wrong usage that clap cannot find. It is printed like an error, with the exit code of clap's.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
 
 /// The arguments are dropped before the work begins, because they hold secrets as plain text.
 pub(crate) fn run(args: Args, signals: &Signals) -> Result<ExitCode, Vec<Problem>> {
@@ -48,6 +57,19 @@ pub(crate) fn run(args: Args, signals: &Signals) -> Result<ExitCode, Vec<Problem
             let config = config::existing_database(&args, here)?;
             let (log, db) = database(args, &config)?;
             run_logged(&log, closing(db.clone(), outbox::run(db, action)))
+        }
+        Command::Users(command) => {
+            let config = config::administration(&args, here)?;
+            let (log, db) = database(args, &config.database)?;
+            let parts = users::Parts {
+                db: db.clone(),
+                data_keys: config.data_keys,
+                access_token_ttl: config.access_token_ttl,
+            };
+            exit_code(in_runtime(
+                &log,
+                closing(db, users::run(parts, command, signals)),
+            ))
         }
         Command::Keys { action } => exit_code(match action {
             KeysAction::Generate => keys::generate(),
@@ -81,19 +103,7 @@ fn run_logged(
     log: &telemetry::Settings,
     work: impl Future<Output = anyhow::Result<()>>,
 ) -> ExitCode {
-    let done = tokio::runtime::Runtime::new()
-        .context("cannot start the runtime")
-        .and_then(|runtime| {
-            let entered = runtime.enter();
-            let telemetry = telemetry::init(log)?;
-            drop(entered);
-            let done = runtime.block_on(work);
-            telemetry.close();
-            // A thread that hangs in a system call must not delay the exit.
-            runtime.shutdown_background();
-            done
-        });
-    match done {
+    match in_runtime(log, work) {
         Err(error) if tracing::dispatcher::has_been_set() => {
             error!("{}", Causes(&*error));
             ExitCode::FAILURE
@@ -103,14 +113,32 @@ fn run_logged(
     }
 }
 
+/// Runs an asynchronous command with a log.
+fn in_runtime(
+    log: &telemetry::Settings,
+    work: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let runtime = Runtime::new().context("cannot start the runtime")?;
+    let entered = runtime.enter();
+    let telemetry = telemetry::init(log)?;
+    drop(entered);
+    let done = runtime.block_on(work);
+    telemetry.close();
+    // A thread that hangs in a system call must not delay the exit.
+    runtime.shutdown_background();
+    done
+}
+
 /// Prints the error of a finished command to stderr.
 fn exit_code(done: anyhow::Result<()>) -> ExitCode {
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{}", Causes(&*error));
-            ExitCode::FAILURE
-        }
+    let Err(error) = done else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!("{}", Causes(&*error));
+    if error.is::<Usage>() {
+        EX_USAGE.into()
+    } else {
+        ExitCode::FAILURE
     }
 }
 

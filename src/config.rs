@@ -9,6 +9,7 @@
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
+mod administration;
 mod args;
 mod command;
 mod data_key;
@@ -33,8 +34,9 @@ mod variable;
 mod warnings;
 
 pub use self::{
+    administration::{Administration, administration},
     args::{Args, Exit},
-    command::{Command, KeysAction, OutboxAction},
+    command::{Command, File, KeysAction, OutboxAction, Until, Users, UsersAction},
     data_key::FILE as DATA_KEY_FILE,
     database::{database, existing_database},
     embedded::Embedded,

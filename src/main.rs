@@ -7,15 +7,13 @@ mod process;
 use std::{alloc::System, process::ExitCode};
 
 use auth_service::config::Args;
-use command::Signals;
+use command::{EX_USAGE, Signals};
 use zeroizing_alloc::ZeroAlloc;
 
 /// Wipes all memory that the process frees. Passwords and tokens are also in the buffers of
 /// protobuf and HTTP/2, which no type of ours owns.
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
-
-const EX_USAGE: u8 = 64;
 
 fn main() -> ExitCode {
     #[cfg(target_os = "linux")]

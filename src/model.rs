@@ -18,6 +18,7 @@ mod locale;
 mod mail;
 mod outbox;
 mod password_seal;
+mod personal_data;
 mod refresh_token;
 mod roles;
 mod session;
@@ -51,6 +52,7 @@ pub use self::{
         Backlog, Batch, ParkedEvent, PendingEvent, ReadEvent, in_user_order, users_without_first,
     },
     password_seal::{KeyMismatch, SealedWith, StoredHash},
+    personal_data::{KeptEvent, KeptMail, KeptSession, PersonalData},
     refresh_token::RefreshToken,
     roles::Roles,
     session::{LiveSession, MAX_SESSIONS, Presented, Refreshable, Retry, Session, TokenTimes},

@@ -3,6 +3,7 @@
 //!
 //! The scope was checked at the edge. Each act is audited, and its events name the administrator.
 
+mod export;
 mod import;
 mod list;
 mod password;
@@ -16,6 +17,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::Notify;
 
 pub use self::{
+    export::{ExportError, ExportPage, ExportedUser, Hashes},
     import::{IMPORT_BATCH, Import, ImportCounts, ReceivedRow},
     list::{Page, PageRequest},
     users::UserRef,

@@ -30,12 +30,16 @@ Exit codes:
   1   failed, the last line says why; serve: could not start, or a part of it died
   64  wrong usage or configuration, one line for each problem; nothing was started";
 
-/// The headings of the options that a command uses. Commands accept the other options too, so
-/// that one environment does for all of them, but do not show them in their help.
-const USED: [(&str, &[&str]); 5] = [
+/// The options that a command uses, by their headings or one by one. Commands accept the other
+/// options too, so that one environment does for all of them, but do not show them in their help.
+const USED: [(&str, &[&str]); 6] = [
     ("migrate", &["Database", "Telemetry"]),
     ("healthcheck", &["Server"]),
     ("outbox", &["Database", "Telemetry"]),
+    (
+        "users",
+        &["Database", "ACCESS_TOKEN_TTL", "Stored data", "Telemetry"],
+    ),
     ("keys", &["Tokens"]),
     ("completions", &[]),
 ];
@@ -150,8 +154,9 @@ pub(super) fn definition() -> clap::Command {
         .after_help(EXIT_CODES)
         .max_term_width(100)
         .args(variables().flat_map(options));
-    for (name, headings) in USED {
-        let unused = variables().filter(|variable| !headings.contains(&variable.heading));
+    for (name, used) in USED {
+        let is_used = |name| used.contains(&name);
+        let unused = variables().filter(|it| !is_used(it.heading) && !is_used(it.name));
         let hidden = unused.flat_map(options).map(|option| option.hide(true));
         command = command.mut_subcommand(name, |command| command.args(hidden));
     }

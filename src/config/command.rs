@@ -1,9 +1,12 @@
 //! The subcommands. The doc comments are the text of `--help`.
 
+mod users;
+
 use clap::Subcommand;
 use clap_complete::Shell;
 use uuid::Uuid;
 
+pub use self::users::{File, Until, Users, UsersAction};
 use crate::model::EventId;
 
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
@@ -22,6 +25,8 @@ pub enum Command {
         #[command(subcommand)]
         action: OutboxAction,
     },
+    /// Find, change, delete and export accounts
+    Users(Users),
     /// Make keys of access tokens, or show them
     Keys {
         #[command(subcommand)]

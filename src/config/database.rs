@@ -32,7 +32,13 @@ pub fn database(args: &Args, base: &Path) -> Result<Settings, Vec<Problem>> {
 /// Like [`database`] for `outbox`, but creates nothing: without a database there are no events.
 pub fn existing_database(args: &Args, base: &Path) -> Result<Settings, Vec<Problem>> {
     let mut reader = Reader::new(args, base);
-    let settings = read(&mut reader);
+    let settings = read_existing(&mut reader);
+    reader.finish(settings).map(|(settings, _)| settings)
+}
+
+/// Like [`read`], but a database file that does not exist is a problem.
+pub(super) fn read_existing(reader: &mut Reader<'_>) -> Option<Settings> {
+    let settings = read(reader);
     if let Some(Url::Sqlite(file)) = settings.as_ref().map(|settings| &settings.url)
         && matches!(file.try_exists(), Ok(false))
     {
@@ -43,7 +49,7 @@ pub fn existing_database(args: &Args, base: &Path) -> Result<Settings, Vec<Probl
         };
         reader.problem(DATABASE_URL.name(), what);
     }
-    reader.finish(settings).map(|(settings, _)| settings)
+    settings
 }
 
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<Settings> {

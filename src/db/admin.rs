@@ -1,5 +1,6 @@
 //! Acts of administrators. Unlike the acts of users, they need neither a password nor a session.
 
+mod export;
 mod import;
 mod password;
 mod roles;

@@ -7,10 +7,11 @@ use diesel::{
     prelude::*,
 };
 
-use super::schema::{outbox_events, sessions, users};
+use super::schema::{mail_requests, outbox_events, sessions, users};
 use crate::model::{
-    Account, AccountClaims, Credentials, EventId, LiveSession, ParkedEvent, PendingEvent, Roles,
-    Session, SessionId, Suspension, Timestamp, TokenTimes, User, UserId,
+    Account, AccountClaims, Credentials, EventId, KeptEvent, KeptMail, KeptSession, LiveSession,
+    MailRequestId, ParkedEvent, PendingEvent, Roles, Session, SessionId, Suspension, Timestamp,
+    TokenTimes, User, UserId,
 };
 
 /// Each entry: a table, the columns to select, and the value that they make.
@@ -90,6 +91,24 @@ rows! {
     } => LiveSession {
         id, device_name, created_at, rotated_at, expires_at: expires_at.min(ends_at)
     }
+
+    sessions {
+        id: SessionId, device_name: Option<String>,
+        created_at: Timestamp, rotated_at: Timestamp, expires_at: Timestamp, ends_at: Timestamp,
+        revoked_at: Option<Timestamp>, revoke_reason: Option<String>
+    } => KeptSession {
+        id, device_name, created_at, rotated_at, expires_at: expires_at.min(ends_at),
+        revoked_at, revoke_reason
+    }
+
+    mail_requests {
+        id: MailRequestId, purpose: String, email: String, locale: Option<String>,
+        requested_at: Timestamp, expires_at: Timestamp
+    } => KeptMail { id, purpose, email, locale, requested_at, expires_at }
+
+    outbox_events {
+        event_id: EventId, event_type: String, user_version: i64, occurred_at: Timestamp
+    } => KeptEvent { id: event_id, event_type, user_version, occurred_at }
 
     outbox_events {
         id: i64, event_id: EventId, user_id: UserId, user_version: i64, event_type: String,

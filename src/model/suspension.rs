@@ -31,7 +31,7 @@ impl Suspension {
 
 /// Why an account is suspended: 1 to 200 characters, without invisible ones, because it is shown
 /// to other administrators.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SuspensionReason(String);
 
 impl SuspensionReason {

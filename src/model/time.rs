@@ -17,6 +17,12 @@ impl Timestamp {
         Self(micros)
     }
 
+    /// Reads a time in RFC 3339 with any offset. Nanoseconds are cut off.
+    pub fn parse(text: &str) -> Option<Self> {
+        let time = DateTime::parse_from_rfc3339(text).ok()?;
+        Some(Self(time.timestamp_micros()))
+    }
+
     pub const fn as_micros(self) -> i64 {
         self.0
     }
@@ -79,6 +85,23 @@ mod tests {
     fn a_timestamp_prints_rfc_3339_with_six_digits() {
         let time = Timestamp::from_micros(1_764_024_172_000_001);
         assert_eq!(time.to_string(), "2025-11-24T22:42:52.000001Z");
+    }
+
+    #[test]
+    fn a_time_is_read_with_its_offset() {
+        let parse = |text| Timestamp::parse(text).map(|time| time.to_string());
+        let time = Some("2025-11-24T22:42:52.000001Z".to_owned());
+        assert_eq!(parse("2025-11-24T22:42:52.000001999Z"), time);
+        assert_eq!(parse("2025-11-25T04:12:52.000001+05:30"), time);
+        for text in [
+            "",
+            "2025-11-24",
+            "2025-11-24T22:42:52",
+            "24.11.2025",
+            "1764024172",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -5,8 +5,9 @@
 //! `mail_request_id`, `caller`, `actor`, `address_hash`. They hold words of this file, ids and keyed
 //! hashes, never an e-mail address, a token or other text that a client sent. The exceptions are
 //! two texts of an administrator: `actor` names the person, and `reason` is why an account was
-//! suspended. `LOG` does not silence them. A flood of failures is
-//! summed up, except for some reasons. Operators read about them in `deploy/telemetry.md`.
+//! suspended, or that an export has the password hashes. `LOG` does not silence them. A flood of
+//! failures is summed up, except for some reasons. Operators read about them in
+//! `deploy/telemetry.md`.
 
 use std::fmt::Display;
 
@@ -132,7 +133,7 @@ pub struct Audit<'a> {
     user_id: Option<UserId>,
     session_id: Option<SessionId>,
     mail_request_id: Option<MailRequestId>,
-    /// What an administrator gave as the reason of the act.
+    /// What an administrator gave as the reason of the act, or what is special about it.
     given_reason: Option<&'a str>,
 }
 

@@ -15,7 +15,7 @@
 //! | reads password hashes | [`TestDatabase`]: `password_hash`, `stored_hash`; [`open_seal`] |
 //! | calls the storage layer without a service | [`db`] |
 //! | counts the SQL statements of a call | [`Statements`], filled by [`Proxy::recording`] |
-//! | is about the command line, signals, exit codes, files or the log | [`Process`], also as process 1; [`settings`] has the variables, each written once |
+//! | is about the command line, signals, exit codes, files or the log | [`Process`], also as process 1 and on a terminal; [`settings`] has the variables, each written once |
 //! | waits for something outside the service | [`eventually`] |
 //! | publishes to Kafka | [`Kafka`]: a topic of its own on the shared broker |
 //! | breaks Kafka | [`Cluster`]: two brokers of its own |

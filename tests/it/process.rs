@@ -10,3 +10,4 @@ mod sqlite_file;
 mod start;
 mod stop;
 mod tls;
+mod users;

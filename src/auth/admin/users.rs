@@ -1,3 +1,5 @@
+use std::fmt::{self, Debug};
+
 use super::{Admin, known};
 use crate::{
     auth::{Call, Error},
@@ -6,19 +8,44 @@ use crate::{
 };
 
 /// An account by its id or its address.
+#[derive(Clone, PartialEq, Eq)]
 pub enum UserRef {
     Id(UserId),
     Email(Email),
 }
 
+/// Without the address.
+impl Debug for UserRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(f),
+            Self::Email(_) => f.write_str("Email(..)"),
+        }
+    }
+}
+
 impl Admin {
+    /// The id of the account that an act is about. An unknown address is audited as the failure
+    /// of that act.
+    pub async fn user_id(
+        &self,
+        user: &UserRef,
+        act: audit::Event,
+        call: &Call,
+    ) -> Result<UserId, Error> {
+        match user {
+            UserRef::Id(id) => Ok(*id),
+            UserRef::Email(email) => {
+                let found = self.db.find_user_id(email.as_str()).await?;
+                known(found, call.audit(act))
+            }
+        }
+    }
+
     pub async fn get_user(&self, user: &UserRef, call: &Call) -> Result<CountedUser, Error> {
-        let audit = call.audit(audit::Event::GetUser);
-        let id = match user {
-            UserRef::Id(id) => *id,
-            UserRef::Email(email) => known(self.db.find_user_id(email.as_str()).await?, audit)?,
-        };
-        let audit = audit.user(id);
+        let event = audit::Event::GetUser;
+        let id = self.user_id(user, event, call).await?;
+        let audit = call.audit(event).user(id);
         let found = known(self.db.find_user(id, self.clock.now()).await?, audit)?;
         audit.ok();
         Ok(found)

@@ -1,7 +1,13 @@
 //! The command line and its help.
 
+use std::time::Duration;
+
 use super::*;
-use crate::{config::args::definition, model::EventId};
+use crate::{
+    auth::UserRef,
+    config::args::definition,
+    model::{Email, EventId, Timestamp, UserId},
+};
 
 fn code(line: &str) -> u8 {
     Args::for_test(line).err().map_or(200, |exit| exit.code())
@@ -30,7 +36,14 @@ fn help_lists_every_variable_and_shows_no_value() {
 
 #[test]
 fn wrong_usage_ends_with_64_and_help_with_0() {
-    for line in ["--help", "--version", "help", "outbox --help", "migrate -h"] {
+    for line in [
+        "--help",
+        "--version",
+        "help",
+        "outbox --help",
+        "users help",
+        "migrate -h",
+    ] {
         assert_eq!(code(line), 0, "{line}");
     }
     for line in [
@@ -41,6 +54,14 @@ fn wrong_usage_ends_with_64_and_help_with_0() {
         "outbox discard",
         "outbox requeue",
         "outbox discard not-an-id",
+        "users",
+        "users get",
+        "users get not-an-id",
+        "users get ana@",
+        "users suspend ana@example.com",
+        "users end-sessions ana@example.com --session not-an-id",
+        "users export",
+        "users export x --with-hashes --user ana@example.com",
         "--log info --log info",
     ] {
         assert_eq!(code(line), 64, "{line}");
@@ -85,4 +106,67 @@ fn subcommands() {
         OutboxAction::Discard { events: vec![id] }
     );
     assert_eq!(code(&format!("outbox requeue --all {id}")), 64);
+}
+
+#[test]
+fn commands_of_users() {
+    let command = |line: &str| match command(line) {
+        Some(Command::Users(users)) => users,
+        other => panic!("{other:?}"),
+    };
+    let action = |line: &str| command(line).action;
+    let id = UserId::from_bytes([0xab; 16]);
+    let user = || UserRef::Id(id);
+    assert_eq!(
+        action(&format!("users get {id}")),
+        UsersAction::Get { user: user() }
+    );
+    let email = UserRef::Email(Email::parse("ana@example.com").unwrap());
+    assert_eq!(
+        action("users get Ana@Example.com"),
+        UsersAction::Get { user: email }
+    );
+    assert!(!command("users list").json);
+    assert!(command("users list --json").json && command("users --json list").json);
+    let until = |text: &str| match action(&format!("users suspend {id} --reason x --until {text}"))
+    {
+        UsersAction::Suspend { until, .. } => until,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(until("7d"), Some(Until::In(Duration::from_hours(7 * 24))));
+    let time = Timestamp::parse("2026-12-31T00:00:00Z").unwrap();
+    assert_eq!(until("2026-12-31T01:00:00+01:00"), Some(Until::At(time)));
+    let export = |file, with_hashes, user| UsersAction::Export {
+        file,
+        with_hashes,
+        user,
+    };
+    assert_eq!(
+        action("users export -"),
+        export(File::Standard, false, None)
+    );
+    let path = File::Path("x".into());
+    assert_eq!(
+        action("users export x --with-hashes"),
+        export(path.clone(), true, None)
+    );
+    assert_eq!(
+        action(&format!("users export x --user {id}")),
+        export(path, false, Some(user()))
+    );
+}
+
+#[test]
+fn no_error_and_no_debug_text_has_an_address() {
+    for line in [
+        "users get ana@@example.com",
+        "users export x --user ana@@example.com",
+        "users suspend ana@@example.com --reason x",
+    ] {
+        let error = Args::for_test(line).err().unwrap().to_string();
+        assert!(error.contains("must be an e-mail address"), "{error}");
+        assert!(!error.contains("ana"), "{error}");
+    }
+    let command = format!("{:?}", command("users get ana@example.com"));
+    assert!(!command.contains("ana"), "{command}");
 }

@@ -50,36 +50,47 @@ impl Db {
     }
 
     /// The accounts after this one, in the order of their ids.
+    pub async fn users_after(&self, after: Option<UserId>, limit: u32) -> Result<Vec<User>, Error> {
+        let after = after.unwrap_or(UserId::from_bytes([0; 16]));
+        with_conn!(self, conn => {
+            users::table
+                .filter(users::id.gt(after))
+                .order(users::id)
+                .limit(limit.into())
+                .select(User::as_select())
+                .load(conn)
+                .await?
+        })
+    }
+
+    /// Like [`Self::users_after`], with the numbers of live sessions.
     pub async fn list_users(
         &self,
         after: Option<UserId>,
         limit: u32,
         now: Timestamp,
     ) -> Result<Vec<CountedUser>, Error> {
-        let after = after.unwrap_or(UserId::from_bytes([0; 16]));
-        with_conn!(self, conn => {
-            let found: Vec<User> = users::table
-                .filter(users::id.gt(after))
-                .order(users::id)
-                .limit(limit.into())
-                .select(User::as_select())
-                .load(conn)
-                .await?;
-            let Some(last) = found.last().map(|user| user.id) else { return Ok(Vec::new()) };
-            let counts: Vec<(UserId, i64)> = sessions::table
-                .filter(sessions::user_id.gt(after).and(sessions::user_id.le(last)))
+        let found = self.users_after(after, limit).await?;
+        let ends = match found.as_slice() {
+            [] => return Ok(Vec::new()),
+            [first, .., last] => (first.id, last.id),
+            [only] => (only.id, only.id),
+        };
+        let counts: Vec<(UserId, i64)> = with_conn!(self, conn => {
+            sessions::table
+                .filter(sessions::user_id.between(ends.0, ends.1))
                 .filter(is_live(now))
                 .group_by(sessions::user_id)
                 .select((sessions::user_id, count_star()))
                 .load(conn)
-                .await?;
-            let counts: HashMap<_, _> = counts.into_iter().collect();
-            let counted = found.into_iter().map(|user| {
-                let sessions = counts.get(&user.id).map_or(0, |count| size(*count));
-                CountedUser { user, sessions }
-            });
-            counted.collect()
-        })
+                .await?
+        })?;
+        let counts: HashMap<_, _> = counts.into_iter().collect();
+        let counted = found.into_iter().map(|user| {
+            let sessions = counts.get(&user.id).map_or(0, |count| size(*count));
+            CountedUser { user, sessions }
+        });
+        Ok(counted.collect())
     }
 
     /// Deletes an account with its sessions: see [`Db::delete_account`]. `false` if it is unknown.

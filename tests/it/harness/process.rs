@@ -1,8 +1,11 @@
 //! The service as a process of its own, for tests of arguments, signals, exit codes and the log.
 
 use std::{
+    ffi::OsStr,
+    fs::File,
+    io::{Read as _, Write as _},
     net::SocketAddr,
-    os::unix::process::ExitStatusExt as _,
+    os::unix::{ffi::OsStrExt as _, process::ExitStatusExt as _},
     path::Path,
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -10,6 +13,7 @@ use std::{
 };
 
 use auth_service::proto::auth_service_client::AuthServiceClient;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
@@ -140,6 +144,33 @@ impl Process {
         }
     }
 
+    /// Runs it on a terminal of its own, on which this text is typed. Returns the exit code and
+    /// what the terminal showed.
+    pub async fn run_on_terminal(
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+        typed: &str,
+    ) -> (Option<i32>, String) {
+        let (mut keyboard, terminal) = open_terminal().expect("a terminal");
+        let service = Path::new(env!("CARGO_BIN_EXE_auth-service"));
+        let mut command = command(service, &std::env::temp_dir(), arguments, variables);
+        let end = || terminal.try_clone().expect("a descriptor");
+        command.stdin(end()).stdout(end()).stderr(end());
+        let mut child = command.kill_on_drop(true).spawn().expect("the binary runs");
+        // The screen ends when the last descriptor of the terminal is closed.
+        drop((command, terminal));
+        keyboard.write_all(typed.as_bytes()).expect("it is typed");
+        let screen = tokio::task::spawn_blocking(move || {
+            let mut screen = Vec::new();
+            // Linux reports the end as an error.
+            let _ = keyboard.read_to_end(&mut screen);
+            String::from_utf8_lossy(&screen).into_owned()
+        });
+        let ended = timeout(Duration::from_mins(1), child.wait()).await;
+        let code = ended.expect("it ends").expect("it ran").code();
+        (code, screen.await.expect("it is read"))
+    }
+
     /// Waits until a line of the log contains `text`, and returns that line.
     pub async fn wait_for(&self, text: &str) -> String {
         let found = async {
@@ -206,6 +237,17 @@ impl Process {
         let ended = timeout(Duration::from_mins(1), self.child.wait()).await;
         ended.expect("it ends").expect("it can be waited for")
     }
+}
+
+/// A keyboard with a screen, and the terminal of a process.
+fn open_terminal() -> std::io::Result<(File, File)> {
+    let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
+    grantpt(&keyboard)?;
+    unlockpt(&keyboard)?;
+    let name = ptsname(&keyboard, Vec::new())?;
+    let path = Path::new(OsStr::from_bytes(name.to_bytes()));
+    let terminal = File::options().read(true).write(true).open(path)?;
+    Ok((keyboard.into(), terminal))
 }
 
 /// Sends a signal by its name. `false` if there is no such process.

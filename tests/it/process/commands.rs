@@ -276,6 +276,7 @@ async fn help_and_completions_know_all_commands_and_have_no_colours() {
         "check-config",
         "healthcheck",
         "outbox",
+        "users",
         "keys",
     ];
     for command in [
@@ -307,4 +308,10 @@ async fn help_and_completions_know_all_commands_and_have_no_colours() {
     assert_says(&help, &["Exit codes:", "  64  wrong usage"]);
     let short = run(folder.path(), "outbox list --help", &[]).await.stdout;
     assert!(short.contains("DATABASE_URL") && !short.contains("BCRYPT_COST"));
+    let users = run(folder.path(), "users suspend --help", &[]).await.stdout;
+    assert_says(
+        &users,
+        &["DATABASE_URL", "DATA_KEY", "ACCESS_TOKEN_TTL", "LOG"],
+    );
+    assert!(!users.contains("JWT_ISSUER") && !users.contains("BCRYPT_COST"));
 }

@@ -135,7 +135,7 @@ both! {
         let migrated = Process::run(&std::env::temp_dir(), &["migrate"], &[("DATABASE_URL", &url)]).await;
         assert_eq!(migrated.code, Some(0), "{}", migrated.stderr);
         let _lock = Lock::take(&database, "LOCK TABLE __diesel_schema_migrations, outbox_events").await;
-        for command in ["migrate", "check-config", "outbox list", "outbox requeue --all"] {
+        for command in ["migrate", "check-config", "outbox list", "outbox requeue --all", "users list"] {
             assert_ends_while_it_waits(&database, command, 1).await;
         }
     }
