@@ -38,10 +38,10 @@ impl<const N: usize> Table<N> {
 
     fn line(&self, row: &[String; N]) -> String {
         let cells = row.iter().zip(self.widths);
-        let line: String = cells
-            .map(|(cell, width)| format!("{cell:<width$}  "))
+        let cells: Vec<_> = cells
+            .map(|(cell, width)| format!("{cell:<width$}"))
             .collect();
-        format!("{}\n", line.trim_end())
+        format!("{}\n", cells.join("  ").trim_end())
     }
 }
 

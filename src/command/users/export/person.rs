@@ -21,14 +21,14 @@ pub(super) struct Person<'a> {
     roles: Vec<&'a str>,
     roles_version: i64,
     event_version: i64,
-    sessions: Vec<Session<'a>>,
-    mails: Vec<Mail<'a>>,
+    sessions: Vec<SessionData<'a>>,
+    mails: Vec<MailData<'a>>,
     /// Not published yet.
-    events: Vec<Event<'a>>,
+    events: Vec<EventData<'a>>,
 }
 
 #[derive(Serialize)]
-struct Session<'a> {
+struct SessionData<'a> {
     session_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     device_name: Option<&'a str>,
@@ -43,7 +43,7 @@ struct Session<'a> {
 }
 
 #[derive(Serialize)]
-struct Mail<'a> {
+struct MailData<'a> {
     mail_request_id: String,
     purpose: &'a str,
     email: &'a str,
@@ -54,7 +54,7 @@ struct Mail<'a> {
 }
 
 #[derive(Serialize)]
-struct Event<'a> {
+struct EventData<'a> {
     event_id: String,
     event_type: &'a str,
     user_version: i64,
@@ -78,15 +78,15 @@ impl<'a> Person<'a> {
             sessions: data
                 .sessions
                 .iter()
-                .map(|it| Session::new(it, now))
+                .map(|it| SessionData::new(it, now))
                 .collect(),
-            mails: data.mails.iter().map(Mail::new).collect(),
-            events: data.events.iter().map(Event::new).collect(),
+            mails: data.mails.iter().map(MailData::new).collect(),
+            events: data.events.iter().map(EventData::new).collect(),
         }
     }
 }
 
-impl<'a> Session<'a> {
+impl<'a> SessionData<'a> {
     fn new(session: &'a KeptSession, now: Timestamp) -> Self {
         Self {
             session_id: session.id.to_string(),
@@ -101,7 +101,7 @@ impl<'a> Session<'a> {
     }
 }
 
-impl<'a> Mail<'a> {
+impl<'a> MailData<'a> {
     fn new(mail: &'a KeptMail) -> Self {
         Self {
             mail_request_id: mail.id.to_string(),
@@ -114,7 +114,7 @@ impl<'a> Mail<'a> {
     }
 }
 
-impl<'a> Event<'a> {
+impl<'a> EventData<'a> {
     fn new(event: &'a KeptEvent) -> Self {
         Self {
             event_id: event.id.to_string(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use auth_service::{
     model::{Clock as _, Timestamp},
     proto::{
-        PasswordChangeCause, SessionEndReason,
+        LoginRequest, PasswordChangeCause, SessionEndReason,
         user_event::Payload::{
             MailRequested, PasswordChanged, RolesChanged, SessionEnded, UserDeleted, UserRestored,
             UserSuspended,
@@ -123,8 +123,8 @@ both! {
         let service = service_now(database, &["--throttle-free-per-account", "2"]).await;
         service.sign_up(ANA).await;
         for _ in 0..2 {
-            let mut wrong = login(ANA);
-            wrong.password = "not the password".to_owned();
+            let password = "not the password".to_owned();
+            let wrong = LoginRequest { password, ..login(ANA) };
             assert_wrong_password(&refused(service.client().login(wrong).await));
         }
         let held = Err((Code::ResourceExhausted, "TOO_MANY_ATTEMPTS".to_owned()));
