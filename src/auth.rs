@@ -130,8 +130,9 @@ impl Call {
 
     /// The act of an internal service with the right to administrate.
     fn admin_act(&self, now: Timestamp) -> Act {
+        let caller = self.context.caller.clone();
         let administrator = Administrator {
-            caller: self.context.caller.clone().unwrap_or_default(),
+            caller: caller.expect("the edge has checked the scope of a caller"),
             person: self.context.person.clone(),
         };
         Act {

@@ -55,7 +55,7 @@ pub const RECOVERY_SERVICE_NAME: &str = RecoveryServiceServer::<Handlers>::NAME;
 pub const ADMIN_SERVICE_NAME: &str = AdminServiceServer::<Handlers>::NAME;
 pub const MAIL_SERVICE_NAME: &str = MailServiceServer::<Handlers>::NAME;
 
-/// The largest message. Our messages are far below one kilobyte.
+/// The largest message but for pages of accounts. Most messages are far below one kilobyte.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

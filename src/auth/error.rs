@@ -25,7 +25,7 @@ pub enum Error {
     /// The password was right.
     #[error("the e-mail address is not verified")]
     EmailNotVerified,
-    /// The password was right.
+    /// The password was right, or an administrator asked for a reset.
     #[error("the account is suspended")]
     AccountSuspended {
         /// `None`: until it is restored.

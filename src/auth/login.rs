@@ -81,7 +81,9 @@ impl Auth {
             Ok(found) => found,
             Err(error) => return error.into(),
         };
-        let same = found.filter(|it| it.password_changed_at == login.password_changed_at);
+        let same = found.filter(|it| {
+            it.user_id == login.user_id && it.password_changed_at == login.password_changed_at
+        });
         if let Some(Err(suspended)) = same.map(|it| self.check_suspension(&it, audit)) {
             return suspended;
         }

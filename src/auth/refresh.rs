@@ -28,12 +28,15 @@ impl Auth {
             access_tokens_expire_at: self.issuer.expiry(now) + self.lifetimes.retry_window,
         };
         if let Some(found) = self.db.rotate(&rotation).await? {
+            self.refuse_suspended(&found, now, call).await?;
             return self.next_tokens(RefreshOutcome::Rotated, &found, successor, now);
         }
-        let Some(found) = self.db.find_refreshable(&rotation.handle_hash).await? else {
+        let found = self.db.find_refreshable(&rotation.handle_hash, now);
+        let Some(found) = found.await? else {
             self.metrics.refreshed(RefreshOutcome::Unknown);
             return Err(Error::InvalidToken);
         };
+        self.refuse_suspended(&found, now, call).await?;
         let session = &found.session;
         let window = self.lifetimes.retry_window;
         let retry = Retry { now, window };
@@ -59,6 +62,22 @@ impl Auth {
                 Err(Error::SessionEnded)
             }
         }
+    }
+
+    /// Ends a session that a replica of an older version has started for a suspended user.
+    async fn refuse_suspended(
+        &self,
+        found: &Refreshable,
+        now: Timestamp,
+        call: &Call,
+    ) -> Result<(), Error> {
+        if !found.is_suspended {
+            return Ok(());
+        }
+        self.metrics.refreshed(RefreshOutcome::Unknown);
+        let reason = SessionEndReason::Suspended;
+        self.revoke(&found.session, reason, now, call).await?;
+        Err(Error::SessionEnded)
     }
 
     fn next_tokens(

@@ -76,6 +76,10 @@ tables! {
         session_id -> Nullable<Uuid>,
     }
 
+    deleted_users (id) {
+        id -> Uuid,
+    }
+
     mail_tokens (token_hash) {
         token_hash -> Binary,
         request_id -> Uuid,

@@ -12,6 +12,7 @@ pub(super) use self::{replace::replaced, rotate::batch::Batches, start::FIRST_GE
 use super::{
     Db, Error,
     schema::{sessions, users},
+    users::is_not_suspended,
     with_conn,
 };
 use crate::model::{
@@ -42,8 +43,12 @@ impl Db {
     }
 
     /// Like `find_session`, with what access tokens say about the account.
-    pub async fn find_refreshable(&self, handle_hash: &[u8]) -> Result<Option<Refreshable>, Error> {
-        let found: Option<(Session, bool, String)> = with_conn!(self, conn => {
+    pub async fn find_refreshable(
+        &self,
+        handle_hash: &[u8],
+        now: Timestamp,
+    ) -> Result<Option<Refreshable>, Error> {
+        let found: Option<(Session, bool, String, Option<bool>)> = with_conn!(self, conn => {
             sessions::table
                 .inner_join(users::table)
                 .filter(sessions::handle_hash.eq(handle_hash))
@@ -51,19 +56,27 @@ impl Db {
                     Session::as_select(),
                     users::email_verified_at.is_not_null(),
                     users::roles,
+                    is_not_suspended(now),
                 ))
                 .first(conn)
                 .await
                 .optional()?
         })?;
-        Ok(found.map(|(session, email_verified, roles)| {
-            let roles = Roles::from_stored(roles);
-            let claims = AccountClaims {
-                email_verified,
-                roles,
-            };
-            Refreshable { session, claims }
-        }))
+        Ok(
+            found.map(|(session, email_verified, roles, is_not_suspended)| {
+                let roles = Roles::from_stored(roles);
+                let claims = AccountClaims {
+                    email_verified,
+                    roles,
+                };
+                let is_suspended = is_not_suspended != Some(true);
+                Refreshable {
+                    session,
+                    claims,
+                    is_suspended,
+                }
+            }),
+        )
     }
 
     pub async fn find_own_session(

@@ -80,7 +80,8 @@ impl Db {
         })
     }
 
-    /// Finds the account of a live session of this user, and the session's absolute end.
+    /// Finds the account of a live session of this user, who is not suspended, and the session's
+    /// absolute end.
     pub async fn find_account(
         &self,
         user_id: UserId,
@@ -93,6 +94,7 @@ impl Db {
                 .filter(users::id.eq(user_id))
                 .filter(sessions::id.eq(session_id))
                 .filter(is_live(now))
+                .filter(is_not_suspended(now))
                 .select((Account::as_select(), sessions::ends_at))
                 .first(conn)
                 .await

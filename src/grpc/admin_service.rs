@@ -6,8 +6,8 @@ use tonic::{Request, Response, Status};
 use super::{Handlers, Scope, convert};
 use crate::{
     auth::{Error, Page, PageRequest, UserRef},
-    model::{CountedUser, Roles, Suspension, SuspensionReason, Timestamp, UserId},
-    proto::{self, admin_service_server::AdminService, get_user_request},
+    model::{CountedUser, Roles, Suspension, SuspensionReason, UserId},
+    proto::{self, admin_service_server::AdminService, get_user_request::User},
     telemetry::audit::Event,
 };
 
@@ -24,10 +24,18 @@ impl AdminService for Handlers {
     ) -> Result<Response<proto::GetUserResponse>, Status> {
         let mut audited = self.audited(Event::GetUser, &request);
         let reply = async {
-            let call = audited.admin_call(Scope::Admin, &request)?;
-            let user = parse_user(request.into_inner())?;
+            audited.admin_call(Scope::Admin, &request)?;
+            let user = match &request.get_ref().user {
+                Some(User::UserId(id)) => UserRef::Id(audited.user(id)?),
+                Some(User::Email(email)) => {
+                    self.note_email(email, &mut audited);
+                    UserRef::Email(convert::email("email", email)?)
+                }
+                None => return Err(Error::invalid("user_id", "this or email must not be empty")),
+            };
+            let call = audited.call(&request);
             let found = self.admin.get_user(&user, &call).await?;
-            let user = Some(describe(found, self.admin.clock.now()));
+            let user = Some(found.into());
             Ok(proto::GetUserResponse { user })
         };
         let reply = reply.await;
@@ -43,7 +51,7 @@ impl AdminService for Handlers {
             let call = audited.admin_call(Scope::Admin, &request)?;
             let page = parse_page(&request.into_inner())?;
             let page = self.admin.list_users(page, &call).await?;
-            Ok(describe_page(page, self.admin.clock.now()))
+            Ok(page.into())
         };
         let reply = reply.await;
         audited.end(reply)
@@ -56,7 +64,7 @@ impl AdminService for Handlers {
         let mut audited = self.audited(Event::ListUserSessions, &request);
         let reply = async {
             let call = audited.admin_call(Scope::Admin, &request)?;
-            let id = convert::user_id(&request.into_inner().user_id)?;
+            let id = audited.user(&request.into_inner().user_id)?;
             let sessions = self.admin.list_user_sessions(id, &call).await?;
             let sessions = sessions.into_iter().map(Into::into).collect();
             Ok(proto::ListUserSessionsResponse { sessions })
@@ -73,7 +81,7 @@ impl AdminService for Handlers {
         let reply = async {
             let call = audited.admin_call(Scope::Admin, &request)?;
             let message = request.into_inner();
-            let id = convert::user_id(&message.user_id)?;
+            let id = audited.user(&message.user_id)?;
             let session = Some(message.session_id).filter(|id| !id.is_empty());
             let session = session.map(|id| convert::session_id(&id)).transpose()?;
             let ended = self.admin.end_user_sessions(id, session, &call).await?;
@@ -92,7 +100,7 @@ impl AdminService for Handlers {
         let reply = async {
             let call = audited.admin_call(Scope::Admin, &request)?;
             let message = request.into_inner();
-            let id = convert::user_id(&message.user_id)?;
+            let id = audited.user(&message.user_id)?;
             let reason = SuspensionReason::parse(message.reason);
             let reason = reason.map_err(|problem| Error::invalid("reason", problem))?;
             let until = convert::time("until", message.until)?;
@@ -110,7 +118,7 @@ impl AdminService for Handlers {
         let mut audited = self.audited(Event::RestoreUser, &request);
         let reply = async {
             let call = audited.admin_call(Scope::Admin, &request)?;
-            let id = convert::user_id(&request.into_inner().user_id)?;
+            let id = audited.user(&request.into_inner().user_id)?;
             self.admin.restore_user(id, &call).await?;
             Ok(proto::RestoreUserResponse {})
         };
@@ -125,7 +133,7 @@ impl AdminService for Handlers {
         let mut audited = self.audited(Event::SendPasswordReset, &request);
         let reply = async {
             let call = audited.admin_call(Scope::Admin, &request)?;
-            let id = convert::user_id(&request.into_inner().user_id)?;
+            let id = audited.user(&request.into_inner().user_id)?;
             self.admin.send_password_reset(id, &call).await?;
             Ok(proto::SendPasswordResetResponse {})
         };
@@ -140,7 +148,7 @@ impl AdminService for Handlers {
         let mut audited = self.audited(Event::InvalidatePassword, &request);
         let reply = async {
             let call = audited.admin_call(Scope::Admin, &request)?;
-            let id = convert::user_id(&request.into_inner().user_id)?;
+            let id = audited.user(&request.into_inner().user_id)?;
             self.admin.invalidate_password(id, &call).await?;
             Ok(proto::InvalidatePasswordResponse {})
         };
@@ -155,7 +163,7 @@ impl AdminService for Handlers {
         let mut audited = self.audited(Event::UnlockUser, &request);
         let reply = async {
             let call = audited.admin_call(Scope::Admin, &request)?;
-            let id = convert::user_id(&request.into_inner().user_id)?;
+            let id = audited.user(&request.into_inner().user_id)?;
             self.admin.unlock_user(id, &call).await?;
             Ok(proto::UnlockUserResponse {})
         };
@@ -171,7 +179,7 @@ impl AdminService for Handlers {
         let reply = async {
             let call = audited.admin_call(Scope::Admin, &request)?;
             let message = request.into_inner();
-            let id = convert::user_id(&message.user_id)?;
+            let id = audited.user(&message.user_id)?;
             let roles = Roles::parse(&message.roles);
             let roles = roles.map_err(|problem| Error::invalid("roles", problem))?;
             let expected = expected_version(message.expected_version)?;
@@ -189,22 +197,12 @@ impl AdminService for Handlers {
         let mut audited = self.audited(Event::DeleteUser, &request);
         let reply = async {
             let call = audited.admin_call(Scope::Admin, &request)?;
-            let id = convert::user_id(&request.into_inner().user_id)?;
+            let id = audited.user(&request.into_inner().user_id)?;
             self.admin.delete_user(id, &call).await?;
             Ok(proto::DeleteUserResponse {})
         };
         let reply = reply.await;
         audited.end(reply)
-    }
-}
-
-fn parse_user(message: proto::GetUserRequest) -> Result<UserRef, Error> {
-    match message.user {
-        Some(get_user_request::User::UserId(id)) => Ok(UserRef::Id(convert::user_id(&id)?)),
-        Some(get_user_request::User::Email(email)) => {
-            Ok(UserRef::Email(convert::email("email", &email)?))
-        }
-        None => Err(Error::invalid("user_id", "this or email must not be empty")),
     }
 }
 
@@ -230,45 +228,48 @@ fn expected_version(version: i64) -> Result<Option<i64>, Error> {
     Ok((version > 0).then_some(version))
 }
 
-fn describe_page(page: Page, now: Timestamp) -> proto::ListUsersResponse {
-    let mut response = proto::ListUsersResponse::default();
-    let (mut bytes, mut is_cut) = (0, false);
-    for user in page.users {
-        let user = describe(user, now);
-        bytes += user.encoded_len();
-        if bytes > MAX_PAGE_BYTES {
-            is_cut = true;
-            break;
+impl From<Page> for proto::ListUsersResponse {
+    fn from(page: Page) -> Self {
+        let mut response = Self::default();
+        let (mut bytes, mut is_cut) = (0, false);
+        for user in page.users {
+            let user = proto::User::from(user);
+            bytes += user.encoded_len();
+            if bytes > MAX_PAGE_BYTES {
+                is_cut = true;
+                break;
+            }
+            response.users.push(user);
         }
-        response.users.push(user);
-    }
-    if page.has_next || is_cut {
-        let last = response.users.last().map(|user| user.user_id.clone());
-        response.next_page_token = last.unwrap_or_default();
-    }
-    response
-}
-
-fn describe(CountedUser { user, sessions }: CountedUser, now: Timestamp) -> proto::User {
-    let suspension = user.suspension_in_force(now);
-    proto::User {
-        user_id: user.id.to_string(),
-        email_verified_at: user.email_verified_at.map(Into::into),
-        created_at: Some(user.created_at.into()),
-        password_changed_at: user.usable_password_set_at().map(Into::into),
-        suspension: suspension.map(Into::into),
-        roles: user.roles.to_list(),
-        roles_version: user.roles_version,
-        sessions: u32::try_from(sessions).unwrap_or(u32::MAX),
-        event_version: user.event_version,
-        email: user.email,
+        if page.has_next || is_cut {
+            let last = response.users.last().map(|user| user.user_id.clone());
+            response.next_page_token = last.unwrap_or_default();
+        }
+        response
     }
 }
 
-impl From<&Suspension> for proto::Suspension {
-    fn from(suspension: &Suspension) -> Self {
+impl From<CountedUser> for proto::User {
+    fn from(CountedUser { user, sessions }: CountedUser) -> Self {
         Self {
-            reason: suspension.reason.clone(),
+            user_id: user.id.to_string(),
+            email_verified_at: user.email_verified_at.map(Into::into),
+            created_at: Some(user.created_at.into()),
+            password_changed_at: user.usable_password_set_at().map(Into::into),
+            suspension: user.suspension.map(Into::into),
+            roles: user.roles.to_list(),
+            roles_version: user.roles_version,
+            sessions: u32::try_from(sessions).unwrap_or(u32::MAX),
+            event_version: user.event_version,
+            email: user.email,
+        }
+    }
+}
+
+impl From<Suspension> for proto::Suspension {
+    fn from(suspension: Suspension) -> Self {
+        Self {
+            reason: suspension.reason,
             since: Some(suspension.since.into()),
             until: suspension.until.map(Into::into),
         }

@@ -6,7 +6,7 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use super::{
-    Origin, Scope,
+    Origin, Scope, convert,
     internal_callers::{Identity, ReceivedAddress},
     layer::Deadline,
     server::ConnectionInfo,
@@ -46,6 +46,13 @@ impl<'a> AuditedCall<'a> {
 
     pub(super) fn by(&mut self, user: &Caller) {
         self.user_id = Some(user.account.user_id);
+    }
+
+    /// The user that an administrator names. From here on all lines of the call name the user.
+    pub(super) fn user(&mut self, id: &str) -> Result<UserId, Error> {
+        let id = convert::user_id(id)?;
+        self.user_id = Some(id);
+        Ok(id)
     }
 
     /// The e-mail address of the message.
@@ -104,7 +111,10 @@ impl<'a> AuditedCall<'a> {
     pub(super) fn end<T>(mut self, outcome: Result<T, Error>) -> Result<Response<T>, Status> {
         self.has_ended = true;
         let reply = outcome.map_err(|error| {
-            if let Some(reason) = refusal(&error) {
+            // Whether an act of an administrator took place is not known after a fault.
+            let is_fault = matches!(error, Error::Internal(_)) && self.event.is_administration();
+            let reason = refusal(&error).or_else(|| is_fault.then_some(Reason::Fault));
+            if let Some(reason) = reason {
                 self.audit().failed(reason);
             }
             Status::from(error)

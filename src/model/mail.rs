@@ -50,6 +50,11 @@ impl MailPurpose {
         Self::ChangeEmail.as_str(),
     ];
 
+    /// The mails that a suspension makes void: with them somebody who has taken the account over
+    /// could go on.
+    pub const ENDS_WITH_SUSPENSION: [&str; 2] =
+        [Self::ResetPassword.as_str(), Self::ChangeEmail.as_str()];
+
     /// The value of the column `purpose`.
     pub const fn as_str(self) -> &'static str {
         match self {

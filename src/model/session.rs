@@ -15,6 +15,8 @@ const CLOCK_SKEW: Duration = Duration::from_mins(1);
 pub struct Refreshable {
     pub session: Session,
     pub claims: AccountClaims,
+    /// A suspended user has no sessions, but for one that an older replica has started.
+    pub is_suspended: bool,
 }
 
 pub struct Session {

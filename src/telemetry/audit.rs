@@ -95,10 +95,38 @@ words! {
         EmailNotVerified = "email_not_verified",
         AccountSuspended = "account_suspended",
         VersionConflict = "version_conflict",
+        Fault = "fault",
+    }
+}
+
+impl Event {
+    /// Whether only an internal service with the right to administrate has lines of it.
+    pub const fn is_administration(self) -> bool {
+        matches!(
+            self,
+            Self::GetUser
+                | Self::ListUsers
+                | Self::ListUserSessions
+                | Self::EndUserSessions
+                | Self::SuspendUser
+                | Self::RestoreUser
+                | Self::SendPasswordReset
+                | Self::InvalidatePassword
+                | Self::UnlockUser
+                | Self::SetRoles
+                | Self::DeleteUser
+                | Self::ImportUsers
+                | Self::ExportUsers
+        )
     }
 }
 
 impl Reason {
+    /// Whether anybody can cause the line.
+    const fn is_of_strangers(self) -> bool {
+        matches!(self, Self::UnknownCaller | Self::MissingScope)
+    }
+
     /// Whether each line is written in full, because it names an account that is attacked: its
     /// password is guessed, or its refresh token was used twice. If these lines were summed up,
     /// an attacker could hide them behind failures of accounts of his own. Each of them takes a
@@ -187,7 +215,8 @@ impl<'a> Audit<'a> {
     }
 
     pub fn failed(self, reason: Reason) {
-        let in_full = reason.is_never_summed_up();
+        let by_administrator = self.event.is_administration() && !reason.is_of_strangers();
+        let in_full = reason.is_never_summed_up() || by_administrator;
         let (event, outcome, reason) = (self.event.word(), FAILED, reason.word());
         let [user_id, email_hash, session_id, address_hash] = self.ids();
         let mail_request_id = self.mail_request_id.map(display);

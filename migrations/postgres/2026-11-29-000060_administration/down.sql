@@ -1,3 +1,4 @@
+DROP TABLE IF EXISTS deleted_users;
 ALTER TABLE users DROP COLUMN IF EXISTS roles_version;
 ALTER TABLE users DROP COLUMN IF EXISTS roles;
 ALTER TABLE users DROP COLUMN IF EXISTS suspension_reason;

@@ -10,3 +10,8 @@ ALTER TABLE users ADD COLUMN IF NOT EXISTS suspension_reason text COLLATE "C";
 -- Separated by spaces, and how often they were set.
 ALTER TABLE users ADD COLUMN IF NOT EXISTS roles text COLLATE "C" NOT NULL DEFAULT '';
 ALTER TABLE users ADD COLUMN IF NOT EXISTS roles_version bigint NOT NULL DEFAULT 0;
+-- The ids of deleted accounts. An import must not give one of them to another account: the
+-- versions of its events would begin again.
+CREATE TABLE IF NOT EXISTS deleted_users (
+    id uuid PRIMARY KEY
+);

@@ -1,3 +1,4 @@
+DROP TABLE deleted_users;
 ALTER TABLE users DROP COLUMN roles_version;
 ALTER TABLE users DROP COLUMN roles;
 ALTER TABLE users DROP COLUMN suspension_reason;

@@ -6,3 +6,8 @@ ALTER TABLE users ADD COLUMN suspension_reason TEXT;
 -- Separated by spaces, and how often they were set.
 ALTER TABLE users ADD COLUMN roles TEXT NOT NULL DEFAULT '';
 ALTER TABLE users ADD COLUMN roles_version INTEGER NOT NULL DEFAULT 0;
+-- The ids of deleted accounts. An import must not give one of them to another account: the
+-- versions of its events would begin again.
+CREATE TABLE deleted_users (
+    id BLOB PRIMARY KEY NOT NULL
+) STRICT;

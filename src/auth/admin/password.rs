@@ -35,8 +35,7 @@ impl Admin {
         let audit = call.audit(audit::Event::InvalidatePassword).user(id);
         let act = call.admin_act(self.clock.now());
         let end = self.end(SessionEndReason::PasswordInvalidated);
-        let is_known = self.db.invalidate_password(id, end, &act).await?;
-        known(is_known.then_some(()), audit)?;
+        known(self.db.invalidate_password(id, end, &act).await?, audit)?;
         self.done(audit);
         Ok(())
     }

@@ -57,8 +57,7 @@ impl Admin {
         let act = call.admin_act(self.clock.now());
         let event = Event::new(id, Payload::UserDeleted, &act);
         let end = self.end(SessionEndReason::AccountDeleted);
-        let deleted = self.db.delete_user(&event, end).await?;
-        known(deleted.then_some(()), audit)?;
+        known(self.db.delete_user(&event, end).await?, audit)?;
         self.done(audit);
         Ok(())
     }

@@ -65,16 +65,16 @@ impl Db {
     }
 
     /// Makes the password unusable, ends all sessions, makes open mails void, and asks for a reset
-    /// unless the account is suspended. `false` if the user is unknown.
+    /// unless the account is suspended. `None` if the user is unknown.
     pub async fn invalidate_password(
         &self,
         user_id: UserId,
         end: SessionEnd,
         act: &Act,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<()>, Error> {
         with_conn!(self, conn => {
             transaction(conn, async |conn| {
-                let Some(version) = conn.lock_user(user_id).await? else { return Ok(false) };
+                let Some(version) = conn.lock_user(user_id).await? else { return Ok(None) };
                 let user = users::table.find(user_id);
                 let (email, before): (String, Timestamp) = user
                     .select((users::email, users::password_changed_at))
@@ -102,7 +102,7 @@ impl Db {
                 let asked = mail.map(|mail| event(Payload::mail_requested(&mail)));
                 let events = [&changed].into_iter().chain(&ended).chain(&asked);
                 conn.write_events(user_id, version, &events.collect::<Vec<_>>()).await?;
-                Ok::<_, Error>(true)
+                Ok::<_, Error>(Some(()))
             })
             .await?
         })

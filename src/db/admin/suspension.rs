@@ -17,7 +17,8 @@ use crate::{
 };
 
 impl Db {
-    /// Suspends an account, ends its sessions, and makes its resets void. Returns the number of
+    /// Suspends an account, ends its sessions, and makes its open resets and changes of the address
+    /// void. Returns the number of
     /// ended sessions, or `None` if the user is unknown. A suspension that is in force keeps its
     /// beginning.
     pub async fn suspend_user(
@@ -35,7 +36,7 @@ impl Db {
                     .select(User::as_select())
                     .first(conn)
                     .await?;
-                let before = user.suspension_in_force(act.now);
+                let before = user.at(act.now).suspension;
                 diesel::update(users::table.find(user_id))
                     .set((
                         users::suspended_at.eq(before.map_or(suspension.since, |it| it.since)),
@@ -46,7 +47,7 @@ impl Db {
                     .await?;
                 diesel::delete(mail_requests::table)
                     .filter(mail_requests::user_id.eq(user_id))
-                    .filter(mail_requests::purpose.eq(MailPurpose::ResetPassword.as_str()))
+                    .filter(mail_requests::purpose.eq_any(MailPurpose::ENDS_WITH_SUSPENSION))
                     .execute(conn)
                     .await?;
                 let ended = conn.end_sessions(user_id, None, end, act).await?;
@@ -70,7 +71,7 @@ impl Db {
                     .select(User::as_select())
                     .first(conn)
                     .await?;
-                let was_suspended = user.suspension_in_force(event.act.now).is_some();
+                let was_suspended = user.at(event.act.now).suspension.is_some();
                 let (never, nothing) = (None::<Timestamp>, None::<&str>);
                 diesel::update(users::table.find(user_id))
                     .set((

@@ -33,7 +33,7 @@ impl Db {
             let Some(user) = user else { return Ok(None) };
             let live = sessions::table.filter(sessions::user_id.eq(id)).filter(is_live(now));
             let count: i64 = live.count().get_result(conn).await?;
-            Some(CountedUser { user, sessions: size(count) })
+            Some(CountedUser { user: user.at(now), sessions: size(count) })
         })
     }
 
@@ -88,19 +88,22 @@ impl Db {
         let counts: HashMap<_, _> = counts.into_iter().collect();
         let counted = found.into_iter().map(|user| {
             let sessions = counts.get(&user.id).map_or(0, |count| size(*count));
-            CountedUser { user, sessions }
+            CountedUser {
+                user: user.at(now),
+                sessions,
+            }
         });
         Ok(counted.collect())
     }
 
-    /// Deletes an account with its sessions: see [`Db::delete_account`]. `false` if it is unknown.
-    pub async fn delete_user(&self, event: &Event, end: SessionEnd) -> Result<bool, Error> {
+    /// Deletes an account with its sessions: see [`Db::delete_account`]. `None` if it is unknown.
+    pub async fn delete_user(&self, event: &Event, end: SessionEnd) -> Result<Option<()>, Error> {
         let user_id = event.user_id;
         with_conn!(self, conn => {
             transaction(conn, async |conn| {
-                let Some(version) = conn.lock_user(user_id).await? else { return Ok(false) };
+                let Some(version) = conn.lock_user(user_id).await? else { return Ok(None) };
                 conn.erase(version, end, event).await?;
-                Ok::<_, Error>(true)
+                Ok::<_, Error>(Some(()))
             })
             .await?
         })

@@ -7,7 +7,7 @@ use super::Undone;
 use crate::{
     db::{
         outbox::{EventRow, insert_events},
-        schema::{sessions, users},
+        schema::{deleted_users, sessions, users},
         sessions::{FIRST_GENERATION, NewSession, is_live},
         steps::steps,
     },
@@ -104,6 +104,11 @@ steps! {
         let events: Vec<_> = ended.iter().chain([event]).collect();
         self.insert_events_after(version, &events).await?;
         diesel::delete(users::table.find(user_id)).execute(self).await?;
+        diesel::insert_into(deleted_users::table)
+            .values(deleted_users::id.eq(user_id))
+            .on_conflict_do_nothing()
+            .execute(self)
+            .await?;
         Ok(())
     }
 

@@ -6,8 +6,8 @@ use futures::future::join_all;
 use tokio_postgres::NoTls;
 
 use crate::harness::{
-    Backend, Conflicts, Held, Proxy, Service, Statements, TestDatabase, assert_outage,
-    change_password, delete_account, end_session, login, refused,
+    Backend, Conflicts, Held, INTERNAL_TOKEN, Proxy, Service, Statements, TestDatabase, admin,
+    assert_outage, change_password, delete_account, end_session, login, refused,
 };
 
 const NEW_PASSWORD: &str = "quiet meadow brass lantern";
@@ -89,6 +89,69 @@ async fn each_call_runs_its_units_of_work_again_on_postgres() {
     let answered = u64::try_from(conflicts.answered()).unwrap();
     assert!(answered >= 10 * u64::try_from(EACH).unwrap());
     assert!(retries(&service, "serialization").await >= answered - 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_act_of_an_administrator_runs_its_unit_of_work_again_on_postgres() {
+    const EACH: usize = 4;
+    let tokens = format!("support:{INTERNAL_TOKEN}");
+    let options = [
+        "--internal-tokens",
+        &tokens,
+        "--internal-scopes",
+        "support=admin",
+    ];
+    let Some((service, conflicts)) = service(&options).await else {
+        return;
+    };
+    let ana = service.sign_up("ana@example.com").await;
+    let mut support = admin(service.channel(), INTERNAL_TOKEN);
+    let id = || ana.user_id.clone();
+    let again = || conflicts.answer_next(EACH);
+    again();
+    let roles = vec!["moderator".to_owned()];
+    let set = proto::SetRolesRequest {
+        user_id: id(),
+        roles,
+        expected_version: 0,
+    };
+    let set = support.set_roles(set).await.unwrap().into_inner();
+    assert_eq!(set.roles_version, 1);
+    again();
+    let end = proto::EndUserSessionsRequest {
+        user_id: id(),
+        session_id: String::new(),
+    };
+    let ended = support.end_user_sessions(end).await.unwrap().into_inner();
+    assert_eq!(ended.ended, 1);
+    again();
+    let suspend = proto::SuspendUserRequest {
+        user_id: id(),
+        reason: "spam".to_owned(),
+        until: None,
+    };
+    support.suspend_user(suspend).await.unwrap();
+    again();
+    let restore = proto::RestoreUserRequest { user_id: id() };
+    support.restore_user(restore).await.unwrap();
+    again();
+    let send = proto::SendPasswordResetRequest { user_id: id() };
+    support.send_password_reset(send).await.unwrap();
+    again();
+    let invalidate = proto::InvalidatePasswordRequest { user_id: id() };
+    support.invalidate_password(invalidate).await.unwrap();
+    again();
+    let unlock = proto::UnlockUserRequest { user_id: id() };
+    support.unlock_user(unlock).await.unwrap();
+    again();
+    let delete = proto::DeleteUserRequest { user_id: id() };
+    support.delete_user(delete).await.unwrap();
+
+    // Each event once, without a gap.
+    let events = service.database.events().await;
+    assert!(events.iter().map(|event| event.user_version).eq(1..=9));
+    let answered = u64::try_from(conflicts.answered()).unwrap();
+    assert!(answered >= 7 * u64::try_from(EACH).unwrap(), "{answered}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

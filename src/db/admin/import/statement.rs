@@ -12,7 +12,7 @@ use diesel_async::RunQueryDsl;
 use super::NewImport;
 use crate::{
     db::{
-        schema::users,
+        schema::{deleted_users, users},
         sql_types::{Moment, Uuid},
         steps::steps,
     },
@@ -22,7 +22,7 @@ use crate::{
 steps! {
     trait Steps;
 
-    /// The accounts with one of these addresses or ids.
+    /// The accounts with one of these addresses or ids, and the ids of deleted ones.
     async fn known_accounts(
         &mut self, emails: &[&str], ids: &[UserId]
     ) -> QueryResult<KnownAccounts> {
@@ -32,8 +32,13 @@ steps! {
             .select((users::id, users::email))
             .load(self)
             .await?;
+        let deleted: Vec<UserId> = deleted_users::table
+            .filter(deleted_users::id.eq_any(ids))
+            .select(deleted_users::id)
+            .load(self)
+            .await?;
         Ok(KnownAccounts {
-            ids: found.iter().map(|(id, _)| *id).collect(),
+            ids: found.iter().map(|(id, _)| *id).chain(deleted).collect(),
             accounts: found.into_iter().map(|(id, email)| (email, id)).collect(),
             ..KnownAccounts::default()
         })

@@ -22,22 +22,24 @@ type Columns = <Session as Selectable<Pg>>::SelectExpression;
 /// The session, and [`CLAIMS`].
 pub(super) type Rotated = (Session, String);
 
-/// Whether the user's address is verified, and the roles after it. One text, because each column
-/// would be another look-up of the user.
-const CLAIMS: &str = ", (SELECT CASE WHEN email_verified_at IS NULL THEN '-' ELSE '+' END || roles \
-     FROM users WHERE users.id = sessions.user_id)";
+/// Whether the user's address is verified, whether the user is suspended, and the roles. One text,
+/// because each column would be another look-up of the user. The session was rotated now.
+const CLAIMS: &str = ", (SELECT CASE WHEN email_verified_at IS NULL THEN '-' ELSE '+' END || \
+     CASE WHEN suspended_at IS NULL OR suspended_until <= sessions.rotated_at THEN '-' ELSE '+' END || \
+     roles FROM users WHERE users.id = sessions.user_id)";
 
 pub(super) fn refreshable((session, claims): Rotated) -> Refreshable {
-    let (email_verified, roles) = match claims.strip_prefix('+') {
-        Some(roles) => (true, roles),
-        None => (false, claims.strip_prefix('-').unwrap_or_default()),
-    };
+    let (flags, roles) = claims.split_at_checked(2).unwrap_or_default();
     let roles = Roles::from_stored(roles.to_owned());
     let claims = AccountClaims {
-        email_verified,
+        email_verified: flags.starts_with('+'),
         roles,
     };
-    Refreshable { session, claims }
+    Refreshable {
+        session,
+        claims,
+        is_suspended: flags.ends_with('+'),
+    }
 }
 
 #[derive(QueryId)]

@@ -23,6 +23,45 @@ fn by_mia<T>(message: T) -> Request<T> {
 }
 
 both! {
+    async fn an_act_that_fails_names_the_user_and_the_administrator(database: TestDatabase) {
+        let tokens = format!("support:{INTERNAL_TOKEN}");
+        let process = Process::serve(&database, &[
+            ("INTERNAL_TOKENS", &tokens),
+            ("INTERNAL_SCOPES", "support=admin"),
+        ]);
+        let channel = connect(process.grpc_addr().await).await;
+        let mut admin = AdminServiceClient::new(channel.clone());
+        let mut client = AuthServiceClient::new(channel);
+        let user_id = client.register(register("ana@example.com")).await.unwrap().into_inner().user_id;
+        let find = || by_mia(proto::GetUserRequest {
+            user: Some(proto::get_user_request::User::Email("nobody@example.com".to_owned())),
+        });
+        refused(admin.get_user(find()).await);
+        database.execute("ALTER TABLE mail_requests RENAME TO gone").await;
+        let suspend = |reason: &str| by_mia(proto::SuspendUserRequest {
+            user_id: user_id.clone(),
+            reason: reason.to_owned(),
+            until: None,
+        });
+        refused(admin.suspend_user(suspend("spam")).await);
+        // None of them is summed up.
+        for _ in 0..40 {
+            refused(admin.suspend_user(suspend("")).await);
+        }
+        process.signal("TERM");
+        process.wait_for("\"stopped\"").await;
+        let log = process.log();
+        let names = ["event", "outcome", "reason", "user_id", "caller", "actor"];
+        let lines = fields(&log, names);
+        let mia = "mia@support.example.net";
+        assert_eq!(lines[1], ["get_user", "failed", "unknown_user", "", "support", mia]);
+        assert!(!fields(&log, ["email_hash"])[1][0].is_empty());
+        assert_eq!(lines[2], ["suspend_user", "failed", "fault", &user_id, "support", mia]);
+        let invalid = ["suspend_user", "failed", "invalid_argument", &user_id, "support", mia];
+        assert_eq!(lines[3..].len(), 40);
+        assert!(lines[3..].iter().all(|line| *line == invalid));
+    }
+
     async fn each_act_of_an_administrator_is_one_line(database: TestDatabase) {
         let tokens = format!("support:{INTERNAL_TOKEN},other:{OTHER}");
         let process = Process::serve(&database, &[

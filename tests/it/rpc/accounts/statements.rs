@@ -204,6 +204,6 @@ async fn each_call_costs_the_database_no_more_than_this() {
     EndOtherSessions, none: 6 SELECT users, BEGIN, UPDATE users, SELECT sessions, UPDATE sessions, COMMIT
     ChangePassword, refused: 5 SELECT users, SELECT users, SELECT login_throttle, INSERT login_throttle, DELETE login_throttle
     ChangePassword: 13 SELECT users, SELECT users, SELECT login_throttle, INSERT login_throttle, DELETE login_throttle, BEGIN, UPDATE users, UPDATE sessions, UPDATE sessions, DELETE mail_requests, UPDATE users, INSERT outbox_events, COMMIT
-    DeleteAccount: 12 SELECT users, SELECT users, SELECT login_throttle, INSERT login_throttle, DELETE login_throttle, BEGIN, UPDATE users, SELECT sessions, DELETE sessions, INSERT outbox_events, DELETE users, COMMIT
+    DeleteAccount: 13 SELECT users, SELECT users, SELECT login_throttle, INSERT login_throttle, DELETE login_throttle, BEGIN, UPDATE users, SELECT sessions, DELETE sessions, INSERT outbox_events, DELETE users, INSERT deleted_users, COMMIT
     ");
 }

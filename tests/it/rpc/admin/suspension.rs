@@ -137,19 +137,24 @@ both! {
         mailing.0.refresh(&ana.tokens.refresh_token).await.expect("nothing has changed");
     }
 
-    async fn a_suspension_voids_open_resets_and_no_other_mail(mailing: Mailing) {
+    async fn a_suspension_voids_open_resets_and_changes_and_no_other_mail(mailing: Mailing) {
         let ana = mailing.0.sign_up(ANA).await;
         let revert = mailing.changed(&ana, "new@example.com").await;
         let email = "new@example.com";
         let token = mailing.reset_token(email).await;
+        mailing.0.clock.advance(SECOND);
+        let change = mailing.asked(&ana, "thief@example.com").await.token;
         mailing.0.clock.advance(SECOND);
         mailing.request_reset(email).await.unwrap();
         let open = mailing.requested().await.pop().unwrap().request_id;
         mailing.suspend(&ana.user_id).await;
         assert_invalid_token(&refused(mailing.reset(&token, NEW_PASSWORD).await));
         assert_eq!(reason(&refused(mailing.claim(&open).await)).0, Code::NotFound);
+        let confirm = || proto::ConfirmEmailRequest { token: change.clone() };
+        assert_invalid_token(&refused(mailing.recovery().confirm_email(confirm()).await));
         mailing.restore(&ana.user_id).await;
         assert_invalid_token(&refused(mailing.reset(&token, NEW_PASSWORD).await));
+        assert_invalid_token(&refused(mailing.recovery().confirm_email(confirm()).await));
         mailing.revert(&revert.token).await.expect("the owner can still undo a change");
     }
 
@@ -210,6 +215,37 @@ both! {
         }
         assert_eq!(wrong[0], "INVALID_CREDENTIALS");
         assert_eq!(wrong[3], "TOO_MANY_ATTEMPTS");
+    }
+
+    /// As a replica of an older version leaves it, which knows no suspension.
+    async fn a_session_of_a_suspended_user_ends_at_its_next_use(mailing: Mailing) {
+        let ana = mailing.0.sign_up(ANA).await;
+        let second = mailing.0.sign_in(ANA).await;
+        let rotated = mailing.0.refresh(&second.tokens.refresh_token).await.unwrap();
+        let (database, now) = (&mailing.0.database, mailing.0.database.time(START));
+        let later = database.time(START + HOUR);
+        database.execute(&format!("UPDATE users SET suspended_at = {now}, suspended_until = {later}")).await;
+        assert_invalid_token(&refused(get_account(mailing.0.account(&ana)).await));
+        assert_invalid_token(&refused(mailing.0.refresh(&ana.tokens.refresh_token).await));
+        // A retry, which rotates nothing.
+        assert_invalid_token(&refused(mailing.0.refresh(&second.tokens.refresh_token).await));
+        mailing.0.clock.advance(HOUR);
+        for token in [&ana.tokens.refresh_token, &rotated.refresh_token] {
+            assert_invalid_token(&refused(mailing.0.refresh(token).await));
+        }
+        let ended = SessionEndReason::Suspended.as_str_name();
+        let expected = [(1, "USER_CREATED"), (2, ended), (3, ended)];
+        assert_eq!(kinds(&mailing.0.database.events().await), expected);
+    }
+
+    async fn a_session_goes_on_after_a_suspension_that_has_ended(mailing: Mailing) {
+        let ana = mailing.0.sign_up(ANA).await;
+        let database = &mailing.0.database;
+        let (since, until) = (database.time(START - HOUR), database.time(START));
+        database.execute(&format!("UPDATE users SET suspended_at = {since}, suspended_until = {until}")).await;
+        get_account(mailing.0.account(&ana)).await.unwrap();
+        mailing.0.refresh(&ana.tokens.refresh_token).await.unwrap();
+        mailing.0.refresh(&ana.tokens.refresh_token).await.expect("a retry");
     }
 
     /// The hashes that were done: a right password, a wrong one, and one of nobody cost one each.
