@@ -151,7 +151,7 @@ async fn each_act_of_an_administrator_runs_its_unit_of_work_again_on_postgres() 
     let events = service.database.events().await;
     assert!(events.iter().map(|event| event.user_version).eq(1..=9));
     let answered = u64::try_from(conflicts.answered()).unwrap();
-    assert!(answered >= 7 * u64::try_from(EACH).unwrap(), "{answered}");
+    assert!(answered >= 8 * u64::try_from(EACH).unwrap(), "{answered}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

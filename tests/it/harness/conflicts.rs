@@ -205,7 +205,8 @@ impl Carried {
             b'Q' => {
                 self.expected += 1;
                 let sql = String::from_utf8_lossy(&message[5..message.len() - 1]);
-                if is_quiet && self.in_transaction && sql == "COMMIT" && self.plan.is_conflict() {
+                // A statement of the transaction may still be closing.
+                if self.in_transaction && sql == "COMMIT" && self.plan.is_conflict() {
                     self.replaced.push_back(self.expected);
                     return query("ROLLBACK");
                 }
