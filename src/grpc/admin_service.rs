@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 use super::{Handlers, Scope, convert};
 use crate::{
     auth::{Error, Page, PageRequest, UserRef},
-    model::{CountedUser, Roles, Suspension, SuspensionReason, UserId},
+    model::{CountedUser, Roles, Suspension, SuspensionReason, Timestamp, UserId},
     proto::{self, admin_service_server::AdminService, get_user_request::User},
     telemetry::audit::Event,
 };
@@ -35,7 +35,7 @@ impl AdminService for Handlers {
             };
             let call = audited.call(&request);
             let found = self.admin.get_user(&user, &call).await?;
-            let user = Some(found.into());
+            let user = Some(describe(found, self.admin.clock.now()));
             Ok(proto::GetUserResponse { user })
         };
         let reply = reply.await;
@@ -51,7 +51,7 @@ impl AdminService for Handlers {
             let call = audited.admin_call(Scope::Admin, &request)?;
             let page = parse_page(&request.into_inner())?;
             let page = self.admin.list_users(page, &call).await?;
-            Ok(page.into())
+            Ok(describe_page(page, self.admin.clock.now()))
         };
         let reply = reply.await;
         audited.end(reply)
@@ -228,48 +228,45 @@ fn expected_version(version: i64) -> Result<Option<i64>, Error> {
     Ok((version > 0).then_some(version))
 }
 
-impl From<Page> for proto::ListUsersResponse {
-    fn from(page: Page) -> Self {
-        let mut response = Self::default();
-        let (mut bytes, mut is_cut) = (0, false);
-        for user in page.users {
-            let user = proto::User::from(user);
-            bytes += user.encoded_len();
-            if bytes > MAX_PAGE_BYTES {
-                is_cut = true;
-                break;
-            }
-            response.users.push(user);
+fn describe_page(page: Page, now: Timestamp) -> proto::ListUsersResponse {
+    let mut response = proto::ListUsersResponse::default();
+    let (mut bytes, mut is_cut) = (0, false);
+    for user in page.users {
+        let user = describe(user, now);
+        bytes += user.encoded_len();
+        if bytes > MAX_PAGE_BYTES {
+            is_cut = true;
+            break;
         }
-        if page.has_next || is_cut {
-            let last = response.users.last().map(|user| user.user_id.clone());
-            response.next_page_token = last.unwrap_or_default();
-        }
-        response
+        response.users.push(user);
+    }
+    if page.has_next || is_cut {
+        let last = response.users.last().map(|user| user.user_id.clone());
+        response.next_page_token = last.unwrap_or_default();
+    }
+    response
+}
+
+fn describe(CountedUser { user, sessions }: CountedUser, now: Timestamp) -> proto::User {
+    let suspension = user.suspension_in_force(now);
+    proto::User {
+        user_id: user.id.to_string(),
+        email_verified_at: user.email_verified_at.map(Into::into),
+        created_at: Some(user.created_at.into()),
+        password_changed_at: user.usable_password_set_at().map(Into::into),
+        suspension: suspension.map(Into::into),
+        roles: user.roles.to_list(),
+        roles_version: user.roles_version,
+        sessions: u32::try_from(sessions).unwrap_or(u32::MAX),
+        event_version: user.event_version,
+        email: user.email,
     }
 }
 
-impl From<CountedUser> for proto::User {
-    fn from(CountedUser { user, sessions }: CountedUser) -> Self {
+impl From<&Suspension> for proto::Suspension {
+    fn from(suspension: &Suspension) -> Self {
         Self {
-            user_id: user.id.to_string(),
-            email_verified_at: user.email_verified_at.map(Into::into),
-            created_at: Some(user.created_at.into()),
-            password_changed_at: user.usable_password_set_at().map(Into::into),
-            suspension: user.suspension.map(Into::into),
-            roles: user.roles.to_list(),
-            roles_version: user.roles_version,
-            sessions: u32::try_from(sessions).unwrap_or(u32::MAX),
-            event_version: user.event_version,
-            email: user.email,
-        }
-    }
-}
-
-impl From<Suspension> for proto::Suspension {
-    fn from(suspension: Suspension) -> Self {
-        Self {
-            reason: suspension.reason,
+            reason: suspension.reason.clone(),
             since: Some(suspension.since.into()),
             until: suspension.until.map(Into::into),
         }

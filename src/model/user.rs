@@ -10,7 +10,7 @@ pub struct User {
     pub created_at: Timestamp,
     pub password_changed_at: Timestamp,
     pub email_verified_at: Option<Timestamp>,
-    /// One that is in force: see [`User::at`].
+    /// It may have ended.
     pub suspension: Option<Suspension>,
     pub roles: Roles,
     /// Counts the changes of the roles.
@@ -31,10 +31,7 @@ impl User {
         (!StoredHash::is_unusable(&self.password_hash)).then_some(self.password_changed_at)
     }
 
-    /// Without a suspension that has ended.
-    #[must_use]
-    pub fn at(mut self, now: Timestamp) -> Self {
-        self.suspension.take_if(|it| !it.is_in_force(now));
-        self
+    pub fn suspension_in_force(&self, now: Timestamp) -> Option<&Suspension> {
+        self.suspension.as_ref().filter(|it| it.is_in_force(now))
     }
 }

@@ -36,7 +36,7 @@ impl Db {
                     .select(User::as_select())
                     .first(conn)
                     .await?;
-                let before = user.at(act.now).suspension;
+                let before = user.suspension_in_force(act.now);
                 diesel::update(users::table.find(user_id))
                     .set((
                         users::suspended_at.eq(before.map_or(suspension.since, |it| it.since)),
@@ -71,7 +71,7 @@ impl Db {
                     .select(User::as_select())
                     .first(conn)
                     .await?;
-                let was_suspended = user.at(event.act.now).suspension.is_some();
+                let was_suspended = user.suspension_in_force(event.act.now).is_some();
                 let (never, nothing) = (None::<Timestamp>, None::<&str>);
                 diesel::update(users::table.find(user_id))
                     .set((

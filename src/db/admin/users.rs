@@ -33,7 +33,7 @@ impl Db {
             let Some(user) = user else { return Ok(None) };
             let live = sessions::table.filter(sessions::user_id.eq(id)).filter(is_live(now));
             let count: i64 = live.count().get_result(conn).await?;
-            Some(CountedUser { user: user.at(now), sessions: size(count) })
+            Some(CountedUser { user, sessions: size(count) })
         })
     }
 
@@ -88,10 +88,7 @@ impl Db {
         let counts: HashMap<_, _> = counts.into_iter().collect();
         let counted = found.into_iter().map(|user| {
             let sessions = counts.get(&user.id).map_or(0, |count| size(*count));
-            CountedUser {
-                user: user.at(now),
-                sessions,
-            }
+            CountedUser { user, sessions }
         });
         Ok(counted.collect())
     }
