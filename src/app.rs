@@ -32,7 +32,7 @@ use crate::{
     auth::{self, Admin, Auth},
     config::Config,
     db::{self, Db},
-    grpc::{self, Exposure, Handlers, HealthReporter, InternalCallers, Limits},
+    grpc::{self, Exposure, Handlers, HealthReporter, Imports, InternalCallers, Limits},
     model::{Clock, ThrottleLimits, Timestamp, Transition},
     outbox::{self, Poller, kafka::KafkaPublisher},
     password::{Hasher, Policy},
@@ -57,7 +57,7 @@ pub struct App {
     db: Db,
     hasher: Arc<Hasher>,
     auth: Arc<Auth>,
-    admin: Admin,
+    admin: Arc<Admin>,
     throttle: ThrottleLimits,
     sealing: Sealing,
     seal_metrics: password_seals::Metrics,
@@ -118,14 +118,14 @@ impl App {
             transition,
             clock: Arc::clone(&clock),
         };
-        let admin = Admin {
+        let admin = Arc::new(Admin {
             db: db.clone(),
             data_keys: Arc::clone(&config.auth.data_keys),
             transition,
             access_token_ttl: config.auth.lifetimes.access_token,
             clock: Arc::clone(&clock),
             commits: Arc::clone(&commits),
-        };
+        });
         let parts = auth::Parts {
             db: db.clone(),
             hasher: Arc::clone(&hasher),
@@ -197,6 +197,7 @@ impl App {
             handlers: Handlers {
                 auth: self.auth,
                 admin: self.admin,
+                imports: Imports::new(self.limits.import_silence),
                 internal_callers: self.internal_callers,
                 plaintext_keys: self.exposure.plaintext_keys,
             },

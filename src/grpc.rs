@@ -15,6 +15,7 @@ mod audited_call;
 mod auth_service;
 mod convert;
 mod health;
+mod import_users;
 mod internal_callers;
 mod layer;
 mod mail_service;
@@ -33,6 +34,7 @@ use self::{
 };
 pub use self::{
     health::HealthReporter,
+    import_users::Imports,
     internal_callers::{InternalCallers, InternalToken, Scope, Scopes},
     metrics::Metrics,
     server::{Limits, Server, Tls},
@@ -71,7 +73,8 @@ pub struct Exposure {
 
 pub struct Handlers {
     pub auth: Arc<Auth>,
-    pub admin: Admin,
+    pub admin: Arc<Admin>,
+    pub imports: Imports,
     pub internal_callers: InternalCallers,
     /// See [`Exposure`].
     pub plaintext_keys: bool,

@@ -1,9 +1,9 @@
 //! `AdminService`: handlers, and the conversion of their messages.
 
 use prost::Message as _;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
-use super::{Handlers, Scope, convert};
+use super::{Handlers, Scope, convert, import_users::ImportResults};
 use crate::{
     auth::{Error, Page, PageRequest, UserRef},
     model::{CountedUser, Roles, Suspension, SuspensionReason, Timestamp, UserId},
@@ -203,6 +203,15 @@ impl AdminService for Handlers {
         };
         let reply = reply.await;
         audited.end(reply)
+    }
+
+    type ImportUsersStream = ImportResults;
+
+    async fn import_users(
+        &self,
+        request: Request<Streaming<proto::ImportUser>>,
+    ) -> Result<Response<ImportResults>, Status> {
+        self.begin_import(request)
     }
 }
 

@@ -2,8 +2,12 @@
 //! that the caller or the deadline cut off. The use cases audit all others themselves, because
 //! they know the user.
 
+mod attempt;
+
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tonic::{Request, Response, Status, metadata::MetadataMap};
+
+pub(super) use self::attempt::Attempt;
 
 use super::{
     Origin, Scope, convert,
@@ -14,7 +18,7 @@ use super::{
 use crate::{
     auth::{Call, Caller, Error},
     model::{Fingerprint, Person, Traceparent, UserId},
-    telemetry::audit::{Audit, Context, Event, Reason},
+    telemetry::audit::Event,
 };
 
 /// Metadata key: the person for whom an administrating service calls.
@@ -22,42 +26,37 @@ const ACTOR: &str = "x-actor";
 
 /// One call, from its handler's start to its end.
 pub(super) struct AuditedCall<'a> {
-    event: Event,
     identity: Identity<'a>,
-    context: Context,
     client_address: ReceivedAddress,
-    user_id: Option<UserId>,
     deadline: Instant,
-    has_ended: bool,
+    attempt: Attempt,
 }
 
 impl<'a> AuditedCall<'a> {
     pub(super) fn begin<T>(event: Event, origin: Origin<'a>, request: &Request<T>) -> Self {
+        let deadline = Deadline::of(request.extensions());
         Self {
-            event,
             identity: origin.identity,
-            context: origin.context,
             client_address: origin.client_address,
-            user_id: None,
-            deadline: Deadline::of(request.extensions()),
-            has_ended: false,
+            deadline,
+            attempt: Attempt::begin(event, origin.context, Some(deadline)),
         }
     }
 
     pub(super) fn by(&mut self, user: &Caller) {
-        self.user_id = Some(user.account.user_id);
+        self.attempt.user_id = Some(user.account.user_id);
     }
 
     /// The user that an administrator names. From here on all lines of the call name the user.
     pub(super) fn user(&mut self, id: &str) -> Result<UserId, Error> {
         let id = convert::user_id(id)?;
-        self.user_id = Some(id);
+        self.attempt.user_id = Some(id);
         Ok(id)
     }
 
     /// The e-mail address of the message.
     pub(super) const fn at(&mut self, email: Fingerprint) {
-        self.context.email = Some(email);
+        self.attempt.context.email = Some(email);
     }
 
     /// The context of a call that the throttle does not count.
@@ -66,7 +65,7 @@ impl<'a> AuditedCall<'a> {
             deadline: self.deadline,
             traceparent: request.extensions().get::<Traceparent>().cloned(),
             client_address: None,
-            context: self.context.clone(),
+            context: self.attempt.context.clone(),
         }
     }
 
@@ -89,7 +88,7 @@ impl<'a> AuditedCall<'a> {
 
     /// Refuses and audits callers without a scope.
     pub(super) fn require(&self, scope: Scope) -> Result<(), Error> {
-        self.identity.require(scope, self.audit())
+        self.identity.require(scope, self.attempt.audit())
     }
 
     /// The context of a call of an administrator, with the person in the metadata. Refuses and
@@ -100,40 +99,19 @@ impl<'a> AuditedCall<'a> {
         request: &Request<T>,
     ) -> Result<Call, Error> {
         self.require(scope)?;
-        self.context.person = person(request.metadata())?;
+        self.attempt.context.person = person(request.metadata())?;
         Ok(self.call(request))
     }
 
-    fn audit(&self) -> Audit<'_> {
-        Audit::of(self.event, &self.context).user(self.user_id)
+    /// The end of the call, for a handler whose answer is a stream. `deadline` is the stream's.
+    pub(super) fn into_attempt(self, deadline: Option<Instant>) -> Attempt {
+        let mut attempt = self.attempt;
+        attempt.deadline = deadline;
+        attempt
     }
 
-    pub(super) fn end<T>(mut self, outcome: Result<T, Error>) -> Result<Response<T>, Status> {
-        self.has_ended = true;
-        let reply = outcome.map_err(|error| {
-            // Whether an act of an administrator took place is not known after a fault.
-            let is_fault = matches!(error, Error::Internal(_)) && self.event.is_administration();
-            let reason = refusal(&error).or_else(|| is_fault.then_some(Reason::Fault));
-            if let Some(reason) = reason {
-                self.audit().failed(reason);
-            }
-            Status::from(error)
-        });
-        reply.map(Response::new)
-    }
-}
-
-impl Drop for AuditedCall<'_> {
-    fn drop(&mut self) {
-        if !self.has_ended {
-            let is_late = Instant::now() >= self.deadline;
-            let reason = if is_late {
-                Reason::DeadlineExceeded
-            } else {
-                Reason::Abandoned
-            };
-            self.audit().failed(reason);
-        }
+    pub(super) fn end<T>(self, outcome: Result<T, Error>) -> Result<Response<T>, Status> {
+        self.attempt.end(outcome).map(Response::new)
     }
 }
 
@@ -147,28 +125,4 @@ fn person(metadata: &MetadataMap) -> Result<Option<Person>, Error> {
     let person = text.map_or(Err("must be one value of printable ASCII"), Person::parse);
     let person = person.map_err(|problem| Error::invalid(ACTOR, problem))?;
     Ok(Some(person))
-}
-
-/// The reason of an error that nothing else writes to the log.
-const fn refusal(error: &Error) -> Option<Reason> {
-    match error {
-        Error::InvalidArgument { .. } => Some(Reason::InvalidArgument),
-        Error::InvalidToken => Some(Reason::InvalidToken),
-        Error::Overloaded { .. } => Some(Reason::Overloaded),
-        Error::DeadlineExceeded => Some(Reason::DeadlineExceeded),
-        Error::EmailTaken
-        | Error::InvalidCredentials
-        | Error::EmailNotVerified
-        | Error::AccountSuspended { .. }
-        | Error::UserNotFound
-        | Error::VersionConflict
-        | Error::MailRequestNotFound
-        | Error::PermissionDenied
-        | Error::PlaintextKeys
-        | Error::TooManyAttempts { .. }
-        // `status` logs the fault.
-        | Error::Internal(_)
-        // Every client that was away for long has such a token.
-        | Error::SessionEnded => None,
-    }
 }

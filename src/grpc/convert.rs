@@ -41,20 +41,21 @@ pub(super) fn user_id(text: &str) -> Result<UserId, Error> {
     UserId::parse(required(field, text)?).ok_or_else(|| Error::invalid(field, "must be a UUID"))
 }
 
-/// A time in whole microseconds, from the year 1 to 9999 as in RFC 3339.
 pub(super) fn time(
     field: &'static str,
     time: Option<ProtoTimestamp>,
 ) -> Result<Option<Timestamp>, Error> {
-    let parsed = time.map(|time| {
-        let is_valid = SECONDS.contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos);
-        let micros = time.seconds.saturating_mul(1_000_000) + i64::from(time.nanos / 1000);
-        is_valid.then_some(Timestamp::from_micros(micros))
-    });
-    match parsed {
-        Some(None) => Err(Error::invalid(field, "is not a valid time")),
-        parsed => Ok(parsed.flatten()),
+    let parsed = time.map(moment).transpose();
+    parsed.map_err(|problem| Error::invalid(field, problem))
+}
+
+/// A time in whole microseconds, from the year 1 to 9999 as in RFC 3339.
+pub(super) fn moment(time: ProtoTimestamp) -> Result<Timestamp, &'static str> {
+    if !SECONDS.contains(&time.seconds) || !(0..1_000_000_000).contains(&time.nanos) {
+        return Err("is not a valid time");
     }
+    let micros = time.seconds.saturating_mul(1_000_000) + i64::from(time.nanos / 1000);
+    Ok(Timestamp::from_micros(micros))
 }
 
 pub(super) fn device_name(text: String) -> Result<Option<DeviceName>, Error> {

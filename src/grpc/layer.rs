@@ -28,7 +28,7 @@ pub(super) use self::{
     observe::{Observer, observe},
     running::mark_running,
     server_streams::{ServerStreams, bounded_streams},
-    tonic_errors::with_error_info,
+    tonic_errors::{unreadable, with_error_info},
     wipe_stack::Wiping,
 };
 

@@ -11,7 +11,8 @@
 //! 5. At the connection age, which differs by 10 % (`age`), tonic sends GOAWAY. The client opens
 //!    a new connection for new calls, and its running calls finish.
 //! 6. A connection that is still open after the GOAWAY grace period is closed. The grace
-//!    period is longer than any call, so only a stream without an end is cut off.
+//!    period is longer than any call, so only a stream without an end is cut off. A connection with
+//!    a running import is closed after it (`long_stream`).
 //! 7. When the service stops, nothing more is accepted. Connections without a preface are
 //!    closed, because hyper could not send GOAWAY on them; all others get GOAWAY, and their
 //!    calls finish. `app` bounds how long that may take.
@@ -22,6 +23,7 @@ mod connection;
 mod connection_info;
 mod idle;
 mod limit;
+mod long_stream;
 mod memory;
 mod transport;
 
@@ -45,7 +47,8 @@ use self::{
 pub(super) use self::{
     connection_info::ConnectionInfo,
     limit::RunningCall,
-    memory::{ConnectInfo, PeerId, PeerMemory},
+    long_stream::LongStream,
+    memory::{ConnectInfo, PeerId, PeerMemory, STREAM_BYTES},
 };
 use super::{
     DESCRIPTORS, Handlers, HealthReporter, MAX_MESSAGE_BYTES, Metrics, VALID_DESCRIPTORS,
@@ -78,6 +81,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Clients reconnect at about this age ([`age`]). That spreads them over new replicas, and frees
 /// read buffers, which may hold a password.
 const MAX_CONNECTION_AGE: Duration = Duration::from_mins(5);
+/// A query of the other system may take as long before its first row.
+const MAX_IMPORT_SILENCE: Duration = Duration::from_mins(1);
 /// The part of the GOAWAY grace period for the network, on top of the longest call.
 const NETWORK_GRACE: Duration = Duration::from_mins(1);
 
@@ -89,6 +94,8 @@ pub struct Limits {
     /// From GOAWAY until the connection is closed. tonic's setting of this name is not used:
     /// with it, tonic sends no GOAWAY and only cuts the connection off.
     pub goaway_grace_period: Duration,
+    /// How long an import may have no row.
+    pub import_silence: Duration,
 }
 
 impl Limits {
@@ -97,6 +104,7 @@ impl Limits {
             call,
             connection_age: MAX_CONNECTION_AGE,
             goaway_grace_period: call + NETWORK_GRACE,
+            import_silence: MAX_IMPORT_SILENCE,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Ends every call at its deadline: the caller's (`grpc-timeout`), at most `REQUEST_TIMEOUT`.
+//! Ends every call at its deadline: the caller's (`grpc-timeout`), at most `REQUEST_TIMEOUT`. A
+//! stream whose answer has begun goes on.
 //!
 //! tonic has a time-out of its own, whose error lacks our `ErrorInfo`. This layer's timer ends
 //! before tonic's, so its error is sent. Handlers read the deadline from the request's
@@ -19,11 +20,23 @@ use crate::auth::Error;
 const AHEAD: Duration = Duration::from_millis(2);
 
 #[derive(Clone, Copy)]
-pub struct Deadline(Instant);
+pub struct Deadline {
+    call: Instant,
+    callers: Option<Instant>,
+}
 
 impl Deadline {
     pub fn of(extensions: &Extensions) -> Instant {
-        extensions.get::<Self>().expect("the layer sets it").0
+        Self::get(extensions).call
+    }
+
+    /// The caller's, for a stream that may last longer than a call.
+    pub fn of_stream(extensions: &Extensions) -> Option<Instant> {
+        Self::get(extensions).callers
+    }
+
+    fn get(extensions: &Extensions) -> &Self {
+        extensions.get().expect("the layer sets it")
     }
 }
 
@@ -36,9 +49,14 @@ where
     S: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone,
 {
     service_fn(move |mut request: Request| {
-        let wanted = timeout(request.headers()).unwrap_or(longest);
-        let deadline = Instant::now() + wanted.min(longest).saturating_sub(AHEAD);
-        request.extensions_mut().insert(Deadline(deadline));
+        let ends_after = |time: Duration| Instant::now() + time.saturating_sub(AHEAD);
+        let callers = timeout(request.headers()).map(ends_after);
+        let longest = ends_after(longest);
+        let deadline = callers.map_or(longest, |callers| callers.min(longest));
+        request.extensions_mut().insert(Deadline {
+            call: deadline,
+            callers,
+        });
         let response = inner.call(request);
         async move {
             // Even a timer for a past moment may take a millisecond.

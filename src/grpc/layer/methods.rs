@@ -14,17 +14,25 @@ const SERVED: [&[u8]; 4] = [
     tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
 ];
 
-/// The name of each method by its path, for metrics, traces and the log.
+/// Each method by its path, for metrics, traces and the log.
 ///
 /// Unknown paths share the name `unknown`, so callers cannot create new time series.
 pub(super) struct Methods {
-    names: HashMap<String, Arc<str>>,
-    unknown: Arc<str>,
+    methods: HashMap<String, Method>,
+    unknown: Method,
+}
+
+#[derive(Clone)]
+pub(super) struct Method {
+    /// Without the service. It is unique (tested below).
+    pub(super) name: Arc<str>,
+    /// Whether the client sends a stream of requests.
+    pub(super) takes_stream: bool,
 }
 
 impl Methods {
     pub(super) fn decode() -> Self {
-        let mut names = HashMap::new();
+        let mut methods = HashMap::new();
         for descriptors in SERVED {
             let files = FileDescriptorSet::decode(descriptors).expect(VALID_DESCRIPTORS);
             for file in &files.file {
@@ -32,18 +40,24 @@ impl Methods {
                     for method in &service.method {
                         let (package, service) = (file.package(), service.name());
                         let path = format!("/{package}.{service}/{}", method.name());
-                        names.insert(path, Arc::from(method.name()));
+                        let method = Method {
+                            name: Arc::from(method.name()),
+                            takes_stream: method.client_streaming(),
+                        };
+                        methods.insert(path, method);
                     }
                 }
             }
         }
-        let unknown = Arc::from("unknown");
-        Self { names, unknown }
+        let unknown = Method {
+            name: Arc::from("unknown"),
+            takes_stream: false,
+        };
+        Self { methods, unknown }
     }
 
-    /// The method's name without the service. It is unique (tested below).
-    pub(super) fn name(&self, path: &str) -> &Arc<str> {
-        self.names.get(path).unwrap_or(&self.unknown)
+    pub(super) fn find(&self, path: &str) -> &Method {
+        self.methods.get(path).unwrap_or(&self.unknown)
     }
 }
 
@@ -66,18 +80,20 @@ mod tests {
             ("/", "unknown"),
             ("", "unknown"),
         ] {
-            assert_eq!(&**methods.name(path), name, "{path}");
+            assert_eq!(&*methods.find(path).name, name, "{path}");
         }
         for version in ["v1", "v1alpha"] {
             let path = format!("/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo");
-            assert_eq!(&**methods.name(&path), "ServerReflectionInfo");
+            let method = methods.find(&path);
+            assert_eq!(&*method.name, "ServerReflectionInfo");
+            assert!(method.takes_stream);
         }
     }
 
     #[test]
     fn no_two_services_share_the_name_of_a_method() {
         let mut services = BTreeMap::<_, Vec<_>>::new();
-        for (path, name) in Methods::decode().names {
+        for (path, Method { name, .. }) in Methods::decode().methods {
             // The two versions of reflection are one service.
             let path = path.replace(".v1alpha.", ".v1.");
             let services = services.entry(name).or_default();

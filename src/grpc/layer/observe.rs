@@ -1,15 +1,23 @@
 //! Counts and traces every call.
 //!
 //! This is the outermost layer, so it also counts the calls that the other layers refuse and
-//! the calls that the caller cancels (`CANCELLED`). A stream is counted when it begins.
+//! the calls that the caller cancels (`CANCELLED`). A call that takes a stream of requests is
+//! counted when its answer ends. Another stream of answers is counted when it begins.
+
+mod answer;
 
 use std::{convert::Infallible, sync::Arc, time::Instant};
 
-use tonic::{Code, Status};
+use tonic::{Code, Status, body::Body};
 use tower::{Service, service_fn};
 use tracing::Instrument as _;
 
-use super::{Request, Response, methods::Methods, trace::Spans};
+use self::answer::Answer;
+use super::{
+    Request, Response,
+    methods::{Method, Methods},
+    trace::Spans,
+};
 use crate::grpc::Metrics;
 
 pub struct Observer {
@@ -33,8 +41,8 @@ where
     S: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone,
 {
     service_fn(move |mut request: Request| {
-        let method = Arc::clone(observer.methods.name(request.uri().path()));
-        let spans = Spans::begin(&method, &mut request);
+        let method = observer.methods.find(request.uri().path()).clone();
+        let spans = Spans::begin(&method.name, &mut request);
         let (call, rpc) = (spans.call.clone(), spans.rpc.clone());
         let mut running = RunningCall {
             observer: Arc::clone(&observer),
@@ -45,11 +53,13 @@ where
         };
         let response = inner.call(request);
         let counted = async move {
-            let response = response.await;
-            if let Ok(response) = &response {
-                running.answered(response);
+            let response = response.await?;
+            let refusal = Status::from_header_map(response.headers());
+            if running.method.takes_stream && refusal.is_none() {
+                return Ok(response.map(|body| Body::new(Answer::new(body, running))));
             }
-            response
+            running.answered(refusal.map_or(Code::Ok, |status| status.code()));
+            Ok(response)
         };
         counted.instrument(rpc).instrument(call)
     })
@@ -58,7 +68,7 @@ where
 /// Counts the call when it is dropped: after the response, or when the caller cancels it.
 struct RunningCall {
     observer: Arc<Observer>,
-    method: Arc<str>,
+    method: Method,
     started: Instant,
     code: Code,
     spans: Spans,
@@ -67,9 +77,8 @@ struct RunningCall {
 impl RunningCall {
     /// The headers name the code of an error. A response with a message is OK: its code
     /// follows in the trailers.
-    fn answered(&mut self, response: &Response) {
-        let status = Status::from_header_map(response.headers());
-        self.code = status.map_or(Code::Ok, |status| status.code());
+    const fn answered(&mut self, code: Code) {
+        self.code = code;
     }
 }
 
@@ -77,7 +86,7 @@ impl Drop for RunningCall {
     fn drop(&mut self) {
         let duration = self.started.elapsed();
         let Observer { metrics, .. } = &*self.observer;
-        metrics.count(&self.method, self.code, duration);
+        metrics.count(&self.method.name, self.code, duration);
         self.spans.end(self.code);
     }
 }

@@ -20,7 +20,10 @@ use tonic::{Status, body::Body};
 use tower::{Service, service_fn};
 
 use super::{Request, Response, open_streams::OpenStreams};
-use crate::{auth::Error, grpc::server::ConnectInfo};
+use crate::{
+    auth::Error,
+    grpc::server::{ConnectInfo, STREAM_BYTES},
+};
 
 const REFLECTION_STREAMS: usize = 16;
 const WATCH_STREAMS: usize = 256;
@@ -102,7 +105,7 @@ impl OpenStream {
         let memory = Arc::clone(&ConnectInfo::of(request.extensions()).memory);
         let (id, must_end) = kind.open.begin(memory.id)?;
         let deadline = Instant::now() + kind.longest;
-        memory.server_stream_begins();
+        memory.server_stream_begins(STREAM_BYTES);
         let closed = CancellationToken::new();
         let open = Self {
             deadline,
@@ -112,7 +115,7 @@ impl OpenStream {
         let end = open.end();
         tokio::spawn(async move {
             closed.run_until_cancelled(end).await;
-            memory.server_stream_ends();
+            memory.server_stream_ends(STREAM_BYTES);
             kind.open.end(id);
         });
         Some(open)

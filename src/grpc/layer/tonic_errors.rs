@@ -11,16 +11,21 @@ use super::Response;
 use crate::{auth::Error, grpc::MAX_MESSAGE_BYTES};
 
 pub fn with_error_info(response: Response) -> Response {
-    let Some(status) = Status::from_header_map(response.headers()) else {
-        return response;
-    };
+    let status = Status::from_header_map(response.headers());
+    match status.as_ref().and_then(unreadable) {
+        Some(error) => Status::from(error).into_http(),
+        None => response,
+    }
+}
+
+/// The error for a message that tonic cannot read.
+pub fn unreadable(status: &Status) -> Option<Error> {
     let problem = match status.code() {
         Code::Internal if status.details().is_empty() => "cannot be read".to_owned(),
         Code::OutOfRange if status.details().is_empty() => {
             format!("must have at most {MAX_MESSAGE_BYTES} bytes")
         }
-        _ => return response,
+        _ => return None,
     };
-    let field = "request";
-    Status::from(Error::InvalidArgument { field, problem }).into_http()
+    Some(Error::invalid("request", problem))
 }

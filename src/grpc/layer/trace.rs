@@ -41,6 +41,10 @@ impl Spans {
         Self { call, rpc }
     }
 
+    pub(super) fn in_scope<T>(&self, act: impl FnOnce() -> T) -> T {
+        self.call.in_scope(|| self.rpc.in_scope(act))
+    }
+
     pub(super) fn end(&self, code: Code) {
         self.rpc.record("rpc.grpc.status_code", code as i32);
         // The codes that OpenTelemetry's conventions for gRPC treat as server errors.

@@ -1,4 +1,5 @@
-//! A client's connection: it ends at its preface time-out, or at the end of its lifetime.
+//! A client's connection: it ends at its preface time-out, or at the end of its lifetime and of its
+//! long streams.
 
 use std::{
     io,
@@ -49,12 +50,18 @@ impl Connection {
         stop: CancellationToken,
         slot: Slot,
     ) -> (Self, oneshot::Receiver<()>) {
+        let info = ConnectionInfo::new(
+            transport.peer.clone(),
+            is_private,
+            slot.calls(),
+            stop.clone(),
+        );
         let preface_end = async move {
             stop.run_until_cancelled(sleep(PREFACE_TIMEOUT)).await;
         };
         let (open, closed) = oneshot::channel();
         let connection = Self {
-            info: ConnectionInfo::new(transport.peer.clone(), is_private, slot.calls()),
+            info,
             transport,
             missing_preface_bytes: PREFACE_BYTES,
             end: Box::pin(preface_end.fuse()),
@@ -75,7 +82,12 @@ impl Connection {
         if self.missing_preface_bytes > 0 {
             self.missing_preface_bytes = self.missing_preface_bytes.saturating_sub(received);
             if self.missing_preface_bytes == 0 {
-                self.end = Box::pin(sleep(self.lifetime));
+                let (info, lifetime) = (self.info.clone(), self.lifetime);
+                let end = async move {
+                    sleep(lifetime).await;
+                    info.long_streams_end().await;
+                };
+                self.end = Box::pin(end.fuse());
             }
         }
     }

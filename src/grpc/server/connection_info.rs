@@ -3,7 +3,8 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::Extensions;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit, RwLock, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     limit::{Calls, RunningCall},
@@ -28,6 +29,10 @@ struct Inner {
     is_private: bool,
     calls: Calls,
     password_calls: Arc<Semaphore>,
+    /// Read while a long stream is open, and written to close the connection.
+    long_streams: Arc<RwLock<()>>,
+    /// Cancelled when the service stops.
+    stop: CancellationToken,
 }
 
 impl ConnectionInfo {
@@ -36,12 +41,14 @@ impl ConnectionInfo {
         &ConnectInfo::of(extensions).connection
     }
 
-    pub(super) fn new(peer: Peer, is_private: bool, calls: Calls) -> Self {
+    pub(super) fn new(peer: Peer, is_private: bool, calls: Calls, stop: CancellationToken) -> Self {
         Self(Arc::new(Inner {
             peer,
             is_private,
             calls,
             password_calls: Arc::new(Semaphore::new(MAX_PASSWORD_CALLS)),
+            long_streams: Arc::default(),
+            stop,
         }))
     }
 
@@ -58,6 +65,24 @@ impl ConnectionInfo {
     /// The connection is in use until the returned value is dropped.
     pub fn begin_call(&self) -> RunningCall {
         self.0.calls.begin()
+    }
+
+    /// The connection is not closed at the end of its lifetime until the guard is dropped. Fails
+    /// after the begin of that end.
+    pub(super) fn keep_open(&self) -> Result<OwnedRwLockReadGuard<()>, Error> {
+        let open = Arc::clone(&self.0.long_streams).try_read_owned();
+        open.map_err(|_| Error::Overloaded {
+            retry_after: RETRY_AFTER,
+        })
+    }
+
+    /// Waits for the end of all streams that keep the connection open. No other begins meanwhile.
+    pub(super) async fn long_streams_end(&self) {
+        drop(self.0.long_streams.write().await);
+    }
+
+    pub(super) fn stop(&self) -> CancellationToken {
+        self.0.stop.clone()
     }
 
     /// Admits a call that hashes a password, unless too many of this connection wait. Without

@@ -25,6 +25,7 @@ pub(super) use self::{budget::Budget, metered_connection::MeteredConnection};
 pub use self::{
     metered_connection::ConnectInfo,
     peer_memory::{PeerId, PeerMemory},
+    traffic::{LONG_STREAM_BYTES, STREAM_BYTES},
 };
 
 /// What a connection keeps in memory, in bytes.

@@ -162,7 +162,7 @@ const RECOVERY_METHODS: [&str; 4] = [
     "RevertEmail",
 ];
 
-const ADMIN_METHODS: [&str; 11] = [
+const ADMIN_METHODS: [&str; 12] = [
     "GetUser",
     "ListUsers",
     "ListUserSessions",
@@ -174,6 +174,7 @@ const ADMIN_METHODS: [&str; 11] = [
     "UnlockUser",
     "SetRoles",
     "DeleteUser",
+    "ImportUsers",
 ];
 
 const ACCOUNT_METHODS: [&str; 8] = [

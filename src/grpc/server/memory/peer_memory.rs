@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::task::AtomicWaker;
 use tokio::time::Instant;
 
-use super::{Budget, Held, traffic::STREAM_BYTES};
+use super::{Budget, Held};
 
 /// The bytes of answers that one connection may have unsent, beyond the first message. h2 would
 /// take 400 KiB for each stream from a peer that grants large windows and never reads.
@@ -30,7 +30,7 @@ pub struct PeerMemory {
     pub id: PeerId,
     budget: Arc<Budget>,
     closed: AtomicBool,
-    /// Streams that may wait for their peer: server streams, which have bounds of their own.
+    /// The bytes of streams that may wait for their peer: they have bounds of their own.
     server_streams: AtomicUsize,
     connection: AtomicWaker,
     unread: Mutex<Unread>,
@@ -102,12 +102,13 @@ impl PeerMemory {
         }
     }
 
-    pub fn server_stream_begins(&self) {
-        self.server_streams.fetch_add(1, Ordering::Relaxed);
+    /// These bytes do not count as stalled until the stream ends.
+    pub fn server_stream_begins(&self, bytes: usize) {
+        self.server_streams.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub fn server_stream_ends(&self) {
-        self.server_streams.fetch_sub(1, Ordering::Relaxed);
+    pub fn server_stream_ends(&self, bytes: usize) {
+        self.server_streams.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn has_unread(&self) -> bool {
@@ -116,7 +117,7 @@ impl PeerMemory {
 
     /// `held` without what server streams take, which does not count as stalled.
     pub(super) fn allow_server_streams(&self, held: Held) -> Held {
-        let allowed = self.server_streams.load(Ordering::Relaxed) * STREAM_BYTES;
+        let allowed = self.server_streams.load(Ordering::Relaxed);
         Held {
             stalled: held.stalled.saturating_sub(allowed),
             ..held

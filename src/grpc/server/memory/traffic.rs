@@ -12,6 +12,8 @@ use crate::grpc::{MAX_MESSAGE_BYTES, server::MAX_HEADER_BYTES};
 /// A stream with an unfinished unary call takes this: the tasks and buffers of h2, hyper and
 /// tonic. Measured with the debug build; the release build takes less.
 pub const STREAM_BYTES: usize = 16 * 1024;
+/// The same with a large message.
+pub const LONG_STREAM_BYTES: usize = STREAM_BYTES + 2 * MAX_MESSAGE_BYTES;
 /// An entry of a `HeaderMap` whose capacity has just doubled.
 const FIELD_BYTES: usize = 192;
 /// Each field counts for at least 32 bytes of the limit of a header list (RFC 9113, 6.5.2).

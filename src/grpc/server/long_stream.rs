@@ -1,0 +1,45 @@
+//! A stream that takes requests for longer than a call may last.
+
+use std::sync::Arc;
+
+use http::Extensions;
+use tokio::sync::OwnedRwLockReadGuard;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+
+use super::{ConnectInfo, PeerMemory, RunningCall, memory::LONG_STREAM_BYTES};
+use crate::auth::Error;
+
+/// Until it is dropped, its connection is in use, and goes on after the GOAWAY grace period. The
+/// memory that it takes does not count as stalled.
+pub struct LongStream {
+    memory: Arc<PeerMemory>,
+    stop: CancellationToken,
+    _running: RunningCall,
+    _open: OwnedRwLockReadGuard<()>,
+}
+
+impl LongStream {
+    /// Fails on a connection that is being closed.
+    pub fn begin(extensions: &Extensions) -> Result<Self, Error> {
+        let ConnectInfo { connection, memory } = ConnectInfo::of(extensions);
+        let open = connection.keep_open()?;
+        memory.server_stream_begins(LONG_STREAM_BYTES);
+        Ok(Self {
+            memory: Arc::clone(memory),
+            stop: connection.stop(),
+            _running: connection.begin_call(),
+            _open: open,
+        })
+    }
+
+    /// Completes when the service stops.
+    pub fn must_end(&self) -> WaitForCancellationFuture<'_> {
+        self.stop.cancelled()
+    }
+}
+
+impl Drop for LongStream {
+    fn drop(&mut self) {
+        self.memory.server_stream_ends(LONG_STREAM_BYTES);
+    }
+}
