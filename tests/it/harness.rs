@@ -6,6 +6,7 @@
 //! | sets options, starts a second replica, builds the `App` itself | [`Service::start`], [`Service::start_at`], [`build`] |
 //! | moves the time | [`Service::clock`], a [`ManualClock`] |
 //! | acts as support staff | [`admin`] |
+//! | imports users | [`import`], [`ImportStream`], [`row`]; [`outcomes`] |
 //! | needs accounts or sessions | [`Service::sign_up`], [`Service::sign_in`]; [`Service::account`] is the client of a signed-in user |
 //! | sends a request | [`register`], [`login`], [`refresh`], [`logout`].. build it |
 //! | expects an error | [`refused`], then [`reason`], [`error_line`], [`violation`], [`retry_after`], [`assert_invalid_token`] or [`assert_outage`] |
@@ -47,6 +48,7 @@ mod database;
 mod frames;
 mod guarantee;
 mod held;
+mod imports;
 mod kafka;
 mod kafka_server;
 mod password_hashes;
@@ -80,6 +82,7 @@ pub use self::{
     frames::{DATA, Frames, PREFACE, call_but_its_end, cancelled_call, end_of_call, frame},
     guarantee::{Copy, Published},
     held::{Held, WAITING},
+    imports::{IMPORTER, ImportStream, import, outcome, outcomes, row, rows, rows_of_a_stream},
     kafka::{Kafka, Record},
     kafka_server::Cluster,
     password_hashes::open_seal,

@@ -8,6 +8,7 @@ mod device_tokens;
 mod enumeration;
 mod errors;
 mod forged_tokens;
+mod import;
 mod imported_hashes;
 mod keys;
 mod login;

@@ -46,9 +46,10 @@ impl KnownAccounts {
         match self.accounts.get(email) {
             Some(owner) if !is_given || *owner == id => Imported::Unchanged(*owner),
             Some(_) => Imported::Rejected(Rejection::EmailTaken),
+            None if self.ids.contains(&id) => Imported::Rejected(Rejection::UserIdTaken),
             None if self.reserved.contains(email) => Imported::Rejected(Rejection::EmailTaken),
-            None if !self.ids.insert(id) => Imported::Rejected(Rejection::UserIdTaken),
             None => {
+                self.ids.insert(id);
                 self.accounts.insert(email.to_owned(), id);
                 Imported::Created(id)
             }

@@ -22,7 +22,7 @@ impl Mailing {
         admin(self.0.channel(), SUPPORT)
     }
 
-    async fn user(&self, user_id: &str) -> proto::User {
+    pub(super) async fn user(&self, user_id: &str) -> proto::User {
         let answer = self.admin().get_user(by_id(user_id)).await;
         answer
             .expect("it exists")
@@ -31,7 +31,7 @@ impl Mailing {
             .expect("a user")
     }
 
-    async fn suspend(&self, user_id: &str) {
+    pub(super) async fn suspend(&self, user_id: &str) {
         let answer = self.admin().suspend_user(suspend(user_id)).await;
         answer.expect("it exists");
     }

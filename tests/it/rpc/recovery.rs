@@ -16,14 +16,14 @@ use auth_service::proto::{
 use tonic::{Request, Response, Status, transport::Channel};
 
 use crate::harness::{
-    Backend, INTERNAL_TOKEN, OnBackend, Service, TestDatabase, login, with_bearer,
+    Backend, IMPORTER, INTERNAL_TOKEN, OnBackend, Service, TestDatabase, login, with_bearer,
 };
 
 pub(super) const NEW_PASSWORD: &str = "quiet meadow brass lantern";
 pub(super) const MAILER: &str = "a-token-of-the-mailer-of-40-characters-1";
 pub(super) const SUPPORT: &str = "a-token-of-support-with-40-characters-12";
 
-/// A service that knows a mailer and support staff.
+/// A service that knows a mailer, support staff, and an importer.
 pub(super) struct Mailing(pub(super) Service);
 
 impl OnBackend for Mailing {
@@ -33,12 +33,13 @@ impl OnBackend for Mailing {
 }
 
 pub(super) async fn mailing(database: TestDatabase, options: &[&str]) -> Mailing {
-    let tokens = format!("gateway:{INTERNAL_TOKEN},mailer:{MAILER},support:{SUPPORT}");
+    let tokens =
+        format!("gateway:{INTERNAL_TOKEN},mailer:{MAILER},support:{SUPPORT},importer:{IMPORTER}");
     let mailer = [
         "--internal-tokens",
         &tokens,
         "--internal-scopes",
-        "mailer=mail,support=admin",
+        "mailer=mail,support=admin,importer=import",
     ];
     Mailing(Service::start(database, &[&mailer, options].concat()).await)
 }
