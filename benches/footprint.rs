@@ -76,9 +76,18 @@ async fn start() -> Result<(Duration, u64)> {
 
 /// The resident bytes of a process.
 pub fn resident(process: u32) -> Result<u64> {
+    memory(process, "VmRSS:")
+}
+
+/// The most that a process has had resident.
+pub fn peak(process: u32) -> Result<u64> {
+    memory(process, "VmHWM:")
+}
+
+fn memory(process: u32, which: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-    let (_, resident) = status.split_once("VmRSS:").ok_or("VmRSS")?;
-    let kib = resident.split_whitespace().next().ok_or("a number")?;
+    let (_, bytes) = status.split_once(which).ok_or("a known name")?;
+    let kib = bytes.split_whitespace().next().ok_or("a number")?;
     Ok(kib.parse::<u64>()? * 1024)
 }
 

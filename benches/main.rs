@@ -7,6 +7,7 @@
 //! open loop alone runs once, after its closed loop. The goals are printed but not asserted.
 
 mod footprint;
+mod import;
 mod load;
 mod logins;
 mod outbox;
@@ -60,6 +61,9 @@ async fn measure(wanted: &[String]) -> Result<Table> {
     }
     if wants("outbox") {
         outbox::measure(&mut table).await?;
+    }
+    if wants("import") {
+        import::measure(&mut table).await?;
     }
     if wants("footprint") {
         footprint::measure(&mut table).await?;

@@ -21,13 +21,13 @@ pub async fn measure(table: &mut Table) -> Result<()> {
 }
 
 /// A new topic, and a connection to each of its partitions.
-struct Topic {
-    config: kafka::Settings,
+pub struct Topic {
+    pub config: kafka::Settings,
     partitions: Vec<Arc<PartitionClient>>,
 }
 
 impl Topic {
-    async fn create() -> Result<Self> {
+    pub async fn create() -> Result<Self> {
         let brokers = vec![env::var("TEST_KAFKA_BROKERS")?];
         let topic = format!("bench.{}", uuid::Uuid::now_v7().simple());
         let client = ClientBuilder::new(brokers.clone()).build().await?;
@@ -49,6 +49,15 @@ impl Topic {
             sasl: None,
         };
         Ok(Self { config, partitions })
+    }
+
+    /// The number of all records.
+    pub async fn records(&self) -> Result<usize> {
+        let mut records = 0;
+        for partition in &self.partitions {
+            records += partition.get_offset(OffsetAt::Latest).await?;
+        }
+        Ok(records.try_into()?)
     }
 }
 

@@ -240,6 +240,11 @@ impl Service {
         footprint::resident(self.process.id().ok_or("it runs")?)
     }
 
+    /// The most bytes that were resident.
+    pub fn peak(&self) -> Result<u64> {
+        footprint::peak(self.process.id().ok_or("it runs")?)
+    }
+
     pub fn cpu_time(&self) -> Result<Duration> {
         footprint::cpu_time(self.process.id().ok_or("it runs")?)
     }

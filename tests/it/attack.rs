@@ -4,6 +4,7 @@ mod connections;
 mod encrypted;
 mod exhaustion;
 mod http2;
+mod import_streams;
 mod malformed;
 mod memory;
 mod plaintext;

@@ -22,6 +22,10 @@ use super::{connection_info::ConnectionInfo, limit::Slot, transport::Transport};
 /// Includes the TLS handshake. Clients send their preface at once.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// For the end of a long stream on its way to the client. Then hyper closes the connection, because
+/// the client was asked to go.
+const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The preface of HTTP/2 and the header of the SETTINGS frame that follows it (RFC 9113,
 /// 3.4). After these bytes hyper can send pings and GOAWAY.
 const PREFACE_BYTES: usize = 24 + 9;
@@ -85,7 +89,10 @@ impl Connection {
                 let (info, lifetime) = (self.info.clone(), self.lifetime);
                 let end = async move {
                     sleep(lifetime).await;
-                    info.long_streams_end().await;
+                    if info.has_long_streams() {
+                        info.long_streams_end().await;
+                        sleep(LAST_ANSWER_TIMEOUT).await;
+                    }
                 };
                 self.end = Box::pin(end.fuse());
             }

@@ -76,6 +76,10 @@ impl ConnectionInfo {
         })
     }
 
+    pub(super) fn has_long_streams(&self) -> bool {
+        self.0.long_streams.try_write().is_err()
+    }
+
     /// Waits for the end of all streams that keep the connection open. No other begins meanwhile.
     pub(super) async fn long_streams_end(&self) {
         drop(self.0.long_streams.write().await);

@@ -1,6 +1,7 @@
 //! The audit log: one line for each event, with ids and without personal data.
 
 mod admin;
+mod imports;
 mod mails;
 
 use std::time::Duration;

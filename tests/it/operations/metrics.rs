@@ -15,8 +15,8 @@ use tonic_prost::ProstCodec;
 
 use self::scrape::Scrape;
 use crate::harness::{
-    EVENTS, INTERNAL_TOKEN, Kafka, PASSWORD, Service, TestDatabase, both, db, login, logout,
-    refresh, refused, register,
+    EVENTS, IMPORTER, INTERNAL_TOKEN, ImportStream, Kafka, PASSWORD, Service, TestDatabase, admin,
+    both, db, import, login, logout, refresh, refused, register, row,
 };
 
 /// The series of a service without calls; each histogram by its count. The RPC metrics are
@@ -127,6 +127,24 @@ both! {
         assert_eq!(now.value("auth_rpc_duration_seconds_count{method=\"Register\"}"), 3.0);
         let within = "auth_rpc_duration_seconds_bucket{method=\"Register\",le=\"+Inf\"}";
         assert_eq!(now.value(within), 3.0);
+    }
+
+    async fn an_import_is_counted_with_the_code_at_its_end(database: TestDatabase) {
+        let tokens = format!("importer:{IMPORTER}");
+        let importer = ["--internal-tokens", &tokens, "--internal-scopes", "importer=import"];
+        let service = Service::start(database, &importer).await;
+        let client = || admin(service.channel(), IMPORTER);
+        let count = |code| format!("auth_rpc_total{{method=\"ImportUsers\",code=\"{code}\"}}");
+        let mut running = ImportStream::open(client()).await.unwrap();
+        running.import(row("ana@example.com")).await.unwrap();
+        assert!(!Scrape::of(&service).await.has(&count("OK")));
+        running.end().await.1.unwrap();
+        import(client(), vec![row(&"x".repeat(70_000))]).await.1.unwrap_err();
+        import(admin(service.channel(), "no token"), Vec::new()).await.1.unwrap_err();
+        drop(ImportStream::open(client()).await.unwrap());
+        for code in ["OK", "INVALID_ARGUMENT", "PERMISSION_DENIED", "CANCELLED"] {
+            Scrape::wait(&service, &count(code), |times| times == 1.0).await;
+        }
     }
 
     async fn a_call_that_is_cut_off_by_its_deadline_counts(database: TestDatabase) {

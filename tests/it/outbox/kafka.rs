@@ -3,6 +3,7 @@
 mod accounts;
 mod connections;
 mod faults;
+mod imports;
 mod load;
 mod partition;
 mod sasl;
