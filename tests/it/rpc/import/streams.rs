@@ -33,13 +33,13 @@ both! {
         let rows = rows(2000);
         let results = mailing.import(rows.clone()).await;
         assert!(results.iter().map(|result| result.index).eq(0..2000));
-        assert_eq!(outcomes(&results), ["CREATED"; 2000]);
+        assert!(results.iter().all(|result| outcome(result) == "CREATED"));
         mailing.assert_each_announced_once(2000).await;
         for (row, result) in rows.iter().zip(&results).step_by(400) {
             assert_eq!(mailing.user(&result.user_id).await.email, row.email);
         }
         let again = mailing.import(rows).await;
-        assert_eq!(outcomes(&again), ["UNCHANGED"; 2000]);
+        assert!(again.iter().all(|result| outcome(result) == "UNCHANGED"));
         assert!(again.iter().zip(&results).all(|(again, first)| again.user_id == first.user_id));
     }
 
