@@ -3,9 +3,13 @@
 
 mod confirm;
 mod export;
+mod import;
 mod json;
+mod lines;
 mod new_file;
 mod output;
+mod progress;
+mod row;
 mod table;
 
 use std::{sync::Arc, time::Duration};
@@ -15,8 +19,8 @@ use auth_service::{
     app::{SystemClock, data_key},
     auth::{Admin, Call, Error, PageRequest, UserRef},
     config::{File, Until, Users, UsersAction as Action},
-    db::Db,
-    model::{DataKeys, Roles, SessionId, SuspensionReason, Transition, UserId},
+    db::{self, Db},
+    model::{Clock as _, DataKeys, Roles, SessionId, SuspensionReason, Transition, UserId},
     telemetry::audit::{Context, Event},
 };
 use tokio::{sync::Notify, time::Instant};
@@ -39,7 +43,7 @@ pub(super) struct Parts {
 
 /// The acts, and what shows their results.
 struct Operator {
-    admin: Admin,
+    admin: Arc<Admin>,
     output: Output,
 }
 
@@ -48,14 +52,18 @@ pub(super) async fn run(parts: Parts, users: Users, signals: &Signals) -> anyhow
     check_usage(&action)?;
     check_schema(&parts.db).await?;
     data_key::check(&parts.db, &parts.data_keys, None).await?;
-    let admin = Admin {
+    let transition = match &action {
+        Action::Import { .. } => find_transition(&parts.db).await?,
+        _ => Transition::default(),
+    };
+    let admin = Arc::new(Admin {
         db: parts.db,
         data_keys: parts.data_keys,
-        transition: Transition::default(),
+        transition,
         access_token_ttl: parts.access_token_ttl,
         clock: Arc::new(SystemClock),
         commits: Arc::new(Notify::new()),
-    };
+    });
     let output = Output { json };
     let operator = Operator { admin, output };
     let makes_a_file = matches!(
@@ -91,6 +99,14 @@ async fn check_schema(db: &Db) -> anyhow::Result<()> {
     }
 }
 
+/// Only an import stores hashes, and no command reads refresh tokens, whose life does not matter.
+async fn find_transition(db: &Db) -> Result<Transition, db::Error> {
+    let ends_at = db.transition_ends_at(SystemClock.now()).await?;
+    Ok(ends_at.map_or_else(Transition::default, |at| {
+        Transition::new(at, Duration::ZERO)
+    }))
+}
+
 impl Operator {
     async fn act(&self, action: Action) -> anyhow::Result<()> {
         match action {
@@ -108,6 +124,7 @@ impl Operator {
             Action::Unlock { user } => self.unlock(&user).await,
             Action::SetRoles { user, roles } => self.set_roles(&user, &roles).await,
             Action::Delete { user, yes } => self.delete(&user, yes).await,
+            Action::Import { file } => self.import(&file).await,
             Action::Export {
                 file,
                 user: Some(user),

@@ -25,7 +25,7 @@ pub enum Command {
         #[command(subcommand)]
         action: OutboxAction,
     },
-    /// Find, change, delete and export accounts
+    /// Find, change, delete, import and export accounts
     Users(Users),
     /// Make keys of access tokens, or show them
     Keys {

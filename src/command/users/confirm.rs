@@ -5,7 +5,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 use anyhow::bail;
 use auth_service::model::User;
 
-use super::Usage;
+use super::{Usage, table::visible};
 
 /// Longer than any address.
 const LONGEST_ANSWER: u64 = 1024;
@@ -21,7 +21,8 @@ pub(super) fn require_terminal() -> Result<(), Usage> {
 
 pub(super) fn ask(user: &User) -> anyhow::Result<()> {
     let (email, id) = (&user.email, user.id);
-    let question = format!("Delete {email} ({id}) for good? Type the address or yes: ");
+    let shown = visible(email);
+    let question = format!("Delete {shown} ({id}) for good? Type the address or yes: ");
     io::stderr().write_all(question.as_bytes())?;
     let mut answer = String::new();
     let mut input = io::stdin().lock().take(LONGEST_ANSWER);

@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use self::person::Person;
-use super::{Operator, PAGE, Usage, json::Time, new_file::NewFile};
+use super::{Operator, PAGE, Usage, json::Time, new_file::NewFile, output::note};
 
 /// Where an export goes.
 enum Sink {
@@ -62,7 +62,7 @@ impl Operator {
         };
         let mut sink = Sink::open(file)?;
         if with_hashes {
-            say(WARNING);
+            note(WARNING);
         }
         self.admin.begin_export(hashes, &self.call(None));
         let exported = self.write_pages(&mut sink, hashes).await?;
@@ -112,13 +112,13 @@ impl Operator {
             accounts,
             suspended,
         } = exported;
-        let note = match suspended {
+        let hint = match suspended {
             0 => "",
             _ => ", which the file does not say: suspend them after an import",
         };
-        let text = format!("exported accounts: {accounts}, suspended: {suspended}{note}\n");
+        let text = format!("exported accounts: {accounts}, suspended: {suspended}{hint}\n");
         if !is_file {
-            say(&text);
+            note(&text);
             return Ok(());
         }
         let object = json!({ "exported": accounts, "suspended": suspended });
@@ -131,11 +131,6 @@ WARNING: this file will hold the password hashes of all accounts, without the se
 Who has it can guess passwords without any limit. Keep it on an encrypted disk, and delete it as
 soon as it is imported.
 ";
-
-/// To stderr. Nobody may read it, and the work goes on.
-fn say(text: &str) {
-    let _ = io::stderr().write_all(text.as_bytes());
-}
 
 fn write_line(out: &mut dyn Write, exported: &ExportedUser) -> anyhow::Result<()> {
     let user = &exported.user;

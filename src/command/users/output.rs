@@ -65,9 +65,21 @@ impl Output {
         object: &impl Serialize,
         text: impl FnOnce() -> String,
     ) -> anyhow::Result<()> {
-        let text = if self.json { line(object)? } else { text() };
-        Ok(io::stdout().write_all(text.as_bytes())?)
+        if self.json {
+            return print_line(object);
+        }
+        Ok(io::stdout().write_all(text().as_bytes())?)
     }
+}
+
+/// Prints a line of JSON.
+pub(super) fn print_line(object: &impl Serialize) -> anyhow::Result<()> {
+    Ok(io::stdout().write_all(line(object)?.as_bytes())?)
+}
+
+/// To stderr. Nobody may read it, and the work goes on.
+pub(super) fn note(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 impl List {

@@ -27,7 +27,8 @@ impl<const N: usize> Table<N> {
     /// The next lines, after the header if they are the first.
     pub(super) fn lines(&mut self, rows: Vec<[String; N]>) -> String {
         let header = self.header.take().map(|header| header.map(str::to_owned));
-        let rows: Vec<_> = header.into_iter().chain(rows).map(visible).collect();
+        let rows = header.into_iter().chain(rows);
+        let rows: Vec<_> = rows.map(|row| row.map(|cell| visible(&cell))).collect();
         for row in &rows {
             for (width, cell) in self.widths.iter_mut().zip(row) {
                 *width = (*width).max(cell.chars().count());
@@ -46,9 +47,9 @@ impl<const N: usize> Table<N> {
 }
 
 /// Texts of older rows may hold characters that would confuse a terminal.
-fn visible<const N: usize>(row: [String; N]) -> [String; N] {
+pub(super) fn visible(text: &str) -> String {
     let replace = |c| if is_invisible(c) { '\u{FFFD}' } else { c };
-    row.map(|cell| cell.chars().map(replace).collect())
+    text.chars().map(replace).collect()
 }
 
 #[cfg(test)]

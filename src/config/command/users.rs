@@ -1,17 +1,13 @@
-//! `auth-service users`. The parsers do not repeat the value in an error: it may be an address.
+//! `auth-service users`.
 
-use std::{ffi::OsStr, path::PathBuf, time::Duration};
+mod arguments;
 
-use clap::{
-    Arg, Args, Subcommand,
-    builder::{TypedValueParser, ValueParserFactory},
-    error::ErrorKind,
-};
+use clap::{Args, Subcommand};
 
+pub use self::arguments::{File, Until};
 use crate::{
     auth::UserRef,
-    config::value::{self, DAY},
-    model::{Email, SessionId, SuspensionReason, Timestamp, UserId},
+    model::{SessionId, SuspensionReason},
 };
 
 const NOTES: &str = "\
@@ -27,6 +23,17 @@ Examples:
   auth-service users get ana@example.com
   auth-service users suspend ana@example.com --reason 'spam, ticket 4711' --until 7d
   auth-service users list --json | jq -r 'select(.suspension) | .email'";
+
+const IMPORT_NOTES: &str = "\
+Each line is one JSON object with the fields email, and if known user_id (a UUID), password_hash
+(bcrypt), email_verified_at and created_at (RFC 3339), and roles (a list). A field with another
+name, a longer line than 64 KiB and a value that is not valid reject the line; the others are
+imported. An account that exists is not changed, so an import can be repeated: after an
+interruption it goes on.
+
+Examples:
+  auth-service users import users.jsonl
+  psql \"$OLD\" -XAt -f supabase.sql | auth-service users import -";
 
 const EXPORT_NOTES: &str = "\
 The lines of all accounts can be imported again. They do not hold suspensions, sessions, locales,
@@ -114,6 +121,12 @@ pub enum UsersAction {
         #[arg(long)]
         yes: bool,
     },
+    /// Create accounts from a file of JSON lines
+    #[command(after_help = IMPORT_NOTES)]
+    Import {
+        /// The file, or - for the standard input
+        file: File,
+    },
     /// Write all accounts, or the data of one user, into a new file
     #[command(after_help = EXPORT_NOTES)]
     Export {
@@ -127,87 +140,3 @@ pub enum UsersAction {
         user: Option<UserRef>,
     },
 }
-
-/// The end of a suspension.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Until {
-    At(Timestamp),
-    /// From now.
-    In(Duration),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum File {
-    /// Standard input or output.
-    Standard,
-    Path(PathBuf),
-}
-
-fn user(text: &str) -> Result<UserRef, String> {
-    if text.contains('@') {
-        return Ok(UserRef::Email(Email::parse(text)?));
-    }
-    let id = UserId::parse(text).map(UserRef::Id);
-    id.ok_or_else(|| "must be the id (a UUID) or the e-mail address of an account".into())
-}
-
-fn session(text: &str) -> Result<SessionId, String> {
-    SessionId::parse(text).ok_or_else(|| "must be the id (a UUID) of a session".into())
-}
-
-fn reason(text: &str) -> Result<SuspensionReason, String> {
-    Ok(SuspensionReason::parse(text.to_owned())?)
-}
-
-fn until(text: &str) -> Result<Until, String> {
-    if let Some(time) = Timestamp::parse(text) {
-        return Ok(Until::At(time));
-    }
-    let from_now = value::duration(text, Duration::from_secs(1)..=3650 * DAY);
-    from_now
-        .map(Until::In)
-        .map_err(|what| format!("{what}; or a time with its zone, such as 2026-12-31T00:00:00Z"))
-}
-
-fn file(text: &str) -> Result<File, String> {
-    match text {
-        "" => Err("must not be empty".into()),
-        "-" => Ok(File::Standard),
-        path => Ok(File::Path(path.into())),
-    }
-}
-
-#[derive(Clone)]
-pub struct Parser<T>(fn(&str) -> Result<T, String>);
-
-impl<T: Clone + Send + Sync + 'static> TypedValueParser for Parser<T> {
-    type Value = T;
-
-    fn parse_ref(
-        &self,
-        command: &clap::Command,
-        arg: Option<&Arg>,
-        value: &OsStr,
-    ) -> Result<T, clap::Error> {
-        let text = value.to_str().ok_or("must be UTF-8".to_owned());
-        text.and_then(self.0).map_err(|what| {
-            let name = arg.map(ToString::to_string).unwrap_or_default();
-            let message = format!("{name}: {what}\n");
-            clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command)
-        })
-    }
-}
-
-macro_rules! parsers {
-    ($($type:ty: $parse:ident),+) => {$(
-        impl ValueParserFactory for $type {
-            type Parser = Parser<Self>;
-
-            fn value_parser() -> Self::Parser {
-                Parser($parse)
-            }
-        }
-    )+};
-}
-
-parsers!(UserRef: user, SessionId: session, SuspensionReason: reason, Until: until, File: file);

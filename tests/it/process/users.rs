@@ -2,6 +2,8 @@
 
 mod acts;
 mod export;
+mod import;
+mod moving_in;
 mod refusals;
 mod show;
 

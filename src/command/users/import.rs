@@ -1,0 +1,142 @@
+//! `users import`: creates accounts from JSON lines, batch by batch, in constant memory.
+//!
+//! Nothing of an interrupted import has to be kept: the lines that are done are UNCHANGED in the
+//! next run.
+
+use std::{
+    fs,
+    io::{self, BufRead, BufReader},
+    sync::Arc,
+};
+
+use anyhow::{Context as _, bail};
+use auth_service::{
+    auth::{IMPORT_BATCH, Import, ImportCounts, ReceivedRow},
+    config::File,
+    model::{Imported, Rejection},
+};
+use serde_json::json;
+
+use super::{
+    Operator,
+    lines::{LONGEST, Lines},
+    output::{Output, note, print_line},
+    progress::Progress,
+    row,
+};
+
+/// The size of the largest line.
+const BUFFER: usize = LONGEST;
+
+struct Input {
+    lines: Lines<Box<dyn BufRead>>,
+    /// `None` unless it is a file.
+    size: Option<u64>,
+}
+
+/// Rows, and the numbers of their lines.
+#[derive(Default)]
+struct Batch {
+    numbers: Vec<u64>,
+    rows: Vec<ReceivedRow>,
+}
+
+impl Operator {
+    pub(super) async fn import(&self, file: &File) -> anyhow::Result<()> {
+        let mut input = Input::open(file)?;
+        let mut import = Import::begin(Arc::clone(&self.admin), self.call(None));
+        let mut progress = Progress::begin(input.size);
+        let mut done = 0;
+        loop {
+            let ended = self.step(&mut input, &mut import, &mut progress).await;
+            let what = || format!("stopped after line {done}: import the file again");
+            match ended.with_context(what)? {
+                Some(line) => done = line,
+                None => break,
+            }
+        }
+        drop(progress);
+        let counts = import.counts();
+        import.end();
+        self.sum_up(counts)
+    }
+
+    /// Imports the next batch. The number of its last line, or `None` at the end.
+    async fn step(
+        &self,
+        input: &mut Input,
+        import: &mut Import,
+        progress: &mut Progress,
+    ) -> anyhow::Result<Option<u64>> {
+        let Batch { numbers, rows } = input.batch()?;
+        let Some(last) = numbers.last().copied() else {
+            return Ok(None);
+        };
+        let imported = import.batch(rows).await?;
+        for (number, row) in numbers.iter().zip(&imported) {
+            if let Imported::Rejected(rejection) = row {
+                progress.beside(|| report(*number, rejection, self.output))?;
+            }
+        }
+        progress.advance(numbers.len(), input.lines.bytes());
+        Ok(Some(last))
+    }
+
+    fn sum_up(&self, counts: ImportCounts) -> anyhow::Result<()> {
+        let ImportCounts {
+            created,
+            unchanged,
+            rejected,
+        } = counts;
+        let object = json!({ "created": created, "unchanged": unchanged, "rejected": rejected });
+        let text = || format!("created: {created}, unchanged: {unchanged}, rejected: {rejected}\n");
+        self.output.object(&object, text)?;
+        match rejected {
+            0 => Ok(()),
+            1 => bail!("1 line was rejected"),
+            _ => bail!("{rejected} lines were rejected"),
+        }
+    }
+}
+
+/// On stderr for people, and as a line of JSON on stdout.
+fn report(line: u64, rejection: &Rejection, output: Output) -> anyhow::Result<()> {
+    if output.json {
+        let reason = rejection.to_string();
+        return print_line(&json!({ "line": line, "status": "REJECTED", "reason": reason }));
+    }
+    note(&format!("line {line}: {rejection}\n"));
+    Ok(())
+}
+
+impl Input {
+    fn open(file: &File) -> anyhow::Result<Self> {
+        let File::Path(path) = file else {
+            let lines = Lines::new(Box::new(io::stdin().lock()) as _);
+            return Ok(Self { lines, size: None });
+        };
+        let cannot_open = || format!("cannot open {}", path.display());
+        let file = fs::File::open(path).with_context(cannot_open)?;
+        let metadata = file.metadata().with_context(cannot_open)?;
+        Ok(Self {
+            lines: Lines::new(Box::new(BufReader::with_capacity(BUFFER, file))),
+            size: metadata.is_file().then_some(metadata.len()),
+        })
+    }
+
+    /// Empty at the end. Blank lines are no rows.
+    fn batch(&mut self) -> io::Result<Batch> {
+        let mut batch = Batch::default();
+        while batch.rows.len() < IMPORT_BATCH {
+            let Some((number, text)) = self.lines.next()? else {
+                break;
+            };
+            if text.is_ok_and(|text| text.trim_ascii().is_empty()) {
+                continue;
+            }
+            batch.numbers.push(number);
+            batch.rows.push(row::parse(text));
+        }
+        Ok(batch)
+    }
+}
