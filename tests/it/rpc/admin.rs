@@ -18,7 +18,7 @@ const ANA: &str = "ana@example.com";
 const NO_USER: &str = "0192f3a4-0000-7000-8000-000000000000";
 
 impl Mailing {
-    fn admin(&self) -> Admin {
+    pub(super) fn admin(&self) -> Admin {
         admin(self.0.channel(), SUPPORT)
     }
 

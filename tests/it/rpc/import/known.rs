@@ -6,7 +6,7 @@ use auth_service::proto;
 
 use super::{ANA, ID, OTHER_ID, named};
 use crate::{
-    harness::{EVENTS, both, row},
+    harness::{EVENTS, PASSWORD, both, delete_account, row},
     rpc::recovery::Mailing,
 };
 
@@ -63,6 +63,18 @@ both! {
         assert_eq!(crate::harness::outcomes(&results), expected);
         assert_eq!((&*results[1].user_id, &*results[6].user_id), (ID, OTHER_ID));
         mailing.assert_each_announced_once(2).await;
+    }
+
+    /// The events of a new account would begin again at version 1, which consumers skip.
+    async fn the_id_of_a_deleted_account_is_never_used_again(mailing: Mailing) {
+        assert_eq!(mailing.outcomes(vec![named(ANA, ID)]).await, ["CREATED"]);
+        let delete = proto::DeleteUserRequest { user_id: ID.to_owned() };
+        mailing.admin().delete_user(delete).await.unwrap();
+        let ben = mailing.0.sign_up(BEN).await;
+        mailing.0.account(&ben).delete_account(delete_account(PASSWORD)).await.unwrap();
+        let rows = vec![named(ANA, ID), named(BEN, &ben.user_id), named(ANA, OTHER_ID), row(BEN)];
+        let expected = [USER_ID_TAKEN, USER_ID_TAKEN, "CREATED", "CREATED"];
+        assert_eq!(mailing.outcomes(rows).await, expected);
     }
 
     async fn an_address_that_its_owner_can_take_back_is_taken(mailing: Mailing) {
