@@ -29,7 +29,7 @@ use tracing::{info, warn};
 pub use self::system_clock::SystemClock;
 use self::{health::Monitor, listen::listen, password_seals::Sealing, tasks::Tasks};
 use crate::{
-    auth::{self, Admin, Auth},
+    auth::{self, Admin, Auth, ImportPace},
     config::Config,
     db::{self, Db},
     grpc::{self, Exposure, Handlers, HealthReporter, Imports, InternalCallers, Limits},
@@ -125,6 +125,7 @@ impl App {
             access_token_ttl: config.auth.lifetimes.access_token,
             clock: Arc::clone(&clock),
             commits: Arc::clone(&commits),
+            import_pace: ImportPace::default(),
         });
         let parts = auth::Parts {
             db: db.clone(),

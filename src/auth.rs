@@ -47,7 +47,7 @@ pub use self::{
     access_token::{AccessToken, Issuer, Subject},
     admin::{
         Admin, ExportError, ExportPage, ExportedUser, Hashes, IMPORT_BATCH, Import, ImportCounts,
-        Page, PageRequest, ReceivedRow, UserRef,
+        ImportPace, Page, PageRequest, ReceivedRow, UserRef,
     },
     caller::Caller,
     change_email::ChangeEmail,

@@ -10,7 +10,8 @@
 //! # Lock order
 //!
 //! Every transaction locks rows of users before rows of sessions and mail requests, and counters
-//! last, so two acts cannot deadlock.
+//! last, so two acts cannot deadlock. An import writes rows of users in the order of their addresses;
+//! two imports that give the same ids to other addresses may deadlock, and one is run again.
 //! Deleting long ended sessions is the exception: if it deadlocks with the deletion of an
 //! account, Postgres rolls one of them back, and it is run again. The same holds for deleting
 //! expired mail requests. `throttle` locks its rows, in the order of their keys, in statements of

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 pub use self::{
     export::{ExportError, ExportPage, ExportedUser, Hashes},
-    import::{IMPORT_BATCH, Import, ImportCounts, ReceivedRow},
+    import::{IMPORT_BATCH, Import, ImportCounts, ImportPace, ReceivedRow},
     list::{Page, PageRequest},
     users::UserRef,
 };
@@ -37,6 +37,7 @@ pub struct Admin {
     pub clock: Arc<dyn Clock>,
     /// Wakes the outbox poller of this process after a commit.
     pub commits: Arc<Notify>,
+    pub import_pace: ImportPace,
 }
 
 impl Admin {

@@ -17,7 +17,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::bail;
 use auth_service::{
     app::{SystemClock, data_key},
-    auth::{Admin, Call, Error, PageRequest, UserRef},
+    auth::{Admin, Call, Error, ImportPace, PageRequest, UserRef},
     config::{File, Until, Users, UsersAction as Action},
     db::{self, Db},
     model::{Clock as _, DataKeys, Roles, SessionId, SuspensionReason, Transition, UserId},
@@ -63,6 +63,7 @@ pub(super) async fn run(parts: Parts, users: Users, signals: &Signals) -> anyhow
         access_token_ttl: parts.access_token_ttl,
         clock: Arc::new(SystemClock),
         commits: Arc::new(Notify::new()),
+        import_pace: ImportPace::default(),
     });
     let output = Output { json };
     let operator = Operator { admin, output };

@@ -82,7 +82,10 @@ pub use self::{
     frames::{DATA, Frames, PREFACE, call_but_its_end, cancelled_call, end_of_call, frame},
     guarantee::{Copy, Published},
     held::{Held, WAITING},
-    imports::{IMPORTER, ImportStream, import, outcome, outcomes, row, rows, rows_of_a_stream},
+    imports::{
+        IMPORT_USERS, IMPORTER, ImportStream, body_of, import, outcome, outcomes, row, rows,
+        rows_of_a_stream,
+    },
     kafka::{Kafka, Record},
     kafka_server::Cluster,
     password_hashes::open_seal,

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep_until},
+};
 use tracing::info;
 
 use super::Admin;
@@ -30,8 +33,14 @@ pub struct Import {
     admin: Arc<Admin>,
     call: Call,
     counts: ImportCounts,
+}
+
+/// The imports of a process write one batch at a time, and rest for as long as it took, so that
+/// other calls find the database idle.
+#[derive(Default)]
+pub struct ImportPace {
     /// The earliest begin of the next batch.
-    next: Instant,
+    next: Mutex<Option<Instant>>,
 }
 
 /// The number of rows with each result.
@@ -48,26 +57,22 @@ impl Import {
             admin,
             call,
             counts: ImportCounts::default(),
-            next: Instant::now(),
         }
     }
 
     /// Imports at most [`IMPORT_BATCH`] rows, after a rest. Returns what became of each of them.
     pub async fn batch(&mut self, rows: Vec<ReceivedRow>) -> Result<Vec<Imported>, Error> {
-        self.rest().await;
-        let begun = Instant::now();
-        let imported = self.admin.import(rows, &self.call).await;
-        self.next = Instant::now() + begun.elapsed();
-        let imported = imported?;
+        let work = self.admin.import(rows, &self.call);
+        let imported = self.admin.import_pace.keep(work).await?;
         for row in &imported {
             self.counts.count(row);
         }
         Ok(imported)
     }
 
-    /// Waits for as long as the last batch took, so that other calls find the database idle.
+    /// Waits until the next batch may begin. More of its rows arrive meanwhile.
     pub async fn rest(&self) {
-        sleep_until(self.next).await;
+        self.admin.import_pace.keep(async {}).await;
     }
 
     pub const fn counts(&self) -> ImportCounts {
@@ -77,6 +82,19 @@ impl Import {
     /// Audits an import of all its rows.
     pub fn end(self) {
         self.call.audit(audit::Event::ImportUsers).ok();
+    }
+}
+
+impl ImportPace {
+    async fn keep<T>(&self, batch: impl Future<Output = T>) -> T {
+        let mut next = self.next.lock().await;
+        if let Some(next) = *next {
+            sleep_until(next).await;
+        }
+        let begun = Instant::now();
+        let done = batch.await;
+        *next = Some(Instant::now() + begun.elapsed());
+        done
     }
 }
 

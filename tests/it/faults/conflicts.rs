@@ -6,8 +6,9 @@ use futures::future::join_all;
 use tokio_postgres::NoTls;
 
 use crate::harness::{
-    Backend, Conflicts, Held, INTERNAL_TOKEN, Proxy, Service, Statements, TestDatabase, admin,
-    assert_outage, change_password, delete_account, end_session, login, refused,
+    Backend, Conflicts, Held, IMPORTER, INTERNAL_TOKEN, Proxy, Service, Statements, TestDatabase,
+    admin, assert_outage, change_password, delete_account, end_session, import, login, outcome,
+    refused, rows,
 };
 
 const NEW_PASSWORD: &str = "quiet meadow brass lantern";
@@ -152,6 +153,27 @@ async fn each_act_of_an_administrator_runs_its_unit_of_work_again_on_postgres() 
     assert!(events.iter().map(|event| event.user_version).eq(1..=9));
     let answered = u64::try_from(conflicts.answered()).unwrap();
     assert!(answered >= 8 * u64::try_from(EACH).unwrap(), "{answered}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_runs_its_batches_again_on_postgres() {
+    let tokens = format!("importer:{IMPORTER}");
+    let importer = [
+        "--internal-tokens",
+        &tokens,
+        "--internal-scopes",
+        "importer=import",
+    ];
+    let Some((service, conflicts)) = service(&importer).await else {
+        return;
+    };
+    conflicts.answer_next(5);
+    let (results, ended) = import(admin(service.channel(), IMPORTER), rows(600)).await;
+    ended.expect("no call fails");
+    assert!(results.iter().all(|result| outcome(result) == "CREATED"));
+    let events = service.database.events().await;
+    assert!(events.len() == 600 && events.iter().all(|event| event.user_version == 1));
+    assert!(retries(&service, "serialization").await >= 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

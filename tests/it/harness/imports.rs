@@ -2,10 +2,11 @@
 
 use auth_service::proto;
 use futures::stream::poll_fn;
+use prost::Message as _;
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
-use super::Admin;
+use super::{Admin, framed};
 
 /// The token of a caller with the scope `import`.
 pub const IMPORTER: &str = "a-token-of-an-importer-with-40-characters";
@@ -16,6 +17,15 @@ pub fn row(email: &str) -> proto::ImportUser {
         email: email.to_owned(),
         ..Default::default()
     }
+}
+
+pub const IMPORT_USERS: &str = "/realchat.auth.v1.AdminService/ImportUsers";
+
+/// Rows as the body of a request.
+pub fn body_of(rows: &[proto::ImportUser]) -> Vec<u8> {
+    rows.iter()
+        .flat_map(|row| framed(&row.encode_to_vec()))
+        .collect()
 }
 
 /// Different addresses, in no order.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use h2::{RecvStream, client::SendRequest};
+use h2::{RecvStream, SendStream, client::SendRequest};
 use http::{HeaderMap, Method, Request, Response};
 use tokio::{net::TcpStream, task::JoinHandle};
 use tonic::Status;
@@ -71,6 +71,22 @@ impl RawConnection {
     ) -> Result<(), h2::Error> {
         let answer = self.begin(grpc(path, &[]), body.into()).await?;
         answer.into_body().data().await.transpose().map(drop)
+    }
+
+    /// A call whose request goes on after this body. Returns what goes on as soon as a part of the
+    /// answer is here.
+    pub async fn call_that_goes_on(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Result<(SendStream<Bytes>, RecvStream), h2::Error> {
+        let mut requests = self.requests.clone().ready().await?;
+        let (response, mut request) = requests.send_request(grpc(path, headers), false)?;
+        request.send_data(body.into(), false)?;
+        let mut answer = response.await?.into_body();
+        answer.data().await.transpose()?;
+        Ok((request, answer))
     }
 
     pub async fn send(&self, request: Request<()>, body: Bytes) -> Result<Answer, h2::Error> {

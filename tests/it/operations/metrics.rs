@@ -15,8 +15,9 @@ use tonic_prost::ProstCodec;
 
 use self::scrape::Scrape;
 use crate::harness::{
-    EVENTS, IMPORTER, INTERNAL_TOKEN, ImportStream, Kafka, PASSWORD, Service, TestDatabase, admin,
-    both, db, import, login, logout, refresh, refused, register, row,
+    EVENTS, IMPORT_USERS, IMPORTER, INTERNAL_TOKEN, ImportStream, Kafka, PASSWORD, RawConnection,
+    Service, TestDatabase, admin, bearer, body_of, both, db, import, login, logout, refresh,
+    refused, register, row,
 };
 
 /// The series of a service without calls; each histogram by its count. The RPC metrics are
@@ -141,7 +142,12 @@ both! {
         running.end().await.1.unwrap();
         import(client(), vec![row(&"x".repeat(70_000))]).await.1.unwrap_err();
         import(admin(service.channel(), "no token"), Vec::new()).await.1.unwrap_err();
-        drop(ImportStream::open(client()).await.unwrap());
+        let raw = RawConnection::open(service.addr).await;
+        let authorization = bearer(IMPORTER);
+        let headers = [("authorization", &*authorization)];
+        let ben = body_of(&[row("ben@example.com")]);
+        let (mut request, _answer) = raw.call_that_goes_on(IMPORT_USERS, &headers, ben).await.unwrap();
+        request.send_reset(h2::Reason::CANCEL);
         for code in ["OK", "INVALID_ARGUMENT", "PERMISSION_DENIED", "CANCELLED"] {
             Scrape::wait(&service, &count(code), |times| times == 1.0).await;
         }

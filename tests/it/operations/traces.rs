@@ -1,5 +1,6 @@
 //! One trace from the caller to Kafka, as a receiver of the OpenTelemetry protocol gets it.
 
+mod imports;
 mod receiver;
 
 use std::net::SocketAddr;

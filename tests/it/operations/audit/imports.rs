@@ -4,7 +4,8 @@ use tonic::Request;
 
 use super::fields;
 use crate::harness::{
-    Admin, IMPORTER, ImportStream, Process, TestDatabase, admin, both, connect, import, row, rows,
+    Admin, IMPORT_USERS, IMPORTER, Process, RawConnection, TestDatabase, admin, bearer, body_of,
+    both, connect, import, row, rows,
 };
 
 const SUPPORT: &str = "a-token-of-support-with-40-characters-12";
@@ -28,10 +29,14 @@ both! {
 
         let again = vec![row("0-user-0@example.com"), row("ana@example.com"), row(&"x".repeat(70_000))];
         import(importer.clone(), again).await.1.unwrap_err();
-        let mut cut = ImportStream::open(client(&process, IMPORTER).await).await.unwrap();
-        cut.import(row("ben@example.com")).await.unwrap();
-        drop(cut);
+        let raw = RawConnection::open(process.grpc_addr().await).await;
+        let authorization = bearer(IMPORTER);
+        let headers = [("authorization", &*authorization)];
+        let ben = body_of(&[row("ben@example.com")]);
+        drop((raw.call_that_goes_on(IMPORT_USERS, &headers, ben).await.unwrap(), raw));
         process.wait_for("\"abandoned\"").await;
+        database.execute("ALTER TABLE outbox_events RENAME TO gone").await;
+        import(importer, vec![row("carl@example.com")]).await.1.unwrap_err();
         import(client(&process, SUPPORT).await, Vec::new()).await.1.unwrap_err();
         process.signal("TERM");
         process.wait_for("\"stopped\"").await;
@@ -42,6 +47,7 @@ both! {
             ["import_users", "ok", "", "importer", "mia"],
             ["import_users", "failed", "invalid_argument", "importer", ""],
             ["import_users", "failed", "abandoned", "importer", ""],
+            ["import_users", "failed", "fault", "importer", ""],
             ["import_users", "failed", "missing_scope", "support", ""],
         ].map(|line| line.map(str::to_owned)));
         let numbers = log.iter().filter(|line| line.contains("an import has ended"));
@@ -50,7 +56,7 @@ both! {
             assert!(line.to_string().contains("\"ImportUsers\""), "{line}");
             ["created", "unchanged", "rejected"].map(|name| line[name].as_u64().unwrap())
         });
-        assert_eq!(numbers.collect::<Vec<_>>(), [[300, 0, 2], [1, 1, 0], [1, 0, 0]]);
+        assert_eq!(numbers.collect::<Vec<_>>(), [[300, 0, 2], [1, 1, 0], [1, 0, 0], [0, 0, 0]]);
         assert!(!log.join("\n").contains("@example.com"));
     }
 }

@@ -11,14 +11,12 @@ use tonic::{Code, Request};
 use super::{ANA, USERS};
 use crate::{
     harness::{
-        Answer, BareConnection, EVENTS, IMPORTER, ImportStream, RawConnection, bearer, both,
-        framed, import, outcomes, reason, refused, retry_after, row, rows, rows_of_a_stream,
-        violation, with_bearer,
+        Answer, BareConnection, EVENTS, IMPORT_USERS, IMPORTER, ImportStream, RawConnection,
+        bearer, body_of, both, framed, import, outcomes, reason, refused, retry_after, row, rows,
+        rows_of_a_stream, violation, with_bearer,
     },
     rpc::recovery::Mailing,
 };
-
-const PATH: &str = "/realchat.auth.v1.AdminService/ImportUsers";
 
 /// The results in an answer.
 fn results(answer: &Answer) -> Vec<proto::ImportResult> {
@@ -45,8 +43,8 @@ both! {
     }
 
     async fn an_unreadable_message_ends_the_stream_after_the_rows_before_it(mailing: Mailing) {
-        let good = framed(&row(ANA).encode_to_vec());
-        let mut cut = framed(&row("ben@example.com").encode_to_vec());
+        let good = body_of(&[row(ANA)]);
+        let mut cut = body_of(&[row("ben@example.com")]);
         cut.pop();
         let raw = RawConnection::open(mailing.0.addr).await;
         let authorization = bearer(IMPORTER);
@@ -56,7 +54,7 @@ both! {
             (cut, "UNCHANGED"),
         ] {
             let body = [good.clone(), bad].concat();
-            let answer = raw.call(PATH, &[("authorization", &authorization)], body).await.expect("an answer");
+            let answer = raw.call(IMPORT_USERS, &[("authorization", &authorization)], body).await.expect("an answer");
             assert_eq!(outcomes(&results(&answer)), [expected]);
             let (field, problem) = violation(&answer.status().expect("a status"));
             assert_eq!((&*field, &*problem), ("request", "cannot be read"));
