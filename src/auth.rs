@@ -46,8 +46,8 @@ use tracing::debug;
 pub use self::{
     access_token::{AccessToken, Issuer, Subject},
     admin::{
-        Admin, ExportError, ExportPage, ExportedUser, Hashes, IMPORT_BATCH, Import, ImportCounts,
-        ImportPace, Page, PageRequest, ReceivedRow, UserRef,
+        Admin, CheckedRow, ExportError, ExportPage, ExportedUser, Hashes, IMPORT_BATCH, Import,
+        ImportCounts, ImportPace, ImportTurn, Page, PageRequest, UserRef,
     },
     caller::Caller,
     change_email::ChangeEmail,

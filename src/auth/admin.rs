@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 pub use self::{
     export::{ExportError, ExportPage, ExportedUser, Hashes},
-    import::{IMPORT_BATCH, Import, ImportCounts, ImportPace, ReceivedRow},
+    import::{CheckedRow, IMPORT_BATCH, Import, ImportCounts, ImportPace, ImportTurn},
     list::{Page, PageRequest},
     users::UserRef,
 };

@@ -3,6 +3,10 @@
 //! Rows that have arrived are imported together: a client that waits for each result gets it at
 //! once, and a fast one fills batches. After an error, the rows before it are imported and their
 //! results are sent first.
+//!
+//! A task of its own imports: hyper does not poll the body of an answer while the client reads
+//! nothing, and then nobody would look at the limits of the stream. The end of the import is the
+//! body's, which is dropped when the client is gone.
 
 mod rows;
 
@@ -10,11 +14,19 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
 use http::Extensions;
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::yield_now,
+};
 use tonic::{Request, Response, Status, Streaming};
 
-use self::rows::{End, Limits, Rows};
-use super::{Handlers, Scope, audited_call::Attempt, layer::Deadline, server::LongStream};
+use self::rows::{End, Rows, StreamLimits};
+use super::{
+    Handlers, Scope,
+    audited_call::Attempt,
+    layer::{Deadline, Spans},
+    server::LongStream,
+};
 use crate::{
     auth::{Error, Import},
     model::Imported,
@@ -22,8 +34,8 @@ use crate::{
     telemetry::audit::Event,
 };
 
-/// The memory of an import is bounded, so their number is too.
-const MAX_IMPORTS: usize = 16;
+/// They take turns, so more of them would not be faster.
+const MAX_IMPORTS: usize = 4;
 const OVERLOADED: Error = Error::Overloaded {
     retry_after: Duration::from_secs(1),
 };
@@ -37,7 +49,7 @@ pub struct Imports {
 }
 
 impl Imports {
-    /// A stream without a row for `longest_silence` ends.
+    /// A stream whose client sends no row or reads no result for `longest_silence` ends.
     pub fn new(longest_silence: Duration) -> Self {
         Self {
             free: Arc::new(Semaphore::new(MAX_IMPORTS)),
@@ -45,9 +57,9 @@ impl Imports {
         }
     }
 
-    fn admit(&self, extensions: &Extensions) -> Result<Limits, Error> {
+    fn admit(&self, extensions: &Extensions) -> Result<StreamLimits, Error> {
         let permit = Arc::clone(&self.free).try_acquire_owned();
-        Ok(Limits {
+        Ok(StreamLimits {
             _permit: permit.map_err(|_| OVERLOADED)?,
             stream: LongStream::begin(extensions)?,
             deadline: Deadline::of_stream(extensions),
@@ -68,57 +80,93 @@ impl Handlers {
             Ok(admitted) => admitted,
             Err(error) => return audited.end(Err(error)),
         };
+        let attempt = audited.into_attempt(limits.deadline);
+        let spans = Spans::of(request.extensions());
+        let (steps, received) = mpsc::channel(1);
         let running = Running {
-            attempt: audited.into_attempt(limits.deadline),
             import: Import::begin(Arc::clone(&self.admin), call),
             rows: Rows::new(request.into_inner(), limits),
+            steps,
             next_index: 0,
         };
-        Ok(Response::new(running.results()))
+        tokio::spawn(spans.instrument(running.run()));
+        Ok(Response::new(answer(received, attempt)))
     }
+}
+
+/// What an import has for its client.
+enum Step {
+    Results(Vec<proto::ImportResult>),
+    Ended(Import, End),
 }
 
 struct Running {
     rows: Rows,
     import: Import,
-    attempt: Attempt,
+    steps: mpsc::Sender<Step>,
     next_index: i64,
 }
 
 impl Running {
-    fn results(self) -> ImportResults {
-        let batches = stream::unfold(Some(Box::new(self)), async |running| {
-            let mut running = running?;
-            match running.batch().await {
-                Ok(results) => Some((Ok(results), Some(running))),
-                Err(end) => running.end(end).map(|status| (Err(status), None)),
+    async fn run(mut self) {
+        let end = loop {
+            if let Err(end) = self.batch().await {
+                break end;
             }
+        };
+        // Other imports need not wait until the client has read the end.
+        drop(self.rows);
+        let ended = Step::Ended(self.import, end);
+        // It fails without a client, who is told nothing.
+        self.steps.send(ended).await.ok();
+    }
+
+    /// Waits for a place for results first: no row is imported whose result cannot be sent.
+    async fn batch(&mut self) -> Result<(), End> {
+        let place = self.rows.until_limit(self.steps.reserve()).await?;
+        let place = place.map_err(|_| End::Abandoned)?;
+        let first = self.rows.next().await?;
+        let turn = self.rows.until_limit(self.import.turn()).await?;
+        let rows = self.rows.arrived(first);
+        let checked = rows.map(|row| self.import.check(row)).collect();
+        let imported = self.import.batch(checked, turn).await;
+        let results = imported.map_err(End::Failed)?.into_iter().map(|row| {
+            let index = self.next_index;
+            self.next_index += 1;
+            describe(index, row)
         });
-        let results = batches.map_ok(|results| stream::iter(results).map(Ok));
-        results.try_flatten().boxed()
+        place.send(Step::Results(results.collect()));
+        Ok(())
     }
+}
 
-    async fn batch(&mut self) -> Result<Vec<proto::ImportResult>, End> {
-        // More rows arrive meanwhile.
-        self.import.rest().await;
-        let rows = self.rows.batch().await?;
-        let imported = self.import.batch(rows).await.map_err(End::Failed)?;
-        let results = (self.next_index..).zip(imported);
-        let results: Vec<_> = results.map(|(index, row)| describe(index, row)).collect();
-        self.next_index = results.last().map_or(0, |last| last.index + 1);
-        Ok(results)
-    }
-
-    /// Audits the end. Returns the error to send, if there is one.
-    fn end(self, end: End) -> Option<Status> {
-        match end {
-            End::Complete => {
-                self.import.end();
-                self.attempt.end(Ok(())).err()
+/// If it is dropped before its end, the import is audited as abandoned.
+fn answer(steps: mpsc::Receiver<Step>, attempt: Attempt) -> ImportResults {
+    let batches = stream::unfold(Some((steps, attempt)), async |running| {
+        let (mut steps, attempt) = running?;
+        match steps.recv().await.expect("the end is the last step") {
+            Step::Results(results) => Some((Ok(results), Some((steps, attempt)))),
+            Step::Ended(import, end) => {
+                // tonic shows a stream that its client has reset as one that has ended. hyper
+                // looks for a reset before it polls again, and drops this body.
+                yield_now().await;
+                end_of(import, attempt, end).map(|status| (Err(status), None))
             }
-            End::Failed(error) => self.attempt.end::<()>(Err(error)).err(),
-            End::Broken(status) => Some(status),
         }
+    });
+    let results = batches.map_ok(|results| stream::iter(results).map(Ok));
+    results.try_flatten().boxed()
+}
+
+/// Audits the end. Returns the error to send, if there is one.
+fn end_of(import: Import, attempt: Attempt, end: End) -> Option<Status> {
+    match end {
+        End::Complete => {
+            import.end();
+            attempt.end(Ok(())).err()
+        }
+        End::Failed(error) => attempt.end::<()>(Err(error)).err(),
+        End::Abandoned => Some(Status::cancelled("")),
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) use self::{
     running::mark_running,
     server_streams::{ServerStreams, bounded_streams},
     tonic_errors::{unreadable, with_error_info},
+    trace::Spans,
     wipe_stack::Wiping,
 };
 

@@ -152,6 +152,14 @@ pub struct Context {
     pub email: Option<Fingerprint>,
 }
 
+impl Context {
+    /// The values of `caller` and `actor`.
+    pub fn callers(&self) -> (Option<&str>, Option<&str>) {
+        let person = self.person.as_ref();
+        (self.caller.as_deref(), person.map(Person::as_str))
+    }
+}
+
 /// A line, written by [`Audit::ok`] or [`Audit::failed`].
 #[derive(Clone, Copy)]
 #[must_use]
@@ -208,7 +216,7 @@ impl<'a> Audit<'a> {
         let (event, outcome) = (self.event.word(), "ok");
         let [user_id, email_hash, session_id, address_hash] = self.ids();
         let mail_request_id = self.mail_request_id.map(display);
-        let (caller, actor) = self.callers();
+        let (caller, actor) = self.context.callers();
         let reason = self.given_reason;
         info!(target: TARGET, event, outcome, reason,
             user_id, email_hash, session_id, mail_request_id, caller, actor, address_hash);
@@ -220,7 +228,7 @@ impl<'a> Audit<'a> {
         let (event, outcome, reason) = (self.event.word(), FAILED, reason.word());
         let [user_id, email_hash, session_id, address_hash] = self.ids();
         let mail_request_id = self.mail_request_id.map(display);
-        let (caller, actor) = self.callers();
+        let (caller, actor) = self.context.callers();
         if in_full {
             info!(target: TARGET, event, outcome, reason,
                 user_id, email_hash, session_id, mail_request_id, caller, actor, address_hash);
@@ -228,11 +236,6 @@ impl<'a> Audit<'a> {
             info!(name: LIMITED, target: TARGET, event, outcome, reason,
                 user_id, email_hash, session_id, mail_request_id, caller, actor, address_hash);
         }
-    }
-
-    fn callers(&self) -> (Option<&str>, Option<&str>) {
-        let person = self.context.person.as_ref();
-        (self.context.caller.as_deref(), person.map(Person::as_str))
     }
 
     /// The user, or else the e-mail address; the session; the client's address.

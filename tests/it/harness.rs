@@ -102,8 +102,8 @@ pub use self::{
         PASSWORD, bearer, change_password, change_password_from, delete_account, end_session,
         login, logout, refresh, register, signing_keys, with_bearer,
     },
-    rows::{EVENTS, PARKED, bytes_of, hex_of},
-    service::{START, Service, build, config, connect, db},
+    rows::{EVENTS, PARKED, USERS, bytes_of, hex_of},
+    service::{START, Service, build, config, connect, connect_without_window, db},
     sessions::{
         Account, Admin, Session, TokenParts, account, admin, crc32, data_subkey, hmac,
         insert_sessions, malformed_tokens, subkey_of,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, OwnedMutexGuard},
     time::{Instant, sleep_until},
 };
 use tracing::info;
@@ -23,12 +23,12 @@ use crate::{
 /// The most rows of a batch.
 pub const IMPORT_BATCH: usize = 250;
 
-/// A row, or why its sender knows that it must be rejected.
-pub type ReceivedRow = Result<ImportRow, Rejection>;
+/// The account that a row describes, and its usable password if it has one.
+pub type CheckedRow = Result<(ImportedAccount, Option<PasswordHash>), Rejection>;
 
 /// An import: some batches of rows. Each batch is a transaction, and may be sent again.
 ///
-/// It writes its numbers to the log when it is dropped.
+/// Its beginning is audited. It writes its numbers to the log when it is dropped.
 pub struct Import {
     admin: Arc<Admin>,
     call: Call,
@@ -40,7 +40,13 @@ pub struct Import {
 #[derive(Default)]
 pub struct ImportPace {
     /// The earliest begin of the next batch.
-    next: Mutex<Option<Instant>>,
+    next: Arc<Mutex<Option<Instant>>>,
+}
+
+/// The permission to write one batch.
+pub struct ImportTurn {
+    begun: Instant,
+    next: OwnedMutexGuard<Option<Instant>>,
 }
 
 /// The number of rows with each result.
@@ -53,6 +59,7 @@ pub struct ImportCounts {
 
 impl Import {
     pub fn begin(admin: Arc<Admin>, call: Call) -> Self {
+        call.audit(audit::Event::ImportUsers).because("begun").ok();
         Self {
             admin,
             call,
@@ -60,19 +67,28 @@ impl Import {
         }
     }
 
-    /// Imports at most [`IMPORT_BATCH`] rows, after a rest. Returns what became of each of them.
-    pub async fn batch(&mut self, rows: Vec<ReceivedRow>) -> Result<Vec<Imported>, Error> {
-        let work = self.admin.import(rows, &self.call);
-        let imported = self.admin.import_pace.keep(work).await?;
+    /// Checks a row when it arrives, so that a batch of large rows takes little memory.
+    pub fn check(&self, row: Result<ImportRow, Rejection>) -> CheckedRow {
+        row.and_then(|row| check(row, self.admin.clock.now()))
+    }
+
+    /// Waits until the next batch may be written. More of its rows arrive meanwhile.
+    pub async fn turn(&self) -> ImportTurn {
+        self.admin.import_pace.turn().await
+    }
+
+    /// Imports at most [`IMPORT_BATCH`] rows. Returns what became of each of them.
+    pub async fn batch(
+        &mut self,
+        rows: Vec<CheckedRow>,
+        turn: ImportTurn,
+    ) -> Result<Vec<Imported>, Error> {
+        let imported = self.admin.import(rows, &self.call).await?;
+        drop(turn);
         for row in &imported {
             self.counts.count(row);
         }
         Ok(imported)
-    }
-
-    /// Waits until the next batch may begin. More of its rows arrive meanwhile.
-    pub async fn rest(&self) {
-        self.admin.import_pace.keep(async {}).await;
     }
 
     pub const fn counts(&self) -> ImportCounts {
@@ -81,20 +97,33 @@ impl Import {
 
     /// Audits an import of all its rows.
     pub fn end(self) {
-        self.call.audit(audit::Event::ImportUsers).ok();
+        self.audit().ok();
+    }
+
+    /// Audits an import that has failed before its end.
+    pub fn failed(self) {
+        self.audit().failed(audit::Reason::Fault);
+    }
+
+    fn audit(&self) -> audit::Audit<'_> {
+        self.call.audit(audit::Event::ImportUsers)
     }
 }
 
 impl ImportPace {
-    async fn keep<T>(&self, batch: impl Future<Output = T>) -> T {
-        let mut next = self.next.lock().await;
+    async fn turn(&self) -> ImportTurn {
+        let next = Arc::clone(&self.next).lock_owned().await;
         if let Some(next) = *next {
             sleep_until(next).await;
         }
         let begun = Instant::now();
-        let done = batch.await;
-        *next = Some(Instant::now() + begun.elapsed());
-        done
+        ImportTurn { begun, next }
+    }
+}
+
+impl Drop for ImportTurn {
+    fn drop(&mut self) {
+        *self.next = Some(Instant::now() + self.begun.elapsed());
     }
 }
 
@@ -105,7 +134,11 @@ impl Drop for Import {
             unchanged,
             rejected,
         } = self.counts;
-        info!(created, unchanged, rejected, "an import has ended");
+        let (caller, actor) = self.call.context.callers();
+        info!(
+            created,
+            unchanged, rejected, caller, actor, "an import has ended"
+        );
     }
 }
 
@@ -120,12 +153,12 @@ impl ImportCounts {
 }
 
 impl Admin {
-    async fn import(&self, rows: Vec<ReceivedRow>, call: &Call) -> Result<Vec<Imported>, Error> {
+    async fn import(&self, rows: Vec<CheckedRow>, call: &Call) -> Result<Vec<Imported>, Error> {
         assert!(rows.len() <= IMPORT_BATCH, "the caller divides them");
         let act = call.admin_act(self.clock.now());
         let (mut users, mut rejections) = (Vec::new(), Vec::new());
         for row in rows {
-            match row.and_then(|row| parse(row, act.now)) {
+            match row {
                 Ok(account) => {
                     users.push(self.new_import(account, &act)?);
                     rejections.push(None);
@@ -177,11 +210,7 @@ impl Admin {
     }
 }
 
-/// The account that a row describes, and its usable password, if it has one.
-fn parse(
-    row: ImportRow,
-    now: Timestamp,
-) -> Result<(ImportedAccount, Option<PasswordHash>), Rejection> {
+fn check(row: ImportRow, now: Timestamp) -> CheckedRow {
     let account = row.parse(now)?;
     let hash = Some(&*account.password_hash).filter(|text| !text.is_empty());
     let hash = hash.map(|text| PasswordHash::import(text)).transpose();

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use auth_service::{
-    auth::{IMPORT_BATCH, Import, ImportCounts, ReceivedRow},
+    auth::{CheckedRow, IMPORT_BATCH, Import, ImportCounts},
     config::File,
     model::{Imported, Rejection},
 };
@@ -38,7 +38,7 @@ struct Input {
 #[derive(Default)]
 struct Batch {
     numbers: Vec<u64>,
-    rows: Vec<ReceivedRow>,
+    rows: Vec<CheckedRow>,
 }
 
 impl Operator {
@@ -49,10 +49,14 @@ impl Operator {
         let mut done = 0;
         loop {
             let ended = self.step(&mut input, &mut import, &mut progress).await;
-            let what = || format!("stopped after line {done}: import the file again");
-            match ended.with_context(what)? {
-                Some(line) => done = line,
-                None => break,
+            match ended {
+                Ok(Some(line)) => done = line,
+                Ok(None) => break,
+                Err(error) => {
+                    import.failed();
+                    let what = format!("stopped after line {done}: import the file again");
+                    return Err(error.context(what));
+                }
             }
         }
         drop(progress);
@@ -68,11 +72,12 @@ impl Operator {
         import: &mut Import,
         progress: &mut Progress,
     ) -> anyhow::Result<Option<u64>> {
-        let Batch { numbers, rows } = input.batch()?;
+        let Batch { numbers, rows } = input.batch(import)?;
         let Some(last) = numbers.last().copied() else {
             return Ok(None);
         };
-        let imported = import.batch(rows).await?;
+        let turn = import.turn().await;
+        let imported = import.batch(rows, turn).await?;
         for (number, row) in numbers.iter().zip(&imported) {
             if let Imported::Rejected(rejection) = row {
                 progress.beside(|| report(*number, rejection, self.output))?;
@@ -125,7 +130,7 @@ impl Input {
     }
 
     /// Empty at the end. Blank lines are no rows.
-    fn batch(&mut self) -> io::Result<Batch> {
+    fn batch(&mut self, import: &Import) -> io::Result<Batch> {
         let mut batch = Batch::default();
         while batch.rows.len() < IMPORT_BATCH {
             let Some((number, text)) = self.lines.next()? else {
@@ -135,7 +140,7 @@ impl Input {
                 continue;
             }
             batch.numbers.push(number);
-            batch.rows.push(row::parse(text));
+            batch.rows.push(import.check(row::parse(text)));
         }
         Ok(batch)
     }

@@ -2,10 +2,7 @@
 
 use std::fmt;
 
-use auth_service::{
-    auth::ReceivedRow,
-    model::{ImportRow, Rejection, Timestamp},
-};
+use auth_service::model::{ImportRow, Rejection, Timestamp};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -33,7 +30,7 @@ const LONGEST_NAME: usize = 40;
 /// The fields in their order. A map would hide a field that is given twice.
 struct Object(Vec<(String, Value)>);
 
-pub(super) fn parse(text: Result<&str, Malformed>) -> ReceivedRow {
+pub(super) fn parse(text: Result<&str, Malformed>) -> Result<ImportRow, Rejection> {
     let text = text.map_err(|malformed| match malformed {
         Malformed::TooLong => Rejection::invalid("length", format!("is over {LONGEST} bytes")),
         Malformed::NotUtf8 => Rejection::invalid("encoding", "is not UTF-8"),

@@ -1,9 +1,8 @@
 //! The rows of a stream, in batches, and its end.
 
-use std::time::Duration;
+use std::{iter, time::Duration};
 
 use futures::FutureExt as _;
-use prost::Message as _;
 use prost_types::Timestamp as ProtoTimestamp;
 use tokio::{
     sync::OwnedSemaphorePermit,
@@ -14,14 +13,11 @@ use zeroize::Zeroizing;
 
 use super::OVERLOADED;
 use crate::{
-    auth::{Error, IMPORT_BATCH, ReceivedRow},
+    auth::{Error, IMPORT_BATCH},
     grpc::{convert, layer::unreadable, server::LongStream},
     model::{ImportRow, Rejection, Timestamp},
     proto,
 };
-
-/// A batch ends with the row that exceeds it. Rows take about 200 bytes.
-const BATCH_BYTES: usize = 128 * 1024;
 
 /// The end of a stream.
 pub enum End {
@@ -29,26 +25,48 @@ pub enum End {
     Complete,
     Failed(Error),
     /// The client is gone.
-    Broken(Status),
+    Abandoned,
 }
 
 /// When a stream must end, and what it holds until then.
-pub struct Limits {
+pub struct StreamLimits {
     pub deadline: Option<Instant>,
     pub longest_silence: Duration,
     pub stream: LongStream,
     pub _permit: OwnedSemaphorePermit,
 }
 
+impl StreamLimits {
+    /// Waits for something that the stream needs, at most until the stream must end.
+    async fn until<T>(&self, needed: impl Future<Output = T>) -> Result<T, End> {
+        let silent = Instant::now() + self.longest_silence;
+        let until = self.deadline.map_or(silent, |it| it.min(silent));
+        // What is here already would win against the timer.
+        if until <= Instant::now() {
+            return Err(End::Failed(Error::DeadlineExceeded));
+        }
+        tokio::select! {
+            biased;
+            () = self.stream.must_end() => Err(End::Failed(OVERLOADED)),
+            done = timeout_at(until, needed) => {
+                done.map_err(|_| End::Failed(Error::DeadlineExceeded))
+            }
+        }
+    }
+}
+
+/// `Err` if a value of the message has no form in the model.
+type Row = Result<ImportRow, Rejection>;
+
 pub struct Rows {
     messages: Streaming<proto::ImportUser>,
-    limits: Limits,
+    limits: StreamLimits,
     /// Known since the last batch.
     end: Option<End>,
 }
 
 impl Rows {
-    pub const fn new(messages: Streaming<proto::ImportUser>, limits: Limits) -> Self {
+    pub const fn new(messages: Streaming<proto::ImportUser>, limits: StreamLimits) -> Self {
         Self {
             messages,
             limits,
@@ -56,45 +74,28 @@ impl Rows {
         }
     }
 
-    /// Waits for a row, and takes those that have arrived with it.
-    pub async fn batch(&mut self) -> Result<Vec<ReceivedRow>, End> {
-        let first = self.wait().await?;
-        let mut bytes = first.encoded_len();
-        let mut rows = vec![parse(first)];
-        while rows.len() < IMPORT_BATCH && bytes < BATCH_BYTES {
-            match self.messages.message().now_or_never().map(received) {
-                Some(Ok(row)) => {
-                    bytes += row.encoded_len();
-                    rows.push(parse(row));
-                }
-                Some(Err(end)) => {
-                    self.end = Some(end);
-                    break;
-                }
-                None => break,
-            }
-        }
-        Ok(rows)
-    }
-
-    async fn wait(&mut self) -> Result<proto::ImportUser, End> {
+    /// Waits for a row.
+    pub async fn next(&mut self) -> Result<Row, End> {
         if let Some(end) = self.end.take() {
             return Err(end);
         }
-        let limits = &self.limits;
-        let silent = Instant::now() + limits.longest_silence;
-        let until = limits.deadline.map_or(silent, |it| it.min(silent));
-        // A row that has arrived would win against the timer.
-        if until <= Instant::now() {
-            return Err(End::Failed(Error::DeadlineExceeded));
-        }
-        tokio::select! {
-            biased;
-            () = limits.stream.must_end() => Err(End::Failed(OVERLOADED)),
-            row = timeout_at(until, self.messages.message()) => {
-                row.map_or(Err(End::Failed(Error::DeadlineExceeded)), received)
-            }
-        }
+        let message = self.limits.until(self.messages.message()).await?;
+        received(message).map(parse)
+    }
+
+    /// The row with those that have arrived after it, at most a batch.
+    pub fn arrived(&mut self, first: Row) -> impl Iterator<Item = Row> {
+        let others = iter::from_fn(|| {
+            let message = self.messages.message().now_or_never()?;
+            let row = received(message).map(parse);
+            row.map_err(|end| self.end = Some(end)).ok()
+        });
+        iter::once(first).chain(others).take(IMPORT_BATCH)
+    }
+
+    /// Waits for something else that the stream needs.
+    pub async fn until_limit<T>(&self, needed: impl Future<Output = T>) -> Result<T, End> {
+        self.limits.until(needed).await
     }
 }
 
@@ -105,12 +106,12 @@ fn received(message: Result<Option<proto::ImportUser>, Status>) -> Result<proto:
             Some(error) => End::Failed(error),
             // By the request-body budget.
             None if status.code() == Code::ResourceExhausted => End::Failed(OVERLOADED),
-            None => End::Broken(status),
+            None => End::Abandoned,
         }),
     }
 }
 
-fn parse(message: proto::ImportUser) -> ReceivedRow {
+fn parse(message: proto::ImportUser) -> Row {
     let password_hash = Zeroizing::new(message.password_hash);
     Ok(ImportRow {
         user_id: message.user_id,

@@ -10,7 +10,6 @@ use std::{convert::Infallible, sync::Arc, time::Instant};
 
 use tonic::{Code, Status, body::Body};
 use tower::{Service, service_fn};
-use tracing::Instrument as _;
 
 use self::answer::Answer;
 use super::{
@@ -43,7 +42,10 @@ where
     service_fn(move |mut request: Request| {
         let method = observer.methods.find(request.uri().path()).clone();
         let spans = Spans::begin(&method.name, &mut request);
-        let (call, rpc) = (spans.call.clone(), spans.rpc.clone());
+        if method.takes_stream {
+            spans.pass_on(&mut request);
+        }
+        let entered = spans.clone();
         let mut running = RunningCall {
             observer: Arc::clone(&observer),
             method,
@@ -58,10 +60,12 @@ where
             if running.method.takes_stream && refusal.is_none() {
                 return Ok(response.map(|body| Body::new(Answer::new(body, running))));
             }
+            // The headers name the code of an error. A response with a message is OK: its code
+            // follows in the trailers.
             running.answered(refusal.map_or(Code::Ok, |status| status.code()));
             Ok(response)
         };
-        counted.instrument(rpc).instrument(call)
+        entered.instrument(counted)
     })
 }
 
@@ -75,8 +79,6 @@ struct RunningCall {
 }
 
 impl RunningCall {
-    /// The headers name the code of an error. A response with a message is OK: its code
-    /// follows in the trailers.
     const fn answered(&mut self, code: Code) {
         self.code = code;
     }

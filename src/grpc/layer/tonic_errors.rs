@@ -5,6 +5,8 @@
 //! too large, both without `ErrorInfo`. Both are the caller's fault. All errors of the service
 //! itself have details, so an error without details comes from tonic.
 
+use std::error::Error as _;
+
 use tonic::{Code, Status};
 
 use super::Response;
@@ -18,8 +20,11 @@ pub fn with_error_info(response: Response) -> Response {
     }
 }
 
-/// The error for a message that tonic cannot read.
+/// The error for a message that tonic cannot read. A status with a source is about the connection.
 pub fn unreadable(status: &Status) -> Option<Error> {
+    if status.source().is_some() {
+        return None;
+    }
     let problem = match status.code() {
         Code::Internal if status.details().is_empty() => "cannot be read".to_owned(),
         Code::OutOfRange if status.details().is_empty() => {

@@ -4,9 +4,10 @@
 //! gives each log line of the call its method and its trace id, if there is one. Handlers read
 //! the `Traceparent` from the request's extensions and pass it on to the events of the call.
 
+use http::Extensions;
 use tonic::Code;
 use tracing::{
-    Span,
+    Instrument as _, Span,
     field::{Empty, display},
     info_span,
 };
@@ -17,9 +18,10 @@ use crate::{
     telemetry::{CALLS, SPANS, traces},
 };
 
-pub(super) struct Spans {
-    pub(super) call: Span,
-    pub(super) rpc: Span,
+#[derive(Clone)]
+pub struct Spans {
+    call: Span,
+    rpc: Span,
 }
 
 impl Spans {
@@ -39,6 +41,20 @@ impl Spans {
             request.extensions_mut().insert(traceparent);
         }
         Self { call, rpc }
+    }
+
+    /// A call that takes a stream may work in a task of its own, which belongs to its spans.
+    pub(super) fn pass_on(&self, request: &mut Request) {
+        request.extensions_mut().insert(self.clone());
+    }
+
+    /// Of a call that takes a stream.
+    pub fn of(extensions: &Extensions) -> Self {
+        extensions.get().cloned().expect("the layer sets them")
+    }
+
+    pub fn instrument<F: Future>(self, work: F) -> impl Future<Output = F::Output> {
+        work.instrument(self.rpc).instrument(self.call)
     }
 
     pub(super) fn in_scope<T>(&self, act: impl FnOnce() -> T) -> T {

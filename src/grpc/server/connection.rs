@@ -89,8 +89,7 @@ impl Connection {
                 let (info, lifetime) = (self.info.clone(), self.lifetime);
                 let end = async move {
                     sleep(lifetime).await;
-                    if info.has_long_streams() {
-                        info.long_streams_end().await;
+                    if info.long_streams_end().await {
                         sleep(LAST_ANSWER_TIMEOUT).await;
                     }
                 };

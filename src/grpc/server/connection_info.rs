@@ -3,8 +3,11 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::Extensions;
-use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit, RwLock, Semaphore};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
 use super::{
     limit::{Calls, RunningCall},
@@ -29,8 +32,8 @@ struct Inner {
     is_private: bool,
     calls: Calls,
     password_calls: Arc<Semaphore>,
-    /// Read while a long stream is open, and written to close the connection.
-    long_streams: Arc<RwLock<()>>,
+    /// Closed with the connection.
+    long_streams: TaskTracker,
     /// Cancelled when the service stops.
     stop: CancellationToken,
 }
@@ -47,7 +50,7 @@ impl ConnectionInfo {
             is_private,
             calls,
             password_calls: Arc::new(Semaphore::new(MAX_PASSWORD_CALLS)),
-            long_streams: Arc::default(),
+            long_streams: TaskTracker::new(),
             stop,
         }))
     }
@@ -67,22 +70,26 @@ impl ConnectionInfo {
         self.0.calls.begin()
     }
 
-    /// The connection is not closed at the end of its lifetime until the guard is dropped. Fails
+    /// The connection is not closed at the end of its lifetime until the token is dropped. Fails
     /// after the begin of that end.
-    pub(super) fn keep_open(&self) -> Result<OwnedRwLockReadGuard<()>, Error> {
-        let open = Arc::clone(&self.0.long_streams).try_read_owned();
-        open.map_err(|_| Error::Overloaded {
-            retry_after: RETRY_AFTER,
-        })
+    pub(super) fn keep_open(&self) -> Result<TaskTrackerToken, Error> {
+        let open = self.0.long_streams.token();
+        if self.0.long_streams.is_closed() {
+            return Err(Error::Overloaded {
+                retry_after: RETRY_AFTER,
+            });
+        }
+        Ok(open)
     }
 
-    pub(super) fn has_long_streams(&self) -> bool {
-        self.0.long_streams.try_write().is_err()
-    }
-
-    /// Waits for the end of all streams that keep the connection open. No other begins meanwhile.
-    pub(super) async fn long_streams_end(&self) {
-        drop(self.0.long_streams.write().await);
+    /// Waits for the end of all streams that keep the connection open, if there are any. No other
+    /// begins meanwhile.
+    pub(super) async fn long_streams_end(&self) -> bool {
+        let streams = &self.0.long_streams;
+        streams.close();
+        let has_streams = !streams.is_empty();
+        streams.wait().await;
+        has_streams
     }
 
     pub(super) fn stop(&self) -> CancellationToken {

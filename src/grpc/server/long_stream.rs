@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use http::Extensions;
-use tokio::sync::OwnedRwLockReadGuard;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+use tokio_util::{
+    sync::{CancellationToken, WaitForCancellationFuture},
+    task::task_tracker::TaskTrackerToken,
+};
 
 use super::{ConnectInfo, PeerMemory, RunningCall, memory::LONG_STREAM_BYTES};
 use crate::auth::Error;
@@ -15,7 +17,7 @@ pub struct LongStream {
     memory: Arc<PeerMemory>,
     stop: CancellationToken,
     _running: RunningCall,
-    _open: OwnedRwLockReadGuard<()>,
+    _open: TaskTrackerToken,
 }
 
 impl LongStream {

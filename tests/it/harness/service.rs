@@ -12,7 +12,7 @@ use auth_service::{
 use prometheus_client::registry::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 use super::{
     Backend, GATEWAY, ManualClock, NO_THROTTLE, OnBackend, TestDatabase,
@@ -147,12 +147,22 @@ pub fn config(database: &TestDatabase, options: &[&str]) -> Config {
 }
 
 pub async fn connect(addr: SocketAddr) -> Channel {
-    Channel::from_shared(format!("http://{addr}"))
-        .expect("a valid address")
-        .connect_timeout(Duration::from_secs(10))
-        .connect()
-        .await
-        .expect("the server accepts")
+    connected(endpoint(addr)).await
+}
+
+/// A connection that takes no body of any answer.
+pub async fn connect_without_window(addr: SocketAddr) -> Channel {
+    connected(endpoint(addr).initial_stream_window_size(0)).await
+}
+
+fn endpoint(addr: SocketAddr) -> Endpoint {
+    let endpoint = Channel::from_shared(format!("http://{addr}"));
+    let endpoint = endpoint.expect("a valid address");
+    endpoint.connect_timeout(Duration::from_secs(10))
+}
+
+async fn connected(endpoint: Endpoint) -> Channel {
+    endpoint.connect().await.expect("the server accepts")
 }
 
 /// The storage layer of the service on this database.

@@ -10,13 +10,12 @@ mod streams;
 use auth_service::proto::{self, user_event::Payload};
 
 use super::recovery::Mailing;
-use crate::harness::{Admin, EVENTS, IMPORTER, admin, import, outcomes};
+use crate::harness::{Admin, EVENTS, IMPORTER, USERS, admin, import, outcomes};
 
 const ANA: &str = "ana@example.com";
 /// Ids of another system: version 4.
 const ID: &str = "7c9e6679-7425-40de-944b-e07fc1f90ae7";
 const OTHER_ID: &str = "3f333df6-90a4-4fda-8dd3-9485d27cee36";
-const USERS: &str = "SELECT count(*) FROM users";
 
 impl Mailing {
     fn importer(&self) -> Admin {

@@ -15,7 +15,7 @@ async fn client(process: &Process, token: &str) -> Admin {
 }
 
 both! {
-    async fn each_import_is_one_line_and_its_numbers_are_another(database: TestDatabase) {
+    async fn each_import_is_audited_at_its_beginning_and_its_end(database: TestDatabase) {
         let tokens = format!("importer:{IMPORTER},support:{SUPPORT}");
         let process = Process::serve(&database, &[
             ("INTERNAL_TOKENS", &tokens),
@@ -44,9 +44,13 @@ both! {
         let log = process.log();
         let lines = fields(&log, ["event", "outcome", "reason", "caller", "actor"]);
         assert_eq!(lines, [
+            ["import_users", "ok", "begun", "importer", "mia"],
             ["import_users", "ok", "", "importer", "mia"],
+            ["import_users", "ok", "begun", "importer", ""],
             ["import_users", "failed", "invalid_argument", "importer", ""],
+            ["import_users", "ok", "begun", "importer", ""],
             ["import_users", "failed", "abandoned", "importer", ""],
+            ["import_users", "ok", "begun", "importer", ""],
             ["import_users", "failed", "fault", "importer", ""],
             ["import_users", "failed", "missing_scope", "support", ""],
         ].map(|line| line.map(str::to_owned)));
@@ -54,6 +58,7 @@ both! {
         let numbers = numbers.map(|line| {
             let line: serde_json::Value = serde_json::from_str(line).unwrap();
             assert!(line.to_string().contains("\"ImportUsers\""), "{line}");
+            assert_eq!(line["caller"], "importer");
             ["created", "unchanged", "rejected"].map(|name| line[name].as_u64().unwrap())
         });
         assert_eq!(numbers.collect::<Vec<_>>(), [[300, 0, 2], [1, 1, 0], [1, 0, 0], [0, 0, 0]]);

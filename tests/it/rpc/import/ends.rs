@@ -93,6 +93,20 @@ both! {
         drop(results);
     }
 
+    async fn a_stream_that_nobody_reads_ends_when_the_service_stops(mailing: Mailing) {
+        let stream = ImportStream::open(mailing.importer()).await.expect("it may import");
+        for row in rows(1000) {
+            stream.send(row);
+        }
+        let some = "SELECT count(*) FROM (SELECT 1 FROM users LIMIT 250) AS found";
+        mailing.0.database.wait_for(some, 250).await;
+        let stopped = mailing.0.stop().await;
+        stopped.0.expect("it stops in order");
+        let (results, ended) = stream.end().await;
+        assert_eq!(reason(&refused(ended)), (Code::ResourceExhausted, "OVERLOADED".to_owned()));
+        assert_eq!(i64::try_from(results.len()).unwrap(), stopped.1.count(USERS).await);
+    }
+
     async fn a_fast_stream_ends_when_the_service_stops(mailing: Mailing) {
         let rows = rows(20_000);
         let mut stream = ImportStream::open(mailing.importer()).await.expect("it may import");
