@@ -98,8 +98,10 @@ impl<'a> AuditedCall<'a> {
         scope: Scope,
         request: &Request<T>,
     ) -> Result<Call, Error> {
+        let person = person(request.metadata());
+        self.attempt.context.person = person.as_ref().ok().cloned().flatten();
         self.require(scope)?;
-        self.attempt.context.person = person(request.metadata())?;
+        person?;
         Ok(self.call(request))
     }
 

@@ -69,12 +69,13 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Puts a hash into the queue or refuses it, without waiting.
+    /// Puts a hash into the queue or refuses it, without waiting. Without a deadline, it is never
+    /// refused.
     pub(super) fn admit(
         &self,
         work: Work,
         purpose: Purpose,
-        deadline: tokio::time::Instant,
+        deadline: Option<tokio::time::Instant>,
         began: Began,
     ) -> Result<Ticket<'_>, HashError> {
         let (sender, answer) = oneshot::channel();
@@ -84,7 +85,7 @@ impl Engine {
             began,
             reply: (sender, self.metrics.waiting()),
         };
-        let time_left = time_left(deadline);
+        let time_left = deadline.map(time_left);
         let (purpose, admitted) = self.shared.lock_open()?.queue.admit(job, time_left);
         let id = admitted.inspect_err(|_| self.metrics.refused(purpose))?;
         self.shared.changed.notify_one();

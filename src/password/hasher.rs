@@ -82,9 +82,12 @@ impl Hasher {
     /// If the password's NFD form differs, and the password did not match, that form is compared
     /// too: a system without normalisation may have hashed it.
     ///
-    /// All wrong answers to a password cost the same. The password of an unknown user is compared
-    /// with a dummy hash of the configured cost, and a comparison with a hash of a lower cost is
-    /// padded to that cost. A hash of a higher cost takes longer, which cannot be hidden. For a
+    /// A call that has begun is not refused any more, because it counts as an attempt.
+    ///
+    /// All wrong answers to a password cost the same, except that a hash of a higher cost than the
+    /// configured one takes longer, which cannot be hidden. The password of an unknown user is
+    /// compared with a dummy hash of the configured cost, and a comparison with a hash of a lower
+    /// cost is padded to that cost. For a
     /// password that no hash can match (empty, too long, or with a NUL) an empty key is hashed.
     /// Whether there is a second comparison depends on the password alone.
     pub async fn verify<'p>(
@@ -93,35 +96,50 @@ impl Hasher {
         hash: Option<&PasswordHash>,
         request: Request,
     ) -> Result<Option<Verified<'p>>, HashError> {
-        if self.matches(password.key(), hash, request.clone()).await? {
+        let decomposed = password.decomposed_key();
+        if decomposed.is_some() {
+            // Two comparisons are begun only if there is time for both.
+            let rounds = self
+                .comparison(Key::new(b""), hash.unwrap_or(&self.dummy))
+                .rounds();
+            let both = rounds.saturating_mul(2);
+            (self.engine).check(both, request.priority, request.deadline)?;
+        }
+        let deadline = Some(request.deadline);
+        if self
+            .matches(password.key(), hash, &request, deadline)
+            .await?
+        {
             let needs_upgrade = hash.is_some_and(|hash| hash.cost() != self.cost);
             return Ok(Some(Verified {
                 password,
                 needs_upgrade,
             }));
         }
-        let Some(key) = password.decomposed_key() else {
+        let Some(key) = decomposed else {
             return Ok(None);
         };
-        let same = self.matches(Some(key), hash, request).await?;
+        let same = self.matches(Some(key), hash, &request, None).await?;
         Ok(same.then_some(Verified {
             password,
             needs_upgrade: true,
         }))
     }
 
-    /// Costs the same for all arguments, except for a hash of a higher cost.
+    /// Costs the same for all arguments, except for a hash of a higher cost. Without a deadline, it
+    /// is never refused.
     async fn matches(
         &self,
         key: Option<Key>,
         hash: Option<&PasswordHash>,
-        request: Request,
+        request: &Request,
+        deadline: Option<Instant>,
     ) -> Result<bool, HashError> {
         let possible = hash.is_some() && key.is_some();
         let hash = hash.unwrap_or(&self.dummy);
         let work = self.comparison(key.unwrap_or_else(|| Key::new(b"")), hash);
         let purpose = Purpose::Answer(request.priority);
-        let digest = self.digest(work, purpose, request.deadline, request.began);
+        let digest = self.digest(work, purpose, deadline, request.began.clone());
         let same = bool::from(digest.await?.ct_eq(hash.digest()));
         Ok(same && possible)
     }
@@ -157,7 +175,7 @@ impl Hasher {
     ) -> Result<PasswordHash, HashError> {
         let (cost, salt) = (self.cost, random());
         let work = Work::new(key, cost, salt);
-        let digest = self.digest(work, purpose, deadline, began).await?;
+        let digest = self.digest(work, purpose, Some(deadline), began).await?;
         Ok(PasswordHash::new(cost, salt, digest))
     }
 
@@ -165,7 +183,7 @@ impl Hasher {
         &self,
         work: Work,
         purpose: Purpose,
-        deadline: Instant,
+        deadline: Option<Instant>,
         began: Began,
     ) -> Result<Digest, HashError> {
         let hashing = async {

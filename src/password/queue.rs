@@ -55,14 +55,16 @@ impl Queue {
         }
     }
 
-    /// Appends a job if its answer will come in time. The id is for [`Queue::remove`], and the
+    /// Appends a job if its answer will come in time, or if it needs not. The id is for [`Queue::remove`], and the
     /// purpose is the one that the queue gave the job.
     pub(super) fn admit(
         &mut self,
         mut job: Job,
-        time_left: Duration,
+        time_left: Option<Duration>,
     ) -> (Purpose, Result<u64, HashError>) {
-        let (purpose, in_time) = self.check(job.work.rounds(), job.purpose, time_left);
+        let purpose = self.bounded(job.purpose);
+        let check = |time_left| self.check_time(job.work.rounds(), purpose, time_left);
+        let in_time = time_left.map_or(Ok(()), check);
         job.purpose = purpose;
         (purpose, in_time.map(|()| self.waiting.push(job)))
     }

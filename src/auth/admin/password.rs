@@ -35,8 +35,8 @@ impl Admin {
         let audit = call.audit(audit::Event::InvalidatePassword).user(id);
         let act = call.admin_act(self.clock.now());
         let end = self.end(SessionEndReason::PasswordInvalidated);
-        known(self.db.invalidate_password(id, end, &act).await?, audit)?;
-        self.done(audit);
+        let mail = known(self.db.invalidate_password(id, end, &act).await?, audit)?;
+        self.done(audit.mail(mail));
         Ok(())
     }
 

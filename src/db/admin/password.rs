@@ -65,13 +65,13 @@ impl Db {
     }
 
     /// Makes the password unusable, ends all sessions, makes open mails void, and asks for a reset
-    /// unless the account is suspended. `None` if the user is unknown.
+    /// unless the account is suspended. Returns that mail, or `None` if the user is unknown.
     pub async fn invalidate_password(
         &self,
         user_id: UserId,
         end: SessionEnd,
         act: &Act,
-    ) -> Result<Option<()>, Error> {
+    ) -> Result<Option<Option<MailRequestId>>, Error> {
         with_conn!(self, conn => {
             transaction(conn, async |conn| {
                 let Some(version) = conn.lock_user(user_id).await? else { return Ok(None) };
@@ -99,10 +99,10 @@ impl Db {
                 let cause = PasswordChangeCause::Invalidated;
                 let changed = event(Payload::PasswordChanged { changed_at, cause });
                 let ended = conn.end_sessions(user_id, None, end, act).await?;
-                let asked = mail.map(|mail| event(Payload::mail_requested(&mail)));
+                let asked = mail.as_ref().map(|mail| event(Payload::mail_requested(mail)));
                 let events = [&changed].into_iter().chain(&ended).chain(&asked);
                 conn.write_events(user_id, version, &events.collect::<Vec<_>>()).await?;
-                Ok::<_, Error>(Some(()))
+                Ok::<_, Error>(Some(mail.map(|mail| mail.id)))
             })
             .await?
         })

@@ -26,7 +26,7 @@ impl Engine {
 
     fn ask_and_watch(&self, name: u8, cost: u32, began: Began) -> Result<Ticket<'_>, HashError> {
         let deadline = tokio::time::Instant::now() + Duration::from_hours(100_000);
-        self.admit(work(name, cost), OTHER, deadline, began)
+        self.admit(work(name, cost), OTHER, Some(deadline), began)
     }
 
     /// Keeps so many lanes busy.
@@ -91,7 +91,7 @@ async fn a_hash_has_begun_once_it_has_a_lane() {
     let late = engine.admit(
         work(1, 31),
         OTHER,
-        tokio::time::Instant::now(),
+        Some(tokio::time::Instant::now()),
         refused.clone(),
     );
     drop(late);
@@ -139,7 +139,7 @@ fn a_hash_that_would_wait_too_long_is_refused_at_once() {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
     let refused = loop {
         // Until the engine knows how slow it is.
-        match engine.admit(work(1, 4), OTHER, deadline, Began::default()) {
+        match engine.admit(work(1, 4), OTHER, Some(deadline), Began::default()) {
             Ok(ticket) => drop(ticket),
             Err(refused) => break refused,
         }
@@ -164,7 +164,7 @@ async fn a_thread_that_dies_fails_every_caller_and_says_so() {
         began: Began::default(),
         reply: (reply, engine.metrics.waiting()),
     };
-    queue.admit(job, LONG).1.unwrap();
+    queue.admit(job, Some(LONG)).1.unwrap();
     engine.shared.lock().queue = queue;
     engine.failed().await;
     assert!(waiting.await.is_err());

@@ -1,5 +1,6 @@
 use std::{num::NonZeroUsize, time::Duration};
 
+use futures::future::join_all;
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
 
@@ -167,6 +168,50 @@ async fn a_second_comparison_depends_on_the_wrong_password_alone() {
             assert_eq!(computed(&hasher)[0], before + comparisons, "{text}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_second_comparison_is_not_refused_when_the_queue_has_become_full() {
+    let hasher = hasher();
+    let password = Password::of("p\u{e4}ss");
+    // There is no time to wait for a lane, and the first comparison finds a free one.
+    let late = Request {
+        deadline: Instant::now(),
+        ..request()
+    };
+    let others = (0..20 * lanes().get()).map(|_| hash(&hasher, "hunter2hunter2"));
+    let (verified, _) = tokio::join!(hasher.verify(&password, None, late), join_all(others));
+    assert!(verified.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn two_comparisons_begin_only_if_there_is_time_for_both() {
+    const COST: u32 = 18;
+    let settings = Settings {
+        cost: COST,
+        ..SETTINGS
+    };
+    let hasher = Hasher::start(&settings, &mut Registry::default()).unwrap();
+    let purpose = Purpose::Answer(Priority::Other);
+    let running = (0..lanes().get()).map(|_| {
+        let work = Work::new(Key::new(b"x"), COST, random());
+        let admitted = (hasher.engine).admit(work, purpose, None, Began::default());
+        admitted.unwrap()
+    });
+    let running: Vec<_> = running.collect();
+    // One hash after those that run now, and another one would take half as long again.
+    let enough_for_one = (0..)
+        .map(|n| Instant::now() + Duration::from_millis(10) * n)
+        .find(|&deadline| hasher.would_admit(Priority::Other, deadline))
+        .unwrap();
+    let request = Request {
+        deadline: enough_for_one,
+        ..request()
+    };
+    let password = Password::of("p\u{e4}ss");
+    let refused = hasher.verify(&password, None, request).await.err();
+    assert!(matches!(refused, Some(HashError::Overloaded { .. })));
+    drop(running);
 }
 
 #[tokio::test]

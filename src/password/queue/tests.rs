@@ -56,7 +56,7 @@ impl Queue {
             began: Began::default(),
             reply: (oneshot::channel().0, Metrics::unregistered().waiting()),
         };
-        match self.admit(job, left).1 {
+        match self.admit(job, Some(left)).1 {
             Ok(id) => Ok(id),
             Err(HashError::Overloaded { retry_after }) => Err(retry_after),
             Err(HashError::Stopped) => panic!("the queue does not stop"),

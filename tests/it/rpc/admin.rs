@@ -2,10 +2,10 @@
 
 mod access;
 mod password;
+mod races;
 mod roles;
 mod sessions;
 mod suspension;
-mod suspension_races;
 mod users;
 
 use auth_service::proto::{self, user_event::Payload};

@@ -35,6 +35,9 @@ const ALPHA: f64 = 1e-6;
 const SEEN_PART: f64 = 0.9;
 const MOST_BATCHES: usize = 5;
 
+/// The addresses of suspended accounts begin so.
+const SUSPENDED: &str = "known-h";
+
 /// A kind of login that must not succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -54,6 +57,7 @@ enum Kind {
     /// The same with a password that has another NFD form.
     KnownImportedAccent,
     UnknownAccent,
+    KnownSuspended,
 }
 
 impl Kind {
@@ -74,6 +78,7 @@ impl Kind {
             Self::KnownImported => format!("known-f-{n}@example.com"),
             Self::KnownImportedAccent => format!("known-g-{n}@example.com"),
             Self::UnknownAccent => format!("other-f-{n}@example.com"),
+            Self::KnownSuspended => format!("{SUSPENDED}-{n}@example.com"),
         };
         let password = match self {
             Self::KnownWrong
@@ -81,6 +86,7 @@ impl Kind {
             | Self::MalformedEmail
             | Self::KnownUnusable
             | Self::KnownImported
+            | Self::KnownSuspended
             | Self::KnownForeignDevice
             | Self::UnknownForeignDevice => "wrong".to_owned(),
             Self::KnownImportedAccent | Self::UnknownAccent => "wr\u{f6}ng".to_owned(),
@@ -117,8 +123,8 @@ fn right_password() -> String {
 }
 
 /// Inserts accounts `known-{a,b,c,d}-{0..count}` with the same hash, so that the test pays for
-/// one, `known-e-{0..count}` without a usable password, and `known-{f,g}-{0..count}` with a hash
-/// that another system made.
+/// one, `known-e-{0..count}` without a usable password, `known-{f,g}-{0..count}` with a hash
+/// that another system made, and suspended ones.
 async fn accounts(service: &Service, count: usize) {
     let request = proto::RegisterRequest {
         password: right_password(),
@@ -140,6 +146,7 @@ async fn accounts(service: &Service, count: usize) {
         ("e", ""),
         ("f", &imported),
         ("g", &imported),
+        ("h", hash),
     ] {
         let sql = format!(
             "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) \
@@ -150,6 +157,11 @@ async fn accounts(service: &Service, count: usize) {
         );
         service.database.execute(&sql).await;
     }
+    let suspend = format!(
+        "UPDATE users SET suspended_at = created_at, suspension_reason = 'spam' \
+         WHERE email LIKE '{SUSPENDED}-%'"
+    );
+    service.database.execute(&suspend).await;
 }
 
 struct Samples {
@@ -250,6 +262,7 @@ both! {
             (Kind::KnownUnusable, Kind::UnknownWrong),
             (Kind::KnownImported, Kind::UnknownWrong),
             (Kind::KnownImportedAccent, Kind::UnknownAccent),
+            (Kind::KnownSuspended, Kind::UnknownWrong),
         ];
         let samples = Samples::take(&service, &pairs, rounds).await;
 

@@ -7,7 +7,8 @@ use auth_service::proto::{
 use super::ANA;
 use crate::{
     harness::{
-        PASSWORD, TestDatabase, assert_invalid_token, assert_wrong_password, both, reason, refused,
+        DATA_KEY, PASSWORD, TestDatabase, assert_invalid_token, assert_wrong_password, both,
+        reason, refused,
     },
     rpc::{
         accounts::kinds,
@@ -15,6 +16,7 @@ use crate::{
     },
 };
 
+const OTHER_KEY: &str = "another-data-key-of-the-tests-32-by";
 const WRONG: &str = "a wrong horse battery staple";
 
 fn send(user_id: &str) -> proto::SendPasswordResetRequest {
@@ -99,13 +101,51 @@ both! {
         let limits = ["--throttle-free-per-account", "2", "--throttle-first-wait", "15m"];
         let mailing = mailing(database, &limits).await;
         let ana = mailing.0.sign_up(ANA).await;
-        for _ in 0..3 {
-            refused(mailing.log_in(ANA, WRONG).await);
-        }
-        assert_eq!(reason(&refused(mailing.log_in(ANA, PASSWORD).await)).1, "TOO_MANY_ATTEMPTS");
-        let unlock = proto::UnlockUserRequest { user_id: ana.user_id.clone() };
-        mailing.admin().unlock_user(unlock).await.unwrap();
+        lock(&mailing, 3).await;
+        unlock(&mailing, &ana.user_id).await;
         mailing.log_in(ANA, PASSWORD).await.unwrap();
         assert_eq!(mailing.actors().await.len(), 1, "no event");
     }
+
+    async fn support_unlocks_an_account_that_has_no_attempts_left_for_the_day(database: TestDatabase) {
+        let limits = ["--throttle-free-per-account", "40", "--throttle-daily-per-account", "3"];
+        let mailing = mailing(database, &limits).await;
+        let ana = mailing.0.sign_up(ANA).await;
+        lock(&mailing, 3).await;
+        unlock(&mailing, &ana.user_id).await;
+        mailing.log_in(ANA, PASSWORD).await.unwrap();
+    }
+
+    async fn support_unlocks_an_account_that_was_locked_under_the_previous_data_key(database: TestDatabase) {
+        let limits = ["--throttle-free-per-account", "2", "--throttle-first-wait", "15m"];
+        let keys = |new, old| ["--data-key", new, "--data-previous-keys", old];
+        let old = [&limits[..], &keys(DATA_KEY, OTHER_KEY)].concat();
+        let old = mailing(database.clone(), &old).await;
+        let ana = old.0.sign_up(ANA).await;
+        lock(&old, 3).await;
+        let new = [&limits[..], &keys(OTHER_KEY, DATA_KEY)].concat();
+        unlock(&mailing(database, &new).await, &ana.user_id).await;
+        old.log_in(ANA, PASSWORD).await.unwrap();
+    }
+}
+
+/// Fails so often that even the right password is refused.
+async fn lock(mailing: &Mailing, failures: usize) {
+    for _ in 0..failures {
+        refused(mailing.log_in(ANA, WRONG).await);
+    }
+    assert_eq!(
+        reason(&refused(mailing.log_in(ANA, PASSWORD).await)).1,
+        "TOO_MANY_ATTEMPTS"
+    );
+}
+
+async fn unlock(mailing: &Mailing, user_id: &str) {
+    let user_id = user_id.to_owned();
+    let request = proto::UnlockUserRequest { user_id };
+    mailing
+        .admin()
+        .unlock_user(request)
+        .await
+        .expect("it exists");
 }

@@ -7,7 +7,7 @@ use auth_service::proto::RequestPasswordResetRequest;
 use futures::future::join_all;
 use prost::Message as _;
 
-use super::{ALPHA, accounts, detectable, median, p_value};
+use super::{ALPHA, SUSPENDED, accounts, detectable, median, p_value};
 use crate::harness::{Random, RawConnection, Service, TestDatabase, both, framed};
 
 const REQUEST: &str = "/realchat.auth.v1.RecoveryService/RequestPasswordReset";
@@ -20,13 +20,13 @@ fn request(email: String) -> Vec<u8> {
     framed(&RequestPasswordResetRequest { email, locale }.encode_to_vec())
 }
 
-/// The times of one client's requests for known and unknown addresses, and the answers.
-async fn client(service: &Service, number: usize) -> ([Vec<f64>; 2], BTreeSet<String>) {
+/// The times of one client's requests for known, suspended and unknown addresses, and the answers.
+async fn client(service: &Service, number: usize) -> ([Vec<f64>; 3], BTreeSet<String>) {
     let connection = RawConnection::open(service.addr).await;
     let (mut random, mut answers) = (Random::new(), BTreeSet::new());
-    let mut times = [Vec::new(), Vec::new()];
+    let mut times = [const { Vec::new() }; 3];
     for n in number * EACH / CLIENTS..(number + 1) * EACH / CLIENTS {
-        let mut order = [(0, "known-a"), (1, "unknown")];
+        let mut order = [(0, "known-a"), (1, SUSPENDED), (2, "unknown")];
         random.shuffle(&mut order);
         for (kind, name) in order {
             let body = request(format!("{name}-{n}@example.com"));
@@ -39,33 +39,40 @@ async fn client(service: &Service, number: usize) -> ([Vec<f64>; 2], BTreeSet<St
     (times, answers)
 }
 
-async fn assert_alike(database: TestDatabase, mode: &str) {
-    let service = Service::start(database, &["--email-verification", mode]).await;
-    accounts(&service, EACH).await;
-    let clients = (0..CLIENTS).map(|number| client(&service, number));
-    let (mut known, mut unknown, mut answers) = (Vec::new(), Vec::new(), BTreeSet::new());
-    for ([more_known, more_unknown], more_answers) in join_all(clients).await {
-        known.extend(more_known);
-        unknown.extend(more_unknown);
-        answers.extend(more_answers);
-    }
-    assert_eq!(answers.len(), 1, "{answers:#?}");
-    let (p, seen) = (p_value(&known, &unknown), detectable(&known, &unknown));
+fn assert_same_times(mode: &str, one: &[f64], other: &[f64]) {
+    let (p, seen) = (p_value(one, other), detectable(one, other));
     eprintln!(
         "{mode}: {} and {} samples, medians {:.2} and {:.2} ms, p = {p:.3}, a difference of \
          {seen:.2} ms would have been seen",
-        known.len(),
-        unknown.len(),
-        median(&known),
-        median(&unknown),
+        one.len(),
+        other.len(),
+        median(one),
+        median(other),
     );
     assert!(p > ALPHA, "they differ: p = {p:e}");
     // Answers wait for a multiple of 100 ms: a difference shows as a whole one at least.
-    let shown = median(&known).max(median(&unknown));
+    let shown = median(one).max(median(other));
     assert!(
         seen < shown,
         "the test is blind: it sees {seen} of {shown} ms"
     );
+}
+
+async fn assert_alike(database: TestDatabase, mode: &str) {
+    let service = Service::start(database, &["--email-verification", mode]).await;
+    accounts(&service, EACH).await;
+    let clients = (0..CLIENTS).map(|number| client(&service, number));
+    let (mut times, mut answers) = ([const { Vec::new() }; 3], BTreeSet::new());
+    for (more, more_answers) in join_all(clients).await {
+        for (times, more) in times.iter_mut().zip(more) {
+            times.extend(more);
+        }
+        answers.extend(more_answers);
+    }
+    assert_eq!(answers.len(), 1, "{answers:#?}");
+    let [known, suspended, unknown] = &times;
+    assert_same_times(mode, known, unknown);
+    assert_same_times(mode, suspended, unknown);
     let mails =
         "SELECT count(DISTINCT user_id) FROM outbox_events WHERE event_type = 'MAIL_REQUESTED'";
     let asked = service.database.count(mails).await;
