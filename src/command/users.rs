@@ -101,8 +101,13 @@ async fn check_schema(db: &Db) -> anyhow::Result<()> {
 }
 
 /// Only an import stores hashes, and no command reads refresh tokens, whose life does not matter.
+/// The first start of a replica begins the roll-out, an import before it does not.
 async fn find_transition(db: &Db) -> Result<Transition, db::Error> {
-    let ends_at = db.transition_ends_at(SystemClock.now()).await?;
+    let now = SystemClock.now();
+    if db.is_roll_out_ahead(now).await? {
+        return Ok(Transition::new(now + NEVER, Duration::ZERO));
+    }
+    let ends_at = db.transition_ends_at(now).await?;
     Ok(ends_at.map_or_else(Transition::default, |at| {
         Transition::new(at, Duration::ZERO)
     }))

@@ -1,9 +1,18 @@
 //! When a [`Transition`] ends. It is deleted with it.
 
-use diesel::{dsl::sql, prelude::*, sql_types::Nullable};
+use diesel::{
+    dsl::{exists, select, sql},
+    prelude::*,
+    sql_types::Nullable,
+};
 use diesel_async::RunQueryDsl;
 
-use super::{Db, Error, schema::transitions, sql_types::Moment, with_conn};
+use super::{
+    Db, Error,
+    schema::{transitions, users},
+    sql_types::Moment,
+    with_conn,
+};
 use crate::model::{Timestamp, Transition};
 
 /// The name of the row.
@@ -32,6 +41,17 @@ impl Db {
                 .await?;
         })?;
         Ok(self.find_transition(now).await?.flatten())
+    }
+
+    /// Whether there are accounts, and no replica of this release has started: then only replicas
+    /// of the release before serve them.
+    pub async fn is_roll_out_ahead(&self, now: Timestamp) -> Result<bool, Error> {
+        if self.find_transition(now).await?.is_some() {
+            return Ok(false);
+        }
+        with_conn!(self, conn => {
+            select(exists(users::table.select(users::id))).get_result(conn).await?
+        })
     }
 
     /// The outer `None`: no replica of this release has started.

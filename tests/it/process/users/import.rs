@@ -229,6 +229,19 @@ both! {
         }
     }
 
+    async fn an_import_does_not_begin_the_roll_out(database: TestDatabase) {
+        let service = service_now(database, &[]).await;
+        service.sign_up(ANA).await;
+        // As before the first start of this release.
+        service.database.execute("DELETE FROM transitions").await;
+        let file = json!({"email": BEN, "password_hash": hash()}).to_string();
+        assert_eq!(import(&service.database, file.as_bytes(), "").await.code, Some(0));
+        assert_eq!(service.database.count("SELECT count(*) FROM transitions").await, 0);
+        let stored = service.database.stored_hash(BEN).await;
+        assert!(stored.starts_with("$2"), "replicas of the release before can read it");
+        assert!(logs_in(&service, BEN).await);
+    }
+
     async fn a_wrong_key_imports_nothing(database: TestDatabase) {
         let service = service_now(database, &[]).await;
         service.sign_up(ANA).await;
