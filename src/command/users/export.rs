@@ -4,7 +4,7 @@ mod person;
 
 use std::io::{self, BufWriter, Write};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use auth_service::{
     auth::{ExportedUser, Hashes, PageRequest, UserRef},
     config::File,
@@ -12,6 +12,7 @@ use auth_service::{
 };
 use serde::Serialize;
 use serde_json::json;
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use self::person::Person;
@@ -67,7 +68,7 @@ impl Operator {
         self.admin.begin_export(hashes, &self.call(None));
         let exported = self.write_pages(&mut sink, hashes).await?;
         let is_file = matches!(sink, Sink::File(_));
-        sink.finish()?;
+        sink.finish().await?;
         self.report(&exported, is_file)
     }
 
@@ -78,9 +79,9 @@ impl Operator {
         let person = Person::new(&data, self.admin.clock.now());
         let mut document = serde_json::to_string_pretty(&person)?;
         document.push('\n');
-        sink.writer().write_all(document.as_bytes())?;
+        sink.write(document.as_bytes())?;
         let is_file = matches!(sink, Sink::File(_));
-        sink.finish()?;
+        sink.finish().await?;
         if is_file {
             self.output.done(id, "is exported")?;
         }
@@ -94,7 +95,7 @@ impl Operator {
             let page = self.admin.export_page(page, hashes).await?;
             let now = self.admin.clock.now();
             for exportable in &page.users {
-                write_line(sink.writer(), exportable)?;
+                sink.write(&line(exportable)?)?;
                 exported.accounts += 1;
                 let suspension = exportable.user.suspension_in_force(now);
                 exported.suspended += u64::from(suspension.is_some());
@@ -132,7 +133,7 @@ Who has it can guess passwords without any limit. Keep it on an encrypted disk, 
 soon as it is imported.
 ";
 
-fn write_line(out: &mut dyn Write, exported: &ExportedUser) -> anyhow::Result<()> {
+fn line(exported: &ExportedUser) -> serde_json::Result<Vec<u8>> {
     let user = &exported.user;
     let line = Line {
         user_id: user.id.to_string(),
@@ -142,8 +143,9 @@ fn write_line(out: &mut dyn Write, exported: &ExportedUser) -> anyhow::Result<()
         created_at: Time(user.created_at),
         roles: user.roles.iter().collect(),
     };
-    serde_json::to_writer(&mut *out, &line)?;
-    Ok(out.write_all(b"\n")?)
+    let mut line = serde_json::to_vec(&line)?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 /// Ends `export` in order when `stop` is cancelled: the file that it has begun is removed.
@@ -165,17 +167,19 @@ impl Sink {
         })
     }
 
-    fn writer(&mut self) -> &mut dyn Write {
+    fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         match self {
-            Self::File(file) => file,
-            Self::Output(output) => output,
+            Self::File(file) => file.write(bytes),
+            Self::Output(output) => output.write_all(bytes).context(OUTPUT),
         }
     }
 
-    fn finish(self) -> anyhow::Result<()> {
+    async fn finish(self) -> anyhow::Result<()> {
         match self {
-            Self::File(file) => file.finish(),
-            Self::Output(mut output) => Ok(output.flush()?),
+            Self::File(file) => spawn_blocking(|| file.finish()).await?,
+            Self::Output(mut output) => output.flush().context(OUTPUT),
         }
     }
 }
+
+const OUTPUT: &str = "cannot write to the standard output";

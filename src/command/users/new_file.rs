@@ -12,12 +12,13 @@ use anyhow::{Context as _, bail};
 
 const SUFFIX: &str = ".partial";
 
-/// Without [`Self::finish`] it is removed when it is dropped.
+/// It is removed when it is dropped, unless it is complete.
 pub(super) struct NewFile {
     path: PathBuf,
     /// Its name until it is complete.
     partial: PathBuf,
     file: BufWriter<File>,
+    is_complete: bool,
 }
 
 impl NewFile {
@@ -42,33 +43,55 @@ impl NewFile {
             path: path.to_owned(),
             partial,
             file: BufWriter::new(file),
+            is_complete: false,
         })
     }
 
-    /// Gives the file its name. A link, because renaming would replace a file that was made
-    /// meanwhile.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        let written = self.file.write_all(bytes);
+        written.with_context(|| self.cannot_write())
+    }
+
+    /// Writes all to the disk, which may take long, and gives the file its name.
     pub(super) fn finish(mut self) -> anyhow::Result<()> {
-        self.file.flush()?;
-        self.file.get_ref().sync_all()?;
-        let named = fs::hard_link(&self.partial, &self.path);
-        named.with_context(|| format!("cannot make {}", self.path.display()))
-    }
-}
-
-impl Write for NewFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        let flushed = self.file.flush();
+        let synced = flushed.and_then(|()| self.file.get_ref().sync_all());
+        synced.with_context(|| self.cannot_write())?;
+        self.is_complete = true;
+        self.give_name().with_context(|| {
+            let [partial, path] = [&self.partial, &self.path].map(|path| path.display());
+            format!("{partial} is complete, but cannot be renamed to {path}")
+        })
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+    /// Never replaces a file that was made meanwhile: an empty file takes the name first. (Links,
+    /// and a renaming that replaces nothing, do not exist on all file systems.)
+    fn give_name(&self) -> io::Result<()> {
+        File::create_new(&self.path)?;
+        fs::rename(&self.partial, &self.path)?;
+        // Not all file systems can sync a folder.
+        let _ = File::open(self.folder()).and_then(|folder| folder.sync_all());
+        Ok(())
+    }
+
+    fn folder(&self) -> &Path {
+        match self.path.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        }
+    }
+
+    fn cannot_write(&self) -> String {
+        format!("cannot write {}", self.partial.display())
     }
 }
 
 impl Drop for NewFile {
     fn drop(&mut self) {
-        // If it stays, the next export names it.
-        let _ = fs::remove_file(&self.partial);
+        if !self.is_complete {
+            // If it stays, the next export names it.
+            let _ = fs::remove_file(&self.partial);
+        }
     }
 }
 
@@ -95,9 +118,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("users.jsonl");
         let mut file = NewFile::create(&path).unwrap();
-        file.write_all(b"half").unwrap();
+        file.write(b"half").unwrap();
         assert_eq!(names(folder.path()), ["users.jsonl.partial"]);
-        file.write_all(b" and half").unwrap();
+        file.write(b" and half").unwrap();
         file.finish().unwrap();
         assert_eq!(names(folder.path()), ["users.jsonl"]);
         assert_eq!(fs::read(&path).unwrap(), b"half and half");
@@ -108,7 +131,7 @@ mod tests {
     fn an_unfinished_file_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let mut file = NewFile::create(&folder.path().join("users.jsonl")).unwrap();
-        file.write_all(b"half").unwrap();
+        file.write(b"half").unwrap();
         drop(file);
         assert!(names(folder.path()).is_empty());
     }
@@ -120,7 +143,13 @@ mod tests {
         let file = NewFile::create(&path).unwrap();
         assert!(refusal(&path).contains("users.jsonl.partial exists"));
         fs::write(&path, "made meanwhile").unwrap();
-        assert!(file.finish().is_err());
+        let error = format!("{:#}", file.finish().unwrap_err());
+        assert!(error.contains("users.jsonl.partial is complete"), "{error}");
+        assert!(
+            error.ends_with("users.jsonl: File exists (os error 17)"),
+            "{error}"
+        );
+        assert_eq!(names(folder.path()).len(), 2, "nothing is lost");
         assert!(refusal(&path).contains("users.jsonl exists"));
         assert_eq!(fs::read(&path).unwrap(), b"made meanwhile");
         symlink("nowhere", &link).unwrap();
