@@ -107,8 +107,9 @@ rows! {
     } => KeptMail { id, purpose, email, locale, requested_at, expires_at }
 
     outbox_events {
-        event_id: EventId, event_type: String, user_version: i64, occurred_at: Timestamp
-    } => KeptEvent { id: event_id, event_type, user_version, occurred_at }
+        event_id: EventId, event_type: String, user_version: i64, occurred_at: Timestamp,
+        payload: Vec<u8>
+    } => KeptEvent { id: event_id, event_type, user_version, occurred_at, payload }
 
     outbox_events {
         id: i64, event_id: EventId, user_id: UserId, user_version: i64, event_type: String,

@@ -1,13 +1,14 @@
 use super::{EventId, MailRequestId, SessionId, Timestamp, User};
 
-/// All that is kept about a user, without hashes and tokens.
+/// The rows about a user, without hashes and tokens, and without the counters of failed logins,
+/// which are kept under keyed hashes.
 pub struct PersonalData {
     pub user: User,
     /// The language of mails.
     pub locale: Option<String>,
     /// Live ones, and ended ones that are not deleted yet. The newest first.
     pub sessions: Vec<KeptSession>,
-    /// The newest first.
+    /// Also those that were asked for before the address had an account. The newest first.
     pub mails: Vec<KeptMail>,
     /// Not published yet, in the order of their versions.
     pub events: Vec<KeptEvent>,
@@ -41,4 +42,6 @@ pub struct KeptEvent {
     pub event_type: String,
     pub user_version: i64,
     pub occurred_at: Timestamp,
+    /// The encoded `UserEvent`.
+    pub payload: Vec<u8>,
 }

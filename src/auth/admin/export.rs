@@ -34,7 +34,8 @@ pub struct ExportedUser {
 pub enum ExportError {
     #[error(
         "the password hash of user {0} cannot be read: its seal is of another key (add it to \
-         DATA_PREVIOUS_KEYS), or the row is damaged"
+         DATA_PREVIOUS_KEYS), or the row is damaged (then make it unusable: `users \
+         invalidate-password`)"
     )]
     UnreadableHash(UserId),
     #[error(transparent)]
@@ -87,7 +88,7 @@ impl Admin {
         })
     }
 
-    /// All that is kept about a user, without secrets.
+    /// The rows about a user, without secrets.
     pub async fn personal_data(&self, id: UserId, call: &Call) -> Result<PersonalData, Error> {
         let audit = call.audit(audit::Event::ExportUsers).user(id);
         let data = known(self.db.personal_data(id).await?, audit)?;

@@ -1,5 +1,6 @@
 //! `users export`: all accounts as lines that `users import` reads, or the data of one user.
 
+mod event;
 mod person;
 
 use std::io::{self, BufWriter, Write};
@@ -76,7 +77,8 @@ impl Operator {
         let (call, id) = self.begin(user, Event::ExportUsers).await?;
         let mut sink = Sink::open(file)?;
         let data = self.admin.personal_data(id, &call).await?;
-        let person = Person::new(&data, self.admin.clock.now());
+        let person = Person::new(&data, self.admin.clock.now())
+            .context("an event that waits cannot be read")?;
         let mut document = serde_json::to_string_pretty(&person)?;
         document.push('\n');
         sink.write(document.as_bytes())?;
@@ -115,7 +117,7 @@ impl Operator {
         } = exported;
         let hint = match suspended {
             0 => "",
-            _ => ", which the file does not say: suspend them after an import",
+            _ => SUSPENDED,
         };
         let text = format!("exported accounts: {accounts}, suspended: {suspended}{hint}\n");
         if !is_file {
@@ -126,6 +128,9 @@ impl Operator {
         self.output.object(&object, || text)
     }
 }
+
+const SUSPENDED: &str = ", which the file does not say. They are active after an import. To suspend \
+    them again: auth-service users list --json | jq 'select(.suspension)'";
 
 const WARNING: &str = "\
 WARNING: this file will hold the password hashes of all accounts, without the seal of DATA_KEY.

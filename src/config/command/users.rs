@@ -29,7 +29,7 @@ Each line is one JSON object with the fields email, and if known user_id (a UUID
 (bcrypt), email_verified_at and created_at (RFC 3339), and roles (a list). A field with another
 name, a longer line than 64 KiB and a value that is not valid reject the line; the others are
 imported. An account that exists is not changed, so an import can be repeated: after an
-interruption it goes on.
+interruption it compares the lines that are done, and goes on.
 
 Examples:
   auth-service users import users.jsonl
@@ -37,11 +37,14 @@ Examples:
 
 const EXPORT_NOTES: &str = "\
 The lines of all accounts can be imported again. They do not hold suspensions, sessions, locales,
-open mails, and the versions of roles and events. The file gets the mode 0600. While it is
-written its name ends with .partial.
+open mails, reserved addresses, the time when the password was set, and the versions of roles and
+events. After an import into a database that publishes to the same topic, run `outbox
+advance-versions` before the service starts, or consumers skip new events.
+The file gets the mode 0600. While it is written its name ends with .partial.
 
---user writes one JSON document with all that is kept about that user, for a request of that
-person: account, sessions, open mails and events that wait to be published, without secrets.
+--user writes one JSON document for a request of that person: account, sessions, open mails and
+events that wait to be published, without secrets. Not in it are the counters of failed logins,
+which are kept under keyed hashes, logs, what was published to Kafka, and backups.
 
 Examples:
   auth-service users export users.jsonl --with-hashes
@@ -135,7 +138,7 @@ pub enum UsersAction {
         /// With the password hashes. Who has them can guess passwords: only into a file
         #[arg(long, conflicts_with = "user")]
         with_hashes: bool,
-        /// Only this user, with all that is kept about that person
+        /// Only this user: the account, its sessions, open mails and events
         #[arg(long, value_name = "USER")]
         user: Option<UserRef>,
     },

@@ -27,8 +27,11 @@ impl Db {
                 .select(KeptSession::as_select())
                 .load(conn)
                 .await?;
+            let before_registration = mail_requests::user_id
+                .is_null()
+                .and(mail_requests::email.eq(&user.email));
             let mails: Vec<KeptMail> = mail_requests::table
-                .filter(mail_requests::user_id.eq(id))
+                .filter(mail_requests::user_id.eq(id).or(before_registration))
                 .order(mail_requests::id.desc())
                 .select(KeptMail::as_select())
                 .load(conn)

@@ -1,8 +1,10 @@
 //! The document of `users export --user`.
 
-use auth_service::model::{KeptEvent, KeptMail, KeptSession, PersonalData, Timestamp};
+use auth_service::model::{KeptMail, KeptSession, PersonalData, Timestamp};
+use prost::DecodeError;
 use serde::Serialize;
 
+use super::event::EventData;
 use crate::command::users::json::{SuspendedFor, Time};
 
 #[derive(Serialize)]
@@ -53,18 +55,11 @@ struct MailData<'a> {
     expires_at: Time,
 }
 
-#[derive(Serialize)]
-struct EventData<'a> {
-    event_id: String,
-    event_type: &'a str,
-    user_version: i64,
-    occurred_at: Time,
-}
-
 impl<'a> Person<'a> {
-    pub(super) fn new(data: &'a PersonalData, now: Timestamp) -> Self {
+    pub(super) fn new(data: &'a PersonalData, now: Timestamp) -> Result<Self, DecodeError> {
         let user = &data.user;
-        Self {
+        let events = data.events.iter().map(EventData::new);
+        Ok(Self {
             user_id: user.id.to_string(),
             email: &user.email,
             email_verified_at: user.email_verified_at.map(Time),
@@ -81,8 +76,8 @@ impl<'a> Person<'a> {
                 .map(|it| SessionData::new(it, now))
                 .collect(),
             mails: data.mails.iter().map(MailData::new).collect(),
-            events: data.events.iter().map(EventData::new).collect(),
-        }
+            events: events.collect::<Result<_, _>>()?,
+        })
     }
 }
 
@@ -110,17 +105,6 @@ impl<'a> MailData<'a> {
             locale: mail.locale.as_deref(),
             requested_at: Time(mail.requested_at),
             expires_at: Time(mail.expires_at),
-        }
-    }
-}
-
-impl<'a> EventData<'a> {
-    fn new(event: &'a KeptEvent) -> Self {
-        Self {
-            event_id: event.id.to_string(),
-            event_type: &event.event_type,
-            user_version: event.user_version,
-            occurred_at: Time(event.occurred_at),
         }
     }
 }
