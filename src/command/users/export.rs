@@ -17,7 +17,12 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use self::person::Person;
-use super::{Operator, PAGE, Usage, json::Time, new_file::NewFile, output::note};
+use super::{
+    Operator, PAGE, Usage,
+    json::{Time, printable},
+    new_file::NewFile,
+    output::note,
+};
 
 /// Where an export goes.
 enum Sink {
@@ -79,7 +84,7 @@ impl Operator {
         let data = self.admin.personal_data(id, &call).await?;
         let person = Person::new(&data, self.admin.clock.now())
             .context("an event that waits cannot be read")?;
-        let mut document = serde_json::to_string_pretty(&person)?;
+        let mut document = printable(serde_json::to_string_pretty(&person)?);
         document.push('\n');
         sink.write(document.as_bytes())?;
         let is_file = matches!(sink, Sink::File(_));
@@ -97,7 +102,7 @@ impl Operator {
             let page = self.admin.export_page(page, hashes).await?;
             let now = self.admin.clock.now();
             for exportable in &page.users {
-                sink.write(&line(exportable)?)?;
+                sink.write(line(exportable)?.as_bytes())?;
                 exported.accounts += 1;
                 let suspension = exportable.user.suspension_in_force(now);
                 exported.suspended += u64::from(suspension.is_some());
@@ -138,7 +143,7 @@ Who has it can guess passwords without any limit. Keep it on an encrypted disk, 
 soon as it is imported.
 ";
 
-fn line(exported: &ExportedUser) -> serde_json::Result<Vec<u8>> {
+fn line(exported: &ExportedUser) -> serde_json::Result<String> {
     let user = &exported.user;
     let line = Line {
         user_id: user.id.to_string(),
@@ -148,8 +153,8 @@ fn line(exported: &ExportedUser) -> serde_json::Result<Vec<u8>> {
         created_at: Time(user.created_at),
         roles: user.roles.iter().collect(),
     };
-    let mut line = serde_json::to_vec(&line)?;
-    line.push(b'\n');
+    let mut line = printable(serde_json::to_string(&line)?);
+    line.push('\n');
     Ok(line)
 }
 

@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    io::{self, BufRead, BufReader},
+    io::{self, BufRead, BufReader, IsTerminal as _},
     sync::Arc,
 };
 
@@ -78,11 +78,14 @@ impl Operator {
         };
         let turn = import.turn().await;
         let imported = import.batch(rows, turn).await?;
-        for (number, row) in numbers.iter().zip(&imported) {
-            if let Imported::Rejected(rejection) = row {
-                progress.beside(|| report(*number, rejection, self.output))?;
+        progress.beside(|| {
+            for (number, row) in numbers.iter().zip(&imported) {
+                if let Imported::Rejected(rejection) = row {
+                    report(*number, rejection, self.output)?;
+                }
             }
-        }
+            anyhow::Ok(())
+        })?;
         progress.advance(numbers.len(), input.lines.bytes());
         Ok(Some(last))
     }
@@ -117,7 +120,11 @@ fn report(line: u64, rejection: &Rejection, output: Output) -> anyhow::Result<()
 impl Input {
     fn open(file: &File) -> anyhow::Result<Self> {
         let File::Path(path) = file else {
-            let lines = Lines::new(Box::new(io::stdin().lock()) as _);
+            let input = io::stdin().lock();
+            if input.is_terminal() {
+                note("reading lines from the terminal, Ctrl-D ends them\n");
+            }
+            let lines = Lines::new(Box::new(input) as _);
             return Ok(Self { lines, size: None });
         };
         let cannot_open = || format!("cannot open {}", path.display());

@@ -1,7 +1,7 @@
 //! The JSON of `--json`. Fields have the names of the messages of `AdminService`, and an absent one
 //! is left out.
 
-use auth_service::model::{CountedUser, Suspension, Timestamp};
+use auth_service::model::{CountedUser, Suspension, Timestamp, unicode::is_invisible};
 use serde::{Serialize, Serializer};
 
 #[derive(Serialize)]
@@ -38,6 +38,26 @@ impl Serialize for Time {
     }
 }
 
+/// The same JSON, with `\u` in place of characters that could control a terminal. serde escapes
+/// only those below U+0020.
+pub(super) fn printable(json: String) -> String {
+    let is_control = |c| c >= '\u{7f}' && is_invisible(c);
+    if !json.contains(is_control) {
+        return json;
+    }
+    let mut printable = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_control(c) {
+            let mut buffer = [0; 2];
+            let units = c.encode_utf16(&mut buffer).iter();
+            printable.extend(units.map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            printable.push(c);
+        }
+    }
+    printable
+}
+
 impl<'a> Account<'a> {
     pub(super) fn new(CountedUser { user, sessions }: &'a CountedUser, now: Timestamp) -> Self {
         Self {
@@ -62,5 +82,35 @@ impl<'a> SuspendedFor<'a> {
             since: Time(suspension.since),
             until: suspension.until.map(Time),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_on_a_terminal_has_no_control_characters_and_says_the_same() {
+        let texts = [
+            "ana@example.com",
+            "crème",
+            "\u{1b}[2J",
+            "\u{7f}\u{9b}2J",
+            "\u{202e}\u{e0041}",
+        ];
+        let json = serde_json::to_string_pretty(&texts).unwrap();
+        let printed = printable(json);
+        assert!(
+            printed.contains("crème") && printed.contains("\\u009b2J"),
+            "{printed}"
+        );
+        assert!(
+            !printed.contains(|c| c != '\n' && is_invisible(c)),
+            "{printed}"
+        );
+        assert_eq!(
+            serde_json::from_str::<Vec<String>>(&printed).unwrap(),
+            texts
+        );
     }
 }

@@ -6,7 +6,10 @@ use auth_service::model::{CountedUser, Roles, Suspension, Timestamp, UserId};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{json::Account, table::Table};
+use super::{
+    json::{Account, printable},
+    table::Table,
+};
 
 #[derive(Clone, Copy)]
 pub(super) struct Output {
@@ -104,7 +107,7 @@ impl List {
 }
 
 fn line(object: &impl Serialize) -> serde_json::Result<String> {
-    let mut line = serde_json::to_string(object)?;
+    let mut line = printable(serde_json::to_string(object)?);
     line.push('\n');
     Ok(line)
 }

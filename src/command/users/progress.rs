@@ -24,7 +24,9 @@ impl Progress {
             Some(bytes) => ProgressBar::new(bytes).with_style(style(BY_BYTES)),
             None => ProgressBar::new_spinner().with_style(style(BY_LINES)),
         };
-        bar.enable_steady_tick(Duration::from_millis(200));
+        if !bar.is_hidden() {
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
         Self { bar, lines: 0 }
     }
 

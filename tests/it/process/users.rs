@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use auth_service::{app::SystemClock, model::Clock as _, proto};
 use serde_json::Value;
+use tokio::process::Command;
 
 use crate::harness::{DATA_KEY, Ended, ManualClock, Process, Service, TestDatabase};
 
@@ -37,6 +38,21 @@ async fn users_with_key(database: &TestDatabase, command: &str, data_key: &str) 
     let ended = Process::run(&std::env::temp_dir(), &arguments, &variables).await;
     assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
     ended
+}
+
+/// The stderr of a script of the shell, in which `$users` begins a command.
+async fn shell(database: &TestDatabase, script: &str) -> String {
+    let users = concat!(env!("CARGO_BIN_EXE_auth-service"), " users");
+    let variables = [
+        ("PATH", "/usr/bin:/bin"),
+        ("users", users),
+        ("DATABASE_URL", &database.url()),
+        ("DATA_KEY", DATA_KEY),
+    ];
+    let mut command = Command::new("sh");
+    let command = command.args(["-c", script]).env_clear().envs(variables);
+    let output = command.output().await.expect("the shell runs");
+    String::from_utf8(output.stderr).expect("UTF-8")
 }
 
 /// The output of a command that succeeds.

@@ -31,7 +31,10 @@ pub enum File {
 
 fn user(text: &str) -> Result<UserRef, String> {
     if text.contains('@') {
-        return Ok(UserRef::Email(Email::parse(text)?));
+        let email = Email::parse(text);
+        return Ok(UserRef::Email(
+            email.map_err(|what| format!("{what}; or use the id"))?,
+        ));
     }
     let id = UserId::parse(text).map(UserRef::Id);
     id.ok_or_else(|| "must be the id (a UUID) or the e-mail address of an account".into())

@@ -6,7 +6,7 @@ use auth_service::model::Clock as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{ANA, BEN, done, service_now, users, users_with_key};
+use super::{ANA, BEN, done, service_now, shell, show::copy_account, users, users_with_key};
 use crate::harness::{Backend, DATA_KEY, Held, Process, TestDatabase, WAITING, both};
 
 const OTHER_KEY: &str = "another-data-key-of-at-least-32-bytes";
@@ -127,7 +127,7 @@ both! {
         assert_eq!(events[1]["data"]["reason"], "SESSION_END_REASON_LOGOUT");
         assert_eq!((&events[2]["data"]["roles"], &events[2]["actor"]), (&json!(["moderator"]), &json!("admin:cli")));
         assert_eq!(events[3]["data"]["request_id"], mails[0]["mail_request_id"]);
-        for secret in ["hash", "token", "sealed", "$2", BEN] {
+        for secret in ["hash", "rcm_", &live.tokens.refresh_token, "sealed", "$2", BEN] {
             assert!(!text.contains(secret), "{secret}");
         }
         let shown = json_of(&done(&service.database, &format!("export - --user {}", session.user_id)).await);
@@ -150,6 +150,45 @@ both! {
              WHERE table_schema = current_schema() AND column_name = 'user_id'",
         );
         assert_eq!(service.database.text(tables).await.unwrap(), "mail_requests,outbox_events,sessions");
+    }
+
+    async fn an_output_that_takes_not_all_is_a_failure(database: TestDatabase) {
+        let service = service_now(database, &[]).await;
+        service.sign_up(ANA).await;
+        copy_account(&service.database, 1200).await;
+        for (script, why) in [
+            ("{ $users export -; echo $? >&2; } | head -1", "Broken pipe (os error 32)"),
+            ("$users export - > /dev/full; echo $? >&2", "No space left on device (os error 28)"),
+        ] {
+            let stderr = shell(&service.database, script).await;
+            let expected = format!("cannot write to the standard output: {why}\n1\n");
+            assert!(stderr.ends_with(&expected), "{stderr}");
+        }
+    }
+
+    async fn a_killed_export_is_named_by_the_next_one(database: TestDatabase) {
+        if database.backend() == Backend::Sqlite {
+            return;
+        }
+        let service = service_now(database, &[]).await;
+        let id = service.sign_up(ANA).await.user_id;
+        let held = Held::begin(&service.database, "LOCK TABLE sessions").await;
+        let folder = TempDir::new().unwrap();
+        let url = service.database.direct_url();
+        let variables = [("DATABASE_URL", url.as_str()), ("DATA_KEY", DATA_KEY)];
+        let mut process = Process::start(folder.path(), &["users", "export", "ana.json", "--user", &id], &variables);
+        service.database.wait_for(WAITING, 1).await;
+        process.signal("KILL");
+        process.killed_by().await;
+        drop(held);
+        let file = folder.path().join("ana.json");
+        let command = format!("export {} --user {id}", file.display());
+        let refused = users(&service.database, &command).await;
+        assert_eq!(refused.code, Some(1));
+        assert!(refused.stderr.contains("ana.json.partial exists: another export writes it, or one was killed"), "{}", refused.stderr);
+        fs::remove_file(folder.path().join("ana.json.partial")).unwrap();
+        done(&service.database, &command).await;
+        assert_eq!(names(folder.path()), ["ana.json"]);
     }
 
     async fn a_stopped_export_leaves_no_file(database: TestDatabase) {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::unix::pipe;
 
-use super::{ANA, BEN, STRANGER, done, json, service_now, users, users_with_key};
+use super::{ANA, BEN, STRANGER, done, json, service_now, shell, users, users_with_key};
 use crate::harness::{
     DATA_KEY, Ended, PASSWORD, Process, Service, TestDatabase, both, eventually, login, settings,
 };
@@ -148,19 +148,25 @@ both! {
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "created: 0, unchanged: 302, rejected: 0\n"));
     }
 
-    async fn an_import_that_was_killed_goes_on(database: TestDatabase) {
+    async fn an_import_that_was_ended_goes_on(database: TestDatabase) {
         let database = migrated(database).await;
         let folder = TempDir::new().unwrap();
         let file = folder.path().join("users.jsonl");
-        let rows: usize = 4000;
+        let rows: usize = 8000;
         fs::write(&file, many(rows)).unwrap();
         let url = database.url();
-        let mut process = Process::start(folder.path(), &["users", "import", "users.jsonl"], &variables(&url));
-        eventually(async || database.count(USERS).await > 0).await;
-        process.signal("KILL");
-        process.killed_by().await;
-        let before = database.count(USERS).await;
-        assert!(before < i64::try_from(rows).unwrap(), "it was killed in the middle");
+        let mut before = 0;
+        for signal in ["TERM", "KILL"] {
+            let mut process = Process::start(folder.path(), &["users", "import", "users.jsonl"], &variables(&url));
+            eventually(async || database.count(USERS).await > before).await;
+            process.signal(signal);
+            match signal {
+                "TERM" => assert_eq!(process.exit_code().await, Some(1)),
+                _ => drop(process.killed_by().await),
+            }
+            before = database.count(USERS).await;
+            assert!(before < i64::try_from(rows).unwrap(), "it was ended in the middle");
+        }
         let summary = json(&database, &format!("import {}", file.display())).await;
         let left = i64::try_from(rows).unwrap() - before;
         assert_eq!(summary, json!({"created": left, "unchanged": before, "rejected": 0}));
@@ -185,6 +191,14 @@ both! {
             assert_eq!(process.exit_code().await, Some(1));
             process.wait_for("before the command was done").await;
         }
+    }
+
+    async fn an_import_whose_results_nobody_reads_is_a_failure(database: TestDatabase) {
+        let database = migrated(database).await;
+        let rejected = "yes '{\"email\": \"zzz\"}' | head -3000";
+        let script = format!("{rejected} | {{ $users import - --json; echo $? >&2; }} | head -1");
+        let stderr = shell(&database, &script).await;
+        assert!(stderr.ends_with("Broken pipe (os error 32)\n1\n"), "{stderr}");
     }
 
     async fn an_export_moves_to_a_database_with_another_key(database: TestDatabase) {

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use auth_service::model::Clock as _;
+use auth_service::model::{Clock as _, unicode::is_invisible};
 use serde_json::{Value, json};
-use tokio::process::Command;
 
-use super::{ANA, BEN, STRANGER, done, json, service_now, users};
-use crate::harness::{DATA_KEY, TestDatabase, both};
+use super::{ANA, BEN, STRANGER, done, json, service_now, shell, users};
+use crate::harness::{TestDatabase, both};
 
 both! {
     async fn get_shows_an_account_by_its_id_and_by_its_address(database: TestDatabase) {
@@ -90,17 +89,26 @@ both! {
         ids.dedup();
         assert!(ids.len() == 1201 && ids.is_sorted() && ids.contains(&ana));
 
-        let script = format!("{{ {} users list; echo $? >&2; }} | head -1", env!("CARGO_BIN_EXE_auth-service"));
-        let output = Command::new("sh")
-            .args(["-c", &script])
-            .env_clear()
-            .envs([("PATH", "/usr/bin:/bin"), ("DATABASE_URL", &service.database.url()), ("DATA_KEY", DATA_KEY)])
-            .output()
-            .await
-            .unwrap();
-        let stderr = String::from_utf8(output.stderr).unwrap();
+        let stderr = shell(&service.database, "{ $users list; echo $? >&2; } | head -1").await;
         let quiet: Vec<_> = stderr.lines().filter(|line| !line.contains("list_users")).collect();
         assert_eq!(quiet, ["0"]);
+    }
+
+    async fn stored_control_characters_do_not_reach_a_terminal(database: TestDatabase) {
+        let service = service_now(database, &[]).await;
+        let id = service.sign_up(ANA).await.user_id;
+        let (email, device) = ("ana\u{1b}[2J\u{9b}2J\u{202e}@example.com", "my\u{1b}]0;x\u{7}\u{9b}phone");
+        service.database.execute(&format!("UPDATE users SET email = '{email}'")).await;
+        service.database.execute(&format!("UPDATE sessions SET device_name = '{device}'")).await;
+        for command in [format!("get {id}"), "list".to_owned(), format!("get {id} --json"), "list --json".to_owned(),
+            "export -".to_owned(), format!("export - --user {id}")] {
+            let output = done(&service.database, &command).await;
+            assert!(!output.contains(|c| c != '\n' && is_invisible(c)), "{command}: {output:?}");
+            if output.starts_with('{') {
+                let shown: Value = serde_json::from_str(&output).unwrap();
+                assert_eq!(shown["email"], email, "{command}");
+            }
+        }
     }
 
     async fn an_unknown_user_is_a_failure_of_each_act(database: TestDatabase) {
@@ -121,7 +129,7 @@ both! {
 }
 
 /// Makes more accounts with the data of the first one.
-async fn copy_account(database: &TestDatabase, count: usize) {
+pub(super) async fn copy_account(database: &TestDatabase, count: usize) {
     let numbers = format!(
         "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {count})"
     );
