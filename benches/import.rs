@@ -25,7 +25,7 @@ const USERS: usize = 100_000;
 /// Each user has a salt of its own, but the import does not compare them.
 const HASH: &str = "$2a$12$If6bvum7DFjUnE9p2uDeDu0YHzrHM6tf.iqN8.yx.jNN1ILEf7h0i";
 const TOKEN: &str = "a-token-of-the-importer-of-the-benches";
-/// Between two refreshes of the user. He is idle most of the time.
+/// Between two refreshes of the user, who is idle most of the time.
 const PACE: Duration = Duration::from_millis(10);
 const IDLE: Duration = Duration::from_secs(3);
 /// For the events after the last row.
