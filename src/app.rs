@@ -94,7 +94,8 @@ impl App {
         mut registry: Registry,
     ) -> anyhow::Result<Self> {
         db.migrate().await?;
-        data_key::check(&db, &config.auth.data_keys, config.embedded.as_ref()).await?;
+        let (keys, embedded) = (&config.auth.data_keys, config.embedded.as_ref());
+        data_key::check(&db, keys, embedded, clock.now()).await?;
         let commits = Arc::new(Notify::new());
         let outbox_metrics = outbox::Metrics::register(&mut registry);
         let poller = config.kafka.map(|kafka| {

@@ -51,7 +51,7 @@ pub(super) async fn run(parts: Parts, users: Users, signals: &Signals) -> anyhow
     let Users { action, json } = users;
     check_usage(&action)?;
     check_schema(&parts.db).await?;
-    data_key::check(&parts.db, &parts.data_keys, None).await?;
+    data_key::check(&parts.db, &parts.data_keys, None, SystemClock.now()).await?;
     let transition = match &action {
         Action::Import { .. } => find_transition(&parts.db).await?,
         _ => Transition::default(),

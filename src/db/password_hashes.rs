@@ -1,11 +1,13 @@
 //! Password hashes that have another seal than they should, in small steps along the primary
 //! key. No step takes long or needs another one.
 
+use std::time::Duration;
+
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::{Db, Error, schema::users, transaction::transaction, with_conn};
-use crate::model::{StoredHash, UserId};
+use crate::model::{StoredHash, Timestamp, UserId};
 
 /// How many rows a step reads.
 const ROWS: i64 = 500;
@@ -14,6 +16,8 @@ const RESEALED_AT_ONCE: usize = 10;
 
 /// How many sealed hashes at each end of the table show whether `DATA_KEY` is the right one.
 const SAMPLE: usize = 10;
+/// How far the clock of another replica may be ahead.
+const CLOCK_SKEW: Duration = Duration::from_mins(1);
 /// How many users at each end are searched for them. A table may have millions without a seal.
 const SEARCHED: i64 = 1_000;
 
@@ -36,11 +40,16 @@ pub struct Resealed {
 }
 
 impl Db {
-    /// Sealed hashes of the users who registered last, and of those who registered first.
-    pub async fn sealed_hashes(&self) -> Result<Vec<String>, Error> {
+    /// Sealed hashes of the users who registered last before `now`, and of those with the first
+    /// ids. Ids of another system can be anywhere.
+    pub async fn sealed_hashes(&self, now: Timestamp) -> Result<Vec<String>, Error> {
         with_conn!(self, conn => {
             let hashes = users::table.select(users::password_hash).limit(SEARCHED);
-            let newest: Vec<String> = hashes.order(users::id.desc()).load(conn).await?;
+            let newest: Vec<String> = hashes
+                .filter(users::id.lt(UserId::new(now + CLOCK_SKEW)))
+                .order(users::id.desc())
+                .load(conn)
+                .await?;
             let oldest: Vec<String> = hashes.order(users::id).load(conn).await?;
             let sealed = |hashes: Vec<String>| {
                 hashes.into_iter().filter(|stored| StoredHash::is_sealed(stored)).take(SAMPLE)

@@ -8,9 +8,10 @@ use std::{
 };
 
 use auth_service::{
+    app::SystemClock,
     config::{Config, DATA_KEY_FILE},
     db::{self, Db, Url},
-    model::KeyMismatch,
+    model::{Clock as _, KeyMismatch},
     telemetry::Causes,
 };
 use prometheus_client::registry::Registry;
@@ -52,7 +53,7 @@ async fn sealed_hashes(db: &Db) -> Result<Vec<String>, db::Error> {
     if db.is_new().await? {
         return Ok(Vec::new());
     }
-    db.sealed_hashes().await
+    db.sealed_hashes(SystemClock.now()).await
 }
 
 fn data_key(config: &Config, sealed: &[String]) -> Finding {

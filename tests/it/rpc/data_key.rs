@@ -104,6 +104,10 @@ fn runbook_sql(section: &str) -> Vec<String> {
 /// Adds users with any text as stored hash.
 async fn add_users(database: &TestDatabase, count: u32, stored: &str) {
     let id = database.dialect("randomblob(16)", "gen_random_uuid()");
+    add_users_with_ids(database, id, count, stored).await;
+}
+
+async fn add_users_with_ids(database: &TestDatabase, id: &str, count: u32, stored: &str) {
     let now = database.time(START);
     let letter = stored.len();
     let sql = format!(

@@ -126,6 +126,21 @@ both! {
         assert!(error.contains(&format!("another key ({key})")), "{error}");
     }
 
+    /// Their ids are below and above those of this service.
+    async fn many_imported_users_without_a_password_do_not_hide_the_others(database: TestDatabase) {
+        let database = with_accounts(database, &["ana@example.com"]).await;
+        let low = database.dialect(
+            "unhex('00' || hex(randomblob(15)))",
+            "CAST('00000000' || right(CAST(gen_random_uuid() AS TEXT), 28) AS UUID)",
+        );
+        add_users_with_ids(&database, low, 1100, "").await;
+        database.execute("UPDATE users SET email = 'low-' || email WHERE password_hash = ''").await;
+        add_users(&database, 1100, "").await;
+        let key = key_id(&database, "ana@example.com").await;
+        let error = refused_start(&database, &["--data-key", OTHER_KEY]).await;
+        assert!(error.contains(&format!("another key ({key})")), "{error}");
+    }
+
     async fn without_the_lost_keys_the_sql_of_the_runbook_lets_the_service_start(database: TestDatabase) {
         let database = with_accounts(database, &["ana@example.com"]).await;
         let service = Service::start(database, &BOTH_KEYS).await;
