@@ -8,7 +8,13 @@ mod serve;
 mod signals;
 mod users;
 
-use std::{io::Write as _, path::Path, process::ExitCode, time::Duration};
+use std::{
+    fmt::Display,
+    io::{self, Write as _},
+    path::Path,
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use auth_service::{
@@ -134,7 +140,7 @@ fn exit_code(done: anyhow::Result<()>) -> ExitCode {
     let Err(error) = done else {
         return ExitCode::SUCCESS;
     };
-    eprintln!("{}", Causes(&*error));
+    note(Causes(&*error));
     if error.is::<Usage>() {
         EX_USAGE.into()
     } else {
@@ -142,7 +148,12 @@ fn exit_code(done: anyhow::Result<()>) -> ExitCode {
     }
 }
 
+/// Prints a line to stderr. Nobody may read it, which changes neither the work nor the exit code.
+pub(crate) fn note(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 fn print(line: &str) -> anyhow::Result<()> {
-    writeln!(std::io::stdout(), "{line}")?;
+    writeln!(io::stdout(), "{line}")?;
     Ok(())
 }

@@ -7,7 +7,7 @@ mod process;
 use std::{alloc::System, process::ExitCode};
 
 use auth_service::config::Args;
-use command::{EX_USAGE, Signals};
+use command::{EX_USAGE, Signals, note};
 use zeroizing_alloc::ZeroAlloc;
 
 /// Wipes all memory that the process frees. Passwords and tokens are also in the buffers of
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     let signals = match Signals::handle() {
         Ok(signals) => signals,
         Err(error) => {
-            eprintln!("cannot handle signals: {error}");
+            note(format_args!("cannot handle signals: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     };
     command::run(args, &signals).unwrap_or_else(|problems| {
         for problem in problems {
-            eprintln!("{problem}");
+            note(problem);
         }
         EX_USAGE.into()
     })

@@ -112,7 +112,8 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let layer = fmt::layer().with_writer(writer);
+    // It would panic if stderr is closed or full.
+    let layer = fmt::layer().with_writer(writer).log_internal_errors(false);
     let lines = match settings.format {
         LogFormat::Json => layer
             .json()

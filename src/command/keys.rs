@@ -9,7 +9,7 @@ use base64::{
 use secrecy::ExposeSecret as _;
 use zeroize::Zeroizing;
 
-use super::print;
+use super::{note, print};
 
 /// The length of the hash. A longer key is not stronger (RFC 2104, section 3).
 const KEY_BYTES: usize = 32;
@@ -22,7 +22,7 @@ pub(super) fn generate() -> anyhow::Result<()> {
 
 /// Prints the keys as a JWK set (RFC 7517, section 5), the one that signs first.
 pub(super) fn jwks(secrets: SigningSecrets) -> anyhow::Result<()> {
-    eprintln!("These keys can issue tokens: keep the set as private as JWT_SECRET.");
+    note("These keys can issue tokens: keep the set as private as JWT_SECRET.");
     let keys: Vec<_> = secrets.into_keys().map(|key| jwk(&key)).collect();
     print(&format!(r#"{{"keys":[{}]}}"#, keys.join(",")))
 }

@@ -4,7 +4,7 @@
 use anyhow::bail;
 use auth_service::{config::OutboxAction, db::Db, model::EventId};
 
-use super::print;
+use super::{note, print};
 
 pub(super) async fn run(db: Db, action: OutboxAction) -> anyhow::Result<()> {
     match action {
@@ -35,7 +35,7 @@ pub(super) async fn run(db: Db, action: OutboxAction) -> anyhow::Result<()> {
 async fn list(db: &Db) -> anyhow::Result<()> {
     let parked = db.parked_events().await?;
     if parked.is_empty() {
-        eprintln!("no event is parked");
+        note("no event is parked");
     }
     for event in parked {
         let parked_at = event.parked_at.map(|at| at.to_string()).unwrap_or_default();

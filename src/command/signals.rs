@@ -19,6 +19,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{dispatcher, error, info, warn};
 
+use super::note;
+
 /// What the first signal cancels. Empty while a signal ends the process.
 pub(crate) struct Signals(Arc<OnceLock<CancellationToken>>);
 
@@ -72,6 +74,8 @@ fn report_unfinished(signal: &str) {
     if dispatcher::has_been_set() {
         error!(signal, "ended before the command was done");
     } else {
-        eprintln!("ended by {signal} before the command was done");
+        note(format_args!(
+            "ended by {signal} before the command was done"
+        ));
     }
 }

@@ -21,8 +21,8 @@ use super::{
     Operator, PAGE, Usage,
     json::{Time, printable},
     new_file::NewFile,
-    output::note,
 };
+use crate::command::note;
 
 /// Where an export goes.
 enum Sink {
@@ -126,7 +126,7 @@ impl Operator {
         };
         let text = format!("exported accounts: {accounts}, suspended: {suspended}{hint}\n");
         if !is_file {
-            note(&text);
+            note(text.trim_end());
             return Ok(());
         }
         let object = json!({ "exported": accounts, "suspended": suspended });
@@ -140,8 +140,7 @@ const SUSPENDED: &str = ", which the file does not say. They are active after an
 const WARNING: &str = "\
 WARNING: this file will hold the password hashes of all accounts, without the seal of DATA_KEY.
 Who has it can guess passwords without any limit. Keep it on an encrypted disk, and delete it as
-soon as it is imported.
-";
+soon as it is imported.";
 
 fn line(exported: &ExportedUser) -> serde_json::Result<String> {
     let user = &exported.user;

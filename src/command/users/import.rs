@@ -20,10 +20,11 @@ use serde_json::json;
 use super::{
     Operator,
     lines::{LONGEST, Lines},
-    output::{Output, note, print_line},
+    output::{Output, print_line},
     progress::Progress,
     row,
 };
+use crate::command::note;
 
 /// The size of the largest line.
 const BUFFER: usize = LONGEST;
@@ -113,7 +114,7 @@ fn report(line: u64, rejection: &Rejection, output: Output) -> anyhow::Result<()
         let reason = rejection.to_string();
         return print_line(&json!({ "line": line, "status": "REJECTED", "reason": reason }));
     }
-    note(&format!("line {line}: {rejection}\n"));
+    note(format_args!("line {line}: {rejection}"));
     Ok(())
 }
 
@@ -122,7 +123,7 @@ impl Input {
         let File::Path(path) = file else {
             let input = io::stdin().lock();
             if input.is_terminal() {
-                note("reading lines from the terminal, Ctrl-D ends them\n");
+                note("reading lines from the terminal, Ctrl-D ends them");
             }
             let lines = Lines::new(Box::new(input) as _);
             return Ok(Self { lines, size: None });

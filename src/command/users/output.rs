@@ -80,11 +80,6 @@ pub(super) fn print_line(object: &impl Serialize) -> anyhow::Result<()> {
     Ok(io::stdout().write_all(line(object)?.as_bytes())?)
 }
 
-/// To stderr. Nobody may read it, and the work goes on.
-pub(super) fn note(text: &str) {
-    let _ = io::stderr().write_all(text.as_bytes());
-}
-
 impl List {
     /// `false` if nobody reads any more.
     pub(super) fn show(&mut self, users: &[CountedUser], now: Timestamp) -> anyhow::Result<bool> {

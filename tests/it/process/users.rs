@@ -42,10 +42,11 @@ async fn users_with_key(database: &TestDatabase, command: &str, data_key: &str) 
 
 /// The stderr of a script of the shell, in which `$users` begins a command.
 async fn shell(database: &TestDatabase, script: &str) -> String {
-    let users = concat!(env!("CARGO_BIN_EXE_auth-service"), " users");
+    let service = env!("CARGO_BIN_EXE_auth-service");
     let variables = [
         ("PATH", "/usr/bin:/bin"),
-        ("users", users),
+        ("service", service),
+        ("users", &format!("{service} users")),
         ("DATABASE_URL", &database.url()),
         ("DATA_KEY", DATA_KEY),
     ];

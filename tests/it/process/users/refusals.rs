@@ -4,7 +4,7 @@ use std::fs;
 
 use tempfile::TempDir;
 
-use super::{ANA, service_now, users, users_with_key};
+use super::{ANA, service_now, shell, users, users_with_key};
 use crate::harness::{DATA_KEY, Process, TestDatabase, both};
 
 const ID: &str = "0190b2a4-7f3c-7d2d-905e-1beca7432624";
@@ -20,6 +20,20 @@ both! {
                 "{}", ended.stderr);
         }
         assert_eq!(service.database.count("SELECT count(*) FROM users").await, 1);
+    }
+
+    async fn messages_that_nobody_can_read_change_no_exit_code(database: TestDatabase) {
+        let service = service_now(database, &[]).await;
+        service.sign_up(ANA).await;
+        for (command, code) in [("migrate", 0), ("users get nobody@example.com", 1), ("users", 64)] {
+            for script in [
+                format!("$service {command} > /dev/full 2> /dev/full; echo $? >&2"),
+                format!("{{ $service {command} 2>&1; echo $? >&3; }} 3>&2 | true"),
+            ] {
+                let said = shell(&service.database, &script).await;
+                assert_eq!(said, format!("{code}\n"), "{script}");
+            }
+        }
     }
 
     async fn a_schema_of_another_version_is_refused(database: TestDatabase) {
