@@ -87,9 +87,9 @@ impl Hasher {
     /// All wrong answers to a password cost the same, except that a hash of a higher cost than the
     /// configured one takes longer, which cannot be hidden. The password of an unknown user is
     /// compared with a dummy hash of the configured cost, and a comparison with a hash of a lower
-    /// cost is padded to that cost. For a
-    /// password that no hash can match (empty, too long, or with a NUL) an empty key is hashed.
-    /// Whether there is a second comparison depends on the password alone.
+    /// cost is padded to that cost. For a password that no hash can match (empty, too long, or with
+    /// a NUL) an empty key is hashed. Whether there is a second comparison depends on the password
+    /// alone.
     pub async fn verify<'p>(
         &self,
         password: &'p Password,
@@ -99,11 +99,8 @@ impl Hasher {
         let decomposed = password.decomposed_key();
         if decomposed.is_some() {
             // Two comparisons are begun only if there is time for both.
-            let rounds = self
-                .comparison(Key::new(b""), hash.unwrap_or(&self.dummy))
-                .rounds();
-            let both = rounds.saturating_mul(2);
-            (self.engine).check(both, request.priority, request.deadline)?;
+            let rounds = self.most_rounds(password, hash);
+            (self.engine).check(rounds, request.priority, request.deadline)?;
         }
         let deadline = Some(request.deadline);
         if self
@@ -124,6 +121,17 @@ impl Hasher {
             password,
             needs_upgrade: true,
         }))
+    }
+
+    /// The rounds of all comparisons with a wrong password.
+    fn most_rounds(&self, password: &Password, hash: Option<&PasswordHash>) -> u32 {
+        let comparison = self.comparison(Key::new(b""), hash.unwrap_or(&self.dummy));
+        let comparisons = if password.decomposed_key().is_some() {
+            2
+        } else {
+            1
+        };
+        comparison.rounds().saturating_mul(comparisons)
     }
 
     /// Costs the same for all arguments, except for a hash of a higher cost. Without a deadline, it

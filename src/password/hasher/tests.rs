@@ -184,34 +184,18 @@ async fn a_second_comparison_is_not_refused_when_the_queue_has_become_full() {
     assert!(verified.unwrap().is_none());
 }
 
-#[tokio::test]
-async fn two_comparisons_begin_only_if_there_is_time_for_both() {
-    const COST: u32 = 18;
-    let settings = Settings {
-        cost: COST,
-        ..SETTINGS
-    };
-    let hasher = Hasher::start(&settings, &mut Registry::default()).unwrap();
-    let purpose = Purpose::Answer(Priority::Other);
-    let running = (0..lanes().get()).map(|_| {
-        let work = Work::new(Key::new(b"x"), COST, random());
-        let admitted = (hasher.engine).admit(work, purpose, None, Began::default());
-        admitted.unwrap()
-    });
-    let running: Vec<_> = running.collect();
-    // One hash after those that run now, and another one would take half as long again.
-    let enough_for_one = (0..1000)
-        .map(|n| Instant::now() + Duration::from_millis(10) * n)
-        .find(|&deadline| hasher.would_admit(Priority::Other, deadline))
-        .unwrap();
-    let request = Request {
-        deadline: enough_for_one,
-        ..request()
-    };
-    let password = Password::of("p\u{e4}ss");
-    let refused = hasher.verify(&password, None, request).await.err();
-    assert!(matches!(refused, Some(HashError::Overloaded { .. })));
-    drop(running);
+#[test]
+fn two_comparisons_need_the_rounds_of_both() {
+    let hasher = hasher();
+    let of_cost = |cost| PasswordHash::new(cost, [0; 16], Digest::default());
+    for (text, comparisons) in [("pass", 1), ("p\u{e4}ss", 2), ("pa\u{308}ss", 2)] {
+        let rounds = |hash| hasher.most_rounds(&Password::of(text), hash);
+        assert_eq!(rounds(None), comparisons << COST, "{text}");
+        assert_eq!(rounds(Some(&of_cost(4))), comparisons << COST);
+        assert_eq!(rounds(Some(&of_cost(6))), comparisons << 6);
+    }
+    let most = hasher.most_rounds(&Password::of("p\u{e4}ss"), Some(&of_cost(31)));
+    assert_eq!(most, u32::MAX);
 }
 
 #[tokio::test]
