@@ -187,14 +187,15 @@ async fn a_second_comparison_is_not_refused_when_the_queue_has_become_full() {
 #[test]
 fn two_comparisons_need_the_rounds_of_both() {
     let hasher = hasher();
-    let of_cost = |cost| PasswordHash::new(cost, [0; 16], Digest::default());
+    let [low, high, highest] =
+        [4, 6, 31].map(|cost| PasswordHash::new(cost, [0; 16], Digest::default()));
     for (text, comparisons) in [("pass", 1), ("p\u{e4}ss", 2), ("pa\u{308}ss", 2)] {
         let rounds = |hash| hasher.most_rounds(&Password::of(text), hash);
         assert_eq!(rounds(None), comparisons << COST, "{text}");
-        assert_eq!(rounds(Some(&of_cost(4))), comparisons << COST);
-        assert_eq!(rounds(Some(&of_cost(6))), comparisons << 6);
+        assert_eq!(rounds(Some(&low)), comparisons << COST);
+        assert_eq!(rounds(Some(&high)), comparisons << 6);
     }
-    let most = hasher.most_rounds(&Password::of("p\u{e4}ss"), Some(&of_cost(31)));
+    let most = hasher.most_rounds(&Password::of("p\u{e4}ss"), Some(&highest));
     assert_eq!(most, u32::MAX);
 }
 
