@@ -17,6 +17,7 @@ use http::Extensions;
 use tokio::{
     sync::{Semaphore, mpsc},
     task::yield_now,
+    time::sleep,
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -36,6 +37,8 @@ use crate::{
 
 /// They take turns, so more of them would not be faster.
 const MAX_IMPORTS: usize = 4;
+/// When the service stops, the client has this time to read the end.
+const LAST_READ: Duration = Duration::from_secs(2);
 const OVERLOADED: Error = Error::Overloaded {
     retry_after: Duration::from_secs(1),
 };
@@ -60,7 +63,7 @@ impl Imports {
     fn admit(&self, extensions: &Extensions) -> Result<StreamLimits, Error> {
         let permit = Arc::clone(&self.free).try_acquire_owned();
         Ok(StreamLimits {
-            _permit: permit.map_err(|_| OVERLOADED)?,
+            permit: permit.map_err(|_| OVERLOADED)?,
             stream: LongStream::begin(extensions)?,
             deadline: Deadline::of_stream(extensions),
             longest_silence: self.longest_silence,
@@ -114,19 +117,44 @@ impl Running {
                 break end;
             }
         };
+        let StreamLimits {
+            stream,
+            permit,
+            longest_silence,
+            ..
+        } = self.rows.limits;
         // Other imports need not wait until the client has read the end.
-        drop(self.rows);
+        drop(permit);
         let ended = Step::Ended(self.import, end);
-        // It fails without a client, who is told nothing.
-        self.steps.send(ended).await.ok();
+        let read = async {
+            // It fails if the client is gone.
+            self.steps.send(ended).await.ok();
+            self.steps.closed().await;
+        };
+        let stopped = async {
+            stream.must_end().await;
+            sleep(LAST_READ).await;
+        };
+        tokio::select! {
+            () = read => {}
+            () = stopped => stream.close_connection(),
+            () = sleep(longest_silence) => stream.close_connection(),
+        }
     }
 
     /// Waits for a place for results first: no row is imported whose result cannot be sent.
     async fn batch(&mut self) -> Result<(), End> {
-        let place = self.rows.until_limit(self.steps.reserve()).await?;
+        let limits = &self.rows.limits;
+        let place = limits.until_silent(self.steps.reserve()).await?;
         let place = place.map_err(|_| End::Abandoned)?;
         let first = self.rows.next().await?;
-        let turn = self.rows.until_limit(self.import.turn()).await?;
+        let turn = async {
+            tokio::select! {
+                turn = self.import.turn() => Ok(turn),
+                () = self.steps.closed() => Err(End::Abandoned),
+            }
+        };
+        let turn = self.rows.limits.until_end(turn).await??;
         let rows = self.rows.arrived(first);
         let checked = rows.map(|row| self.import.check(row)).collect();
         let imported = self.import.batch(checked, turn).await;

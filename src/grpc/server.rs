@@ -94,7 +94,7 @@ pub struct Limits {
     /// From GOAWAY until the connection is closed. tonic's setting of this name is not used:
     /// with it, tonic sends no GOAWAY and only cuts the connection off.
     pub goaway_grace_period: Duration,
-    /// How long an import may have no row.
+    /// How long the client of an import may send no row, or read no result.
     pub import_silence: Duration,
 }
 

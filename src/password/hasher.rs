@@ -98,7 +98,7 @@ impl Hasher {
     ) -> Result<Option<Verified<'p>>, HashError> {
         let decomposed = password.decomposed_key();
         if decomposed.is_some() {
-            // Two comparisons are begun only if there is time for both.
+            // Two comparisons are begun only if there seems to be time for both.
             let rounds = self.most_rounds(password, hash);
             (self.engine).check(rounds, request.priority, request.deadline)?;
         }

@@ -55,8 +55,8 @@ impl Queue {
         }
     }
 
-    /// Appends a job if its answer will come in time, or if it needs not. The id is for [`Queue::remove`], and the
-    /// purpose is the one that the queue gave the job.
+    /// Appends a job if its answer will come in time. A job without a deadline is never refused.
+    /// The id is for [`Queue::remove`], and the purpose is the one that the queue gave the job.
     pub(super) fn admit(
         &mut self,
         mut job: Job,

@@ -157,14 +157,18 @@ fn line(exported: &ExportedUser) -> serde_json::Result<String> {
     Ok(line)
 }
 
-/// Ends `export` in order when `stop` is cancelled: the file that it has begun is removed.
+/// Ends `export` in order when `stop` is cancelled: the file that it has begun is removed, unless
+/// it is complete and on its way to the disk.
 pub(super) async fn until_stopped(
     export: impl Future<Output = anyhow::Result<()>>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     match stop.run_until_cancelled(export).await {
         Some(done) => done,
-        None => bail!("ended before the command was done"),
+        None => bail!(
+            "ended before the command was done: a file of this name, or with .partial after it, \
+             may be there"
+        ),
     }
 }
 

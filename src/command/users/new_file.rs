@@ -68,7 +68,9 @@ impl NewFile {
     /// and a renaming that replaces nothing, do not exist on all file systems.)
     fn give_name(&self) -> io::Result<()> {
         File::create_new(&self.path)?;
-        fs::rename(&self.partial, &self.path)?;
+        fs::rename(&self.partial, &self.path).inspect_err(|_| {
+            let _ = fs::remove_file(&self.path);
+        })?;
         // Not all file systems can sync a folder.
         let _ = File::open(self.folder()).and_then(|folder| folder.sync_all());
         Ok(())

@@ -2,11 +2,11 @@
 
 use std::{iter, time::Duration};
 
-use futures::FutureExt as _;
+use futures::{FutureExt as _, future::OptionFuture};
 use prost_types::Timestamp as ProtoTimestamp;
 use tokio::{
     sync::OwnedSemaphorePermit,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until, timeout},
 };
 use tonic::{Code, Status, Streaming};
 use zeroize::Zeroizing;
@@ -33,25 +33,27 @@ pub struct StreamLimits {
     pub deadline: Option<Instant>,
     pub longest_silence: Duration,
     pub stream: LongStream,
-    pub _permit: OwnedSemaphorePermit,
+    pub permit: OwnedSemaphorePermit,
 }
 
 impl StreamLimits {
-    /// Waits for something that the stream needs, at most until the stream must end.
-    async fn until<T>(&self, needed: impl Future<Output = T>) -> Result<T, End> {
-        let silent = Instant::now() + self.longest_silence;
-        let until = self.deadline.map_or(silent, |it| it.min(silent));
-        // What is here already would win against the timer.
-        if until <= Instant::now() {
-            return Err(End::Failed(Error::DeadlineExceeded));
-        }
+    /// Waits for something, at most until the stream must end.
+    pub async fn until_end<T>(&self, needed: impl Future<Output = T>) -> Result<T, End> {
+        let late = OptionFuture::from(self.deadline.map(sleep_until));
         tokio::select! {
+            // What is here already would win against a deadline that has passed.
             biased;
             () = self.stream.must_end() => Err(End::Failed(OVERLOADED)),
-            done = timeout_at(until, needed) => {
-                done.map_err(|_| End::Failed(Error::DeadlineExceeded))
-            }
+            Some(()) = late => Err(End::Failed(Error::DeadlineExceeded)),
+            done = needed => Ok(done),
         }
+    }
+
+    /// Waits for the client too, which may be silent for a while.
+    pub async fn until_silent<T>(&self, of_client: impl Future<Output = T>) -> Result<T, End> {
+        let heard = timeout(self.longest_silence, of_client);
+        let heard = self.until_end(heard).await?;
+        heard.map_err(|_| End::Failed(Error::DeadlineExceeded))
     }
 }
 
@@ -60,7 +62,7 @@ type Row = Result<ImportRow, Rejection>;
 
 pub struct Rows {
     messages: Streaming<proto::ImportUser>,
-    limits: StreamLimits,
+    pub limits: StreamLimits,
     /// Known since the last batch.
     end: Option<End>,
 }
@@ -79,7 +81,7 @@ impl Rows {
         if let Some(end) = self.end.take() {
             return Err(end);
         }
-        let message = self.limits.until(self.messages.message()).await?;
+        let message = self.limits.until_silent(self.messages.message()).await?;
         received(message).map(parse)
     }
 
@@ -91,11 +93,6 @@ impl Rows {
             row.map_err(|end| self.end = Some(end)).ok()
         });
         iter::once(first).chain(others).take(IMPORT_BATCH)
-    }
-
-    /// Waits for something else that the stream needs.
-    pub async fn until_limit<T>(&self, needed: impl Future<Output = T>) -> Result<T, End> {
-        self.limits.until(needed).await
     }
 }
 

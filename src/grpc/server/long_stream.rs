@@ -34,6 +34,11 @@ impl LongStream {
         })
     }
 
+    /// For a client that does not read the end of the stream. hyper cannot reset the stream then.
+    pub fn close_connection(&self) {
+        self.memory.close();
+    }
+
     /// Completes when the service stops.
     pub fn must_end(&self) -> WaitForCancellationFuture<'_> {
         self.stop.cancelled()

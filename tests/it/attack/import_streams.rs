@@ -106,13 +106,15 @@ async fn imports_that_nobody_reads_hold_up_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_import_that_nobody_reads_ends() {
     let service = start(&OPTIONS, |limits| {
-        limits.import_silence = Duration::from_millis(300);
+        limits.import_silence = Duration::from_secs(3);
     })
     .await;
     let mut all = Vec::new();
     for n in 0..MAX_IMPORTS {
         all.push(unread(&service, n * 2000).await);
     }
+    let no_place = ImportStream::open(importer(&service)).await.map(drop);
+    assert_eq!(reason(&refused(no_place)).1, "OVERLOADED");
     let mut another = loop {
         if let Ok(stream) = ImportStream::open(importer(&service)).await {
             break stream;
@@ -131,7 +133,7 @@ async fn imports_of_large_rows_take_little_memory() {
     let variables = [("INTERNAL_TOKENS", TOKENS), ("INTERNAL_SCOPES", SCOPES)];
     let target = Target::with(&variables).await;
     let large = proto::ImportUser {
-        roles: vec!["a".to_owned(); 20_000],
+        roles: vec!["a".to_owned(); 600],
         ..row("ana@example.com")
     };
     let before = target.memory("VmHWM:");

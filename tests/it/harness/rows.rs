@@ -8,8 +8,8 @@ use prost::Message as _;
 
 use super::{Backend, TestDatabase};
 
-/// Counts the events in the outbox.
 pub const USERS: &str = "SELECT count(*) FROM users";
+/// Counts the events in the outbox.
 pub const EVENTS: &str = "SELECT count(*) FROM outbox_events";
 /// Counts the parked events in the outbox.
 pub const PARKED: &str = "SELECT count(*) FROM outbox_events WHERE parked_at IS NOT NULL";

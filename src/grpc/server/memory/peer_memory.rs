@@ -134,7 +134,7 @@ impl PeerMemory {
     }
 
     /// Closes the connection: its next read or write fails, and no answer waits.
-    pub(super) fn close(&self) {
+    pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.connection.wake();
         let waiting = mem::take(&mut self.unread().waiting);

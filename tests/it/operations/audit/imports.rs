@@ -5,7 +5,7 @@ use tonic::Request;
 use super::fields;
 use crate::harness::{
     Admin, IMPORT_USERS, IMPORTER, Process, RawConnection, TestDatabase, admin, bearer, body_of,
-    both, connect, import, row, rows,
+    both, connect, eventually, import, row, rows,
 };
 
 const SUPPORT: &str = "a-token-of-support-with-40-characters-12";
@@ -35,6 +35,9 @@ both! {
         let ben = body_of(&[row("ben@example.com")]);
         drop((raw.call_that_goes_on(IMPORT_USERS, &headers, ben).await.unwrap(), raw));
         process.wait_for("\"abandoned\"").await;
+        // Its numbers are written by another task.
+        let has_ended = |line: &String| line.contains("an import has ended");
+        eventually(async || process.log().iter().filter(|line| has_ended(line)).count() == 3).await;
         database.execute("ALTER TABLE outbox_events RENAME TO gone").await;
         import(importer, vec![row("carl@example.com")]).await.1.unwrap_err();
         import(client(&process, SUPPORT).await, Vec::new()).await.1.unwrap_err();
