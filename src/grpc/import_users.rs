@@ -97,7 +97,7 @@ impl Handlers {
     }
 }
 
-/// What an import has for its client.
+/// A message from the task of an import to the body of its answer.
 enum Step {
     Results(Vec<proto::ImportResult>),
     Ended(Import, End),

@@ -24,7 +24,7 @@ use crate::{
 pub const IMPORT_BATCH: usize = 250;
 
 /// How long an import rests after a batch, as a multiple of the time that the batch took. With
-/// more than 1, the median of other calls on SQLite, which has one connection, is as before.
+/// more than 1, most other calls find the one connection of SQLite free.
 const REST: f64 = 1.5;
 
 /// The account that a row describes, and its usable password if it has one.

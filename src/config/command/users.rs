@@ -135,7 +135,7 @@ pub enum UsersAction {
     Export {
         /// The file, which must not exist, or - for the standard output
         file: File,
-        /// With the password hashes. Who has them can guess passwords: only into a file
+        /// With the password hashes, which let their reader guess passwords: only into a file
         #[arg(long, conflicts_with = "user")]
         with_hashes: bool,
         /// Only this user: the account, its sessions, open mails and events

@@ -41,7 +41,7 @@ impl StreamLimits {
     pub async fn until_end<T>(&self, needed: impl Future<Output = T>) -> Result<T, End> {
         let late = OptionFuture::from(self.deadline.map(sleep_until));
         tokio::select! {
-            // What is here already would win against a deadline that has passed.
+            // The deadline comes first: otherwise a row that is here already would win against it.
             biased;
             () = self.stream.must_end() => Err(End::Failed(OVERLOADED)),
             Some(()) = late => Err(End::Failed(Error::DeadlineExceeded)),

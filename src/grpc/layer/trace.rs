@@ -48,7 +48,7 @@ impl Spans {
         request.extensions_mut().insert(self.clone());
     }
 
-    /// Of a call that takes a stream.
+    /// The spans of a call that takes a stream.
     pub fn of(extensions: &Extensions) -> Self {
         extensions.get().cloned().expect("the layer sets them")
     }

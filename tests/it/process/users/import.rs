@@ -9,11 +9,11 @@ use tokio::net::unix::pipe;
 
 use super::{ANA, BEN, STRANGER, done, json, service_now, shell, users, users_with_key};
 use crate::harness::{
-    DATA_KEY, Ended, PASSWORD, Process, Service, TestDatabase, both, eventually, login, settings,
+    DATA_KEY, Ended, PASSWORD, Process, Service, TestDatabase, USERS, both, eventually, login,
+    settings,
 };
 
 const OTHER_KEY: &str = "another-data-key-of-at-least-32-bytes";
-const USERS: &str = "SELECT count(*) FROM users";
 const CREATED: &str =
     "SELECT count(*) FROM outbox_events WHERE event_type = 'USER_CREATED' AND user_version = 1";
 
