@@ -2,10 +2,11 @@
 
 use std::{env, error::Error, fs, path::PathBuf};
 
-const PROTOS: [&str; 6] = [
+const PROTOS: [&str; 7] = [
     "realchat/auth/v1/account_service.proto",
     "realchat/auth/v1/admin_service.proto",
     "realchat/auth/v1/auth_service.proto",
+    "realchat/auth/v1/edge_service.proto",
     "realchat/auth/v1/mail_service.proto",
     "realchat/auth/v1/recovery_service.proto",
     "realchat/auth/v1/user_event.proto",
