@@ -1,9 +1,10 @@
 //! The identity core of a chat platform: accounts, sessions and tokens over gRPC.
 //!
-//! The service issues tokens. A gateway validates access tokens by itself, with the key from
-//! `GetSigningKey`, so a call reaches this service only to register, log in, refresh, log out
-//! or change an account. All state is in the database: accounts, sessions and unpublished
-//! events. Any number of replicas can share it.
+//! The service issues tokens. A gateway validates access tokens by itself, with the keys and the
+//! revocations that it has from `EdgeService.Watch`, so a call reaches this service only to
+//! register, log in, refresh, log out or change an account. The command `edge` is that validator
+//! as a process beside a gateway. All state is in the database: accounts, sessions, revocations
+//! and unpublished events. Any number of replicas can share it.
 //!
 //! ```text
 //!             gRPC                                                      Kafka
