@@ -20,7 +20,6 @@ use futures::FutureExt as _;
 use prometheus_client::registry::Registry;
 use tokio::{
     net::TcpListener,
-    sync::Notify,
     time::{Instant, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -29,10 +28,10 @@ use tracing::{info, warn};
 pub use self::system_clock::SystemClock;
 use self::{health::Monitor, listen::listen, password_seals::Sealing, tasks::Tasks};
 use crate::{
-    auth::{self, Admin, Auth, ImportPace},
+    auth::{self, Admin, Auth, Commits, ImportPace, Revocations},
     config::Config,
     db::{self, Db},
-    grpc::{self, Exposure, Handlers, HealthReporter, Imports, InternalCallers, Limits},
+    grpc::{self, Exposure, Handlers, HealthReporter, Imports, InternalCallers, Limits, Watches},
     model::{Clock, ThrottleLimits, Timestamp, Transition},
     outbox::{self, Poller, kafka::KafkaPublisher},
     password::{Hasher, Policy},
@@ -57,6 +56,8 @@ pub struct App {
     db: Db,
     hasher: Arc<Hasher>,
     auth: Arc<Auth>,
+    revocations: Revocations,
+    commits: Commits,
     admin: Arc<Admin>,
     throttle: ThrottleLimits,
     sealing: Sealing,
@@ -96,12 +97,12 @@ impl App {
         db.migrate().await?;
         let (keys, embedded) = (&config.auth.data_keys, config.embedded.as_ref());
         data_key::check(&db, keys, embedded, clock.now()).await?;
-        let commits = Arc::new(Notify::new());
+        let commits = Commits::default();
         let outbox_metrics = outbox::Metrics::register(&mut registry);
         let poller = config.kafka.map(|kafka| {
             let publisher = KafkaPublisher::new(kafka, outbox_metrics.produce.clone());
             let (publisher, clock) = (Arc::new(publisher), Arc::clone(&clock));
-            let (commits, metrics) = (Arc::clone(&commits), outbox_metrics.clone());
+            let (commits, metrics) = (Arc::clone(&commits.events), outbox_metrics.clone());
             Poller::new(db.clone(), publisher, clock, commits, metrics)
         });
         if poller.is_none() {
@@ -125,7 +126,7 @@ impl App {
             transition,
             access_token_ttl: config.auth.lifetimes.access_token,
             clock: Arc::clone(&clock),
-            commits: Arc::clone(&commits),
+            commits: commits.clone(),
             import_pace: ImportPace::default(),
         });
         let parts = auth::Parts {
@@ -134,7 +135,7 @@ impl App {
             policy,
             transition,
             clock: Arc::clone(&clock),
-            commits,
+            commits: commits.clone(),
         };
         let auth = Arc::new(Auth::new(config.auth, parts, &mut registry));
         Ok(Self {
@@ -144,6 +145,8 @@ impl App {
             db,
             hasher,
             auth,
+            revocations: Revocations::new(&mut registry),
+            commits,
             admin,
             throttle,
             sealing,
@@ -200,6 +203,8 @@ impl App {
                 auth: self.auth,
                 admin: self.admin,
                 imports: Imports::new(self.limits.import_silence),
+                revocations: self.revocations.clone(),
+                watches: Watches::new(self.limits.connection_age),
                 internal_callers: self.internal_callers,
                 plaintext_keys: self.exposure.plaintext_keys,
             },
@@ -218,6 +223,11 @@ impl App {
         if let Some(poller) = self.poller {
             tasks.spawn("outbox", |stop| poller.run(stop).map(Ok));
         }
+        let (db, clock) = (self.db.clone(), Arc::clone(&self.clock));
+        let (revocations, commits) = (self.revocations, self.commits.revocations);
+        tasks.spawn("revocations", |stop| {
+            revocations.run(db, clock, commits, stop)
+        });
         let (db, clock) = (self.db.clone(), Arc::clone(&self.clock));
         let metrics = self.outbox_metrics;
         tasks.spawn("backlog", |stop| backlog::run(db, clock, metrics, stop));

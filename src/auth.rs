@@ -13,6 +13,7 @@ mod caller;
 mod change_email;
 mod change_password;
 mod claim_mail;
+mod commits;
 mod confirm_email;
 mod credentials;
 mod delete_account;
@@ -27,6 +28,7 @@ mod register;
 mod request_password_reset;
 mod reset_password;
 mod revert_email;
+mod revocations;
 mod session;
 mod settings;
 mod signing_key;
@@ -37,10 +39,7 @@ mod verification;
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
-use tokio::{
-    sync::{Notify, Semaphore},
-    time::Instant,
-};
+use tokio::{sync::Semaphore, time::Instant};
 use tracing::debug;
 
 pub use self::{
@@ -53,12 +52,14 @@ pub use self::{
     change_email::ChangeEmail,
     change_password::ChangedPassword,
     claim_mail::MailToSend,
+    commits::Commits,
     confirm_email::ConfirmedEmail,
     error::{Error, Fault},
     login::{LoggedIn, Login},
     register::{Register, Registered},
     request_password_reset::{PasswordResetRequest, answer_delay},
     reset_password::{PasswordReset, ResetPassword},
+    revocations::{Page as RevokedPage, Revocations, Watcher},
     session::{Device, StartedSession, TokenPair},
     settings::{EmailVerification, Lifetimes, SessionEvents, Settings, SigningSecrets},
     signing_key::SigningKey,
@@ -94,7 +95,7 @@ pub struct Auth {
     /// device token is genuine. Forged tokens cost no hash then, so their look-ups are bounded.
     full_look_ups: Semaphore,
     clock: Arc<dyn Clock>,
-    commits: Arc<Notify>,
+    commits: Commits,
     metrics: Metrics,
 }
 
@@ -104,8 +105,7 @@ pub struct Parts {
     pub policy: Policy,
     pub transition: Transition,
     pub clock: Arc<dyn Clock>,
-    /// Wakes the outbox poller of this process after a commit.
-    pub commits: Arc<Notify>,
+    pub commits: Commits,
 }
 
 /// The context of a call.
@@ -199,10 +199,10 @@ impl Auth {
         &self.data_keys
     }
 
-    /// Logs a committed event and wakes the outbox poller.
+    /// Logs a committed event and wakes those who read it.
     fn committed(&self, event: &Event) {
         debug!(event_id = %event.id, event_type = event.event_type(),
             user_id = %event.user_id, "event written");
-        self.commits.notify_one();
+        self.commits.notify();
     }
 }

@@ -1,5 +1,5 @@
 //! The gRPC server. It serves `AuthService`, `AccountService`, `RecoveryService`, `MailService`,
-//! `AdminService`, health and reflection.
+//! `AdminService`, `EdgeService`, health and reflection.
 //!
 //! A handler reads the message, calls one use case of [`crate::auth`] and writes the reply.
 //! `status` is the one place that maps an error to a `Status`. A call passes the layers of
@@ -14,6 +14,7 @@ mod admin_service;
 mod audited_call;
 mod auth_service;
 mod convert;
+mod edge_service;
 mod health;
 mod import_users;
 mod internal_callers;
@@ -33,6 +34,7 @@ use self::{
     internal_callers::{Identity, ReceivedAddress},
 };
 pub use self::{
+    edge_service::Watches,
     health::HealthReporter,
     import_users::Imports,
     internal_callers::{InternalCallers, InternalToken, Scope, Scopes},
@@ -40,12 +42,12 @@ pub use self::{
     server::{Limits, Server, Tls},
 };
 use crate::{
-    auth::{Admin, Auth, Caller, Error},
+    auth::{Admin, Auth, Caller, Error, Revocations},
     model::Fingerprint,
     proto::{
         account_service_server::AccountServiceServer, admin_service_server::AdminServiceServer,
-        auth_service_server::AuthServiceServer, mail_service_server::MailServiceServer,
-        recovery_service_server::RecoveryServiceServer,
+        auth_service_server::AuthServiceServer, edge_service_server::EdgeServiceServer,
+        mail_service_server::MailServiceServer, recovery_service_server::RecoveryServiceServer,
     },
     telemetry::audit::{Context, Event},
 };
@@ -56,6 +58,7 @@ pub const ACCOUNT_SERVICE_NAME: &str = AccountServiceServer::<Handlers>::NAME;
 pub const RECOVERY_SERVICE_NAME: &str = RecoveryServiceServer::<Handlers>::NAME;
 pub const ADMIN_SERVICE_NAME: &str = AdminServiceServer::<Handlers>::NAME;
 pub const MAIL_SERVICE_NAME: &str = MailServiceServer::<Handlers>::NAME;
+pub const EDGE_SERVICE_NAME: &str = EdgeServiceServer::<Handlers>::NAME;
 
 /// The largest message but for pages of accounts. Most messages are far below one kilobyte.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
@@ -75,6 +78,8 @@ pub struct Handlers {
     pub auth: Arc<Auth>,
     pub admin: Arc<Admin>,
     pub imports: Imports,
+    pub revocations: Revocations,
+    pub watches: Watches,
     pub internal_callers: InternalCallers,
     /// See [`Exposure`].
     pub plaintext_keys: bool,

@@ -20,6 +20,7 @@ mod outbox;
 mod password_seal;
 mod personal_data;
 mod refresh_token;
+mod revocation;
 mod roles;
 mod session;
 mod suspension;
@@ -39,7 +40,7 @@ pub use self::{
     device_token::{DeviceLogin, DeviceToken},
     email::Email,
     event::{Act, Event, PasswordChangeCause, Payload, SessionEnd, SessionEndReason},
-    id::{EventId, MailRequestId, ReplicaId, SessionId, TokenId, UserId},
+    id::{EventId, MailRequestId, ReplicaId, RevocationId, SessionId, TokenId, UserId},
     import::{
         ImportClaim, ImportRow, Imported, ImportedAccount, KnownAccounts, Rejection, plan_import,
     },
@@ -54,6 +55,7 @@ pub use self::{
     password_seal::{KeyMismatch, SealedWith, StoredHash},
     personal_data::{KeptEvent, KeptMail, KeptSession, PersonalData},
     refresh_token::RefreshToken,
+    revocation::{Cursor, RecordedRevocation, Revocation, RevokedTokens},
     roles::Roles,
     session::{LiveSession, MAX_SESSIONS, Presented, Refreshable, Retry, Session, TokenTimes},
     suspension::{Suspension, SuspensionReason},

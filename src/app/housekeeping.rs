@@ -1,5 +1,5 @@
-//! Deletes sessions some time after they ended, expired requests of mails, and throttle counters
-//! of which nothing is left.
+//! Deletes sessions some time after they ended, expired requests of mails and revocations, and
+//! throttle counters of which nothing is left.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,12 +9,12 @@ use tracing::{debug, warn};
 
 use crate::{
     db::{self, Db, Step},
-    model::{Clock, ThrottleLimits, Timestamp},
+    model::{Clock, Revocation, ThrottleLimits, Timestamp},
     telemetry::Causes,
 };
 
 const SESSIONS_INTERVAL: Duration = Duration::from_hours(1);
-/// For counters and mail requests: short, so that a spray of invented addresses cannot fill the
+/// For counters, mail requests and revocations: short, so that a spray of invented addresses cannot fill the
 /// disk.
 const COUNTERS_INTERVAL: Duration = Duration::from_mins(1);
 /// The pause between two batches, so that calls do not wait for housekeeping.
@@ -50,7 +50,14 @@ pub(super) async fn run(
             sleep(COUNTERS_INTERVAL).await;
         }
     };
-    let all = async { tokio::join!(sessions, counters, mails) };
+    let revocations = async {
+        sleep(first_wait(COUNTERS_INTERVAL)).await;
+        loop {
+            tick_revocations(&db, clock.now()).await;
+            sleep(COUNTERS_INTERVAL).await;
+        }
+    };
+    let all = async { tokio::join!(sessions, counters, mails, revocations) };
     Box::pin(stop.run_until_cancelled(all)).await;
     Ok(())
 }
@@ -88,6 +95,15 @@ pub async fn tick_mails(db: &Db, now: Timestamp) {
         Ok(now) => log("expired mail requests", delete_expired_mails(db, now).await),
         Err(error) => log("expired mail requests", Err(error)),
     }
+}
+
+/// Like [`tick_sessions`] for revocations.
+pub async fn tick_revocations(db: &Db, now: Timestamp) {
+    let deleted = async {
+        let expired = earlier(db, now).await? - Revocation::CLOCK_SKEW;
+        delete_all(|after| db.delete_revocations(after, expired)).await
+    };
+    log("expired revocations", deleted.await);
 }
 
 async fn earlier(db: &Db, now: Timestamp) -> Result<Timestamp, db::Error> {

@@ -14,15 +14,13 @@ mod users;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::Notify;
-
 pub use self::{
     export::{ExportError, ExportPage, ExportedUser, Hashes},
     import::{CheckedRow, IMPORT_BATCH, Import, ImportCounts, ImportPace, ImportTurn},
     list::{Page, PageRequest},
     users::UserRef,
 };
-use super::Error;
+use super::{Commits, Error};
 use crate::{
     db::Db,
     model::{Clock, DataKeys, SessionEnd, SessionEndReason, Transition},
@@ -35,8 +33,7 @@ pub struct Admin {
     pub transition: Transition,
     pub access_token_ttl: Duration,
     pub clock: Arc<dyn Clock>,
-    /// Wakes the outbox poller of this process after a commit.
-    pub commits: Arc<Notify>,
+    pub commits: Commits,
     pub import_pace: ImportPace,
 }
 
@@ -50,7 +47,7 @@ impl Admin {
 
     /// Audits an act that has written events.
     fn done(&self, audit: Audit<'_>) {
-        self.commits.notify_one();
+        self.commits.notify();
         audit.ok();
     }
 }

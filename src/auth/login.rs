@@ -68,7 +68,7 @@ impl Auth {
         }
         if ended > 0 {
             warn!(name: LIMITED, %user_id, ended, "too many sessions: ended the oldest");
-            self.commits.notify_one();
+            self.commits.notify();
         }
         audit.session(session.id).ok();
         Ok(LoggedIn { user_id, session })

@@ -49,7 +49,7 @@ impl Auth {
         let ended = done(ended.await?, audit)?;
         if ended > 0 {
             audit.ok();
-            self.commits.notify_one();
+            self.commits.notify();
         }
         Ok(ended)
     }

@@ -31,7 +31,7 @@ impl Auth {
         let audit = audit.user(user_id);
         let reverted = self.db.revert_email(&revert).await?;
         reverted.map_err(|why| self.refused(why, now, audit.mail(mail.request_id)))?;
-        self.commits.notify_one();
+        self.commits.notify();
         audit.mail(reset.id).ok();
         Ok(ConfirmedEmail { user_id, email })
     }

@@ -17,13 +17,13 @@ use std::{sync::Arc, time::Duration};
 use anyhow::bail;
 use auth_service::{
     app::{SystemClock, data_key},
-    auth::{Admin, Call, Error, ImportPace, PageRequest, UserRef},
+    auth::{Admin, Call, Commits, Error, ImportPace, PageRequest, UserRef},
     config::{File, Until, Users, UsersAction as Action},
     db::{self, Db},
     model::{Clock as _, DataKeys, Roles, SessionId, SuspensionReason, Transition, UserId},
     telemetry::audit::{Context, Event},
 };
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
 use self::output::Output;
 use super::{Signals, Usage};
@@ -62,7 +62,7 @@ pub(super) async fn run(parts: Parts, users: Users, signals: &Signals) -> anyhow
         transition,
         access_token_ttl: parts.access_token_ttl,
         clock: Arc::new(SystemClock),
-        commits: Arc::new(Notify::new()),
+        commits: Commits::default(),
         import_pace: ImportPace::default(),
     });
     let output = Output { json };

@@ -12,7 +12,7 @@ use super::{
 use crate::model::{Forgotten, MailRequestId, SessionId, Timestamp};
 
 /// How many rows a step reads.
-const ROWS: i64 = 500;
+pub(super) const ROWS: i64 = 500;
 
 #[derive(Debug)]
 pub struct Step<Position> {

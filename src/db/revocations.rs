@@ -1,11 +1,13 @@
 //! Acts that end sessions before their time: a logout, reuse, the user's wish, a new password,
-//! the end of the account. (A reset of the password is in `mail`.) One transaction ends the sessions and writes the events.
+//! the end of the account. (A reset of the password is in `mail`.) One transaction ends
+//! the sessions and writes the events and the revocations, which gateways receive.
 //!
 //! Each transaction updates the user's row before it reads or updates sessions. While it holds
 //! that row, no other transaction ends a session of the user or starts one. The sessions that it
 //! has read are therefore still the same at the commit.
 
 mod account;
+mod recorded;
 mod sessions;
 mod steps;
 

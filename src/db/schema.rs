@@ -97,6 +97,15 @@ tables! {
         ends_at -> Nullable<Moment>,
     }
 
+    revocations (id) {
+        id -> Uuid,
+        session_id -> Nullable<Uuid>,
+        user_id -> Nullable<Uuid>,
+        issued_before -> Nullable<Moment>,
+        until -> Moment,
+        recorded_at -> Moment,
+    }
+
     login_throttle (key_hash) {
         key_hash -> Binary,
         free_from -> BigInt,

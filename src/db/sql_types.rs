@@ -15,7 +15,8 @@ use diesel::{
 };
 
 use crate::model::{
-    DeviceName, EventId, Locale, MailRequestId, ReplicaId, SessionId, StoredHash, Timestamp, UserId,
+    DeviceName, EventId, Locale, MailRequestId, ReplicaId, RevocationId, SessionId, StoredHash,
+    Timestamp, UserId,
 };
 
 // Fixed OIDs (PostgreSQL's pg_type.dat) save the look-up by name on every connection.
@@ -76,7 +77,8 @@ macro_rules! columns {
 
 columns! {
     UserId UserIdProxy, SessionId SessionIdProxy, EventId EventIdProxy,
-    ReplicaId ReplicaIdProxy, MailRequestId MailRequestIdProxy: Uuid;
+    ReplicaId ReplicaIdProxy, MailRequestId MailRequestIdProxy,
+    RevocationId RevocationIdProxy: Uuid;
     Pg: self => self.as_bytes(), value => Self::from_bytes(value.as_bytes().try_into()?);
     Sqlite: self => &self.as_bytes()[..], value => {
         let bytes = <Vec<u8> as FromSql<Binary, Sqlite>>::from_sql(value)?;

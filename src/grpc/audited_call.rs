@@ -18,7 +18,7 @@ use super::{
 use crate::{
     auth::{Call, Caller, Error},
     model::{Fingerprint, Person, Traceparent, UserId},
-    telemetry::audit::Event,
+    telemetry::audit::{Event, Reason},
 };
 
 /// Metadata key: the person for whom an administrating service calls.
@@ -89,6 +89,26 @@ impl<'a> AuditedCall<'a> {
     /// Refuses and audits callers without a scope.
     pub(super) fn require(&self, scope: Scope) -> Result<(), Error> {
         self.identity.require(scope, self.attempt.audit())
+    }
+
+    /// Refuses and audits callers that may not have the keys of access tokens, and connections
+    /// that others can read.
+    pub(super) fn require_keys<T>(
+        &self,
+        request: &Request<T>,
+        plaintext_keys: bool,
+    ) -> Result<(), Error> {
+        self.require(Scope::Keys)?;
+        let is_private = ConnectionInfo::of(request.extensions()).is_private();
+        if !(is_private || plaintext_keys) {
+            self.attempt.audit().failed(Reason::PlaintextConnection);
+            return Err(Error::PlaintextKeys);
+        }
+        Ok(())
+    }
+
+    pub(super) fn ok(&self) {
+        self.attempt.audit().ok();
     }
 
     /// The context of a call of an administrator, with the person in the metadata. Refuses and

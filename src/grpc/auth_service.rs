@@ -4,17 +4,17 @@ use prost_types::Duration as ProtoDuration;
 use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
 
-use super::{Handlers, Scope, audited_call::AuditedCall, convert, server::ConnectionInfo};
+use super::{Handlers, audited_call::AuditedCall, convert};
 use crate::{
     auth::{Device, Error, Issuer, LoggedIn, Login, Register, Registered, SigningKey},
     model::{DeviceToken, Email},
     proto::{self, auth_service_server::AuthService},
-    telemetry::audit::{Audit, Event, Reason},
+    telemetry::audit::Event,
 };
 
 /// How long a gateway may cache the keys. A key that was published this long ago is known to
 /// every gateway.
-const KEYS_MAX_AGE: ProtoDuration = ProtoDuration {
+pub(super) const KEYS_MAX_AGE: ProtoDuration = ProtoDuration {
     seconds: 300,
     nanos: 0,
 };
@@ -88,23 +88,13 @@ impl AuthService for Handlers {
         &self,
         request: Request<proto::GetSigningKeyRequest>,
     ) -> Result<Response<proto::GetSigningKeyResponse>, Status> {
-        self.may_have_keys(&request)?;
-        Ok(Response::new(self.auth.issuer().into()))
-    }
-}
-
-impl Handlers {
-    fn may_have_keys<T>(&self, request: &Request<T>) -> Result<(), Error> {
-        let origin = self.origin(request);
-        let audit = Audit::of(Event::SigningKey, &origin.context);
-        origin.identity.require(Scope::Keys, audit)?;
-        let is_private = ConnectionInfo::of(request.extensions()).is_private();
-        if !(is_private || self.plaintext_keys) {
-            audit.failed(Reason::PlaintextConnection);
-            return Err(Error::PlaintextKeys);
-        }
-        audit.ok();
-        Ok(())
+        let audited = self.audited(Event::SigningKey, &request);
+        let allowed = audited.require_keys(&request, self.plaintext_keys);
+        let reply = allowed.map(|()| {
+            audited.ok();
+            self.auth.issuer().into()
+        });
+        audited.end(reply)
     }
 }
 

@@ -15,18 +15,19 @@ use tonic_health::pb::{
 };
 
 use super::{
-    ACCOUNT_SERVICE_NAME, ADMIN_SERVICE_NAME, MAIL_SERVICE_NAME, RECOVERY_SERVICE_NAME,
-    SERVICE_NAME,
+    ACCOUNT_SERVICE_NAME, ADMIN_SERVICE_NAME, EDGE_SERVICE_NAME, MAIL_SERVICE_NAME,
+    RECOVERY_SERVICE_NAME, SERVICE_NAME,
 };
 
 /// The names that health checks use: the whole process, and each service.
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 7] = [
     "",
     SERVICE_NAME,
     ACCOUNT_SERVICE_NAME,
     RECOVERY_SERVICE_NAME,
     MAIL_SERVICE_NAME,
     ADMIN_SERVICE_NAME,
+    EDGE_SERVICE_NAME,
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -45,6 +45,7 @@ use self::{
     memory::{Budget, MeteredConnection},
 };
 pub(super) use self::{
+    age::random_age,
     connection_info::ConnectionInfo,
     limit::RunningCall,
     long_stream::LongStream,
@@ -60,8 +61,8 @@ use super::{
 };
 use crate::proto::{
     account_service_server::AccountServiceServer, admin_service_server::AdminServiceServer,
-    auth_service_server::AuthServiceServer, mail_service_server::MailServiceServer,
-    recovery_service_server::RecoveryServiceServer,
+    auth_service_server::AuthServiceServer, edge_service_server::EdgeServiceServer,
+    mail_service_server::MailServiceServer, recovery_service_server::RecoveryServiceServer,
 };
 
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
@@ -150,7 +151,7 @@ impl Server {
         let routes = routes(self.handlers, self.health, self.reflection).prepare();
         let connections = TaskTracker::new();
         let next = async || {
-            let age = age::spread(limits.connection_age, age::random());
+            let age = random_age(limits.connection_age);
             let lifetime = age + limits.goaway_grace_period;
             (age, acceptor.next(lifetime).await)
         };
@@ -207,6 +208,9 @@ fn routes(handlers: Handlers, health: HealthReporter, reflection: bool) -> Route
     let admin = AdminServiceServer::from_arc(Arc::clone(&handlers))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES + MAX_PAGE_BYTES);
+    let edge = EdgeServiceServer::from_arc(Arc::clone(&handlers))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let mail = MailServiceServer::from_arc(handlers)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -216,6 +220,7 @@ fn routes(handlers: Handlers, health: HealthReporter, reflection: bool) -> Route
         .add_service(recovery)
         .add_service(mail)
         .add_service(admin)
+        .add_service(edge)
         .add_service(health);
     if reflection {
         add_reflection(routes)

@@ -219,22 +219,26 @@ impl SessionEndReason {
 
 impl SessionEnd {
     /// The payload for one session.
+    pub fn of(self, session_id: SessionId, times: TokenTimes, act: &Act) -> Payload {
+        Payload::SessionEnded {
+            session_id,
+            reason: self.reason,
+            access_tokens_expire_at: self.tokens_expire_at(times, act),
+        }
+    }
+
+    /// No access token of a session expires later.
     ///
     /// The row knows when its tokens expire, also those that another replica issued: with
     /// another lifetime, or by a clock that is ahead. An older version did not write that
     /// column, so the lifetime of this replica counts from the last moment at which a token was
     /// issued.
-    pub fn of(self, session_id: SessionId, times: TokenTimes, act: &Act) -> Payload {
+    pub fn tokens_expire_at(self, times: TokenTimes, act: &Act) -> Timestamp {
         let by_own_ttl = act.now.max(times.rotated_at) + self.access_token_ttl;
-        let expire_at = match times.access_tokens_expire_at {
+        match times.access_tokens_expire_at {
             Some(stored) => stored.max(by_own_ttl).min(times.ends_at),
             // That version did not end tokens with their session.
             None => by_own_ttl,
-        };
-        Payload::SessionEnded {
-            session_id,
-            reason: self.reason,
-            access_tokens_expire_at: expire_at,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The ids of users, sessions, events, mail requests, replicas and access tokens: UUIDv7 (RFC 9562). Rows are
+//! The ids of users, sessions, events, mail requests, revocations, replicas and access tokens: UUIDv7 (RFC 9562). Rows are
 //! stored in the order of their creation, so a primary key is also an index by age.
 
 use std::fmt;
@@ -52,6 +52,8 @@ id! {
     EventId;
     /// Names a mail that was asked for. It is no secret.
     MailRequestId;
+    /// Tells a revocation that was read before from a new one.
+    RevocationId;
     /// Identifies the process that holds the outbox lease.
     ReplicaId;
     /// The `jti` of an access token.

@@ -52,6 +52,7 @@ words! {
         GetAccount = "get_account",
         ListSessions = "list_sessions",
         SigningKey = "signing_key",
+        EdgeWatch = "edge_watch",
         RequestPasswordReset = "request_password_reset",
         ResetPassword = "reset_password",
         ClaimMail = "claim_mail",

@@ -66,6 +66,7 @@ mod rows;
 mod service;
 mod sessions;
 mod settings;
+mod watch;
 mod wire;
 
 use std::io::Write as _;
@@ -109,6 +110,7 @@ pub use self::{
         insert_sessions, malformed_tokens, subkey_of,
     },
     settings::{DATA_KEY, FREE_PORTS, GATEWAY, INTERNAL_TOKEN, JWT_SECRET, NO_THROTTLE, settings},
+    watch::{Revoked, Watch, revoked},
     wire::Statements,
 };
 

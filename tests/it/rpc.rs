@@ -20,3 +20,4 @@ mod register;
 mod session_model;
 mod throttle;
 mod throttle_model;
+mod watch;

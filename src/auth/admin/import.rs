@@ -180,7 +180,7 @@ impl Admin {
             .iter()
             .any(|row| matches!(row, Imported::Created(_)))
         {
-            self.commits.notify_one();
+            self.commits.notify();
         }
         Ok(results)
     }

@@ -45,6 +45,7 @@ impl Db {
                     .await
                     .optional()?
                     .ok_or(Undone::SessionEnded)?;
+                conn.revoke(&[session.revocation(end, act)], act.now).await?;
                 let event = session.event(end, act);
                 insert_event(&event, version).execute(conn).await?;
                 Ok(event)

@@ -7,13 +7,13 @@ use super::Undone;
 use crate::{
     db::{
         outbox::{EventRow, insert_events},
-        schema::{deleted_users, sessions, users},
+        schema::{deleted_users, revocations, sessions, users},
         sessions::{FIRST_GENERATION, NewSession, is_live},
         steps::steps,
     },
     model::{
-        Act, Event, MAX_SESSIONS, SessionEnd, SessionEndReason, SessionId, Timestamp, TokenTimes,
-        UserId,
+        Act, Event, MAX_SESSIONS, Revocation, RevocationId, RevokedTokens, SessionEnd,
+        SessionEndReason, SessionId, Timestamp, TokenTimes, UserId,
     },
 };
 
@@ -33,6 +33,51 @@ pub(super) struct EndedSession {
 impl EndedSession {
     pub(super) fn event(&self, end: SessionEnd, act: &Act) -> Event {
         Event::new(self.user_id, end.of(self.id, self.times, act), act)
+    }
+
+    pub(super) fn revocation(&self, end: SessionEnd, act: &Act) -> Revocation {
+        Revocation::of_session(self.id, self.times, end, act)
+    }
+}
+
+/// For gateways, when an act has ended these sessions of a user: `all` that there were, or some.
+fn revoked(
+    user_id: UserId,
+    ended: &[EndedSession],
+    all: bool,
+    (end, act): (SessionEnd, &Act),
+) -> Vec<Revocation> {
+    if all {
+        let times = ended.iter().map(|session| session.times);
+        return vec![Revocation::of_user(user_id, times, end, act)];
+    }
+    let ended = ended.iter().map(|session| session.revocation(end, act));
+    ended.collect()
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = revocations)]
+struct NewRevocation {
+    id: RevocationId,
+    session_id: Option<SessionId>,
+    user_id: Option<UserId>,
+    issued_before: Option<Timestamp>,
+    until: Timestamp,
+}
+
+impl NewRevocation {
+    fn new(revocation: &Revocation, now: Timestamp) -> Self {
+        let (session_id, user_id, issued_before) = match revocation.tokens {
+            RevokedTokens::Session(id) => (Some(id), None, None),
+            RevokedTokens::User(id, issued_before) => (None, Some(id), Some(issued_before)),
+        };
+        Self {
+            id: RevocationId::new(now),
+            session_id,
+            user_id,
+            issued_before,
+            until: revocation.until,
+        }
     }
 }
 
@@ -78,6 +123,7 @@ steps! {
     async fn end_sessions(
         &mut self, user_id: UserId, own: Option<SessionId>, end: SessionEnd, act: &Act
     ) -> QueryResult<Vec<Event>> {
+        let all = own.is_none();
         let own = own.unwrap_or(SessionId::from_bytes([0; 16]));
         let others = diesel::update(sessions::table)
             .filter(sessions::user_id.eq(user_id))
@@ -87,7 +133,20 @@ steps! {
             .returning(EndedSession::as_returning())
             .get_results(self)
             .await?;
+        self.revoke(&revoked(user_id, &others, all, (end, act)), act.now).await?;
         Ok(events(others, end, act))
+    }
+
+    /// Records which access tokens gateways must refuse from the commit on.
+    async fn revoke(&mut self, revoked: &[Revocation], now: Timestamp) -> QueryResult<()> {
+        // One by one: Diesel has no other way for SQLite, and a user has few sessions.
+        for revocation in revoked {
+            diesel::insert_into(revocations::table)
+                .values(NewRevocation::new(revocation, now))
+                .execute(self)
+                .await?;
+        }
+        Ok(())
     }
 
     /// Deletes the user, whose row is locked and whose last event has this version. The event is
@@ -100,6 +159,8 @@ steps! {
             .returning(EndedSession::as_returning())
             .get_results(self)
             .await?;
+        let revoked = revoked(user_id, &ended, true, (end, &event.act));
+        self.revoke(&revoked, event.act.now).await?;
         let ended = events(ended, end, &event.act);
         let events: Vec<_> = ended.iter().chain([event]).collect();
         self.insert_events_after(version, &events).await?;
@@ -144,6 +205,7 @@ steps! {
             .returning(EndedSession::as_returning())
             .get_results(self)
             .await?;
+        self.revoke(&revoked(user_id, &oldest, false, (end, act)), act.now).await?;
         let events = events(oldest, end, act);
         let events: Vec<_> = events.iter().collect();
         self.write_events(user_id, version, &events).await?;

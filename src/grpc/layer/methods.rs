@@ -8,10 +8,10 @@ use prost_types::FileDescriptorSet;
 use crate::grpc::{DESCRIPTORS, VALID_DESCRIPTORS};
 
 const SERVED: [&[u8]; 4] = [
-    DESCRIPTORS,
     tonic_health::pb::FILE_DESCRIPTOR_SET,
     tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
     tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+    DESCRIPTORS,
 ];
 
 /// Each method by its path, for metrics, traces and the log.
@@ -24,7 +24,7 @@ pub(super) struct Methods {
 
 #[derive(Clone)]
 pub(super) struct Method {
-    /// Without the service. It is unique (tested below).
+    /// Without the service, unless a service before it has a method of that name.
     pub(super) name: Arc<str>,
     /// Whether the client sends a stream of requests.
     pub(super) takes_stream: bool,
@@ -33,6 +33,7 @@ pub(super) struct Method {
 impl Methods {
     pub(super) fn decode() -> Self {
         let mut methods = HashMap::new();
+        let mut services = HashMap::new();
         for descriptors in SERVED {
             let files = FileDescriptorSet::decode(descriptors).expect(VALID_DESCRIPTORS);
             for file in &files.file {
@@ -40,8 +41,17 @@ impl Methods {
                     for method in &service.method {
                         let (package, service) = (file.package(), service.name());
                         let path = format!("/{package}.{service}/{}", method.name());
+                        // The two versions of reflection are one service.
+                        let first = services
+                            .entry(method.name().to_owned())
+                            .or_insert_with(|| service.to_owned());
+                        let name = if first == service {
+                            method.name().to_owned()
+                        } else {
+                            format!("{service}/{}", method.name())
+                        };
                         let method = Method {
-                            name: Arc::from(method.name()),
+                            name: name.into(),
                             takes_stream: method.client_streaming(),
                         };
                         methods.insert(path, method);
@@ -74,6 +84,7 @@ mod tests {
             ("/realchat.auth.v1.AuthService/Login", "Login"),
             ("/realchat.auth.v1.AccountService/EndSession", "EndSession"),
             ("/grpc.health.v1.Health/Watch", "Watch"),
+            ("/realchat.auth.v1.EdgeService/Watch", "EdgeService/Watch"),
             ("/realchat.auth.v1.AuthService/Forget", "unknown"),
             ("realchat.auth.v1.AuthService/Login", "unknown"),
             ("Login", "unknown"),

@@ -7,14 +7,14 @@
 
 use std::time::Duration;
 
-/// The age of one connection: `mean` ± 10 %. `random` is uniform over all `u32`.
-pub(super) fn spread(mean: Duration, random: u32) -> Duration {
-    mean.mul_f64(0.9 + 0.2 * f64::from(random) / f64::from(u32::MAX))
+/// The age of one connection or stream: `mean` ± 10 %. Without randomness it is the mean.
+pub fn random_age(mean: Duration) -> Duration {
+    spread(mean, getrandom::u32().unwrap_or(u32::MAX / 2))
 }
 
-/// A number for [`spread`]. Without randomness the connection has the mean age.
-pub(super) fn random() -> u32 {
-    getrandom::u32().unwrap_or(u32::MAX / 2)
+/// `random` is uniform over all `u32`.
+fn spread(mean: Duration, random: u32) -> Duration {
+    mean.mul_f64(0.9 + 0.2 * f64::from(random) / f64::from(u32::MAX))
 }
 
 #[cfg(test)]
@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn each_connection_has_an_age_of_its_own() {
-        let ages: HashSet<_> = (0..60).map(|_| spread(MEAN, random())).collect();
+        let ages: HashSet<_> = (0..60).map(|_| random_age(MEAN)).collect();
         assert!(ages.len() > 50, "{} ages", ages.len());
     }
 

@@ -10,7 +10,7 @@ use tokio_util::{
 };
 
 use super::{
-    limit::{Calls, RunningCall},
+    limit::{Calls, RunningCall, Uncounted},
     memory::ConnectInfo,
     transport::Peer,
 };
@@ -68,6 +68,12 @@ impl ConnectionInfo {
     /// The connection is in use until the returned value is dropped.
     pub fn begin_call(&self) -> RunningCall {
         self.0.calls.begin()
+    }
+
+    /// The connection does not count against the connection limit until the returned value is
+    /// dropped.
+    pub(super) fn leave_limit(&self) -> Uncounted {
+        self.0.calls.leave_limit()
     }
 
     /// The connection is not closed at the end of its lifetime until the token is dropped. Fails

@@ -69,7 +69,8 @@ impl ConnectionLimit {
             return None;
         }
         let permit = Arc::clone(&self.free).acquire_owned().await;
-        Some(Slot::new(&self.open, permit.expect("it is never closed")))
+        let counted = Counted::new(&self.free, permit.expect("it is never closed"));
+        Some(Slot::new(&self.open, counted))
     }
 
     fn close_longest_idle(&self) -> bool {
@@ -118,34 +119,33 @@ impl OpenConnections {
 pub(super) struct Slot {
     id: ConnectionId,
     open: Arc<OpenConnections>,
-    must_close: CancellationToken,
-    _permit: OwnedSemaphorePermit,
+    counted: Arc<Counted>,
 }
 
 impl Slot {
-    fn new(open: &Arc<OpenConnections>, permit: OwnedSemaphorePermit) -> Self {
-        let must_close = CancellationToken::new();
+    fn new(open: &Arc<OpenConnections>, counted: Counted) -> Self {
+        let must_close = counted.must_close.clone();
         let mut all = open.lock();
         let id = all.order.open();
-        all.must_close.insert(id, must_close.clone());
+        all.must_close.insert(id, must_close);
         drop(all);
         Self {
             id,
             open: Arc::clone(open),
-            must_close,
-            _permit: permit,
+            counted: Arc::new(counted),
         }
     }
 
     /// Completes when the connection is closed for a new one.
     pub(super) fn must_close(&self) -> WaitForCancellationFutureOwned {
-        self.must_close.clone().cancelled_owned()
+        self.counted.must_close.clone().cancelled_owned()
     }
 
     pub(super) fn calls(&self) -> Calls {
         Calls {
             id: self.id,
             open: Arc::clone(&self.open),
+            counted: Arc::clone(&self.counted),
         }
     }
 }
@@ -158,10 +158,61 @@ impl Drop for Slot {
     }
 }
 
+/// The place of a connection among those that the limit counts.
+struct Counted {
+    free: Arc<Semaphore>,
+    place: Mutex<Place>,
+    must_close: CancellationToken,
+}
+
+struct Place {
+    /// `None` while there are reasons not to count the connection.
+    permit: Option<OwnedSemaphorePermit>,
+    reasons: usize,
+}
+
+impl Counted {
+    fn new(free: &Arc<Semaphore>, permit: OwnedSemaphorePermit) -> Self {
+        Self {
+            free: Arc::clone(free),
+            place: Mutex::new(Place {
+                permit: Some(permit),
+                reasons: 0,
+            }),
+            must_close: CancellationToken::new(),
+        }
+    }
+
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection that has a bound of its own does not count until this is dropped. Then it takes a
+/// place again, or is closed if there is none.
+pub struct Uncounted(Arc<Counted>);
+
+impl Drop for Uncounted {
+    fn drop(&mut self) {
+        let mut place = self.0.place();
+        place.reasons -= 1;
+        if place.reasons == 0 {
+            place.permit = Arc::clone(&self.0.free).try_acquire_owned().ok();
+        }
+        let has_none = place.reasons == 0 && place.permit.is_none();
+        // The waker of the connection's task runs here and must not need the lock.
+        drop(place);
+        if has_none {
+            self.0.must_close.cancel();
+        }
+    }
+}
+
 /// Counts the running calls of a connection.
 pub(super) struct Calls {
     id: ConnectionId,
     open: Arc<OpenConnections>,
+    counted: Arc<Counted>,
 }
 
 impl Calls {
@@ -170,6 +221,14 @@ impl Calls {
         let (id, open) = (self.id, Arc::clone(&self.open));
         open.lock().order.begin_call(id);
         RunningCall { id, open }
+    }
+
+    pub(super) fn leave_limit(&self) -> Uncounted {
+        let mut place = self.counted.place();
+        place.reasons += 1;
+        place.permit = None;
+        drop(place);
+        Uncounted(Arc::clone(&self.counted))
     }
 }
 

@@ -8,7 +8,7 @@ use tokio_util::{
     task::task_tracker::TaskTrackerToken,
 };
 
-use super::{ConnectInfo, PeerMemory, RunningCall, memory::LONG_STREAM_BYTES};
+use super::{ConnectInfo, PeerMemory, RunningCall, limit::Uncounted, memory::LONG_STREAM_BYTES};
 use crate::auth::Error;
 
 /// Until it is dropped, its connection is in use, and goes on after the GOAWAY grace period. The
@@ -17,6 +17,7 @@ pub struct LongStream {
     memory: Arc<PeerMemory>,
     stop: CancellationToken,
     _running: RunningCall,
+    uncounted: Option<Uncounted>,
     _open: TaskTrackerToken,
 }
 
@@ -30,8 +31,17 @@ impl LongStream {
             memory: Arc::clone(memory),
             stop: connection.stop(),
             _running: connection.begin_call(),
+            uncounted: None,
             _open: open,
         })
+    }
+
+    /// The connection does not count against the connection limit. The caller must bound the
+    /// number of these streams.
+    pub fn begin_uncounted(extensions: &Extensions) -> Result<Self, Error> {
+        let mut stream = Self::begin(extensions)?;
+        stream.uncounted = Some(ConnectInfo::of(extensions).connection.leave_limit());
+        Ok(stream)
     }
 
     /// For a client that does not read the end of the stream. hyper cannot reset the stream then.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use auth_service::{
-    auth::{Auth, Call, Error, Parts, Register},
+    auth::{Auth, Call, Commits, Error, Parts, Register},
     model::{Email, Traceparent, Transition},
     outbox::{Metrics, Poller, publisher::Published},
     password::{Hasher, Password, Policy},
@@ -102,7 +102,10 @@ fn auth(database: &TestDatabase, commits: Arc<Notify>) -> Auth {
         hasher: Arc::new(Hasher::start(&config.passwords, registry).unwrap()),
         policy: Policy::start(&config.passwords).expect("threads"),
         clock: Arc::new(ManualClock::new(START)),
-        commits,
+        commits: Commits {
+            events: commits,
+            ..Commits::default()
+        },
     };
     Auth::new(config.auth, parts, registry)
 }

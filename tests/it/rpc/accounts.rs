@@ -5,7 +5,7 @@ mod deletion;
 mod limit;
 mod password;
 mod races;
-mod sessions;
+pub(super) mod sessions;
 mod statements;
 
 use auth_service::proto;

@@ -33,7 +33,7 @@ async fn sign_in_on(service: &Service, device_name: &str) -> Session {
 
 /// Inserts `count` more sessions of the user with names of the greatest length, one a second from
 /// [`START`] on.
-pub(super) async fn add_sessions(database: &TestDatabase, user_id: &str, count: i64) {
+pub(in crate::rpc) async fn add_sessions(database: &TestDatabase, user_id: &str, count: i64) {
     let mut sql = String::new();
     let user_id = database.id(user_id);
     for n in 0..count {
