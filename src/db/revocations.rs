@@ -7,6 +7,7 @@
 //! has read are therefore still the same at the commit.
 
 mod account;
+mod insert;
 mod recorded;
 mod sessions;
 mod steps;

@@ -1,7 +1,7 @@
 use super::{EventId, MailRequestId, SessionId, Timestamp, User};
 
-/// The rows about a user, without hashes and tokens, and without the counters of failed logins,
-/// which are kept under keyed hashes.
+/// The rows about a user, without hashes and tokens, without the counters of failed logins, which
+/// are kept under keyed hashes, and without revocations, which repeat the ends of sessions.
 pub struct PersonalData {
     pub user: User,
     /// The language of mails.

@@ -10,3 +10,4 @@ mod memory;
 mod plaintext;
 mod server_streams;
 mod target;
+mod watchers;

@@ -3,17 +3,17 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::Undone;
+use super::{Undone, insert::InsertRevocations};
 use crate::{
     db::{
         outbox::{EventRow, insert_events},
-        schema::{deleted_users, revocations, sessions, users},
+        schema::{deleted_users, sessions, users},
         sessions::{FIRST_GENERATION, NewSession, is_live},
         steps::steps,
     },
     model::{
-        Act, Event, MAX_SESSIONS, Revocation, RevocationId, RevokedTokens, SessionEnd,
-        SessionEndReason, SessionId, Timestamp, TokenTimes, UserId,
+        Act, Event, MAX_SESSIONS, Revocation, SessionEnd, SessionEndReason, SessionId, Timestamp,
+        TokenTimes, UserId,
     },
 };
 
@@ -53,32 +53,6 @@ fn revoked(
     }
     let ended = ended.iter().map(|session| session.revocation(end, act));
     ended.collect()
-}
-
-#[derive(Insertable)]
-#[diesel(table_name = revocations)]
-struct NewRevocation {
-    id: RevocationId,
-    session_id: Option<SessionId>,
-    user_id: Option<UserId>,
-    issued_before: Option<Timestamp>,
-    until: Timestamp,
-}
-
-impl NewRevocation {
-    fn new(revocation: &Revocation, now: Timestamp) -> Self {
-        let (session_id, user_id, issued_before) = match revocation.tokens {
-            RevokedTokens::Session(id) => (Some(id), None, None),
-            RevokedTokens::User(id, issued_before) => (None, Some(id), Some(issued_before)),
-        };
-        Self {
-            id: RevocationId::new(now),
-            session_id,
-            user_id,
-            issued_before,
-            until: revocation.until,
-        }
-    }
 }
 
 /// The events of several ended sessions, the oldest session first.
@@ -139,12 +113,8 @@ steps! {
 
     /// Records which access tokens gateways must refuse from the commit on.
     async fn revoke(&mut self, revoked: &[Revocation], now: Timestamp) -> QueryResult<()> {
-        // One by one: Diesel has no other way for SQLite, and a user has few sessions.
-        for revocation in revoked {
-            diesel::insert_into(revocations::table)
-                .values(NewRevocation::new(revocation, now))
-                .execute(self)
-                .await?;
+        if !revoked.is_empty() {
+            InsertRevocations::new(revoked, now).execute(self).await?;
         }
         Ok(())
     }

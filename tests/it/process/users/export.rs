@@ -140,7 +140,8 @@ both! {
         assert_eq!((unknown.code, unknown.stdout.as_str()), (Some(1), ""));
     }
 
-    /// A table with data of users that is new here belongs into the document.
+    /// A table with data of users that is new here belongs into the document. But `revocations`
+    /// says only what the sessions say, and for an hour.
     async fn the_data_of_one_user_reads_all_tables_about_users(database: TestDatabase) {
         let service = service_now(database, &[]).await;
         let tables = service.database.dialect(
@@ -149,7 +150,7 @@ both! {
             "SELECT string_agg(table_name, ',' ORDER BY table_name) FROM information_schema.columns \
              WHERE table_schema = current_schema() AND column_name = 'user_id'",
         );
-        assert_eq!(service.database.text(tables).await.unwrap(), "mail_requests,outbox_events,sessions");
+        assert_eq!(service.database.text(tables).await.unwrap(), "mail_requests,outbox_events,revocations,sessions");
     }
 
     async fn an_output_that_takes_not_all_is_a_failure(database: TestDatabase) {

@@ -39,7 +39,8 @@ impl Table {
     /// Adds the statements since the last line.
     fn add(&mut self, call: &str) {
         let statements = self.statements.take().into_iter();
-        // Housekeeping, the health check and the measurement of the backlog run at any time.
+        // Housekeeping, the health check, the measurement of the backlog and the reads of
+        // revocations run at any time.
         let is_housekeeping = |sql: &String| {
             let of_seals = sql.contains("\"users\".\"id\" > ");
             let of_mails = sql.contains("\"mail_requests\".\"id\" > ");
@@ -54,6 +55,7 @@ impl Table {
             "UPDATE outbox_lease",
             "SELECT outbox_events",
             "SELECT SELECT",
+            "SELECT revocations",
         ];
         let gists: Vec<_> = gists
             .filter(|gist| !background.contains(&gist.as_str()))
@@ -194,16 +196,16 @@ async fn each_call_costs_the_database_no_more_than_this() {
     Login, without a usable password: 3 SELECT users, SELECT login_throttle, INSERT login_throttle
     Refresh: 1 UPDATE sessions
     Refresh, again: 2 UPDATE sessions, SELECT sessions
-    Logout: 6 SELECT sessions, BEGIN, UPDATE users, UPDATE sessions, INSERT outbox_events, COMMIT
+    Logout: 7 SELECT sessions, BEGIN, UPDATE users, UPDATE sessions, INSERT revocations, INSERT outbox_events, COMMIT
     GetAccount: 2 SELECT users, SELECT mail_requests
     ListSessions: 2 SELECT users, SELECT sessions
     any, without a token: 0
-    EndSession: 7 SELECT users, SELECT sessions, BEGIN, UPDATE users, UPDATE sessions, INSERT outbox_events, COMMIT
+    EndSession: 8 SELECT users, SELECT sessions, BEGIN, UPDATE users, UPDATE sessions, INSERT revocations, INSERT outbox_events, COMMIT
     EndSession, not one's own: 2 SELECT users, SELECT sessions
-    EndOtherSessions: 8 SELECT users, BEGIN, UPDATE users, SELECT sessions, UPDATE sessions, UPDATE users, INSERT outbox_events, COMMIT
+    EndOtherSessions: 9 SELECT users, BEGIN, UPDATE users, SELECT sessions, UPDATE sessions, INSERT revocations, UPDATE users, INSERT outbox_events, COMMIT
     EndOtherSessions, none: 6 SELECT users, BEGIN, UPDATE users, SELECT sessions, UPDATE sessions, COMMIT
     ChangePassword, refused: 5 SELECT users, SELECT users, SELECT login_throttle, INSERT login_throttle, DELETE login_throttle
-    ChangePassword: 13 SELECT users, SELECT users, SELECT login_throttle, INSERT login_throttle, DELETE login_throttle, BEGIN, UPDATE users, UPDATE sessions, UPDATE sessions, DELETE mail_requests, UPDATE users, INSERT outbox_events, COMMIT
-    DeleteAccount: 13 SELECT users, SELECT users, SELECT login_throttle, INSERT login_throttle, DELETE login_throttle, BEGIN, UPDATE users, SELECT sessions, DELETE sessions, INSERT outbox_events, DELETE users, INSERT deleted_users, COMMIT
+    ChangePassword: 14 SELECT users, SELECT users, SELECT login_throttle, INSERT login_throttle, DELETE login_throttle, BEGIN, UPDATE users, UPDATE sessions, UPDATE sessions, INSERT revocations, DELETE mail_requests, UPDATE users, INSERT outbox_events, COMMIT
+    DeleteAccount: 14 SELECT users, SELECT users, SELECT login_throttle, INSERT login_throttle, DELETE login_throttle, BEGIN, UPDATE users, SELECT sessions, DELETE sessions, INSERT revocations, INSERT outbox_events, DELETE users, INSERT deleted_users, COMMIT
     ");
 }
