@@ -4,7 +4,7 @@ use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=../../proto");
-    let files = ["auth", "account", "recovery"];
+    let files = ["auth", "account", "edge", "recovery"];
     let files = files.map(|name| format!("realchat/auth/v1/{name}_service.proto"));
     let descriptors = protox::compile(files, ["../../proto"])?;
     tonic_prost_build::configure()

@@ -19,7 +19,7 @@ use tonic_types::StatusExt as _;
 
 use crate::proto::{
     account_service_client::AccountServiceClient, auth_service_client::AuthServiceClient,
-    recovery_service_client::RecoveryServiceClient,
+    edge_service_client::EdgeServiceClient, recovery_service_client::RecoveryServiceClient,
 };
 
 /// A bcrypt hash may wait 2 s before it starts; the service itself gives up after 10 s.
@@ -30,6 +30,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Clone)]
 pub struct Auth {
+    endpoint: Endpoint,
     client: AuthServiceClient<Channel>,
     account: AccountServiceClient<Channel>,
     recovery: RecoveryServiceClient<Channel>,
@@ -59,6 +60,7 @@ impl Auth {
         authorization.set_sensitive(true);
         let channel = endpoint.connect_lazy();
         Ok(Self {
+            endpoint,
             client: AuthServiceClient::new(channel.clone()),
             account: AccountServiceClient::new(channel.clone()),
             recovery: RecoveryServiceClient::new(channel),
@@ -84,15 +86,29 @@ impl Auth {
         self.recovery.clone()
     }
 
+    /// Makes a connection of its own, which ends with the client.
+    #[must_use]
+    pub fn edge(&self) -> EdgeServiceClient<Channel> {
+        EdgeServiceClient::new(self.endpoint.connect_lazy())
+    }
+
     /// The message with its deadline and metadata.
     pub fn request<T>(&self, message: T, client: Option<IpAddr>) -> Request<T> {
-        let mut request = Request::new(message);
+        let mut request = self.request_stream(message);
         request.set_timeout(DEADLINE);
-        let metadata = request.metadata_mut();
-        metadata.insert("authorization", self.authorization.clone());
         if let Some(Ok(address)) = client.map(|client| client.to_string().parse()) {
-            metadata.insert("x-client-address", address);
+            request.metadata_mut().insert("x-client-address", address);
         }
+        request
+    }
+
+    /// Like [`Self::request`], without a deadline: a stream has no end.
+    pub fn request_stream<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        let authorization = self.authorization.clone();
+        request
+            .metadata_mut()
+            .insert("authorization", authorization);
         request
     }
 
@@ -159,11 +175,11 @@ pub fn is_temporary(status: &Status) -> bool {
 }
 
 /// The pause that the service requests with `RetryInfo`.
-fn retry_delay(status: &Status) -> Option<Duration> {
+pub(crate) fn retry_delay(status: &Status) -> Option<Duration> {
     status.get_details_retry_info()?.retry_delay
 }
 
 /// A number from 0 to 1.
-fn random() -> f64 {
+pub(crate) fn random() -> f64 {
     f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX)
 }

@@ -7,9 +7,10 @@ use anyhow::Context as _;
 use axum::middleware::from_fn;
 use realchat_gateway_example::{
     auth::Auth,
-    keys::Keys,
     log,
     routes::{Gateway, router},
+    verifier::Verifier,
+    watch,
 };
 use tokio::net::TcpListener;
 
@@ -23,12 +24,13 @@ async fn main() -> anyhow::Result<()> {
     let url = var("AUTH_URL", "http://127.0.0.1:50051");
     let auth = Auth::new(&url, token.trim(), authority.as_deref())?;
 
-    // Without keys every token would be refused: fetch them first.
-    let keys = Arc::new(Keys::fetch(auth.clone()).await?);
-    tokio::spawn(Arc::clone(&keys).keep_fresh());
+    let verifier = Arc::new(Verifier::default());
+    tokio::spawn(watch::run(auth.clone(), Arc::clone(&verifier)));
+    // Until then every token would be refused.
+    verifier.ready().await;
     let listener = TcpListener::bind(var("LISTEN", "127.0.0.1:8080")).await?;
     println!("listening on {}", listener.local_addr()?);
-    let app = router(Arc::new(Gateway { auth, keys })).layer(from_fn(log::requests));
+    let app = router(Arc::new(Gateway { auth, verifier })).layer(from_fn(log::requests));
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     Ok(axum::serve(listener, app).await?)
 }

@@ -25,14 +25,14 @@ use crate::{
     auth::Auth,
     calls, cookies,
     error::Error,
-    keys::Keys,
     pages,
     proto::{LoginRequest, RegisterRequest, TokenPair},
+    verifier::Verifier,
 };
 
 pub struct Gateway {
     pub auth: Auth,
-    pub keys: Arc<Keys>,
+    pub verifier: Arc<Verifier>,
 }
 
 pub(crate) type Shared = State<Arc<Gateway>>;

@@ -16,7 +16,8 @@ use super::{
     failure::Failure,
     field::{self, NEW_PASSWORD},
     notice::Notice,
-    session, view,
+    session::{self, SignedIn},
+    view,
     visitor::Visitor,
 };
 use crate::{
@@ -43,6 +44,8 @@ pub async fn submit(
     visitor: Visitor,
     Form(given): Form<NewPassword>,
 ) -> Response {
+    // The reset ends this session, and the gateway may hear of that before the answer.
+    let user = session::user(&gateway, &headers).ok();
     let message = ResetPasswordRequest {
         reset_token: given.token.trim().to_owned(),
         new_password: given.new_password,
@@ -51,7 +54,7 @@ pub async fn submit(
     };
     let request = gateway.auth.request(message, visitor.address);
     match gateway.auth.recovery().reset_password(request).await {
-        Ok(answer) => done(&gateway, client.ip(), &headers, answer.into_inner()).await,
+        Ok(answer) => done(&gateway, client.ip(), user, answer.into_inner()).await,
         Err(status) => refused(&given.token, Failure::from(status)),
     }
 }
@@ -62,12 +65,11 @@ pub async fn submit(
 async fn done(
     gateway: &Gateway,
     client: IpAddr,
-    headers: &HeaderMap,
+    user: Option<SignedIn>,
     answer: ResetPasswordResponse,
 ) -> Response {
     let (notice, device) = (Notice::PasswordReset, &answer.device_token);
-    let user = session::user(gateway, headers).await;
-    if user.is_some_and(|user| user.claims.sub == answer.user_id) {
+    if user.is_some_and(|user| user.claims.user_id.to_string() == answer.user_id) {
         return session::start(answer.tokens.as_ref(), device, Some(notice));
     }
     if let Some(tokens) = answer.tokens {

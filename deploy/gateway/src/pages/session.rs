@@ -3,7 +3,11 @@
 //! [`require`] verifies it without a call, and exchanges the refresh token shortly before it
 //! expires.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     extract::{ConnectInfo, FromRequestParts, Request, State},
@@ -12,6 +16,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use maud::html;
+use realchat_verifier::Claims;
 use tonic::{Code, Request as Call, Status};
 
 use super::{failure::Failure, notice::Notice, view, visitor::Visitor};
@@ -19,7 +24,7 @@ use crate::{
     auth::Auth,
     calls,
     cookies::{self, ACCESS_TOKEN, DEVICE, DEVICE_MAX_AGE, NOTICE, REFRESH_TOKEN},
-    keys::Claims,
+    error::Error,
     proto::TokenPair,
     routes::{Client, Gateway, Shared},
 };
@@ -40,6 +45,12 @@ impl SignedIn {
     pub fn request<T>(&self, auth: &Auth, message: T, visitor: &Visitor) -> Call<T> {
         auth.request_of(&self.access_token, message, visitor.address)
     }
+
+    /// The time until the access token expires, by this machine's clock.
+    fn time_left(&self) -> Duration {
+        let left = self.claims.expires_at.duration_since(SystemTime::now());
+        left.unwrap_or_default()
+    }
 }
 
 /// Lets only a signed-in user pass.
@@ -49,11 +60,14 @@ pub async fn require(
     mut request: Request,
     next: Next,
 ) -> Response {
-    if let Some(user) = user(&gateway, request.headers()).await
-        && user.claims.time_left() >= MIN_TIME_LEFT
-    {
-        request.extensions_mut().insert(user);
-        return next.run(request).await;
+    match user(&gateway, request.headers()) {
+        Ok(user) if user.time_left() >= MIN_TIME_LEFT => {
+            request.extensions_mut().insert(user);
+            return next.run(request).await;
+        }
+        // The next access token could not be verified either.
+        Err(Error::Unavailable) => return unavailable(Status::unavailable("")),
+        _ => {}
     }
     let Some(token) = REFRESH_TOKEN.get(request.headers()) else {
         return Redirect::to("/log-in").into_response();
@@ -64,25 +78,26 @@ pub async fn require(
         Err(status) if status.code() == Code::Unauthenticated => return lost(),
         Err(status) => return unavailable(status),
     };
-    let response = match verify(&gateway, tokens.access_token.clone()).await {
-        Some(user) => {
+    let response = match verify(&gateway, tokens.access_token.clone()) {
+        Ok(user) => {
             request.extensions_mut().insert(user);
             next.run(request).await
         }
-        None => unavailable(Status::unavailable("")),
+        Err(_) => unavailable(Status::unavailable("")),
     };
     // Also with an error: the old refresh token is used up, and showing it again ends the session.
     before(response, cookies_of(&tokens, None))
 }
 
 /// The user whose access token the browser sent, if it is valid.
-pub async fn user(gateway: &Gateway, headers: &HeaderMap) -> Option<SignedIn> {
-    verify(gateway, ACCESS_TOKEN.get(headers)?).await
+pub fn user(gateway: &Gateway, headers: &HeaderMap) -> Result<SignedIn, Error> {
+    let access_token = ACCESS_TOKEN.get(headers).ok_or(Error::InvalidToken)?;
+    verify(gateway, access_token)
 }
 
-async fn verify(gateway: &Gateway, access_token: String) -> Option<SignedIn> {
-    let claims = gateway.keys.verify(&access_token).await.ok()?;
-    Some(SignedIn {
+fn verify(gateway: &Gateway, access_token: String) -> Result<SignedIn, Error> {
+    let claims = gateway.verifier.verify(&access_token)?;
+    Ok(SignedIn {
         access_token,
         claims: Arc::new(claims),
     })

@@ -45,7 +45,7 @@ pub async fn end(
     visitor: Visitor,
     Form(Chosen { session_id }): Form<Chosen>,
 ) -> Response {
-    let is_own = session_id == user.claims.sid;
+    let is_own = session_id == user.claims.session_id.to_string();
     let message = EndSessionRequest { session_id };
     let ended = retrying(is_temporary, || {
         let request = user.request(&gateway.auth, message.clone(), &visitor);

@@ -1,4 +1,4 @@
-//! The routes of a signed-in user. The argument [`Claims`] protects a route, and [`Moderator`] one
+//! The routes of a signed-in user. The argument [`User`] protects a route, and [`Moderator`] one
 //! that needs a role.
 
 use std::sync::Arc;
@@ -9,11 +9,12 @@ use axum::{
     http::{HeaderMap, StatusCode, header::AUTHORIZATION, request::Parts},
     response::{IntoResponse, Response},
 };
+use realchat_verifier::Claims;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{Client, Gateway, Shared, signed_in};
-use crate::{error::Error, keys::Claims, proto::ChangePasswordRequest};
+use crate::{error::Error, proto::ChangePasswordRequest};
 
 #[derive(Deserialize)]
 pub(super) struct NewPassword {
@@ -21,14 +22,18 @@ pub(super) struct NewPassword {
     new_password: String,
 }
 
-pub(super) async fn me(claims: Claims) -> Response {
-    let body = json!({"user_id": claims.sub, "session_id": claims.sid, "roles": claims.roles});
+pub(super) async fn me(User(claims): User) -> Response {
+    let body = json!({
+        "user_id": claims.user_id.to_string(),
+        "session_id": claims.session_id.to_string(),
+        "roles": claims.roles,
+    });
     Json(body).into_response()
 }
 
 /// Stands for the messages that users have reported.
 pub(super) async fn moderation(Moderator(claims): Moderator) -> Response {
-    Json(json!({"moderator": claims.sub, "reports": []})).into_response()
+    Json(json!({"moderator": claims.user_id.to_string(), "reports": []})).into_response()
 }
 
 /// Ends the other sessions, and replaces the tokens of this one and the device token. It is not
@@ -36,7 +41,7 @@ pub(super) async fn moderation(Moderator(claims): Moderator) -> Response {
 pub(super) async fn change_password(
     State(gateway): Shared,
     ConnectInfo(client): Client,
-    _claims: Claims,
+    _user: User,
     headers: HeaderMap,
     Json(given): Json<NewPassword>,
 ) -> Result<Response, Error> {
@@ -57,6 +62,9 @@ fn access_token(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
+/// A signed-in user.
+pub(super) struct User(Claims);
+
 /// A signed-in user with the role `moderator`. A role that was taken away is still in the token
 /// until it expires or is refreshed.
 pub(super) struct Moderator(Claims);
@@ -65,19 +73,19 @@ impl FromRequestParts<Arc<Gateway>> for Moderator {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Error> {
-        let claims = Claims::from_request_parts(parts, gateway).await?;
-        if !claims.has_role("moderator") {
+        let User(claims) = User::from_request_parts(parts, gateway).await?;
+        if !claims.roles.iter().any(|role| role == "moderator") {
             return Err(Error::MissingRole);
         }
         Ok(Self(claims))
     }
 }
 
-impl FromRequestParts<Arc<Gateway>> for Claims {
+impl FromRequestParts<Arc<Gateway>> for User {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Error> {
         let token = access_token(&parts.headers).ok_or(Error::InvalidToken)?;
-        gateway.keys.verify(token).await
+        gateway.verifier.verify(token).map(Self)
     }
 }

@@ -6,6 +6,7 @@ mod http;
 mod json;
 mod mailer;
 mod pages;
+mod proxy;
 mod retrying;
 mod service;
 mod support;

@@ -15,8 +15,9 @@ use std::{
 use axum::{Router, extract::connect_info::MockConnectInfo};
 use realchat_gateway_example::{
     auth::Auth,
-    keys::Keys,
     routes::{Gateway, router},
+    verifier::Verifier,
+    watch,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -92,11 +93,18 @@ impl Service {
 
     /// The gateway in this process, for a client at 192.0.2.7.
     pub async fn gateway(&self) -> Router {
+        self.gateway_that_hears(&self.url()).await
+    }
+
+    /// Like [`Self::gateway`]. It hears of keys and ended sessions from another address.
+    pub async fn gateway_that_hears(&self, url: &str) -> Router {
         let auth = Auth::new(&self.url(), TOKEN, None).unwrap();
-        let keys = Keys::fetch(auth.clone()).await;
-        let keys = Arc::new(keys.expect("the service returns its keys"));
+        let verifier = Arc::new(Verifier::default());
+        let heard = Auth::new(url, TOKEN, None).unwrap();
+        tokio::spawn(watch::run(heard, Arc::clone(&verifier)));
+        verifier.ready().await;
         let client = SocketAddr::from(([192, 0, 2, 7], 12345));
-        router(Arc::new(Gateway { auth, keys })).layer(MockConnectInfo(client))
+        router(Arc::new(Gateway { auth, verifier })).layer(MockConnectInfo(client))
     }
 
     /// The ids of all mails that were asked for. The audit log has them, in its order; a mail that
