@@ -69,7 +69,7 @@ impl KeySet {
         if payload.exp <= now {
             return Err(Refusal::Expired);
         }
-        let latest = now.saturating_add(CLOCK_SKEW);
+        let latest = now + CLOCK_SKEW;
         let has_begun = payload.iat <= latest && payload.nbf.is_none_or(|nbf| nbf <= latest);
         let life = payload.exp.checked_sub(payload.iat);
         let is_short = life.is_some_and(|life| life <= self.longest_life.as_secs());

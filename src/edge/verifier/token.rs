@@ -15,7 +15,8 @@ use uuid::{Uuid, fmt::Hyphenated};
 
 use crate::Claims;
 
-/// With the most and longest roles, a token of the service has 3 KiB.
+/// With the most and longest roles, a token of the service has 3 KiB. A longer text would take time
+/// to hash.
 const LONGEST: usize = 8 * 1024;
 
 /// Has room for any part of a token. Each part in turn is decoded into the same buffer.
