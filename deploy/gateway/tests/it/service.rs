@@ -98,11 +98,15 @@ impl Service {
 
     /// Like [`Self::gateway`]. It hears of keys and ended sessions from another address.
     pub async fn gateway_that_hears(&self, url: &str) -> Router {
-        let auth = Auth::new(&self.url(), TOKEN, None).unwrap();
         let verifier = Arc::new(Verifier::default());
         let heard = Auth::new(url, TOKEN, None).unwrap();
         tokio::spawn(watch::run(heard, Arc::clone(&verifier)));
         verifier.ready().await;
+        self.gateway_with(verifier)
+    }
+
+    pub fn gateway_with(&self, verifier: Arc<Verifier>) -> Router {
+        let auth = Auth::new(&self.url(), TOKEN, None).unwrap();
         let client = SocketAddr::from(([192, 0, 2, 7], 12345));
         router(Arc::new(Gateway { auth, verifier })).layer(MockConnectInfo(client))
     }

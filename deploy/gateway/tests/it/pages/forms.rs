@@ -1,5 +1,7 @@
 //! What a person sees after each form.
 
+use std::sync::Arc;
+
 use axum::http::{StatusCode, header};
 
 use super::{NEW_PASSWORD, PASSWORD, Person};
@@ -173,6 +175,18 @@ async fn a_new_refresh_token_is_kept_although_its_access_token_cannot_be_verifie
     service.restart(&variables[..1]).await;
     ana.app = service.gateway().await;
     assert_eq!(ana.get("/account").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_gateway_that_has_heard_nothing_says_so_and_uses_no_refresh_token() {
+    let service = Service::start(&[]).await;
+    let mut ana = Person::of(&service).await;
+    ana.sign_up("ana@example.com").await;
+    ana.app = service.gateway_with(Arc::default());
+    let before = ana.cookies.clone();
+    let page = ana.get("/account").await;
+    assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(ana.cookies, before);
 }
 
 #[tokio::test]
