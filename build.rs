@@ -1,4 +1,5 @@
-//! Compiles the contracts in `proto/` with `protox`, so the build needs no `protoc`.
+//! Compiles the contracts in `proto/`, and the part of Envoy's that the edge uses, with `protox`,
+//! so the build needs no `protoc`.
 
 use std::{env, error::Error, fs, path::PathBuf};
 
@@ -12,8 +13,12 @@ const PROTOS: [&str; 7] = [
     "realchat/auth/v1/user_event.proto",
 ];
 
+/// Not in `proto/`, because it is no contract of this service.
+const ENVOY: &str = "src/edge/envoy/authorization.proto";
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed={ENVOY}");
     // The binary embeds the migrations.
     println!("cargo:rerun-if-changed=migrations");
 
@@ -32,5 +37,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         .skip_debug(["."])
         .build_transport(false)
         .compile_fds(compiler.file_descriptor_set())?;
+
+    // A header of a request may be a token.
+    tonic_prost_build::configure()
+        .skip_debug(["."])
+        .bytes(".")
+        .compile_fds(protox::compile([ENVOY], ["src/edge/envoy"])?)?;
     Ok(())
 }

@@ -10,6 +10,7 @@ mod health;
 pub mod housekeeping;
 mod listen;
 pub mod password_seals;
+mod sidecar;
 mod system_clock;
 mod tasks;
 
@@ -25,8 +26,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{info, warn};
 
-pub use self::system_clock::SystemClock;
 use self::{health::Monitor, listen::listen, password_seals::Sealing, tasks::Tasks};
+pub use self::{sidecar::Sidecar, system_clock::SystemClock};
 use crate::{
     auth::{self, Admin, Auth, Commits, ImportPace, Revocations},
     config::Config,
@@ -214,7 +215,9 @@ impl App {
             limits: self.limits,
         };
         let (readiness, db) = (health.readiness(), self.db.clone());
-        let admin = admin::serve(self.admin_listener, readiness, self.registry, db);
+        let readiness = move || readiness.borrow().as_result();
+        let measure = move || db.count_connections();
+        let admin = admin::serve(self.admin_listener, readiness, self.registry, measure);
         tasks.spawn("gRPC server", |stop| server.serve(stop).map(Ok));
         tasks.spawn("health", |stop| health.run(stop));
         if let Some(tls) = self.tls {

@@ -1,6 +1,7 @@
 //! The commands. Each reads the part of the configuration that it needs, then does one thing.
 
 mod check_config;
+mod edge;
 mod healthcheck;
 mod keys;
 mod outbox;
@@ -47,6 +48,12 @@ pub(crate) fn run(args: Args, signals: &Signals) -> Result<ExitCode, Vec<Problem
             let config = Config::load(&args, here)?;
             drop(args);
             run_logged(&config.log.clone(), serve::run(config, stop))
+        }
+        Command::Edge => {
+            let stop = signals.stop_in_order();
+            let config = config::edge(&args)?;
+            drop(args);
+            run_logged(&config.log.clone(), edge::run(config, stop))
         }
         Command::Migrate => {
             let config = config::database(&args, here)?;

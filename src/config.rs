@@ -14,6 +14,7 @@ mod args;
 mod command;
 mod data_key;
 mod database;
+mod edge;
 mod embedded;
 mod events;
 mod internal_callers;
@@ -39,6 +40,7 @@ pub use self::{
     command::{Command, File, KeysAction, OutboxAction, Until, Users, UsersAction},
     data_key::FILE as DATA_KEY_FILE,
     database::{database, existing_database},
+    edge::{Edge, edge},
     embedded::Embedded,
     log::log,
     problem::Problem,
@@ -143,6 +145,7 @@ pub fn variables() -> impl Iterator<Item = &'static Declaration> {
         events::VARIABLES,
         kafka::VARIABLES,
         log::VARIABLES,
+        edge::VARIABLES,
     ];
     parts.into_iter().flatten()
 }

@@ -8,12 +8,13 @@ use std::{
 };
 
 /// The modules of `lib.rs` and `main.rs`, from the top floor down to the ground.
-const FLOORS: [&[&str]; 11] = [
+const FLOORS: [&[&str]; 12] = [
     &["main", "command", "process"],
     &["app"],
     &["config"],
     &["grpc"],
     &["outbox"],
+    &["edge"],
     &["auth"],
     &["password"],
     &["db"],

@@ -110,6 +110,7 @@ pub mod app;
 pub mod auth;
 pub mod config;
 pub mod db;
+pub mod edge;
 #[cfg(test)]
 mod floors;
 pub mod grpc;

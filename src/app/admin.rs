@@ -17,12 +17,11 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use prometheus_client::{encoding::prometheus_text, registry::Registry};
-use tokio::{net::TcpListener, sync::watch, time::sleep};
+use tokio::{net::TcpListener, time::sleep};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
-use super::health::Readiness;
-use crate::{db::Db, telemetry::LIMITED};
+use crate::telemetry::LIMITED;
 
 /// Probes and Prometheus need one each.
 const MAX_CONNECTIONS: usize = 32;
@@ -32,17 +31,23 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Without a free file descriptor no connection can be accepted.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
+/// Serves `/readyz` by `readiness`, whose error says what is missing. `measure` is called before
+/// each scrape.
 pub(super) async fn serve(
     listener: TcpListener,
-    readiness: watch::Receiver<Readiness>,
+    readiness: impl Fn() -> Result<(), &'static str> + Clone + Send + Sync + 'static,
     registry: Registry,
-    db: Db,
+    measure: impl Fn() + Clone + Send + Sync + 'static,
 ) -> Infallible {
     let registry = Arc::new(registry);
+    let metrics = move || {
+        measure();
+        ready(metrics(&registry))
+    };
     let routes = Router::new()
         .route("/livez", get(|| ready("alive\n")))
-        .route("/readyz", get(move || ready(answer(*readiness.borrow()))))
-        .route("/metrics", get(move || ready(metrics(&registry, &db))));
+        .route("/readyz", get(move || ready(answer(readiness()))))
+        .route("/metrics", get(metrics));
     let service = TowerToHyperService::new(routes);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -67,17 +72,17 @@ pub(super) async fn serve(
     }
 }
 
-fn answer(readiness: Readiness) -> (StatusCode, &'static str) {
-    let reason = match readiness {
-        Readiness::Ready => return (StatusCode::OK, "ready\n"),
-        Readiness::NoDatabase => "not ready: the database does not answer\n",
-        Readiness::Stopping => "not ready: the service is stopping\n",
-    };
-    (StatusCode::SERVICE_UNAVAILABLE, reason)
+fn answer(readiness: Result<(), &'static str>) -> (StatusCode, String) {
+    match readiness {
+        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+        Err(missing) => {
+            let text = format!("not ready: {missing}\n");
+            (StatusCode::SERVICE_UNAVAILABLE, text)
+        }
+    }
 }
 
-fn metrics(registry: &Registry, db: &Db) -> Response {
-    db.count_connections();
+fn metrics(registry: &Registry) -> Response {
     let mut text = String::new();
     match prometheus_text::encode(&mut text, registry) {
         Ok(()) => ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),

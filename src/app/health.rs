@@ -20,6 +20,17 @@ pub(super) enum Readiness {
     Stopping,
 }
 
+impl Readiness {
+    /// An error says what is missing.
+    pub(super) const fn as_result(self) -> Result<(), &'static str> {
+        match self {
+            Self::Ready => Ok(()),
+            Self::NoDatabase => Err("the database does not answer"),
+            Self::Stopping => Err("the service is stopping"),
+        }
+    }
+}
+
 /// Asks the database regularly, and reports to `grpc.health.v1` and `/readyz`.
 pub(super) struct Monitor {
     db: Db,

@@ -26,13 +26,13 @@ const OPTIONS: &str = "Every option is also an environment variable; the flag wi
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0   done; serve: ended in order, by SIGTERM or SIGINT
-  1   failed, the last line says why; serve: could not start, or a part of it died
+  0   done; serve and edge: ended in order, by SIGTERM or SIGINT
+  1   failed, the last line says why; serve and edge: could not start, or a part died
   64  wrong usage or configuration, one line for each problem; nothing was started";
 
 /// The options that a command uses, by their headings or one by one. Commands accept the other
 /// options too, so that one environment does for all of them, but do not show them in their help.
-const USED: [(&str, &[&str]); 6] = [
+const USED: [(&str, &[&str]); 7] = [
     ("migrate", &["Database", "Telemetry"]),
     ("healthcheck", &["Server"]),
     ("outbox", &["Database", "Telemetry"]),
@@ -41,8 +41,11 @@ const USED: [(&str, &[&str]); 6] = [
         &["Database", "ACCESS_TOKEN_TTL", "Stored data", "Telemetry"],
     ),
     ("keys", &["Tokens"]),
+    ("edge", &[EDGE, "ADMIN_ADDR", "LOG", "LOG_FORMAT"]),
     ("completions", &[]),
 ];
+
+const EDGE: &str = "Edge";
 
 /// The command line and the environment. There is no `Debug`: some of the texts are secrets.
 pub struct Args {
@@ -154,13 +157,23 @@ pub(super) fn definition() -> clap::Command {
         .after_help(EXIT_CODES)
         .max_term_width(100)
         .args(variables().flat_map(options));
-    for (name, used) in USED {
-        let is_used = |name| used.contains(&name);
-        let unused = variables().filter(|it| !is_used(it.heading) && !is_used(it.name));
+    let names: Vec<_> = (command.get_subcommands())
+        .map(|subcommand| subcommand.get_name().to_owned())
+        .collect();
+    for name in names {
+        let unused = variables().filter(|variable| !is_used(&name, variable));
         let hidden = unused.flat_map(options).map(|option| option.hide(true));
-        command = command.mut_subcommand(name, |command| command.args(hidden));
+        command = command.mut_subcommand(&name, |command| command.args(hidden));
     }
     command
+}
+
+/// A command that [`USED`] does not name uses all options of the service.
+fn is_used(command: &str, variable: &Declaration) -> bool {
+    let used = USED.iter().find(|(name, _)| *name == command);
+    used.map_or(variable.heading != EDGE, |(_, used)| {
+        used.contains(&variable.heading) || used.contains(&variable.name)
+    })
 }
 
 /// The options of a variable: its own, and that of a secret's file.

@@ -32,6 +32,9 @@ pub enum Command {
         #[command(subcommand)]
         action: KeysAction,
     },
+    /// Run beside a gateway: verify access tokens for Envoy, nginx, Caddy and others, with the keys
+    /// and revocations of the service
+    Edge,
     /// Print a script that completes commands and options
     Completions {
         /// The shell that will run it

@@ -53,7 +53,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Settings {
     }
 }
 
-fn read_without_traces(reader: &mut Reader<'_>) -> Settings {
+pub(super) fn read_without_traces(reader: &mut Reader<'_>) -> Settings {
     Settings {
         filter: reader.value(&LOG),
         format: reader.optional(&LOG_FORMAT).unwrap_or_else(default_format),

@@ -72,6 +72,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The file of a secret that is given as a file.
+    pub(super) fn file<T>(&self, variable: &Variable<T>) -> Option<PathBuf> {
+        let file = variable.declaration.file()?;
+        self.args.get(&file).map(PathBuf::from)
+    }
+
     /// The value, or the default if it is not set or wrong. For variables with a default text.
     pub(super) fn value<T>(&mut self, variable: &Variable<T>) -> T {
         let value = self.optional(variable).or_else(|| Self::default(variable));

@@ -44,7 +44,7 @@ pub(super) fn read_exposure(reader: &mut Reader<'_>, grpc: SocketAddr) -> Exposu
     }
 }
 
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let everywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() != 0 && one.port() == other.port() && (everywhere || one.ip() == other.ip())
 }

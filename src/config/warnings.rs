@@ -1,6 +1,7 @@
 //! Warnings about settings that are allowed but probably not meant. `serve` logs them at its
-//! start, and `check-config` prints them.
+//! start, and `check-config` prints them; `edge` logs its own.
 
+mod edge;
 mod exposed;
 mod weak;
 

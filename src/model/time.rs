@@ -3,7 +3,10 @@
 //! A use case reads its [`Clock`] once for each transaction and passes the result down. The row,
 //! the event and the reply of one act therefore have the same time, and tests control it.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
@@ -57,6 +60,13 @@ impl std::ops::Sub<Duration> for Timestamp {
 
     fn sub(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(micros(duration)))
+    }
+}
+
+/// A time before the epoch becomes the epoch.
+impl From<Timestamp> for SystemTime {
+    fn from(time: Timestamp) -> Self {
+        Self::UNIX_EPOCH + time.since(Timestamp(0))
     }
 }
 

@@ -93,7 +93,7 @@ pub use self::{
     pgbouncer::PgBouncer,
     pki::{Authority, Pem},
     postgres_server::PostgresServer,
-    probes::eventually,
+    probes::{eventually, probe},
     process::{Ended, Process, without_capabilities},
     process_memory::{Needles, memory_of},
     proxy::{Proxy, Trap},
@@ -110,7 +110,7 @@ pub use self::{
         insert_sessions, malformed_tokens, subkey_of,
     },
     settings::{DATA_KEY, FREE_PORTS, GATEWAY, INTERNAL_TOKEN, JWT_SECRET, NO_THROTTLE, settings},
-    watch::{Revoked, Watch, revoked},
+    watch::{Revoked, SOON, Watch, revoked},
     wire::Statements,
 };
 

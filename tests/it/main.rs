@@ -7,6 +7,7 @@
 )]
 
 mod attack;
+mod edge;
 mod faults;
 mod harness;
 mod operations;

@@ -248,7 +248,9 @@ fn both_forms_of_a_secret_are_a_problem_that_names_both() {
     for Declaration { name, .. } in variables().filter(|variable| variable.is_secret) {
         let flag = flag(name);
         let kafka = "--kafka-brokers a:1 --kafka-security-protocol SASL_SSL";
-        let found = problems_alone(&format!("{flag} x {flag}-file y {kafka}"));
+        let base = TempDir::new().unwrap();
+        let line = format!("{flag} x {flag}-file y {kafka}");
+        let found = problems_of_both(base.path(), &line);
         let expected = format!("{name}: is set together with {name}_FILE: keep one of them");
         assert!(found.contains(&expected), "{found:?}");
     }

@@ -1,6 +1,6 @@
 //! What others on the network can read, reach or replace.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use tokio_postgres::config::Host;
 
@@ -17,7 +17,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         Url::Sqlite(_) => None,
     };
     let kafka = config.kafka.as_ref().and_then(kafka);
-    let others = [admin(config), database, kafka].map(|found| found.map(str::to_owned));
+    let others = [admin(config.admin_addr), database, kafka].map(|found| found.map(str::to_owned));
     [grpc(config)].into_iter().chain(others).flatten().collect()
 }
 
@@ -39,8 +39,8 @@ fn plaintext_warning(exposure: Exposure) -> String {
     )
 }
 
-fn admin(config: &Config) -> Option<&'static str> {
-    let is_open = !is_loopback(config.admin_addr.ip());
+pub(super) fn admin(addr: SocketAddr) -> Option<&'static str> {
+    let is_open = !is_loopback(addr.ip());
     is_open.then_some(
         "ADMIN_ADDR: OPEN TO THE NETWORK: the metrics and probes need no credentials; allow only \
          the probes and Prometheus to reach this port",
@@ -81,7 +81,7 @@ fn kafka(kafka: &Settings) -> Option<&'static str> {
 }
 
 /// A name or an address (IPv6 in brackets or not) of this machine.
-fn is_local(host: &str) -> bool {
+pub(super) fn is_local(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     match address.parse::<IpAddr>() {
         Ok(address) => is_loopback(address),
@@ -93,6 +93,6 @@ fn is_local(host: &str) -> bool {
 }
 
 /// Also of an IPv4 address that is written as an IPv6 one.
-fn is_loopback(address: IpAddr) -> bool {
+pub(super) fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }

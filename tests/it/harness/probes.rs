@@ -1,6 +1,6 @@
 //! Health and the admin port.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -50,16 +50,18 @@ impl Service {
 
     /// Status and body of the answer to `GET path` on the admin port.
     pub async fn probe(&self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.admin_addr)
-            .await
-            .expect("the port is open");
-        let request =
-            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("answered");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("HTTP");
-        let status = head.split(' ').nth(1).expect("a status line");
-        (status.parse().expect("a status"), body.to_owned())
+        probe(self.admin_addr, path).await
     }
+}
+
+/// Status and body of the answer to `GET path`.
+pub async fn probe(addr: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(addr).await.expect("the port is open");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("answered");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("HTTP");
+    let status = head.split(' ').nth(1).expect("a status line");
+    (status.parse().expect("a status"), body.to_owned())
 }

@@ -14,7 +14,7 @@ use tonic::{Status, Streaming, transport::Channel};
 use super::{INTERNAL_TOKEN, with_bearer};
 
 /// For a message that must come. It is long: the machine may be slow.
-const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_secs(30);
 
 /// What a gateway hears.
 pub struct Watch {

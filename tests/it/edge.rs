@@ -1,0 +1,21 @@
+//! `auth-service edge`. Most tests drive it with a service that says what the test wants; `real`
+//! has the same answers from a real one.
+
+mod answers;
+mod client;
+mod fake;
+mod link;
+mod real;
+mod running;
+mod sidecar;
+mod staleness;
+mod tokens;
+mod watching;
+
+use self::{
+    client::{Envoy, Http, Verdict},
+    fake::{Call, FakeService, begin, end, heartbeat, session, user},
+    link::Link,
+    sidecar::Sidecar,
+    tokens::Tokens,
+};
