@@ -1,12 +1,15 @@
-//! Verifies access tokens without a call, from the keys and the revocations that [`watch`] hears.
+//! Verifies access tokens without a call, from the keys and the revocations that [`watch`]
+//! receives.
 //!
 //! The crate `realchat_verifier` has the rules for tokens. This file keeps what it needs to know,
-//! and refuses all tokens before the first snapshot and when nothing was heard for `max_age`. The
-//! keys are secret: each can issue tokens.
+//! and answers that it is unavailable before the first snapshot, and once it is `max_age` ago that
+//! all revocations were known. Only the end of a snapshot and a heartbeat say that they are: a
+//! replica without its database still sends the keys. The keys are secret: each can issue tokens.
 //!
 //! [`watch`]: crate::watch
 
 use std::{
+    mem,
     sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::{Duration, SystemTime},
 };
@@ -14,13 +17,24 @@ use std::{
 use prost_types::Timestamp;
 use realchat_verifier::{Claims, Edge, Key};
 use tokio::{sync::watch, time::Instant};
+use zeroize::Zeroizing;
 
 use crate::{
     error::Error,
-    proto::{Heartbeat, KeySet, Revocation, SnapshotEnd, edge_update::Update, revocation::Tokens},
+    proto::{
+        Heartbeat, KeySet, Revocation, SigningKey, SnapshotEnd, edge_update::Update,
+        revocation::Tokens,
+    },
 };
 
-/// Each time takes a look at every revocation.
+/// The only algorithm of access tokens. The public key of another algorithm must not become a
+/// secret of this one, because then everyone could issue tokens.
+const ALGORITHM: &str = "HS256";
+
+/// The service has no shorter key. An empty field, for example, would let everyone issue tokens.
+const SHORTEST_SECRET: usize = 32;
+
+/// A cleanup looks at every revocation.
 const BETWEEN_CLEANUPS: Duration = Duration::from_mins(1);
 
 pub struct Verifier {
@@ -30,23 +44,31 @@ pub struct Verifier {
 
 struct Known {
     edge: Edge,
-    /// How long this may be used without a message.
+    /// How long tokens are accepted after `complete_at`.
     max_age: Duration,
-    heard_at: Instant,
-    cleaned_at: Instant,
+    /// When all revocations were known.
+    complete_at: Option<Instant>,
     /// Where the next stream begins. Empty before the first snapshot.
     cursor: String,
+    /// The stream has sent the begin of a snapshot and not its end.
+    is_in_snapshot: bool,
+    cleaned_at: Instant,
+    /// The start of the process, by the monotonic clock and by the wall clock.
+    started: (Instant, SystemTime),
 }
 
 impl Default for Verifier {
     /// It knows nothing, and refuses all tokens.
     fn default() -> Self {
+        let now = Instant::now();
         let known = Known {
-            edge: Edge::new(),
+            edge: Edge::default(),
             max_age: Duration::ZERO,
-            heard_at: Instant::now(),
-            cleaned_at: Instant::now(),
+            complete_at: None,
             cursor: String::new(),
+            is_in_snapshot: false,
+            cleaned_at: now,
+            started: (now, SystemTime::now()),
         };
         Self {
             known: RwLock::new(known),
@@ -58,7 +80,7 @@ impl Default for Verifier {
 impl Verifier {
     pub fn verify(&self, token: &str) -> Result<Claims, Error> {
         let known = self.known();
-        if !*self.has_snapshot.borrow() || known.heard_at.elapsed() > known.max_age {
+        if !known.is_recent() {
             return Err(Error::Unavailable);
         }
         let claims = known.edge.verify(token, SystemTime::now());
@@ -72,8 +94,11 @@ impl Verifier {
         ready.expect("the sender lives as long as self");
     }
 
-    pub(crate) fn cursor(&self) -> String {
-        self.known().cursor.clone()
+    /// Returns the cursor for a new stream.
+    pub(crate) fn begin_stream(&self) -> String {
+        let mut known = self.known_mut();
+        known.is_in_snapshot = false;
+        known.cursor.clone()
     }
 
     pub(crate) fn forget_cursor(&self) {
@@ -81,23 +106,19 @@ impl Verifier {
     }
 
     /// `None` if the message is malformed.
-    pub(crate) fn hear(&self, update: Update) -> Option<()> {
+    pub(crate) fn receive(&self, update: Update) -> Option<()> {
         let mut known = self.known_mut();
         match update {
-            Update::Keys(keys) => known.set_keys(keys),
+            Update::Keys(keys) => known.set_keys(keys)?,
             // A snapshot adds to what is known: revocations end only by themselves.
-            Update::SnapshotBegin(_) => {}
+            Update::SnapshotBegin(_) => known.is_in_snapshot = true,
             Update::Revoked(revocation) => known.revoke(revocation)?,
             Update::SnapshotEnd(SnapshotEnd { cursor }) => {
-                known.cursor = cursor;
+                known.end_snapshot(cursor)?;
                 self.has_snapshot.send_replace(true);
             }
-            Update::Heartbeat(Heartbeat { cursor }) => {
-                known.cursor = cursor;
-                known.clean_up();
-            }
+            Update::Heartbeat(Heartbeat { cursor }) => known.heartbeat(cursor),
         }
-        known.heard_at = Instant::now();
         Some(())
     }
 
@@ -111,21 +132,23 @@ impl Verifier {
 }
 
 impl Known {
-    fn set_keys(&mut self, keys: KeySet) {
-        let duration = |field: Option<prost_types::Duration>| {
-            let duration = field.and_then(|field| field.try_into().ok());
-            duration.unwrap_or_default()
+    fn is_recent(&self) -> bool {
+        let age = self.complete_at.map(|at| at.elapsed());
+        age.is_some_and(|age| age <= self.max_age)
+    }
+
+    fn set_keys(&mut self, set: KeySet) -> Option<()> {
+        let keys = set.verification_keys.into_iter();
+        let keys = keys.filter(|key| key.algorithm == ALGORITHM);
+        let keys = realchat_verifier::KeySet {
+            keys: keys.map(key).collect::<Option<_>>()?,
+            issuer: set.issuer,
+            audience: set.audience,
+            longest_life: duration(set.access_token_ttl)?,
         };
-        self.max_age = duration(keys.max_age);
-        let verification_keys = keys.verification_keys.into_iter();
-        self.edge.set_keys(realchat_verifier::KeySet {
-            keys: verification_keys
-                .map(|key| Key::new(key.key_id, &key.secret))
-                .collect(),
-            issuer: keys.issuer,
-            audience: keys.audience,
-            longest_life: duration(keys.access_token_ttl),
-        });
+        self.max_age = duration(set.max_age)?;
+        self.edge.set_keys(keys);
+        Some(())
     }
 
     fn revoke(&mut self, revocation: Revocation) -> Option<()> {
@@ -140,12 +163,47 @@ impl Known {
         Some(())
     }
 
-    fn clean_up(&mut self) {
+    /// `None` if the snapshot did not begin.
+    fn end_snapshot(&mut self, cursor: String) -> Option<()> {
+        let is_whole = mem::take(&mut self.is_in_snapshot);
+        is_whole.then(|| self.complete(cursor))
+    }
+
+    fn heartbeat(&mut self, cursor: String) {
+        // Before the end of a snapshot, a heartbeat says only that the connection works.
+        if !self.cursor.is_empty() && !self.is_in_snapshot {
+            self.complete(cursor);
+            self.clean_up(SystemTime::now());
+        }
+    }
+
+    /// All revocations up to this cursor are known.
+    fn complete(&mut self, cursor: String) {
+        self.cursor = cursor;
+        self.complete_at = Some(Instant::now());
+    }
+
+    /// Forgets expired revocations. The service does not send them again, so a wall clock that is
+    /// ahead for some time must not make it forget others: the time is not later than by the
+    /// monotonic clock since the start.
+    fn clean_up(&mut self, wall_clock: SystemTime) {
         if self.cleaned_at.elapsed() >= BETWEEN_CLEANUPS {
-            self.edge.forget_expired(SystemTime::now());
+            let (at, time) = self.started;
+            self.edge
+                .forget_expired(wall_clock.min(time + at.elapsed()));
             self.cleaned_at = Instant::now();
         }
     }
+}
+
+/// Wipes the secret once the key has hashed it.
+fn key(key: SigningKey) -> Option<Key> {
+    let secret = Zeroizing::new(key.secret);
+    (secret.len() >= SHORTEST_SECRET).then(|| Key::new(key.key_id, &secret))
+}
+
+fn duration(field: Option<prost_types::Duration>) -> Option<Duration> {
+    field?.try_into().ok()
 }
 
 fn time(field: Option<Timestamp>) -> Option<SystemTime> {
@@ -153,87 +211,4 @@ fn time(field: Option<Timestamp>) -> Option<SystemTime> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::proto::SnapshotBegin;
-
-    const MAX_AGE: Duration = Duration::from_mins(5);
-
-    impl Verifier {
-        fn is_unavailable(&self) -> bool {
-            matches!(self.verify("no token"), Err(Error::Unavailable))
-        }
-
-        fn hear_cursor(&self, cursor: &str) {
-            let cursor = cursor.to_owned();
-            let heard = self.hear(Update::Heartbeat(Heartbeat { cursor }));
-            heard.expect("a well-formed message");
-        }
-    }
-
-    /// Has heard a snapshot.
-    fn ready() -> Verifier {
-        let verifier = Verifier::default();
-        let keys = KeySet {
-            max_age: MAX_AGE.try_into().ok(),
-            ..KeySet::default()
-        };
-        let end = SnapshotEnd {
-            cursor: "r1-1".to_owned(),
-        };
-        for update in [
-            Update::Keys(keys),
-            Update::SnapshotBegin(SnapshotBegin {}),
-            Update::SnapshotEnd(end),
-        ] {
-            assert!(verifier.is_unavailable());
-            verifier.hear(update).expect("a well-formed message");
-        }
-        verifier
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn tokens_are_verified_after_the_first_snapshot_until_max_age_after_a_message() {
-        let verifier = ready();
-        verifier.ready().await;
-        assert_eq!(verifier.cursor(), "r1-1");
-        for _ in 0..2 {
-            tokio::time::advance(MAX_AGE).await;
-            assert!(!verifier.is_unavailable());
-            tokio::time::advance(Duration::from_millis(1)).await;
-            assert!(verifier.is_unavailable());
-            verifier.hear_cursor("r1-2");
-            assert!(!verifier.is_unavailable());
-        }
-        assert_eq!(verifier.cursor(), "r1-2");
-    }
-
-    #[tokio::test]
-    async fn a_revocation_that_cannot_be_read_is_no_revocation() {
-        let (verifier, now) = (ready(), Some(Timestamp::from(SystemTime::now())));
-        let revocation = |tokens, until| Update::Revoked(Revocation { tokens, until });
-        let session = |id: &str| Some(Tokens::SessionId(id.to_owned()));
-        let id = "01a20fda-7110-7d2d-905e-1beca7432624";
-        assert!(verifier.hear(revocation(session(id), now)).is_some());
-        assert!(verifier.hear(revocation(session("x"), now)).is_none());
-        assert!(verifier.hear(revocation(session(id), None)).is_none());
-        assert!(verifier.hear(revocation(None, now)).is_none());
-        assert_eq!(verifier.known().edge.revocations(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn old_revocations_are_dropped() {
-        let verifier = ready();
-        let tokens = Tokens::SessionId("01a20fda-7110-7d2d-905e-1beca7432624".to_owned());
-        let revocation = Revocation {
-            tokens: Some(tokens),
-            until: Some(Timestamp::default()),
-        };
-        verifier
-            .hear(Update::Revoked(revocation))
-            .expect("well-formed");
-        tokio::time::advance(BETWEEN_CLEANUPS).await;
-        verifier.hear_cursor("r1-2");
-        assert_eq!(verifier.known().edge.revocations(), 0);
-    }
-}
+mod tests;
