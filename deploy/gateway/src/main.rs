@@ -25,12 +25,22 @@ async fn main() -> anyhow::Result<()> {
     let auth = Auth::new(&url, token.trim(), authority.as_deref())?;
 
     let verifier = Arc::new(Verifier::default());
-    tokio::spawn(watch::run(auth.clone(), Arc::clone(&verifier)));
-    // Until then every token would be refused.
-    verifier.ready().await;
-    let listener = TcpListener::bind(var("LISTEN", "127.0.0.1:8080")).await?;
+    let watching = watch::run(auth.clone(), Arc::clone(&verifier));
+    let address = var("LISTEN", "127.0.0.1:8080");
+    // Both in one task: a panic of either ends the process. Without the stream, the gateway would
+    // go on and soon refuse every token.
+    tokio::select! {
+        never = watching => match never {},
+        served = serve(&address, Gateway { auth, verifier }) => served,
+    }
+}
+
+async fn serve(address: &str, gateway: Gateway) -> anyhow::Result<()> {
+    // Before the first snapshot, every token would be refused.
+    gateway.verifier.ready().await;
+    let listener = TcpListener::bind(address).await?;
     println!("listening on {}", listener.local_addr()?);
-    let app = router(Arc::new(Gateway { auth, verifier })).layer(from_fn(log::requests));
+    let app = router(Arc::new(gateway)).layer(from_fn(log::requests));
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     Ok(axum::serve(listener, app).await?)
 }
