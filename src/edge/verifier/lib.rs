@@ -1,8 +1,8 @@
 //! Verifies access tokens of the auth service (JWT, RFC 7519 and RFC 9068).
 //!
-//! A gateway tells an [`Edge`] what `EdgeService.Watch` sends: the keys and the revocations. The
-//! `Edge` then says whether a token was issued by the service, is valid now, and belongs to a
-//! session that has not ended since.
+//! A gateway passes to an [`Edge`] what `EdgeService.Watch` sends: the keys and the revocations.
+//! The `Edge` then decides whether a token was issued by the service, is valid now, and belongs to
+//! a session that has not ended since.
 //!
 //! The crate is pure: the caller gives the time, and nothing here waits, reads or logs.
 
@@ -18,6 +18,8 @@ pub use self::keys::{Key, KeySet};
 use self::revocations::Revocations;
 
 /// What a gateway knows: the keys, and which sessions have ended while their tokens live.
+///
+/// The default has no keys, so it refuses every token.
 #[derive(Default)]
 pub struct Edge {
     keys: KeySet,
@@ -40,7 +42,7 @@ pub struct Claims {
 /// Why a token is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It is no access token of the service, or its signature is wrong.
+    /// It is not an access token of the service, or its signature is wrong.
     Malformed,
     /// No key has the id in the header. Either the token is forged, or the keys are old.
     UnknownKey,
@@ -53,12 +55,6 @@ pub enum Refusal {
 }
 
 impl Edge {
-    /// Has no keys, so it refuses every token.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// Replaces the keys.
     pub fn set_keys(&mut self, keys: KeySet) {
         self.keys = keys;
@@ -75,8 +71,12 @@ impl Edge {
         self.revocations.add_user(user, issued_before, until);
     }
 
-    /// Drops the revocations that no valid token can need, and gives their memory back. Takes
-    /// milliseconds for a million of them: call it about once a minute.
+    /// Drops the revocations that no valid token can need, and gives their memory back. It looks at
+    /// every revocation: call it about once a minute.
+    ///
+    /// A dropped revocation does not come again, so `now` must not be ahead of the service by more
+    /// than a minute. The wall clock alone cannot promise that. Use the earlier of the wall clock
+    /// and an earlier reading of it plus the time since then by the monotonic clock.
     pub fn forget_expired(&mut self, now: SystemTime) {
         self.revocations.forget_expired(now);
     }

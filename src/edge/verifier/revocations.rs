@@ -118,7 +118,8 @@ fn rounded_up(time: SystemTime) -> Second {
     time.map_or(Second::MAX, whole_second)
 }
 
-/// Gives memory back once most of it is unused. A smaller step would copy the map too often.
+/// Gives memory back once most of it is unused. Giving back less at a time would
+/// copy the whole map more often.
 fn release<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
     if map.capacity() / 4 > map.len() {
         map.shrink_to(map.len() * 2);

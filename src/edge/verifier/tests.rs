@@ -19,14 +19,18 @@ const KEY: &str = "a-secret-of-the-tests-of-32-bytes";
 const NEXT_KEY: &str = "the-next-secret-of-the-tests-of-32";
 const HEADER: &str = r#"{"typ":"at+jwt","alg":"HS256","kid":"key-1"}"#;
 /// Issued at [`iat`] for [`LIFE`], in the order in which the service writes it.
-const PAYLOAD: &str = r#"{"iss":"realchat-auth","aud":"realchat","sub":"019aed27-0000-7000-8000-000000000001","sid":"019aed27-0000-7000-8000-0000000000aa","jti":"019aed27-0000-7000-8000-0000000000bb","iat":1764500000,"exp":1764503600}"#;
+const PAYLOAD: &str = concat!(
+    r#"{"iss":"realchat-auth","aud":"realchat","sub":"019aed27-0000-7000-8000-000000000001","#,
+    r#""sid":"019aed27-0000-7000-8000-0000000000aa","jti":"019aed27-0000-7000-8000-0000000000bb","#,
+    r#""iat":1764500000,"exp":1764503600}"#,
+);
 const USER: Uuid = Uuid::from_u128(0x019a_ed27_0000_7000_8000_0000_0000_0001);
 const SESSION: Uuid = Uuid::from_u128(0x019a_ed27_0000_7000_8000_0000_0000_00aa);
 const LIFE: Duration = Duration::from_hours(1);
 
 /// Knows two keys, and no revocations.
 fn edge() -> Edge {
-    let mut edge = Edge::new();
+    let mut edge = Edge::default();
     edge.set_keys(KeySet {
         keys: vec![
             Key::new("key-1".to_owned(), KEY.as_bytes()),

@@ -70,7 +70,7 @@ impl<'a> Parts<'a> {
             return None;
         }
         let (signed, signature) = token.rsplit_once('.')?;
-        // Another dot would be in the payload, and is no base64.
+        // Another dot would be in the payload, and is not base64.
         let (header, payload) = signed.split_once('.')?;
         Some(Self {
             signed,

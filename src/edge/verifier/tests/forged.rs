@@ -6,7 +6,10 @@ use super::*;
 
 proptest! {
     #[test]
-    fn a_token_with_one_other_byte_is_refused(at in any::<prop::sample::Index>(), byte in 0..128_u8) {
+    fn a_token_with_one_other_byte_is_refused(
+        at in any::<prop::sample::Index>(),
+        byte in 0..128_u8,
+    ) {
         let token = valid();
         let mut bytes = token.clone().into_bytes();
         let at = at.index(bytes.len());

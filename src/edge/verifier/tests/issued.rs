@@ -94,7 +94,7 @@ fn keys_are_replaced() {
     edge.set_keys(KeySet::default());
     assert_eq!(edge.verify(&valid(), iat()), Err(Refusal::UnknownKey));
     assert_eq!(
-        Edge::new().verify(&valid(), iat()),
+        Edge::default().verify(&valid(), iat()),
         Err(Refusal::UnknownKey)
     );
 }
@@ -104,7 +104,12 @@ fn keys_are_replaced() {
 fn the_published_signature_is_right() {
     let secret =
         "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
-    let token = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+    let token = concat!(
+        "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.",
+        "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFt",
+        "cGxlLmNvbS9pc19yb290Ijp0cnVlfQ.",
+        "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk",
+    );
     let key = Key::new(String::new(), &BASE64URL.decode(secret).unwrap());
     assert!(key.has_signed(&Parts::split(token).unwrap()));
 }

@@ -1,5 +1,5 @@
-//! Users log in, refresh and log out in random order. An [`Edge`] that hears of each act refuses
-//! exactly the tokens of ended sessions.
+//! Users log in, refresh and log out in random order. An [`Edge`] that receives each revocation
+//! refuses exactly the tokens of ended sessions.
 
 use proptest::prelude::*;
 
@@ -21,7 +21,7 @@ struct World {
     now: u64,
     sessions: Vec<Session>,
     tokens: Vec<Token>,
-    /// What the edge was told, and when it happened.
+    /// The revocations that the edge has received, and when each session ended.
     ended: Vec<(Ended, SystemTime)>,
 }
 
@@ -70,7 +70,8 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// At least a millisecond: what happens within one is in no order.
+/// At least a millisecond, because a session id has whole milliseconds: two acts of the same one
+/// cannot be ordered.
 fn pause() -> impl Strategy<Value = u64> {
     prop_oneof![
         1_000..2_000_u64,
@@ -110,7 +111,7 @@ impl World {
             Act::LogOut(which) => {
                 if let Some(session) = self.pick(which) {
                     self.sessions[session].is_live = false;
-                    self.tell(Ended::Session(self.sessions[session].id), self.time());
+                    self.revoke(Ended::Session(self.sessions[session].id), self.time());
                 }
             }
             Act::EndAll { user } => {
@@ -120,13 +121,13 @@ impl World {
                     .iter_mut()
                     .filter(|session| session.user == user);
                 own.for_each(|session| session.is_live = false);
-                self.tell(Ended::AllOf(user), self.time());
+                self.revoke(Ended::AllOf(user), self.time());
             }
             Act::Forget => self.edge.forget_expired(self.time()),
             // A snapshot, after a lost connection.
             Act::Repeat => {
                 for (ended, when) in std::mem::take(&mut self.ended) {
-                    self.tell(ended, when);
+                    self.revoke(ended, when);
                 }
             }
         }
@@ -152,7 +153,7 @@ impl World {
         });
     }
 
-    fn tell(&mut self, ended: Ended, when: SystemTime) {
+    fn revoke(&mut self, ended: Ended, when: SystemTime) {
         match ended {
             Ended::Session(session) => self.edge.revoke_session(session, when + LIFE),
             Ended::AllOf(user) => self.edge.revoke_user(user, when, when + LIFE),

@@ -53,7 +53,7 @@ fn in_the_second_of_the_act_only_sessions_that_it_started_stay() {
         (second + 999_999, second + 998_000, true),
         (second + 999_999, second + 999_000, false),
         (second + 1_000_000, second + 999_000, true), // the next second
-        (second + 1_000_000, second + 1_000_000, true), // no clock says so
+        (second + 1_000_000, second + 1_000_000, true), // it started after its token
         (second - 1, second - 1_000_000, false),
     ] {
         let mut edge = edge();

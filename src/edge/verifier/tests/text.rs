@@ -1,4 +1,4 @@
-//! Texts that are no token, or another spelling of a valid one.
+//! Texts that are not a token, or another spelling of a valid one.
 
 use super::*;
 use crate::{Refusal::Malformed, token::Parts};
@@ -109,7 +109,7 @@ fn a_very_long_token_is_refused_before_it_is_hashed() {
 }
 
 #[test]
-fn deep_nesting_ends_no_stack() {
+fn deep_nesting_does_not_overflow_the_stack() {
     for (open, close) in [("[", "]"), (r#"{"x":"#, "}")] {
         let deep = format!("{}1{}", open.repeat(900), close.repeat(900));
         let payload = with(PAYLOAD, "}", &format!(r#","x":{deep}}}"#));
