@@ -44,7 +44,7 @@ pub async fn submit(
     visitor: Visitor,
     Form(given): Form<NewPassword>,
 ) -> Response {
-    // The reset ends this session, and the gateway may hear of that before the answer.
+    // The reset ends this session, and the gateway may receive its revocation before the answer.
     let user = session::user(&gateway, &headers).ok();
     let message = ResetPasswordRequest {
         reset_token: given.token.trim().to_owned(),

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_use_is_told_in_words() {
+    fn the_last_use_is_shown_in_words() {
         let now = i64::try_from(UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap();
         let before = |seconds| {
             ago(Some(Timestamp {

@@ -222,7 +222,7 @@ async fn a_route_of_moderators_is_for_tokens_with_the_role() {
 }
 
 #[tokio::test]
-async fn a_suspended_user_is_told_until_when() {
+async fn a_suspended_user_sees_until_when() {
     let service = Service::start(&[]).await;
     let mut browser = Browser::of(&service).await;
     let token = browser.register("ana@example.com").await;

@@ -93,14 +93,14 @@ impl Service {
 
     /// The gateway in this process, for a client at 192.0.2.7.
     pub async fn gateway(&self) -> Router {
-        self.gateway_that_hears(&self.url()).await
+        self.gateway_that_watches(&self.url()).await
     }
 
-    /// Like [`Self::gateway`]. It hears of keys and ended sessions from another address.
-    pub async fn gateway_that_hears(&self, url: &str) -> Router {
+    /// Like [`Self::gateway`]. It receives keys and ended sessions from another address.
+    pub async fn gateway_that_watches(&self, url: &str) -> Router {
         let verifier = Arc::new(Verifier::default());
-        let heard = Auth::new(url, TOKEN, None).unwrap();
-        tokio::spawn(watch::run(heard, Arc::clone(&verifier)));
+        let watched = Auth::new(url, TOKEN, None).unwrap();
+        tokio::spawn(watch::run(watched, Arc::clone(&verifier)));
         verifier.ready().await;
         self.gateway_with(verifier)
     }

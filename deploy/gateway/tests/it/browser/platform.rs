@@ -69,7 +69,7 @@ impl Platform {
         let head = format!("GET /api/user/{email}/messages HTTP/1.0");
         let token = eventually(path, async || {
             let (_, mails) = http::send(&self.smtp_api, &head, "").await;
-            // An address without mails is no user of the server: then it is an object.
+            // An address without mails is unknown to the server: then it is an object.
             let mails: Value = serde_json::from_str(&mails).ok()?;
             let mails = mails.as_array()?.iter();
             let texts = mails

@@ -4,10 +4,10 @@ use super::*;
 use crate::proxy::Proxy;
 
 impl Browser {
-    /// Another browser, at a gateway of its own that hears by way of this URL.
-    async fn that_hears(service: &Service, url: &str) -> Self {
+    /// Another browser, at a gateway of its own, which watches the service by this URL.
+    async fn that_watches(service: &Service, url: &str) -> Self {
         Self {
-            app: service.gateway_that_hears(url).await,
+            app: service.gateway_that_watches(url).await,
             cookie: String::new(),
             device: String::new(),
         }
@@ -41,7 +41,7 @@ async fn after_a_logout_every_gateway_refuses_the_access_token() {
     for gateway in [&mut first, &mut second] {
         assert_eq!(gateway.me(&other).await.status, StatusCode::OK);
     }
-    // A gateway that starts later hears of it in its snapshot.
+    // A gateway that starts later receives it in its snapshot.
     let mut third = Browser::of(&service).await;
     assert_eq!(third.me(&token).await.status, StatusCode::UNAUTHORIZED);
     assert_eq!(third.me(&other).await.status, StatusCode::OK);
@@ -66,7 +66,7 @@ async fn a_gateway_whose_connection_is_silent_uses_another_one_and_misses_nothin
     let service = Service::start(&[]).await;
     let proxy = Proxy::start(service.addr).await;
     let mut near = Browser::of(&service).await;
-    let mut far = Browser::that_hears(&service, &proxy.url).await;
+    let mut far = Browser::that_watches(&service, &proxy.url).await;
     let token = near.register("ana@example.com").await;
     assert_eq!(far.me(&token).await.status, StatusCode::OK);
     proxy.fall_silent();
@@ -79,7 +79,7 @@ async fn a_logout_before_a_restart_of_the_service_is_known_after_it() {
     let mut service = Service::start(&[]).await;
     let proxy = Proxy::start(service.addr).await;
     let mut near = Browser::of(&service).await;
-    let mut far = Browser::that_hears(&service, &proxy.url).await;
+    let mut far = Browser::that_watches(&service, &proxy.url).await;
     let token = near.register("ana@example.com").await;
     let other = far.log_in("ana@example.com").await;
     proxy.fall_silent();

@@ -178,7 +178,7 @@ async fn a_new_refresh_token_is_kept_although_its_access_token_cannot_be_verifie
 }
 
 #[tokio::test]
-async fn a_gateway_that_has_heard_nothing_says_so_and_uses_no_refresh_token() {
+async fn a_gateway_without_a_snapshot_says_so_and_uses_no_refresh_token() {
     let service = Service::start(&[]).await;
     let mut ana = Person::of(&service).await;
     ana.sign_up("ana@example.com").await;

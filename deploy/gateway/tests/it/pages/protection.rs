@@ -62,7 +62,7 @@ async fn no_page_is_stored_framed_or_scripted() {
         }
     }
     for path in ["/account", "/log-out"] {
-        // Also what is no page: a redirect, a wrong method.
+        // Also what is not a page: a redirect, a wrong method.
         let answer = Person::of(&service).await.get(path).await;
         assert_eq!(answer.headers[header::CACHE_CONTROL], "no-store", "{path}");
     }
