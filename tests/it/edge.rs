@@ -12,10 +12,10 @@ mod staleness;
 mod tokens;
 mod watching;
 
+pub use self::sidecar::Sidecar;
 use self::{
     client::{Envoy, Http, Verdict},
     fake::{Call, FakeService, begin, end, heartbeat, session, user},
     link::Link,
-    sidecar::Sidecar,
     tokens::Tokens,
 };

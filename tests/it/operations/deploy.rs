@@ -4,14 +4,18 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    net::SocketAddr,
     path::Path,
 };
 
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::harness::{
-    Authority, Backend, Process, Service, TestDatabase, TokenParts, login, refresh, refused,
+use crate::{
+    edge::Sidecar,
+    harness::{
+        Authority, Backend, Process, Service, TestDatabase, TokenParts, login, refresh, refused,
+    },
 };
 
 const ALERTS: &str = "deploy/prometheus/alerts.yml";
@@ -23,7 +27,7 @@ const ADDED_LABELS: [&str; 2] = ["job", "instance"];
 /// The series of one metric, each as its labels.
 type Series = BTreeMap<String, String>;
 
-/// All series that a service can have: those of TLS, and those that appear with a call.
+/// All series that there can be: those of TLS, those that appear with a call, and those of an edge.
 async fn exposition() -> String {
     let folder = tempfile::tempdir().unwrap();
     Authority::new().sign(&["localhost"]).write(folder.path());
@@ -33,7 +37,11 @@ async fn exposition() -> String {
     let database = TestDatabase::create(Backend::Sqlite).await.unwrap();
     let with_tls = Service::start_unconnected(database, &tls).await;
     let called = called_service().await;
-    with_tls.probe("/metrics").await.1 + &called.probe("/metrics").await.1
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+    let edge = Sidecar::start(&[nowhere], &[]);
+    with_tls.probe("/metrics").await.1
+        + &called.probe("/metrics").await.1
+        + &edge.probe("/metrics").await.1
 }
 
 /// A service with a call of each method and code that alerts and dashboard name.
@@ -133,7 +141,9 @@ async fn the_manifests_set_variables_that_exist() {
     let folder = tempfile::tempdir().unwrap();
     let help = Process::run(folder.path(), &["--help"], &[]).await.stdout;
     let mut set = 0;
-    for line in read("deploy/kubernetes/auth-service.env").lines() {
+    let files = ["auth-service.env", "edge/edge.env"]
+        .map(|name| read(&format!("deploy/kubernetes/{name}")));
+    for line in files.iter().flat_map(|text| text.lines()) {
         let Some((name, _)) = line.split_once('=').filter(|_| !line.starts_with('#')) else {
             continue;
         };
