@@ -23,6 +23,7 @@
 //!   +---------------------------------------------------------------------------------+
 //!                                 Postgres or SQLite
 //!
+//!   edge                          a process of its own: checks access tokens beside a gateway
 //!   telemetry, tls                log, audit, traces; certificates
 //!   model                         ids, time, e-mail, tokens, sessions, events: no I/O
 //! ```
@@ -91,6 +92,16 @@
 //!    order.
 //! 5. Acknowledged events are deleted. If the process dies before that, the next poller
 //!    publishes the same bytes again, and consumers skip the copies.
+//!
+//! # A logout, at the gateway
+//!
+//! 1. [`auth::Auth::logout`] ends the session. Its event and its row of `revocations` are written in
+//!    the same transaction, as by every act that ends sessions.
+//! 2. The commit wakes [`auth::Revocations`], which reads what is new. Other replicas read every
+//!    tenth of a second.
+//! 3. Each stream of `EdgeService.Watch` sends it to its gateway.
+//! 4. There [`edge::Watcher`] adds it to the [`edge::Knowledge`], and the next request with a token
+//!    of that session is refused.
 //!
 //! # Where to add something
 //!
