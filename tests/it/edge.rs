@@ -5,10 +5,12 @@ mod answers;
 mod client;
 mod fake;
 mod link;
+mod process;
 mod real;
 mod running;
 mod sidecar;
 mod staleness;
+mod tls;
 mod tokens;
 mod watching;
 

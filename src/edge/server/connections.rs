@@ -35,7 +35,7 @@ pub(super) struct Connection {
 
 pub(super) struct Activity {
     opened: Instant,
-    /// When a request last began or ended, in milliseconds after `opened`; 0 before the first.
+    /// When a request last began or ended, in microseconds after `opened`; 0 before the first.
     last: AtomicU64,
     running: AtomicU32,
     must_close: CancellationToken,
@@ -117,7 +117,7 @@ impl Activity {
         if self.running.load(Ordering::Relaxed) > 0 {
             return Duration::ZERO;
         }
-        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
+        let last = Duration::from_micros(self.last.load(Ordering::Relaxed));
         now.duration_since(self.opened).saturating_sub(last)
     }
 
@@ -127,7 +127,7 @@ impl Activity {
     }
 
     fn touch(&self) {
-        let elapsed = self.opened.elapsed().as_millis();
+        let elapsed = self.opened.elapsed().as_micros();
         let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX).max(1);
         self.last.store(elapsed, Ordering::Relaxed);
     }
@@ -153,7 +153,7 @@ mod tests {
         let connections = Connections::new(3);
         let [busy, idle, fresh] = [(); 3].map(|()| connections.admit().unwrap());
         let running = busy.activity.begin();
-        fresh.activity.last.store(60_000, Ordering::Relaxed);
+        fresh.activity.last.store(60_000_000, Ordering::Relaxed);
         let next = connections.admit().expect("one is idle");
         assert!(idle.activity.must_close.is_cancelled());
         assert!(!busy.activity.must_close.is_cancelled());

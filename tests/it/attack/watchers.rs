@@ -1,6 +1,6 @@
 //! As many gateways as one replica has to serve.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use auth_service::proto;
 use futures::future::join_all;
@@ -51,17 +51,6 @@ async fn a_thousand_watchers_hear_a_logout_and_keep_nobody_out() {
         .await
         .expect("all hear of it");
     assert!(heard.iter().all(|it| *it == session));
-    let memory = resident(process.pid());
+    let memory = process.resident();
     assert!(memory < 128 << 20, "{memory} bytes");
-}
-
-/// In bytes.
-fn resident(pid: u32) -> usize {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .expect("on Linux");
-    let kilobytes = line.split_whitespace().nth(1).expect("a number");
-    kilobytes.parse::<usize>().expect("a number") * 1024
 }

@@ -18,7 +18,10 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::{
+    Request, Response, Status,
+    transport::{Server, ServerTlsConfig},
+};
 
 use super::{Tokens, tokens::TTL};
 use crate::harness::{SOON, START};
@@ -65,6 +68,10 @@ impl EdgeService for Handler {
 
 impl FakeService {
     pub async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    pub async fn start_with(tls: Option<ServerTlsConfig>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (calls, received) = mpsc::unbounded_channel();
@@ -72,7 +79,11 @@ impl FakeService {
             let stream = listener.accept().await.map(|(stream, _)| stream);
             Some((stream, listener))
         });
-        let server = Server::builder()
+        let mut server = Server::builder();
+        if let Some(tls) = tls {
+            server = server.tls_config(tls).unwrap();
+        }
+        let server = server
             .add_service(EdgeServiceServer::new(Handler(calls)))
             .serve_with_incoming(incoming);
         let server = tokio::spawn(async { server.await.unwrap() });
@@ -179,4 +190,10 @@ fn timestamp(time: Timestamp) -> prost_types::Timestamp {
 
 pub fn keys(tokens: &Tokens) -> Update {
     Update::Keys(tokens.keys())
+}
+
+/// A revocation of another session.
+pub fn numbered_session(number: u32) -> Update {
+    let id = u128::from(number).to_be_bytes();
+    session(SessionId::from_bytes(id))
 }

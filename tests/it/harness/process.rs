@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    fs::File,
+    fs::{self, File},
     io::{Read as _, Write as _},
     net::SocketAddr,
     os::unix::{ffi::OsStrExt as _, process::ExitStatusExt as _},
@@ -193,10 +193,14 @@ impl Process {
 
     /// The gRPC address, as soon as the log has it.
     pub async fn grpc_addr(&self) -> SocketAddr {
+        self.addr("grpc").await
+    }
+
+    /// The address of this port, as soon as the log has it.
+    pub async fn addr(&self, port: &str) -> SocketAddr {
         let line = self.wait_for("\"listening\"").await;
-        let (_, rest) = line
-            .split_once("\"grpc\":\"")
-            .expect("the log has the address");
+        let field = format!("\"{port}\":\"");
+        let (_, rest) = line.split_once(&field).expect("the log has the address");
         rest.split_once('"')
             .expect("JSON")
             .0
@@ -221,6 +225,17 @@ impl Process {
 
     pub fn pid(&self) -> u32 {
         self.child.id().expect("it runs")
+    }
+
+    /// Its memory in RAM, in bytes.
+    pub fn resident(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("it runs");
+        let mut lines = status.lines();
+        let line = lines.find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.split_whitespace().next());
+        let kilobytes = kilobytes.and_then(|number| number.parse::<usize>().ok());
+        kilobytes.expect("on Linux") * 1024
     }
 
     /// Waits until the process ends. `None` if a signal ended it.
