@@ -6,6 +6,7 @@
 //! rounds, and the medians are compared, so other load on the machine affects both. The
 //! open loop alone runs once, after its closed loop. The goals are printed but not asserted.
 
+mod edge;
 mod footprint;
 mod import;
 mod load;
@@ -64,6 +65,9 @@ async fn measure(wanted: &[String]) -> Result<Table> {
     }
     if wants("import") {
         import::measure(&mut table).await?;
+    }
+    if wants("edge") {
+        edge::measure(&mut table).await?;
     }
     if wants("footprint") {
         footprint::measure(&mut table).await?;

@@ -129,7 +129,7 @@ pub async fn clients(service: &Service, db: &Db, count: usize) -> Result<Vec<Ref
 }
 
 /// New users with one session each.
-async fn sessions(db: &Db, count: usize) -> Result<Vec<RefreshToken>> {
+pub async fn sessions(db: &Db, count: usize) -> Result<Vec<RefreshToken>> {
     stream::iter(0..count)
         .map(|_| session(db))
         .buffer_unordered(8)

@@ -36,7 +36,7 @@ const UNTHROTTLED: [(&str, &str); 3] = [
     ("THROTTLE_FREE_PER_ACCOUNT", "1000000"),
     ("THROTTLE_DAILY_PER_ACCOUNT", "1000000"),
 ];
-const JWT_SECRET: &str = "a-secret-of-the-benches-32-bytes-long";
+pub const JWT_SECRET: &str = "a-secret-of-the-benches-32-bytes-long";
 const DATA_KEY: &str = "another-key-of-the-benches-32-bytes";
 
 /// Whether `tests/run` has started Postgres and Kafka.
@@ -249,9 +249,12 @@ impl Service {
         footprint::cpu_time(self.process.id().ok_or("it runs")?)
     }
 
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
     pub async fn connect(&self) -> Result<Channel> {
-        let uri = format!("http://{}", self.addr);
-        Ok(Channel::from_shared(uri)?.connect().await?)
+        Ok(Channel::from_shared(self.url())?.connect().await?)
     }
 }
 
