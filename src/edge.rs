@@ -16,7 +16,7 @@
 //! 3. [`Knowledge`] verifies a token with the crate `realchat-verifier`, and refuses to answer as
 //!    long as it knows too little.
 //!
-//! Checks never wait for the network, and only for single updates of the knowledge.
+//! Checks never wait for the network, and for updates of the knowledge only for a moment.
 
 mod checks;
 mod envoy;

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use super::{Settings, WhenStale};
 use crate::model::Timestamp;
 
-/// One lock for checks and updates. An update changes one entry, so a check waits for
-/// microseconds.
+/// One lock for checks and updates. Most updates change one entry, which takes microseconds. Now
+/// and then expired revocations are forgotten, which takes milliseconds for a million of them.
 pub struct Knowledge {
     known: RwLock<Known>,
     max_staleness: Duration,
@@ -100,9 +100,10 @@ impl Knowledge {
 
     /// A message has come; its content follows.
     pub(super) fn hear(&self, now: Instant, time: Timestamp) {
-        // The keys of before may have been replaced meanwhile.
-        self.drop_old_keys(now);
-        self.write().heard = Some((now, time));
+        let mut known = self.write();
+        // They may have been replaced meanwhile.
+        known.drop_old_keys(now);
+        known.heard = Some((now, time));
     }
 
     /// All revocations are known now.
@@ -126,14 +127,8 @@ impl Knowledge {
         self.write().edge.forget_expired(time.into());
     }
 
-    /// Keys that are too old are not kept. The revocations are: the next stream completes them.
     pub(super) fn drop_old_keys(&self, now: Instant) {
-        let are_old = self.read().keys_are_old(now);
-        if are_old {
-            let mut known = self.write();
-            known.edge.set_keys(no_keys());
-            known.keys_are_dropped = true;
-        }
+        self.write().drop_old_keys(now);
     }
 
     fn serves(&self, state: State) -> bool {
@@ -167,9 +162,19 @@ impl Known {
         }
     }
 
+    /// Keys that are too old are not kept. The revocations are: the next stream completes them.
+    fn drop_old_keys(&mut self, now: Instant) {
+        // Keys that came since then stay.
+        if !self.keys_are_dropped && self.keys_are_old(now) {
+            self.edge.set_keys(no_keys());
+            self.keys_are_dropped = true;
+        }
+    }
+
+    /// Never before the first ones.
     fn keys_are_old(&self, now: Instant) -> bool {
         let heard = self.heard.map(|(at, _)| now.duration_since(at));
-        heard.is_some_and(|age| age > self.keys_max_age)
+        !self.keys_max_age.is_zero() && heard.is_some_and(|age| age > self.keys_max_age)
     }
 }
 

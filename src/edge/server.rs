@@ -37,6 +37,8 @@ use crate::telemetry::LIMITED;
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 /// Gateways pass on what a client sends, and add to it. Envoy accepts 60 KiB of headers.
 const MAX_HEADER_BYTES: u32 = 96 * 1024;
+/// By HTTP/2: a call of Envoy has the headers of the client in its message.
+const MAX_CALL_HEADER_BYTES: u32 = 16 * 1024;
 /// Envoy accepts 100 headers and adds its own; hyper's default is 100.
 const MAX_HEADERS: usize = 200;
 const MAX_STREAMS_PER_CONNECTION: u32 = 256;
@@ -134,7 +136,7 @@ fn http(idle: Duration) -> auto::Builder<TokioExecutor> {
     http.http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
-        .max_header_list_size(MAX_HEADER_BYTES)
+        .max_header_list_size(MAX_CALL_HEADER_BYTES)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
     http
@@ -182,20 +184,20 @@ impl Shared {
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let (request, body) = request.into_parts();
-        if unary::is_call(&request) {
-            match request.uri.path() {
-                envoy::CHECK => {
-                    let check = |message| Ok(envoy::check(&self.checks, message));
-                    return unary::answer(body, &self.unfinished, check).await;
-                }
-                HEALTH => {
-                    let health = |message| self.health(&message);
-                    return unary::answer(body, &self.unfinished, health).await;
-                }
-                _ => {}
-            }
+        let path = request.uri.path();
+        let (is_check, is_health) = (path == envoy::CHECK, path == HEALTH);
+        if !unary::is_call(&request) || !(is_check || is_health) {
+            return forward_auth::answer(&self.checks, &request.headers);
         }
-        forward_auth::answer(&self.checks, &request.headers)
+        // The headers take memory, and the message may be late.
+        drop(request);
+        if is_check {
+            let check = |message| Ok(envoy::check(&self.checks, message));
+            unary::answer(body, &self.unfinished, check).await
+        } else {
+            let health = |message| self.health(&message);
+            unary::answer(body, &self.unfinished, health).await
+        }
     }
 
     fn health(&self, request: &HealthCheckRequest) -> Result<HealthCheckResponse, Code> {

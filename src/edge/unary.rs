@@ -36,8 +36,8 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub(super) struct Unfinished(AtomicUsize);
 
-/// Whether a request is a gRPC call. Over HTTP/2, forward-auth may have any path and the client's
-/// own `Content-Type`, but `TE` is never passed on by a proxy (RFC 9110, section 7.6.1).
+/// Whether a request is a gRPC call. Forward-auth by HTTP/2 may have any path and the client's own
+/// `Content-Type`. A gateway must then not pass on the client's `TE` (RFC 9110, section 7.6.1).
 pub(super) fn is_call(request: &Parts) -> bool {
     let content_type = request.headers.get(CONTENT_TYPE);
     let is_grpc = content_type.is_some_and(|it| it.as_bytes().starts_with(GRPC.as_bytes()));

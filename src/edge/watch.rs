@@ -120,6 +120,10 @@ impl Watcher {
         }
         self.is_refused = true;
         self.index = (self.index + 1) % self.settings.urls.len();
+        // During a change of its configuration, another replica may know this edge.
+        if self.index > 0 {
+            return retry::delay(self.failures);
+        }
         retry::spread(self.limits.refused)
     }
 

@@ -18,7 +18,8 @@ const FORGET_INTERVAL: Duration = Duration::from_secs(30);
 
 pub async fn run(knowledge: Arc<Knowledge>, clock: Arc<dyn Clock>, stop: CancellationToken) {
     let mut state = State::Starting;
-    let mut forgotten_at = Instant::now();
+    let (start, started) = (clock.now(), Instant::now());
+    let mut forgotten_at = started;
     while stop.run_until_cancelled(sleep(INTERVAL)).await.is_some() {
         let now = Instant::now();
         knowledge.drop_old_keys(now);
@@ -27,7 +28,9 @@ pub async fn run(knowledge: Arc<Knowledge>, clock: Arc<dyn Clock>, stop: Cancell
             report(before, state, knowledge.answers(now));
         }
         if now.duration_since(forgotten_at) >= FORGET_INTERVAL {
-            knowledge.forget_expired(clock.now());
+            // A wall clock that is ahead for a moment must not make it forget.
+            let steady = start + now.duration_since(started);
+            knowledge.forget_expired(steady.min(clock.now()));
             forgotten_at = now;
         }
     }

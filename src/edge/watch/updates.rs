@@ -25,6 +25,8 @@ use crate::{
 
 /// The only algorithm of access tokens. Keys of another one are for newer versions.
 const ALGORITHM: &str = "HS256";
+/// RFC 7518, section 3.2. Everyone could sign with an empty one.
+const LEAST_SECRET_BYTES: usize = 32;
 
 pub(super) struct Updates {
     knowledge: Arc<Knowledge>,
@@ -91,6 +93,13 @@ impl Updates {
     }
 
     fn keys(&self, set: proto::KeySet) -> Result<(), Fault> {
+        if set
+            .verification_keys
+            .iter()
+            .any(|key| key.secret.len() < LEAST_SECRET_BYTES)
+        {
+            return malformed("a key is too short");
+        }
         let keys = set.verification_keys.into_iter();
         let keys = keys.filter(|key| key.algorithm == ALGORITHM);
         let keys: Vec<_> = keys.map(key).collect();
