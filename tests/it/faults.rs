@@ -9,6 +9,7 @@ mod conflicts;
 mod crash_points;
 mod database;
 mod disk;
+mod edge;
 mod failover;
 mod fleet;
 mod guarantee;

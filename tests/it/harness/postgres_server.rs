@@ -121,6 +121,24 @@ impl PostgresServer {
 
     /// Starts the stopped server, and waits until it answers.
     pub async fn start_again(&mut self) {
+        self.running = Some(self.spawn());
+        let answered = async {
+            while !self.answers().await {
+                sleep(Duration::from_millis(50)).await;
+                // The last processes of a killed server may still end.
+                let running = self.running.as_mut().expect("it was started");
+                if running.try_wait().expect("ours").is_some() {
+                    self.running = Some(self.spawn());
+                }
+            }
+        };
+        if timeout(Duration::from_mins(1), answered).await.is_err() {
+            let log = fs::read_to_string(self.folder.path().join("log"));
+            panic!("Postgres does not start: {log:?}");
+        }
+    }
+
+    fn spawn(&self) -> Child {
         let child = self
             .command("postgres")
             .arg("-D")
@@ -144,16 +162,7 @@ impl PostgresServer {
             .stderr(fs::File::create(self.folder.path().join("log")).expect("ours"))
             .kill_on_drop(true)
             .spawn();
-        self.running = Some(child.expect("postgres runs"));
-        let answered = async {
-            while !self.answers().await {
-                sleep(Duration::from_millis(50)).await;
-            }
-        };
-        if timeout(Duration::from_mins(1), answered).await.is_err() {
-            let log = fs::read_to_string(self.folder.path().join("log"));
-            panic!("Postgres does not start: {log:?}");
-        }
+        child.expect("postgres runs")
     }
 
     /// Stops the server in order. Its connections end at once.
@@ -335,7 +344,7 @@ fn nobody() -> Option<(u32, u32)> {
 
 /// A free port, below those that the kernel gives to connections, so it stays free while a server
 /// is down. `tests/run` uses higher ports.
-pub(super) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let offset = u16::try_from(std::process::id() % 3000).expect("small");
     loop {
