@@ -14,8 +14,8 @@ use crate::{
 };
 
 const SESSIONS_INTERVAL: Duration = Duration::from_hours(1);
-/// For counters, mail requests and revocations: short, so that a spray of invented addresses cannot fill the
-/// disk.
+/// For counters, mail requests and revocations: short, so that a spray of invented addresses cannot
+/// fill the disk.
 const COUNTERS_INTERVAL: Duration = Duration::from_mins(1);
 /// The pause between two batches, so that calls do not wait for housekeeping.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -101,7 +101,14 @@ pub async fn tick_mails(db: &Db, now: Timestamp) {
 pub async fn tick_revocations(db: &Db, now: Timestamp) {
     let deleted = async {
         let expired = earlier(db, now).await? - Revocation::CLOCK_SKEW;
-        delete_all(|after| db.delete_revocations(after, expired)).await
+        let mut deleted = 0;
+        loop {
+            match db.delete_revocations(expired).await? {
+                0 => return Ok(deleted),
+                some => deleted += some,
+            }
+            sleep(PAUSE).await;
+        }
     };
     log("expired revocations", deleted.await);
 }

@@ -13,7 +13,10 @@ mod reader;
 mod watcher;
 
 use std::{
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,20 +28,33 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::{list::List, metrics::Metrics, reader::Reader};
 pub use self::{list::Page, watcher::Watcher};
-use crate::{db::Db, model::Clock, telemetry::Causes};
+use self::{
+    list::{List, Read},
+    metrics::Metrics,
+    reader::Reader,
+};
+use crate::{
+    db::Db,
+    model::{Clock, RecordedRevocation, Timestamp},
+    telemetry::Causes,
+};
 
-/// Between two reads without a commit of this process.
+/// Between two reads without a commit of this process. With it, the last of several replicas
+/// mostly knows an act of another one within 100 ms.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Between two reads, however many commits there are.
-const LEAST_INTERVAL: Duration = Duration::from_millis(25);
+const LEAST_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Clones share one list.
 #[derive(Clone)]
 pub struct Revocations {
     list: Arc<RwLock<List>>,
-    /// Changes with the first read and with each new revocation.
+    /// How many reads have begun.
+    begun: Arc<AtomicU64>,
+    /// The number of the last complete read.
+    complete: watch::Sender<u64>,
+    /// How many revocations were ever added.
     news: watch::Sender<u64>,
     metrics: Metrics,
 }
@@ -47,6 +63,8 @@ impl Revocations {
     pub fn new(registry: &mut Registry) -> Self {
         Self {
             list: Arc::default(),
+            begun: Arc::default(),
+            complete: watch::Sender::default(),
             news: watch::Sender::default(),
             metrics: Metrics::register(registry),
         }
@@ -65,14 +83,15 @@ impl Revocations {
             let mut has_failed = false;
             loop {
                 let began = Instant::now();
-                match reader.read().await {
+                let read = reader.read().await;
+                match &read {
                     Ok(()) if has_failed => info!("revocations can be read again"),
                     Err(error) if !has_failed => {
-                        warn!(error = %Causes(&error), "cannot read revocations; trying again");
+                        warn!(error = %Causes(error), "cannot read revocations; trying again");
                     }
                     Ok(()) | Err(_) => {}
                 }
-                has_failed = reader.has_failed();
+                has_failed = read.is_err();
                 sleep_until(began + LEAST_INTERVAL).await;
                 tokio::select! {
                     () = sleep_until(began + INTERVAL) => {}
@@ -84,15 +103,47 @@ impl Revocations {
         Ok(())
     }
 
+    pub fn watch(&self) -> Watcher {
+        Watcher::new(self)
+    }
+
+    /// The number of a new read.
+    fn begin_read(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    fn add(&self, found: Vec<RecordedRevocation>, now: Timestamp) {
+        let mut list = self.list_mut();
+        let is_first = list.read_at().is_none();
+        let recorded = list.add(found, now);
+        let count = list.count();
+        drop(list);
+        if is_first {
+            return;
+        }
+        for recorded_at in recorded {
+            self.metrics.delayed(now.since(recorded_at));
+        }
+        self.news.send_if_modified(|seen| {
+            let is_new = *seen != count;
+            *seen = count;
+            is_new
+        });
+    }
+
+    fn complete(&self, read: Read) {
+        let mut list = self.list_mut();
+        list.complete(read);
+        self.metrics.complete(read.at, list.len());
+        drop(list);
+        self.complete.send_replace(read.number);
+    }
+
     fn list(&self) -> RwLockReadGuard<'_, List> {
         self.list.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn list_mut(&self) -> RwLockWriteGuard<'_, List> {
         self.list.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn watch(&self) -> Watcher {
-        Watcher::new(Arc::clone(&self.list), &self.news, &self.metrics)
     }
 }

@@ -7,7 +7,10 @@ use diesel::{
     prelude::*,
 };
 
-use super::schema::{mail_requests, outbox_events, sessions, users};
+use super::{
+    schema::{mail_requests, outbox_events, sessions, users},
+    sessions::FIRST_GENERATION,
+};
 use crate::model::{
     Account, AccountClaims, Credentials, EventId, KeptEvent, KeptMail, KeptSession, LiveSession,
     MailRequestId, ParkedEvent, PendingEvent, Roles, Session, SessionId, Suspension, Timestamp,
@@ -82,8 +85,11 @@ rows! {
     }
 
     sessions {
-        rotated_at: Timestamp, ends_at: Timestamp, access_tokens_expire_at: Option<Timestamp>
-    } => TokenTimes { rotated_at, ends_at, access_tokens_expire_at }
+        rotated_at: Timestamp, generation: i64, ends_at: Timestamp,
+        access_tokens_expire_at: Option<Timestamp>
+    } => TokenTimes {
+        rotated_at, is_rotated: generation > FIRST_GENERATION, ends_at, access_tokens_expire_at
+    }
 
     sessions {
         id: SessionId, device_name: Option<String>,

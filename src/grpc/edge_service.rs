@@ -10,6 +10,7 @@ use http::Extensions;
 use prost_types::Duration as ProtoDuration;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::yield_now,
     time::{Instant, sleep_until, timeout},
 };
 use tonic::{Request, Response, Status};
@@ -18,7 +19,7 @@ use super::{
     Handlers,
     auth_service::KEYS_MAX_AGE,
     layer::Deadline,
-    server::{LongStream, random_age},
+    server::{LongStream, max_watchers, random_age},
 };
 use crate::{
     auth::{Error, Issuer, RevokedPage, Watcher},
@@ -30,8 +31,6 @@ use crate::{
     telemetry::audit::Event,
 };
 
-/// A thousand edges, and those that come again before their old stream has ended.
-const MAX_WATCHERS: usize = 1_100;
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// A watcher that takes no message for so long is dropped. It comes again with its cursor.
 const SLOW: Duration = Duration::from_secs(10);
@@ -51,7 +50,7 @@ pub struct Watches {
 impl Watches {
     pub fn new(longest: Duration) -> Self {
         Self {
-            free: Arc::new(Semaphore::new(MAX_WATCHERS)),
+            free: Arc::new(Semaphore::new(max_watchers())),
             longest,
         }
     }
@@ -155,6 +154,8 @@ impl Watching {
                 let _ = timeout(SLOW, updates.send(late)).await;
             }
         }
+        // The end of the stream is on its way before its connection may be closed.
+        drop((self, updates));
     }
 
     async fn send_all(&mut self) -> Result<Infallible, Lost> {
@@ -176,7 +177,7 @@ impl Watching {
             let cursor = self.send_news().await?;
             if Instant::now() >= beat_at {
                 beat_at = Instant::now() + HEARTBEAT;
-                // Without a read since the last one this replica may have missed something.
+                // Without a new read, this replica may have missed something.
                 if heard != Some(cursor) {
                     let beat = Heartbeat {
                         cursor: cursor.to_string(),
@@ -195,7 +196,7 @@ impl Watching {
     /// Sends all that was read, and returns where a later stream can begin.
     async fn send_news(&mut self) -> Result<Cursor, Lost> {
         loop {
-            let RevokedPage { revoked, end } = self.watcher.next();
+            let RevokedPage { revoked, end } = self.watcher.next_page();
             if !revoked.is_empty() {
                 let updates = revoked.into_iter().map(|it| Update::Revoked(it.into()));
                 self.send(updates.collect()).await?;
@@ -203,6 +204,8 @@ impl Watching {
             if let Some(cursor) = end {
                 return Ok(cursor);
             }
+            // A page without news takes no await.
+            yield_now().await;
         }
     }
 

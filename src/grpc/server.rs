@@ -47,7 +47,7 @@ use self::{
 pub(super) use self::{
     age::random_age,
     connection_info::ConnectionInfo,
-    limit::RunningCall,
+    limit::{RunningCall, max_watchers},
     long_stream::LongStream,
     memory::{ConnectInfo, PeerId, PeerMemory, STREAM_BYTES},
 };

@@ -310,7 +310,7 @@ mod tests {
                 access_token_ttl: Duration::from_micros(ttl),
             };
             let access_tokens_expire_at = is_stored.then_some(stored);
-            let times = TokenTimes { rotated_at, ends_at, access_tokens_expire_at };
+            let times = TokenTimes { rotated_at, is_rotated: true, ends_at, access_tokens_expire_at };
             let payload = end.of(SessionId::new(NOW), times, &act(ended_at));
             let Payload::SessionEnded { access_tokens_expire_at: announced, .. } = payload else {
                 panic!("another payload");

@@ -1,6 +1,6 @@
 //! Access tokens that gateways must refuse although they have not expired.
 
-use std::{fmt, time::Duration};
+use std::{fmt, iter, time::Duration};
 
 use super::{Act, RevocationId, SessionEnd, SessionId, Timestamp, TokenTimes, UserId};
 
@@ -44,21 +44,38 @@ impl Revocation {
         }
     }
 
-    /// For a user all of whose sessions an act ended. Another replica whose clock is ahead may
-    /// have issued a token a moment ago that is from the future by this one's.
+    /// For a user all of whose sessions an act ended.
+    ///
+    /// Some of their tokens may be younger than this act: another replica's clock may be ahead, and
+    /// a retry of Refresh gets a token later than the rotation. These sessions are named too. (A
+    /// later time for the user would also refuse the session that a reset of the password starts
+    /// now.)
     pub fn of_user(
         id: UserId,
-        ended: impl Iterator<Item = TokenTimes> + Clone,
+        ended: &[(SessionId, TokenTimes)],
         end: SessionEnd,
         act: &Act,
-    ) -> Self {
-        let after = |times: TokenTimes| times.rotated_at + Duration::from_micros(1);
-        let issued_before = ended.clone().map(after).fold(act.now, Timestamp::max);
-        let expire_at = ended.map(|times| end.tokens_expire_at(times, act));
-        Self {
+    ) -> Vec<Self> {
+        let oldest_of_a_retry = act.now + end.access_token_ttl - Self::CLOCK_SKEW;
+        let may_be_younger = |times: &TokenTimes| {
+            let last = times.access_tokens_expire_at;
+            let is_retried = times.is_rotated && last.is_none_or(|at| at > oldest_of_a_retry);
+            times.rotated_at > act.now || is_retried
+        };
+        let mut issued_before = act.now;
+        if ended.iter().any(|(_, times)| times.rotated_at == act.now) {
+            issued_before = act.now + Duration::from_micros(1);
+        }
+        let expire_at = ended
+            .iter()
+            .map(|(_, times)| end.tokens_expire_at(*times, act));
+        let user = Self {
             tokens: RevokedTokens::User(id, issued_before),
             until: expire_at.fold(act.now + end.access_token_ttl, Timestamp::max),
-        }
+        };
+        let younger = ended.iter().filter(|(_, times)| may_be_younger(times));
+        let younger = younger.map(|&(id, times)| Self::of_session(id, times, end, act));
+        iter::once(user).chain(younger).collect()
     }
 }
 
@@ -102,10 +119,11 @@ mod tests {
     use crate::model::SessionEndReason;
 
     const NOW: Timestamp = Timestamp::from_micros(1_764_024_172_000_001);
+    const USER: UserId = UserId::from_bytes([7; 16]);
     const TTL: Duration = Duration::from_hours(1);
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn of_user(ended: &[TokenTimes]) -> (Timestamp, Timestamp) {
+    fn of_user(ended: &[(SessionId, TokenTimes)]) -> Vec<(RevokedTokens, Timestamp)> {
         let act = Act {
             now: NOW,
             traceparent: None,
@@ -115,32 +133,38 @@ mod tests {
             reason: SessionEndReason::Suspended,
             access_token_ttl: TTL,
         };
-        let user = UserId::new(NOW);
-        let revoked = Revocation::of_user(user, ended.iter().copied(), end, &act);
-        match revoked.tokens {
-            RevokedTokens::User(id, issued_before) if id == user => (issued_before, revoked.until),
-            other => panic!("{other:?}"),
-        }
+        let revoked = Revocation::of_user(USER, ended, end, &act).into_iter();
+        revoked.map(|it| (it.tokens, it.until)).collect()
     }
 
-    fn rotated_at(rotated_at: Timestamp) -> TokenTimes {
-        TokenTimes {
+    fn rotated_at(number: u8, rotated_at: Timestamp) -> (SessionId, TokenTimes) {
+        let times = TokenTimes {
             rotated_at,
+            is_rotated: false,
             ends_at: rotated_at + TTL * 100,
             access_tokens_expire_at: Some(rotated_at + TTL + SECOND),
-        }
+        };
+        (SessionId::from_bytes([number; 16]), times)
     }
 
     #[test]
-    fn all_sessions_of_a_user_end_with_the_last_token_that_any_replica_has_issued() {
-        assert_eq!(of_user(&[]), (NOW, NOW + TTL));
-        let earlier = rotated_at(NOW - SECOND * 10);
-        assert_eq!(of_user(&[earlier]), (NOW, NOW + TTL));
-        let ahead = rotated_at(NOW + SECOND);
-        let just_after = NOW + SECOND + Duration::from_micros(1);
+    fn all_sessions_of_a_user_are_one_revocation_and_those_from_the_future_are_named() {
+        let user = |issued_before, until| (RevokedTokens::User(USER, issued_before), until);
+        assert_eq!(of_user(&[]), [user(NOW, NOW + TTL)]);
+        let earlier = rotated_at(1, NOW - SECOND * 10);
+        assert_eq!(of_user(&[earlier]), [user(NOW, NOW + TTL)]);
+        let just_after = NOW + Duration::from_micros(1);
+        let until = NOW + TTL + SECOND;
         assert_eq!(
-            of_user(&[earlier, ahead, earlier]),
-            (just_after, NOW + TTL + SECOND * 2)
+            of_user(&[rotated_at(2, NOW), earlier]),
+            [user(just_after, until)]
+        );
+        let ahead = rotated_at(3, NOW + SECOND);
+        let session = RevokedTokens::Session(ahead.0);
+        let until = NOW + TTL + SECOND * 2;
+        assert_eq!(
+            of_user(&[earlier, ahead]),
+            [user(NOW, until), (session, until)]
         );
     }
 

@@ -53,6 +53,8 @@ pub struct LiveSession {
 #[derive(Clone, Copy, Debug)]
 pub struct TokenTimes {
     pub rotated_at: Timestamp,
+    /// Whether it was ever rotated: only then a retry of Refresh may have got a later token.
+    pub is_rotated: bool,
     pub ends_at: Timestamp,
     /// See [`Session::access_tokens_expire_at`].
     pub access_tokens_expire_at: Option<Timestamp>,

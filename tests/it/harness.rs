@@ -92,7 +92,7 @@ pub use self::{
     password_hashes::open_seal,
     pgbouncer::PgBouncer,
     pki::{Authority, Pem},
-    postgres_server::PostgresServer,
+    postgres_server::{PostgresServer, free_port},
     probes::{eventually, probe},
     process::{Ended, Process, without_capabilities},
     process_memory::{Needles, memory_of},

@@ -15,3 +15,4 @@ CREATE TABLE IF NOT EXISTS revocations (
     recorded_at   timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX IF NOT EXISTS revocations_recorded_at ON revocations (recorded_at);
+CREATE INDEX IF NOT EXISTS revocations_until ON revocations (until);

@@ -11,3 +11,4 @@ CREATE TABLE revocations (
     recorded_at   INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER))
 ) STRICT;
 CREATE INDEX revocations_recorded_at ON revocations (recorded_at);
+CREATE INDEX revocations_until ON revocations (until);

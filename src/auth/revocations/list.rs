@@ -1,3 +1,5 @@
+//! The revocations that a replica has read. Pure: the caller reads, and gives the time.
+
 use std::collections::{HashMap, VecDeque};
 
 use super::reader::FAR_BACK;
@@ -22,6 +24,8 @@ pub(super) struct List {
 /// The last complete read.
 #[derive(Clone, Copy)]
 pub(super) struct Read {
+    /// Reads are numbered in the order in which they begin.
+    pub(super) number: u64,
     /// When it began, by the clock of the database.
     pub(super) at: Timestamp,
     /// By the clock of the database or of this replica: the one that is behind. What has expired
@@ -73,15 +77,22 @@ impl List {
         new
     }
 
-    /// Returns the number of all that was ever added.
-    pub(super) const fn complete(&mut self, read: Read) -> u64 {
+    pub(super) const fn complete(&mut self, read: Read) {
         self.read = Some(read);
+    }
+
+    /// How many were ever added.
+    pub(super) const fn count(&self) -> u64 {
         self.next
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     /// Drops what no watcher needs, and no later read finds.
     pub(super) fn forget(&mut self) {
-        let Some(Read { at, now }) = self.read else {
+        let Some(Read { at, now, .. }) = self.read else {
             return;
         };
         self.entries.retain(|entry| entry.revocation.holds(now));

@@ -1,65 +1,63 @@
-use std::sync::{Arc, PoisonError, RwLock};
+//! The place of one gateway in the list.
 
-use prometheus_client::metrics::gauge::Gauge;
+use std::{future::pending, sync::atomic::Ordering};
+
 use tokio::sync::watch;
 
 use super::{
-    list::{List, Page, Place},
-    metrics::Metrics,
+    Revocations,
+    list::{Page, Place},
 };
 use crate::model::Cursor;
 
-/// A gateway that hears of revocations.
+/// A gateway that receives revocations.
 pub struct Watcher {
-    list: Arc<RwLock<List>>,
+    revocations: Revocations,
+    /// The reads that had begun before the watcher came.
+    earlier: u64,
     news: watch::Receiver<u64>,
     place: Place,
-    watchers: Gauge,
 }
 
 impl Watcher {
-    pub(super) fn new(
-        list: Arc<RwLock<List>>,
-        news: &watch::Sender<u64>,
-        metrics: &Metrics,
-    ) -> Self {
-        metrics.watchers.inc();
+    pub(super) fn new(revocations: &Revocations) -> Self {
+        revocations.metrics.watchers.inc();
         Self {
-            list,
-            news: news.subscribe(),
+            earlier: revocations.begun.load(Ordering::SeqCst),
+            news: revocations.news.subscribe(),
             place: Place::default(),
-            watchers: metrics.watchers.clone(),
+            revocations: revocations.clone(),
         }
     }
 
-    /// Waits until there is something to begin with, and goes to the place of this cursor. `false`
-    /// without one, or if it is too old or of another database: then all pages are a snapshot.
+    /// Waits for a read that began later than the watcher, because this replica may not have
+    /// read the database for long. Then goes to the place of the cursor. `false` without one, or
+    /// if it is too old or from the future: then all pages are a snapshot.
     pub async fn begin(&mut self, cursor: Option<Cursor>) -> bool {
-        // The sender lives as long as the list.
-        let _ = self.news.wait_for(|count| *count > 0).await;
-        let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
-        let place = cursor.and_then(|cursor| list.find(cursor));
+        let mut complete = self.revocations.complete.subscribe();
+        let is_later = |number: &u64| *number > self.earlier;
+        // The sender lives as long as `self`.
+        let _ = complete.wait_for(is_later).await;
+        let place = cursor.and_then(|cursor| self.revocations.list().find(cursor));
         self.place = place.unwrap_or_default();
         place.is_some()
     }
 
     /// What comes next, empty at the end.
-    pub fn next(&mut self) -> Page {
-        let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
-        list.page(&mut self.place)
+    pub fn next_page(&mut self) -> Page {
+        self.revocations.list().page(&mut self.place)
     }
 
     /// Waits until there may be more.
     pub async fn changed(&mut self) {
         if self.news.changed().await.is_err() {
-            // The service stops.
-            std::future::pending().await
+            pending::<()>().await;
         }
     }
 }
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        self.watchers.dec();
+        self.revocations.metrics.watchers.dec();
     }
 }

@@ -30,7 +30,7 @@ fn plaintext_warning(exposure: Exposure) -> String {
     let (secrets, keys) = if exposure.plaintext_keys {
         ("passwords, tokens and the signing key", "")
     } else {
-        let keys = "; GetSigningKey is refused except on loopback";
+        let keys = "; GetSigningKey and Watch are refused except on loopback";
         ("passwords and tokens", keys)
     };
     format!(

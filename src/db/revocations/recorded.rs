@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use crate::{
-    db::{Db, Error, Step, cleanup::ROWS, schema::revocations, with_conn},
+    db::{Db, Error, cleanup::ROWS, schema::revocations, with_conn},
     model::{
         RecordedRevocation, Revocation, RevocationId, RevokedTokens, SessionId, Timestamp, UserId,
     },
@@ -53,30 +53,21 @@ impl Db {
         Ok((rows.into_iter().filter_map(recorded).collect(), next))
     }
 
-    /// Reads the revocations after this one and deletes those whose tokens all expired before
-    /// `expired`.
-    pub async fn delete_revocations(
-        &self,
-        after: Option<RevocationId>,
-        expired: Timestamp,
-    ) -> Result<Step<RevocationId>, Error> {
-        let after = after.unwrap_or(RevocationId::from_bytes([0; 16]));
+    /// Deletes some of the revocations whose tokens all expired before `expired`, and returns their
+    /// number: 0 if there are no more.
+    pub async fn delete_revocations(&self, expired: Timestamp) -> Result<usize, Error> {
         with_conn!(self, conn => {
-            let mut ids: Vec<RevocationId> = revocations::table
-                .filter(revocations::id.gt(after))
-                .order(revocations::id)
+            let ids: Vec<RevocationId> = revocations::table
+                .filter(revocations::until.lt(expired))
+                .order(revocations::until)
                 .limit(ROWS)
                 .select(revocations::id)
                 .load(conn)
                 .await?;
-            let Some(last) = ids.pop() else { return Ok(Step { deleted: 0, next: None }) };
-            let deleted = diesel::delete(revocations::table)
-                .filter(revocations::id.gt(after))
-                .filter(revocations::id.le(last))
-                .filter(revocations::until.lt(expired))
+            diesel::delete(revocations::table)
+                .filter(revocations::id.eq_any(ids))
                 .execute(conn)
-                .await?;
-            Step { deleted, next: Some(last) }
+                .await?
         })
     }
 }

@@ -48,8 +48,8 @@ fn revoked(
     (end, act): (SessionEnd, &Act),
 ) -> Vec<Revocation> {
     if all {
-        let times = ended.iter().map(|session| session.times);
-        return vec![Revocation::of_user(user_id, times, end, act)];
+        let ended: Vec<_> = ended.iter().map(|it| (it.id, it.times)).collect();
+        return Revocation::of_user(user_id, &ended, end, act);
     }
     let ended = ended.iter().map(|session| session.revocation(end, act));
     ended.collect()

@@ -11,11 +11,13 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::{
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::warn;
@@ -32,6 +34,13 @@ use crate::{
 /// Gateways and services hold a few connections each. An idle one takes about 30 KiB, or 60 KiB
 /// with TLS, and the process has to stay below 128 MB (`memory`).
 const MAX_CONNECTIONS: usize = 512;
+
+/// A thousand edges, and those that come again before their old stream has ended. Their
+/// connections do not count against the limit of the others.
+const MAX_WATCHERS: usize = 1_100;
+
+/// As long as a call may take.
+const WAIT_FOR_PLACE: Duration = Duration::from_secs(10);
 
 /// File descriptors for everything else: database, Kafka, log, files, probes.
 #[cfg(target_os = "linux")]
@@ -183,27 +192,44 @@ impl Counted {
         }
     }
 
+    /// Other calls of the connection can end meanwhile.
+    async fn wait_for_place(self: Arc<Self>) {
+        let permit = timeout(WAIT_FOR_PLACE, Arc::clone(&self.free).acquire_owned()).await;
+        let mut place = self.place();
+        if place.reasons > 0 {
+            return;
+        }
+        place.permit = permit.ok().and_then(Result::ok);
+        let has_none = place.permit.is_none();
+        // The waker of the connection's task runs here and must not need the lock.
+        drop(place);
+        if has_none {
+            self.must_close.cancel();
+        }
+    }
+
     fn place(&self) -> MutexGuard<'_, Place> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A connection that has a bound of its own does not count until this is dropped. Then it takes a
-/// place again, or is closed if there is none.
+/// Until it is dropped, its connection does not count against the limit. Then the connection takes
+/// a place again. If none becomes free in time, it is closed.
 pub struct Uncounted(Arc<Counted>);
 
 impl Drop for Uncounted {
     fn drop(&mut self) {
         let mut place = self.0.place();
         place.reasons -= 1;
-        if place.reasons == 0 {
-            place.permit = Arc::clone(&self.0.free).try_acquire_owned().ok();
+        if place.reasons > 0 {
+            return;
         }
-        let has_none = place.reasons == 0 && place.permit.is_none();
-        // The waker of the connection's task runs here and must not need the lock.
-        drop(place);
-        if has_none {
-            self.0.must_close.cancel();
+        place.permit = Arc::clone(&self.0.free).try_acquire_owned().ok();
+        // Without a runtime the process ends.
+        if place.permit.is_none()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(Arc::clone(&self.0).wait_for_place());
         }
     }
 }
@@ -245,18 +271,26 @@ impl Drop for RunningCall {
 
 /// As many as the service wants, or the system lets it have.
 pub(super) fn max_connections() -> usize {
+    MAX_CONNECTIONS.min(descriptors_for_clients())
+}
+
+/// The streams of `EdgeService`. The connections of other clients come first.
+pub fn max_watchers() -> usize {
+    MAX_WATCHERS.min(descriptors_for_clients() - max_connections())
+}
+
+fn descriptors_for_clients() -> usize {
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{Resource, getrlimit};
         let descriptors = getrlimit(Resource::Nofile).current;
         let descriptors = descriptors.and_then(|limit| usize::try_from(limit).ok());
-        descriptors.map_or(MAX_CONNECTIONS, |limit| {
-            let for_clients = limit.saturating_sub(RESERVED_DESCRIPTORS);
-            MAX_CONNECTIONS.min(for_clients.max(limit / 2))
+        descriptors.map_or(usize::MAX, |limit| {
+            limit.saturating_sub(RESERVED_DESCRIPTORS).max(limit / 2)
         })
     }
     #[cfg(not(target_os = "linux"))]
-    MAX_CONNECTIONS
+    usize::MAX
 }
 
 #[cfg(test)]
@@ -311,5 +345,41 @@ mod tests {
         drop(of_second);
         assert!(limit.admit().now_or_never().is_none());
         assert!(second.must_close().now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_left_the_limit_takes_a_place_again() {
+        let (limit, _) = limit();
+        let watching = limit.admit().await.expect("below the limit");
+        let calls = watching.calls();
+        let running = calls.begin();
+        let (first, second) = (calls.leave_limit(), calls.leave_limit());
+        let others = [limit.admit().await, limit.admit().await];
+        assert!(others.iter().all(Option::is_some), "two places are free");
+        drop(first);
+        assert!(
+            watching.must_close().now_or_never().is_none(),
+            "it has a reason still"
+        );
+        drop(others);
+        drop(second);
+        assert!(
+            watching.must_close().now_or_never().is_none(),
+            "it has a place"
+        );
+        let only = limit.admit().await.expect("one place is free");
+        let uncounted = calls.leave_limit();
+        let other = limit.admit().await.expect("the place of the first");
+        drop((uncounted, running));
+        assert!(
+            watching.counted.place().permit.is_none(),
+            "all places are taken"
+        );
+        drop(other);
+        while watching.counted.place().permit.is_none() {
+            tokio::task::yield_now().await;
+        }
+        assert!(watching.must_close().now_or_never().is_none());
+        drop(only);
     }
 }

@@ -8,8 +8,15 @@ use tokio_util::{
     task::task_tracker::TaskTrackerToken,
 };
 
-use super::{ConnectInfo, PeerMemory, RunningCall, limit::Uncounted, memory::LONG_STREAM_BYTES};
+use super::{
+    ConnectInfo, PeerMemory, RunningCall,
+    limit::Uncounted,
+    memory::{LONG_STREAM_BYTES, STREAM_BYTES},
+};
 use crate::auth::Error;
+
+/// A stream whose request is small, with the fields of its headers.
+const UNCOUNTED_BYTES: usize = 2 * STREAM_BYTES;
 
 /// Until it is dropped, its connection is in use, and goes on after the GOAWAY grace period. The
 /// memory that it takes does not count as stalled.
@@ -36,10 +43,11 @@ impl LongStream {
         })
     }
 
-    /// The connection does not count against the connection limit. The caller must bound the
-    /// number of these streams.
+    /// The connection counts neither against the connection limit nor, with this stream, against
+    /// the memory of all connections. The caller must bound the number of these streams.
     pub fn begin_uncounted(extensions: &Extensions) -> Result<Self, Error> {
         let mut stream = Self::begin(extensions)?;
+        stream.memory.uncounted_stream_begins(UNCOUNTED_BYTES);
         stream.uncounted = Some(ConnectInfo::of(extensions).connection.leave_limit());
         Ok(stream)
     }
@@ -58,5 +66,8 @@ impl LongStream {
 impl Drop for LongStream {
     fn drop(&mut self) {
         self.memory.server_stream_ends(LONG_STREAM_BYTES);
+        if self.uncounted.is_some() {
+            self.memory.uncounted_stream_ends(UNCOUNTED_BYTES);
+        }
     }
 }

@@ -22,7 +22,7 @@ use crate::harness::{
 
 /// The series of a service without calls; each histogram by its count. The RPC metrics are
 /// absent: their series appear with the first call.
-const SERIES: [&str; 62] = [
+const SERIES: [&str; 63] = [
     "auth_build_info{version}",
     r#"auth_connections_closed_total{which="idle"}"#,
     r#"auth_connections_closed_total{which="new"}"#,
@@ -35,6 +35,7 @@ const SERIES: [&str; 62] = [
     "auth_db_wait_seconds_count",
     "auth_edge_last_read_timestamp_seconds",
     "auth_edge_revocation_delay_seconds_count",
+    "auth_edge_revocations_kept",
     "auth_edge_watchers",
     "auth_logins_throttled_total",
     "auth_outbox_lease_held",

@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{HashMap, VecDeque},
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Poll, Waker},
 };
@@ -48,6 +49,8 @@ struct Entry {
     transport: usize,
     /// Bytes of answers that were not sent yet.
     unread: usize,
+    /// Does not count: it has a bound of its own.
+    exempt: usize,
     lasting: Lasting,
     waiting: Option<Waker>,
     memory: Weak<PeerMemory>,
@@ -55,9 +58,13 @@ struct Entry {
 
 impl Entry {
     fn total(&self) -> Held {
+        self.with(self.held)
+    }
+
+    fn with(&self, held: Held) -> Held {
         Held {
-            all: self.held.all + self.unread,
-            stalled: self.held.stalled + self.unread,
+            all: (held.all + self.unread).saturating_sub(self.exempt),
+            stalled: held.stalled + self.unread,
         }
     }
 }
@@ -81,6 +88,7 @@ impl Budget {
             held: Held::default(),
             transport,
             unread: 0,
+            exempt: 0,
             lasting: Lasting::new(Instant::now()),
             waiting: None,
             memory: Arc::downgrade(&memory),
@@ -141,6 +149,20 @@ impl Budget {
         self.ledger().update(id, |entry| entry.unread = unread);
     }
 
+    /// These bytes of a connection do not count until they are exempt no more. What its transport
+    /// keeps does not count from now on.
+    pub(super) fn exempt(&self, id: PeerId, bytes: usize) {
+        let mut ledger = self.ledger();
+        ledger.update(id, |entry| entry.exempt += bytes);
+        let transport = ledger.connections.get_mut(&id);
+        let transport = transport.map_or(0, |entry| mem::take(&mut entry.transport));
+        ledger.all -= transport;
+    }
+
+    pub(super) fn exempt_no_more(&self, id: PeerId, bytes: usize) {
+        self.ledger().update(id, |entry| entry.exempt -= bytes);
+    }
+
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -151,7 +173,7 @@ impl Ledger {
         let Some(entry) = self.connections.get(&id) else {
             return true;
         };
-        let (before, after) = (entry.total().all, held.all + entry.unread);
+        let (before, after) = (entry.total().all, entry.with(held).all);
         let limit = if after <= LITTLE {
             BUDGET + RESERVE
         } else {

@@ -111,6 +111,17 @@ impl PeerMemory {
         self.server_streams.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Like [`Self::server_stream_begins`], and they do not count at all.
+    pub fn uncounted_stream_begins(&self, bytes: usize) {
+        self.server_stream_begins(bytes);
+        self.budget.exempt(self.id, bytes);
+    }
+
+    pub fn uncounted_stream_ends(&self, bytes: usize) {
+        self.server_stream_ends(bytes);
+        self.budget.exempt_no_more(self.id, bytes);
+    }
+
     pub(super) fn has_unread(&self) -> bool {
         self.unread().bytes > 0
     }
