@@ -1,9 +1,10 @@
 //! `auth-service edge`. Most tests drive it with a service that says what the test wants; `real`
-//! has the same answers from a real one.
+//! has the same answers from a real one, and `gateways` has real gateways too.
 
 mod answers;
 mod client;
 mod fake;
+mod gateways;
 mod link;
 mod process;
 mod real;
