@@ -8,7 +8,12 @@
 
 mod connections;
 
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    pin::pin,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use http::{Request, Response};
 use hyper::{body::Incoming, service::service_fn};
@@ -80,7 +85,8 @@ pub struct Server {
 /// What all connections share.
 struct Shared {
     checks: Checks,
-    unfinished: Unfinished,
+    /// The bytes of unfinished messages.
+    unfinished: Arc<AtomicUsize>,
     limits: ServerLimits,
     http: auto::Builder<TokioExecutor>,
     stop: CancellationToken,
@@ -92,16 +98,14 @@ impl Server {
         let connections = Connections::new(self.limits.connections);
         let shared = Arc::new(Shared {
             checks: self.checks,
-            unfinished: Unfinished::default(),
+            unfinished: Arc::default(),
             limits: self.limits,
             http: http(self.limits.idle),
             stop: stop.clone(),
         });
         let tasks = TaskTracker::new();
         while let Some(stream) = stop.run_until_cancelled(accept(&self.listener)).await {
-            if let Some(connection) = connections.admit() {
-                tasks.spawn(Arc::clone(&shared).serve(stream, connection));
-            }
+            tasks.spawn(Arc::clone(&shared).serve(stream, connections.admit()));
         }
         drop(self.listener);
         tasks.close();
@@ -145,11 +149,13 @@ fn http(idle: Duration) -> auto::Builder<TokioExecutor> {
 impl Shared {
     async fn serve(self: Arc<Self>, stream: TcpStream, connection: Connection) {
         let activity = &connection.activity;
+        let unfinished = Arc::new(Unfinished::of_connection(&self.unfinished));
         let service = service_fn(|request| {
-            let (shared, running) = (Arc::clone(&self), activity.begin());
+            let (shared, activity) = (Arc::clone(&self), Arc::clone(activity));
+            let unfinished = Arc::clone(&unfinished);
             async move {
-                let response = shared.answer(request).await;
-                drop(running);
+                let response = shared.answer(request, &unfinished).await;
+                activity.answered();
                 Ok::<_, Infallible>(response)
             }
         });
@@ -169,7 +175,7 @@ impl Shared {
     /// Ends when the connection has been idle for too long.
     async fn idle(&self, activity: &Activity) {
         loop {
-            let limit = if activity.has_begun() {
+            let limit = if activity.has_answered() {
                 self.limits.idle
             } else {
                 self.limits.first_request
@@ -182,7 +188,7 @@ impl Shared {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>, unfinished: &Unfinished) -> Response<Body> {
         let (request, body) = request.into_parts();
         let path = request.uri.path();
         let (is_check, is_health) = (path == envoy::CHECK, path == HEALTH);
@@ -193,10 +199,10 @@ impl Shared {
         drop(request);
         if is_check {
             let check = |message| Ok(envoy::check(&self.checks, message));
-            unary::answer(body, &self.unfinished, check).await
+            unary::answer(body, unfinished, check).await
         } else {
             let health = |message| self.health(&message);
-            unary::answer(body, &self.unfinished, health).await
+            unary::answer(body, unfinished, health).await
         }
     }
 

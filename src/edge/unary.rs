@@ -4,14 +4,17 @@
 use std::{
     convert::Infallible,
     pin::Pin,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Response, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version,
     header::{CONTENT_TYPE, TE},
     request::Parts,
 };
@@ -20,6 +23,9 @@ use hyper::body::Incoming;
 use prost::Message;
 use tokio::time::timeout;
 use tonic::Code;
+use tracing::warn;
+
+use crate::telemetry::LIMITED;
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -29,12 +35,38 @@ const PREFIX_BYTES: usize = 5;
 const MAX_MESSAGE_BYTES: usize = 256 * 1024;
 /// For all unfinished messages together.
 const MAX_UNFINISHED_BYTES: usize = 32 * 1024 * 1024;
+/// For those of one connection, so that no gateway takes the share of the others.
+const MAX_UNFINISHED_BYTES_PER_CONNECTION: usize = 2 * 1024 * 1024;
 /// A gateway beside the edge sends a message at once.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Counts the bytes of unfinished messages in the whole process.
-#[derive(Default)]
-pub(super) struct Unfinished(AtomicUsize);
+/// Counts the bytes of unfinished messages, of a connection and in the whole process.
+pub(super) struct Unfinished {
+    own: AtomicUsize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Unfinished {
+    pub(super) fn of_connection(all: &Arc<AtomicUsize>) -> Self {
+        Self {
+            own: AtomicUsize::new(0),
+            all: Arc::clone(all),
+        }
+    }
+
+    /// Counts more bytes. `false` if they are too many.
+    fn add(&self, bytes: usize) -> bool {
+        let [own, all] = [&self.own, &self.all]
+            .map(|counter| counter.fetch_add(bytes, Ordering::Relaxed) + bytes);
+        own <= MAX_UNFINISHED_BYTES_PER_CONNECTION && all <= MAX_UNFINISHED_BYTES
+    }
+
+    fn subtract(&self, bytes: usize) {
+        for counter in [&self.own, &self.all] {
+            counter.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+}
 
 /// Whether a request is a gRPC call. Forward-auth by HTTP/2 may have any path and the client's own
 /// `Content-Type`. A gateway must then not pass on the client's `TE` (RFC 9110, section 7.6.1).
@@ -46,6 +78,9 @@ pub(super) fn is_call(request: &Parts) -> bool {
 }
 
 /// Reads the message of a call and answers it.
+///
+/// A call without a complete message gets the HTTP status 400. With 200, which is usual for errors
+/// of gRPC, a gateway would admit a forward-auth request that looks like a call.
 pub(super) async fn answer<Q, A>(
     body: Incoming,
     unfinished: &Unfinished,
@@ -57,16 +92,32 @@ where
 {
     let read = timeout(MESSAGE_TIMEOUT, read(body, unfinished)).await;
     let message = read.unwrap_or(Err(Code::DeadlineExceeded));
-    let request = message.and_then(|message| decode(message));
-    let (mut response, code) = match request.and_then(act) {
-        Ok(answer) => (Response::new(Body::message(&answer)), None),
-        Err(code) => (Response::new(Body::empty()), Some(code)),
+    let request = match message.and_then(decode) {
+        Ok(request) => request,
+        Err(code) => {
+            let reason = code.description();
+            warn!(name: LIMITED, reason, "a call has no complete message");
+            let mut response = failed(code);
+            *response.status_mut() = StatusCode::BAD_REQUEST;
+            return response;
+        }
     };
-    response.headers_mut().insert(CONTENT_TYPE, GRPC);
-    if let Some(code) = code {
-        let code = HeaderValue::from(i32::from(code));
-        response.headers_mut().insert(GRPC_STATUS, code);
+    match act(request) {
+        Ok(answer) => grpc(Body::message(&answer)),
+        Err(code) => failed(code),
     }
+}
+
+fn failed(code: Code) -> Response<Body> {
+    let mut response = grpc(Body::empty());
+    let code = HeaderValue::from(i32::from(code));
+    response.headers_mut().insert(GRPC_STATUS, code);
+    response
+}
+
+fn grpc(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, GRPC);
     response
 }
 
@@ -112,11 +163,9 @@ impl<'a> Collected<'a> {
     }
 
     fn add(&mut self, data: &[u8]) -> Result<(), Code> {
-        let before = self.unfinished.0.fetch_add(data.len(), Ordering::Relaxed);
         self.counted += data.len();
-        let fits = self.counted <= MAX_MESSAGE_BYTES + PREFIX_BYTES
-            && before + data.len() <= MAX_UNFINISHED_BYTES;
-        if !fits {
+        let has_room = self.unfinished.add(data.len());
+        if !has_room || self.counted > MAX_MESSAGE_BYTES + PREFIX_BYTES {
             return Err(Code::ResourceExhausted);
         }
         self.bytes.extend_from_slice(data);
@@ -126,7 +175,7 @@ impl<'a> Collected<'a> {
 
 impl Drop for Collected<'_> {
     fn drop(&mut self) {
-        self.unfinished.0.fetch_sub(self.counted, Ordering::Relaxed);
+        self.unfinished.subtract(self.counted);
     }
 }
 

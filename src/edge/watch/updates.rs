@@ -11,7 +11,7 @@ use std::{
 
 use realchat_verifier::{Key, KeySet};
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{error, warn};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -133,7 +133,7 @@ impl Updates {
                 (self.knowledge).revoke(|edge| edge.revoke_user(id, before, until));
             }
             None => {
-                warn!(name: LIMITED, "SKIPPED A REVOCATION of an unknown kind: update the edge");
+                error!(name: LIMITED, "SKIPPED A REVOCATION of an unknown kind: update the edge");
             }
         }
         Ok(())

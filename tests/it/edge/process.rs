@@ -99,7 +99,7 @@ async fn the_log_says_where_it_listens_what_it_follows_and_when_it_is_stale_with
     let tokens = Tokens::new();
     let service = FakeService::start().await;
     let url = format!("http://{}", service.addr);
-    let more = [("LOG", "trace"), ("EDGE_MAX_STALENESS", "1s")];
+    let more = [("LOG", "trace"), ("EDGE_MAX_STALENESS", "5s")];
     let process = start(&url, &more);
     assert!(process.wait_for("\"listening\"").await.contains(&url));
     service

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use auth_service::{
     app,
     config::{self, Args},
+    edge::Settings,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,15 @@ pub struct Sidecar {
 impl Sidecar {
     /// Follows the service at these addresses.
     pub fn start(services: &[SocketAddr], options: &[&str]) -> Self {
+        Self::start_with(services, options, |_| {})
+    }
+
+    /// Like `start`, with settings that no variable allows.
+    pub fn start_with(
+        services: &[SocketAddr],
+        options: &[&str],
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let urls: Vec<_> = services
             .iter()
             .map(|addr| format!("http://{addr}"))
@@ -34,23 +44,14 @@ impl Sidecar {
             "--auth-token",
             INTERNAL_TOKEN,
         ];
-        Self::run(Self::build(&[&base, options].concat()))
+        let mut config = config(&[&base, options].concat());
+        change(&mut config.settings);
+        Self::run(build(config))
     }
 
     /// Not running yet, so that a test can change its limits.
     pub fn build(options: &[&str]) -> (app::Sidecar, Arc<ManualClock>) {
-        let free_ports = ["--edge-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"];
-        let command = [&["auth-service", "edge"], &free_ports[..], options].concat();
-        let args = Args::from_argv(command.into_iter().map(Into::into)).expect("valid usage");
-        let config = config::edge(&args).unwrap_or_else(|problems| {
-            let problems = problems.iter().map(ToString::to_string);
-            panic!("{:?}", problems.collect::<Vec<_>>())
-        });
-        let clock = Arc::new(ManualClock::new(START));
-        (
-            app::Sidecar::build(config, clock.clone()).expect("free ports"),
-            clock,
-        )
+        build(config(options))
     }
 
     pub fn run((sidecar, clock): (app::Sidecar, Arc<ManualClock>)) -> Self {
@@ -116,6 +117,22 @@ impl Sidecar {
         self.stop.cancel();
         (&mut self.running).await.expect("it does not panic")
     }
+}
+
+fn config(options: &[&str]) -> config::Edge {
+    let free_ports = ["--edge-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"];
+    let command = [&["auth-service", "edge"], &free_ports[..], options].concat();
+    let args = Args::from_argv(command.into_iter().map(Into::into)).expect("valid usage");
+    config::edge(&args).unwrap_or_else(|problems| {
+        let problems = problems.iter().map(ToString::to_string);
+        panic!("{:?}", problems.collect::<Vec<_>>())
+    })
+}
+
+fn build(config: config::Edge) -> (app::Sidecar, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new(START));
+    let sidecar = app::Sidecar::build(config, clock.clone());
+    (sidecar.expect("free ports"), clock)
 }
 
 impl Drop for Sidecar {

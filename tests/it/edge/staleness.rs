@@ -2,11 +2,34 @@
 
 use std::time::Duration;
 
-use super::{FakeService, Sidecar, Tokens, fake::keys, heartbeat};
+use tokio::time::sleep;
+
+use super::{Call, FakeService, Sidecar, Tokens, fake::keys, heartbeat};
 use crate::harness::eventually;
 
-/// The shortest that can be configured.
-const STALENESS: &str = "1s";
+/// Longer than the pause between two heartbeats of these tests, also on a busy machine.
+const STALENESS: Duration = Duration::from_secs(1);
+
+/// An edge that gets stale soon.
+fn start(service: &FakeService, options: &[&str]) -> Sidecar {
+    Sidecar::start_with(&[service.addr], options, |settings| {
+        settings.max_staleness = STALENESS;
+    })
+}
+
+/// Sends heartbeats while `work` is done.
+async fn alive<T>(call: &Call, work: impl Future<Output = T>) -> T {
+    let beats = async {
+        loop {
+            call.send(heartbeat("cursor 2")).await;
+            sleep(STALENESS / 20).await;
+        }
+    };
+    tokio::select! {
+        done = work => done,
+        () = beats => unreachable!("they do not end"),
+    }
+}
 
 async fn is_stale(edge: &Sidecar) -> bool {
     edge.metric("auth_edge_stale").await == 1
@@ -16,30 +39,23 @@ async fn is_stale(edge: &Sidecar) -> bool {
 async fn a_stale_edge_goes_on_by_default() {
     let tokens = Tokens::new();
     let service = FakeService::start().await;
-    let edge = Sidecar::start(&[service.addr], &["--edge-max-staleness", STALENESS]);
+    let edge = start(&service, &[]);
     let call = service.follow(&tokens).await;
-    edge.wait_until_ready().await;
-    assert!(!is_stale(&edge).await);
+    alive(&call, edge.wait_until_ready()).await;
+    alive(&call, eventually(async || !is_stale(&edge).await)).await;
     eventually(async || is_stale(&edge).await).await;
     assert_eq!(edge.status(&tokens.token()).await, 200);
     assert_eq!(edge.probe("/readyz").await.0, 200);
-    call.send(heartbeat("cursor 2")).await;
-    eventually(async || !is_stale(&edge).await).await;
+    alive(&call, eventually(async || !is_stale(&edge).await)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stale_edge_refuses_if_it_is_told_to_and_recovers() {
     let tokens = Tokens::new();
     let service = FakeService::start().await;
-    let options = [
-        "--edge-max-staleness",
-        STALENESS,
-        "--edge-when-stale",
-        "refuse",
-    ];
-    let edge = Sidecar::start(&[service.addr], &options);
+    let edge = start(&service, &["--edge-when-stale", "refuse"]);
     let call = service.follow(&tokens).await;
-    edge.wait_until_ready().await;
+    alive(&call, edge.wait_until_ready()).await;
     edge.wait_for(&tokens.token(), 503).await;
     assert!(is_stale(&edge).await);
     assert_eq!(edge.check(&[]).await.header("retry-after"), Some("1"));
@@ -48,22 +64,21 @@ async fn a_stale_edge_refuses_if_it_is_told_to_and_recovers() {
         (status, why.as_str()),
         (503, "not ready: new revocations are unknown\n")
     );
-    call.send(heartbeat("cursor 2")).await;
-    edge.wait_for(&tokens.token(), 200).await;
-    assert_eq!(edge.probe("/readyz").await.0, 200);
+    alive(&call, edge.wait_for(&tokens.token(), 200)).await;
+    alive(&call, edge.wait_until_ready()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_without_its_database_keeps_no_edge_fresh() {
     let tokens = Tokens::new();
     let service = FakeService::start().await;
-    let edge = Sidecar::start(&[service.addr], &["--edge-max-staleness", STALENESS]);
+    let edge = start(&service, &[]);
     let call = service.follow(&tokens).await;
     edge.wait_until_ready().await;
     let fresh = async {
         loop {
             call.send(keys(&tokens)).await;
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            sleep(Duration::from_millis(50)).await;
         }
     };
     tokio::select! {
@@ -76,7 +91,7 @@ async fn a_replica_without_its_database_keeps_no_edge_fresh() {
 async fn old_keys_are_dropped_and_the_next_stream_brings_them_back() {
     let tokens = Tokens::new();
     let service = FakeService::start().await;
-    let edge = Sidecar::start(&[service.addr], &["--edge-max-staleness", STALENESS]);
+    let edge = start(&service, &[]);
     let call = service.follow(&tokens).await;
     edge.wait_until_ready().await;
     let mut short = tokens.keys();
