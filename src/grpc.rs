@@ -27,6 +27,7 @@ mod status;
 
 use std::sync::Arc;
 
+use prost_types::Duration as ProtoDuration;
 use tonic::{Request, metadata::MetadataMap, server::NamedService};
 
 use self::{
@@ -62,6 +63,13 @@ pub const EDGE_SERVICE_NAME: &str = EdgeServiceServer::<Handlers>::NAME;
 
 /// The largest message but for pages of accounts. Most messages are far below one kilobyte.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+
+/// How long a gateway may cache the keys. A key that was published this long ago is known to
+/// every gateway.
+const KEYS_MAX_AGE: ProtoDuration = ProtoDuration {
+    seconds: 300,
+    nanos: 0,
+};
 
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 const VALID_DESCRIPTORS: &str = "the build checks the descriptors that it embeds";

@@ -4,19 +4,12 @@ use prost_types::Duration as ProtoDuration;
 use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
 
-use super::{Handlers, audited_call::AuditedCall, convert};
+use super::{Handlers, KEYS_MAX_AGE, audited_call::AuditedCall, convert};
 use crate::{
     auth::{Device, Error, Issuer, LoggedIn, Login, Register, Registered, SigningKey},
     model::{DeviceToken, Email},
     proto::{self, auth_service_server::AuthService},
     telemetry::audit::Event,
-};
-
-/// How long a gateway may cache the keys. A key that was published this long ago is known to
-/// every gateway.
-pub(super) const KEYS_MAX_AGE: ProtoDuration = ProtoDuration {
-    seconds: 300,
-    nanos: 0,
 };
 
 #[tonic::async_trait]

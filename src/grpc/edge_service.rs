@@ -16,8 +16,7 @@ use tokio::{
 use tonic::{Request, Response, Status};
 
 use super::{
-    Handlers,
-    auth_service::KEYS_MAX_AGE,
+    Handlers, KEYS_MAX_AGE,
     layer::Deadline,
     server::{LongStream, max_watchers, random_age},
 };
