@@ -190,7 +190,7 @@ impl Auth {
         }
     }
 
-    /// The issuer, whose keys `GetSigningKey` publishes.
+    /// The issuer, whose keys `GetSigningKey` and `Watch` publish.
     pub const fn issuer(&self) -> &Issuer {
         &self.issuer
     }

@@ -25,7 +25,7 @@ variables! {
     /// their certificates, comma-separated
     INTERNAL_CLIENT_NAMES: Vec<String> = value("NAMES", client_names);
     /// Rights of internal services: name=scope+scope, comma-separated, with the scopes keys
-    /// (GetSigningKey), address (x-client-address is believed), mail, admin and import
+    /// (GetSigningKey, Watch), address (x-client-address is believed), mail, admin and import
     INTERNAL_SCOPES: Vec<(String, Scopes)> = value("SCOPES", scopes)
         .when_unset("keys+address for each service; all of them for the generated token");
 }

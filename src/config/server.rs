@@ -20,8 +20,8 @@ variables! {
     /// Whether clients may list the calls by gRPC reflection: true or false
     GRPC_REFLECTION: bool = value("BOOL", boolean)
         .when_unset("true if GRPC_ADDR is a loopback address, else false");
-    /// Whether GetSigningKey is served without TLS at an address other than loopback: true or
-    /// false
+    /// Whether GetSigningKey and Watch are served without TLS at an address other than loopback:
+    /// true or false
     ALLOW_PLAINTEXT_KEYS: bool = value("BOOL", boolean).default("false");
 }
 

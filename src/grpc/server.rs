@@ -12,7 +12,7 @@
 //!    a new connection for new calls, and its running calls finish.
 //! 6. A connection that is still open after the GOAWAY grace period is closed. The grace
 //!    period is longer than any call, so only a stream without an end is cut off. A connection with
-//!    a running import is closed after it (`long_stream`).
+//!    a running import or a watch of `EdgeService` is closed after it (`long_stream`).
 //! 7. When the service stops, nothing more is accepted. Connections without a preface are
 //!    closed, because hyper could not send GOAWAY on them; all others get GOAWAY, and their
 //!    calls finish. `app` bounds how long that may take.

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// `GetSigningKey`.
+    /// `GetSigningKey`, and `Watch` of `EdgeService`.
     Keys,
     /// The client's address that it passes on is believed.
     Address,

@@ -6,7 +6,8 @@
 //! 9113 (9.1) lets a server close an idle connection at any time. If the service works on a call
 //! of every connection, one whose client does not read is closed (`memory`). If there is none,
 //! the new one is closed. Calls end at their deadline, and unfinished requests do not count, so
-//! that lasts a short time.
+//! that lasts a short time. A connection does not count while it has a watch of `EdgeService`, whose
+//! number is bounded.
 
 use std::{
     collections::HashMap,

@@ -42,10 +42,19 @@ async fn a_thousand_watchers_hear_a_logout_and_keep_nobody_out() {
     let call = async || client.clone().refresh(refresh(&token)).await;
     let refreshed = timeout(Duration::from_mins(1), join_all((0..CALLS).map(|_| call())));
     let refreshed = refreshed.await.expect("no call waits for memory");
-    assert!(refreshed.iter().all(Result::is_ok), "all are retries but one");
-    client.clone().logout(logout(&token)).await.expect("it is genuine");
+    assert!(
+        refreshed.iter().all(Result::is_ok),
+        "all are retries but one"
+    );
+    client
+        .clone()
+        .logout(logout(&token))
+        .await
+        .expect("it is genuine");
     let session = Revoked::Session(mia.session_id);
     let heard = join_all(watchers.iter_mut().map(Watch::revoked));
-    let heard = timeout(Duration::from_mins(1), heard).await.expect("all receive it");
+    let heard = timeout(Duration::from_mins(1), heard)
+        .await
+        .expect("all receive it");
     assert!(heard.iter().all(|it| *it == session));
 }
