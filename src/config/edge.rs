@@ -37,15 +37,16 @@ variables! {
     AUTH_CLIENT_CERT_FILE: PathBuf = value("PATH", |text| Ok(text.into()));
     /// Private key of the client certificate, PEM, not encrypted
     AUTH_CLIENT_KEY_FILE: PathBuf = value("PATH", |text| Ok(text.into()));
-    /// How long new revocations may be unknown, from 5s to 1day
+    /// How long new revocations may be unknown, from 1s to 1day. A heartbeat comes each second, so
+    /// less than 5s is for trials
     EDGE_MAX_STALENESS: Duration = value("DURATION", |text| duration(text, STALENESS))
         .default("60s");
     /// What then: serve accepts tokens until the keys are too old, refuse answers 503
     EDGE_WHEN_STALE: WhenStale = value("MODE", |text| one_of(text, &MODES)).default("serve");
 }
 
-/// Heartbeats come each second, and a reconnection takes a while.
-const STALENESS: std::ops::RangeInclusive<Duration> = Duration::from_secs(5)..=DAY;
+/// Heartbeats come each second.
+const STALENESS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=DAY;
 const MODES: [(&str, WhenStale); 2] = [("serve", WhenStale::Serve), ("refuse", WhenStale::Refuse)];
 
 /// The configuration of `edge`.
