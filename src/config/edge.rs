@@ -41,7 +41,7 @@ variables! {
     /// less than 5s is for trials
     EDGE_MAX_STALENESS: Duration = value("DURATION", |text| duration(text, STALENESS))
         .default("60s");
-    /// What then: serve accepts tokens until the keys are too old, refuse answers 503
+    /// The answers after that: serve accepts tokens until the keys are too old, refuse answers 503
     EDGE_WHEN_STALE: WhenStale = value("MODE", |text| one_of(text, &MODES)).default("serve");
 }
 

@@ -14,7 +14,7 @@ const LOOKED_AT: usize = 10_000;
 #[derive(Default)]
 pub(super) struct List {
     entries: VecDeque<Entry>,
-    /// What later reads may find again, and when it was recorded.
+    /// The revocations that later reads may find again, and when they were recorded.
     recent: HashMap<RevocationId, Timestamp>,
     /// The number of the next entry.
     next: u64,
@@ -28,8 +28,8 @@ pub(super) struct Read {
     pub(super) number: u64,
     /// When it began, by the clock of the database.
     pub(super) at: Timestamp,
-    /// By the clock of the database or of this replica: the one that is behind. What has expired
-    /// then has expired for all.
+    /// The time by the clock of the database or of this replica: the one that is behind. A
+    /// revocation that has expired then has expired for all.
     pub(super) now: Timestamp,
 }
 
@@ -138,7 +138,7 @@ impl List {
             .back()
             .is_none_or(|last| last.number < place.number);
         if is_end {
-            // What is read from now on is new, whenever it was recorded.
+            // All that is read from now on is new, whenever it was recorded.
             *place = Place {
                 number: self.next,
                 recorded_after: None,

@@ -28,7 +28,7 @@ impl Metrics {
         };
         let help = "Open streams of gateways that hear of revocations";
         registry.register("auth_edge_watchers", help, metrics.watchers.clone());
-        let help = "Revocations that this replica keeps in memory, about 100 bytes each";
+        let help = "Revocations that this replica keeps in memory";
         registry.register("auth_edge_revocations_kept", help, metrics.held.clone());
         registry.register(
             "auth_edge_revocation_delay_seconds",

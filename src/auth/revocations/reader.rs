@@ -22,7 +22,7 @@ pub(super) struct Reader {
     db: Db,
     revocations: Revocations,
     own_clock: Arc<dyn Clock>,
-    /// What the clock of the database said, and when.
+    /// The time by the clock of the database, and when it was asked.
     clock: (Timestamp, Instant),
     /// `None` at first, and after a failure.
     far_read_at: Option<Instant>,
@@ -58,19 +58,27 @@ impl Reader {
             self.clock = (self.db.now().await?, Instant::now());
         }
         self.finish().await?;
-        self.read_back(BACK).await?;
+        let last = self.revocations.list().read_at();
+        self.read_back(last, BACK).await?;
         if is_far {
-            // After the news, which must not wait for it.
-            self.read_back(FAR_BACK).await?;
+            if last.is_some() {
+                // After the news, which must not wait for it. Both go back from the same read: after
+                // an outage, a transaction that is older may have committed meanwhile.
+                self.read_back(last, FAR_BACK).await?;
+            }
             self.revocations.list_mut().forget();
             self.far_read_at = Some(Instant::now());
         }
         Ok(())
     }
 
-    async fn read_back(&mut self, back: Duration) -> Result<(), db::Error> {
+    /// `last` is the last complete read: without one everything is read.
+    async fn read_back(
+        &mut self,
+        last: Option<Timestamp>,
+        back: Duration,
+    ) -> Result<(), db::Error> {
         let at = self.now();
-        let last = self.revocations.list().read_at();
         let from = last.map_or(EPOCH, |last| last.min(at) - back);
         let read = Read {
             number: self.revocations.begin_read(),
@@ -97,7 +105,7 @@ impl Reader {
         Ok(())
     }
 
-    /// By the clock of the database.
+    /// The time by the clock of the database.
     fn now(&self) -> Timestamp {
         let (then, asked) = self.clock;
         then + asked.elapsed()

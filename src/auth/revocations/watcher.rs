@@ -43,7 +43,7 @@ impl Watcher {
         place.is_some()
     }
 
-    /// What comes next, empty at the end.
+    /// The next revocations, none at the end.
     pub fn next_page(&mut self) -> Page {
         self.revocations.list().page(&mut self.place)
     }
