@@ -2,7 +2,8 @@
 //!
 //! A message that cannot be understood ends the stream: if a revocation were skipped and the
 //! cursor went on, its tokens would stay valid. Only kinds of messages that a newer service may
-//! add are skipped.
+//! add are skipped. After a revocation of an unknown kind the stream goes on, but no longer counts
+//! as complete: the edge becomes stale, and the operator has chosen what that means.
 
 use std::{
     sync::Arc,
@@ -36,6 +37,8 @@ pub(super) struct Updates {
     in_snapshot: bool,
     /// Whether this stream has said that all revocations are known.
     pub(super) is_complete: bool,
+    /// Whether this stream has sent a revocation that this version does not understand.
+    lacks_revocations: bool,
 }
 
 impl Updates {
@@ -46,6 +49,7 @@ impl Updates {
             cursor: None,
             in_snapshot: false,
             is_complete: false,
+            lacks_revocations: false,
         }
     }
 
@@ -53,6 +57,7 @@ impl Updates {
     pub(super) fn begin(&mut self) {
         self.in_snapshot = false;
         self.is_complete = false;
+        self.lacks_revocations = false;
     }
 
     pub(super) fn apply(&mut self, update: EdgeUpdate) -> Result<(), Fault> {
@@ -85,6 +90,9 @@ impl Updates {
     fn complete(&mut self, cursor: String) -> Result<(), Fault> {
         if cursor.is_empty() {
             return malformed("a cursor is empty");
+        }
+        if self.lacks_revocations {
+            return Ok(());
         }
         self.cursor = Some(cursor);
         self.is_complete = true;
@@ -121,7 +129,7 @@ impl Updates {
         Ok(())
     }
 
-    fn revoked(&self, revocation: Revocation) -> Result<(), Fault> {
+    fn revoked(&mut self, revocation: Revocation) -> Result<(), Fault> {
         let until = time(revocation.until)?;
         match revocation.tokens {
             Some(Tokens::SessionId(session)) => {
@@ -134,6 +142,7 @@ impl Updates {
             }
             None => {
                 error!(name: LIMITED, "SKIPPED A REVOCATION of an unknown kind: update the edge");
+                self.lacks_revocations = true;
             }
         }
         Ok(())

@@ -252,13 +252,31 @@ async fn what_only_a_newer_service_sends_is_skipped() {
     call.send(Update::Keys(keys)).await;
     call.send(begin()).await;
     call.send_unknown().await;
-    call.send(Update::Revoked(Revocation {
-        tokens: None,
-        ..revocation()
-    }))
-    .await;
     call.send(end("cursor 1")).await;
     edge.wait_for(&tokens.token(), 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_revocation_that_only_a_newer_service_sends_a_stream_is_not_complete() {
+    let tokens = Tokens::new();
+    let service = FakeService::start().await;
+    let edge = Sidecar::start(&[service.addr], &[]);
+    let call = service.follow(&tokens).await;
+    edge.wait_for(&tokens.token(), 200).await;
+    let unknown = Update::Revoked(Revocation {
+        tokens: None,
+        ..revocation()
+    });
+    call.send(unknown).await;
+    call.send(heartbeat("cursor 2")).await;
+    // What it does understand still holds.
+    let ended = SessionId::new(START);
+    call.send(session(ended)).await;
+    edge.wait_for(&tokens.issue(START, ended, &[]), 401).await;
+    drop(call);
+    let next = service.call().await;
+    assert_eq!(next.cursor, "cursor 1");
+    assert_eq!(edge.status(&tokens.token()).await, 200);
 }
 
 fn revocation() -> Revocation {
