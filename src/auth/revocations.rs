@@ -45,6 +45,8 @@ use crate::{
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Between two reads, however many commits there are.
 const LEAST_INTERVAL: Duration = Duration::from_millis(50);
+/// After a failed read: many replicas must not hold up a database that starts again.
+const FAILED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Clones share one list.
 #[derive(Clone)]
@@ -92,6 +94,10 @@ impl Revocations {
                     Ok(()) | Err(_) => {}
                 }
                 has_failed = read.is_err();
+                if has_failed {
+                    sleep_until(began + FAILED_INTERVAL).await;
+                    continue;
+                }
                 sleep_until(began + LEAST_INTERVAL).await;
                 tokio::select! {
                     () = sleep_until(began + INTERVAL) => {}

@@ -8,12 +8,14 @@ use super::{Knowledge, State, checks::Denied};
 use crate::{model::Timestamp, telemetry::metrics::counters};
 
 const ACCEPTED: &str = "ok";
+const INCOMPLETE: &str = "incomplete";
 
 /// Each counter is kept, so that a check does not have to look it up.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     accepted: Counter,
     denied: [Counter; Denied::ALL.len()],
+    incomplete: Counter,
     is_stale: Gauge,
     revocations: Gauge,
     last_message: Gauge,
@@ -21,12 +23,14 @@ pub struct Metrics {
 
 impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
-        let outcomes = [ACCEPTED].into_iter().chain(Denied::ALL.map(Denied::label));
+        let outcomes = [ACCEPTED, INCOMPLETE].into_iter();
+        let outcomes = outcomes.chain(Denied::ALL.map(Denied::label));
         let checks = counters("outcome", outcomes);
         let counter = |outcome| checks.get_or_create(&[("outcome", outcome)]).clone();
         let metrics = Self {
             accepted: counter(ACCEPTED),
             denied: Denied::ALL.map(|denied| counter(denied.label())),
+            incomplete: counter(INCOMPLETE),
             is_stale: Gauge::default(),
             revocations: Gauge::default(),
             last_message: Gauge::default(),
@@ -51,6 +55,11 @@ impl Metrics {
             None => self.accepted.inc(),
             Some(denied) => self.denied[denied as usize].inc(),
         };
+    }
+
+    /// Counts a check whose message was not read.
+    pub(super) fn count_incomplete(&self) {
+        self.incomplete.inc();
     }
 
     /// Sets the gauges, for a scrape.

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -199,7 +199,11 @@ impl Shared {
         drop(request);
         if is_check {
             let check = |message| Ok(envoy::check(&self.checks, message));
-            unary::answer(body, unfinished, check).await
+            let response = unary::answer(body, unfinished, check).await;
+            if response.status() != StatusCode::OK {
+                self.checks.metrics.count_incomplete();
+            }
+            response
         } else {
             let health = |message| self.health(&message);
             unary::answer(body, unfinished, health).await

@@ -106,8 +106,12 @@ impl Watcher {
         }
         let fault_text = Causes(fault);
         if !fault.is_refusal() {
-            warn!(name: LIMITED, url, fault = %fault_text, "no updates from this URL; trying the next one");
-            self.index = (self.index + 1) % self.settings.urls.len();
+            let urls = self.settings.urls.len();
+            if is_logged(self.failures as usize / urls) {
+                let failures = self.failures;
+                warn!(name: LIMITED, url, failures, fault = %fault_text, "no updates from this URL; trying again");
+            }
+            self.index = (self.index + 1) % urls;
             return retry::delay(self.failures);
         }
         if !self.is_refused {
@@ -168,10 +172,27 @@ impl Watcher {
     }
 }
 
+/// The rounds through all URLs that are logged: a service that is down for an hour must not fill
+/// the log.
+const fn is_logged(earlier_rounds: usize) -> bool {
+    (earlier_rounds + 1).is_power_of_two()
+}
+
 async fn next(
     stream: &mut Streaming<EdgeUpdate>,
     silence: Duration,
 ) -> Result<Option<EdgeUpdate>, Fault> {
     let message = timeout(silence, stream.message()).await;
     Ok(message.map_err(|_| Fault::Silent(silence))??)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_logged;
+
+    #[test]
+    fn the_rounds_that_are_logged_become_rarer() {
+        let logged: Vec<_> = (0..20).filter(|&round| is_logged(round)).collect();
+        assert_eq!(logged, [0, 1, 3, 7, 15]);
+    }
 }

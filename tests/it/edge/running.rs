@@ -279,6 +279,8 @@ async fn calls_without_a_complete_message_are_refused() {
     let two = [framed(b""), framed(b"")].concat();
     let answer = connection.call(CHECK, &[], two).await.unwrap();
     assert_eq!(answer.status().unwrap().code(), Code::InvalidArgument);
+    let counted = edge.metric(r#"auth_edge_checks_total{outcome="incomplete"}"#);
+    assert_eq!(counted.await, 6);
 }
 
 fn grpc(path: &str) -> http::Request<()> {
