@@ -35,7 +35,8 @@ pub(super) struct Connection {
 
 pub(super) struct Activity {
     opened: Instant,
-    /// When a request was last answered, in microseconds after `opened`; 0 before the first.
+    /// When a request was last answered, in nanoseconds after `opened`; 0 before the first. A
+    /// coarser time would be rounded down, and an older one could win.
     last: AtomicU64,
     must_close: CancellationToken,
 }
@@ -97,7 +98,7 @@ impl Activity {
 
     /// A request was answered.
     pub(super) fn answered(&self) {
-        let elapsed = self.opened.elapsed().as_micros();
+        let elapsed = self.opened.elapsed().as_nanos();
         let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX).max(1);
         self.last.store(elapsed, Ordering::Relaxed);
     }
@@ -108,7 +109,7 @@ impl Activity {
 
     /// For how long no request was answered.
     pub(super) fn idle(&self, now: Instant) -> Duration {
-        let last = Duration::from_micros(self.last.load(Ordering::Relaxed));
+        let last = Duration::from_nanos(self.last.load(Ordering::Relaxed));
         now.duration_since(self.opened).saturating_sub(last)
     }
 
