@@ -215,6 +215,8 @@ both! {
             let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                        WHERE datname = current_database() AND wait_event_type = 'Lock'";
             service.database.execute(end).await;
+            // It takes a moment to end, and would be taken for the next one.
+            service.database.wait_for(WAITING, 0).await;
         }
     }
 }
