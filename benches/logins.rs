@@ -1,6 +1,7 @@
 //! Logins through gRPC, compared with the password engine alone, and under overload.
 
 mod known;
+mod statements;
 mod wal;
 
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use crate::{
     Result, footprint,
     load::{Client, steady_rate},
     passwords::{CALLERS, Engine, PASSWORD},
+    postgres::{LESS, Postgres},
     refresh::{self, Refresher},
     stats::{median, percentile, rate},
     table::{self, Table},
@@ -44,7 +46,8 @@ pub async fn measure(table: &mut Table) -> Result<()> {
     let after = cancelled(service.connect().await?, &emails).await?;
     drop((service, engine));
     let service = Service::start(&database.url, &[]).await?;
-    wal::measure(table, &database, &service, &emails).await?;
+    let postgres = Postgres::of(&database).await?;
+    wal::measure(table, &postgres, &service, &emails).await?;
     let flood = Flood {
         channel: service.connect().await?,
         requests: emails.iter().map(|email| request(email)).collect(),
@@ -52,12 +55,18 @@ pub async fn measure(table: &mut Table) -> Result<()> {
     };
     open_loop(table, &flood, closed).await?;
     known::measure(table, &service, &emails, closed).await?;
-    refresh_beside(table, &flood, refresh::clients(&service, &db, 4).await?).await?;
+    let mut clients = refresh::clients(&service, &db, 4).await?;
+    refresh_beside(table, "", &flood, &mut clients).await?;
+    match postgres.limit() {
+        Ok(_limited) => refresh_beside(table, LESS, &flood, &mut clients).await?,
+        Err(error) => table.row(LESS, "NOT MEASURED", &error.to_string(), "", ""),
+    }
     let name = format!("a login after {CANCELLED} cancelled ones");
     table.times(&name, after.1, "idle", after.0, "<= 1.5x");
     let loaded = footprint::megabytes(service.resident()?);
     table.row("resident memory after that flood", &loaded, "", "", "");
     drop(service);
+    statements::measure(table, &postgres, &database, &db).await?;
     database.drop().await
 }
 
@@ -201,22 +210,23 @@ async fn open_loop(table: &mut Table, flood: &Flood, closed: f64) -> Result<()> 
 /// 200 refreshes per second, with and without a flood of logins.
 async fn refresh_beside(
     table: &mut Table,
+    server: &str,
     flood: &Flood,
-    mut clients: Vec<Refresher>,
+    clients: &mut Vec<Refresher>,
 ) -> Result<()> {
     let mut p99s = [const { Vec::new() }; 2];
     for _ in 0..ROUNDS {
-        p99s[0].push(paced(&mut clients, WINDOW).await?);
+        p99s[0].push(paced(clients, WINDOW).await?);
         let (_, beside) = tokio::try_join!(flood.run(WINDOW + WARM_UP), async {
             sleep(WARM_UP).await;
-            paced(&mut clients, WINDOW).await
+            paced(clients, WINDOW).await
         })?;
         p99s[1].push(beside);
         sleep(WARM_UP).await;
     }
     let [idle, beside] = p99s.map(|p99s| median(&p99s));
     table.times(
-        "Refresh p99 beside a flood of logins",
+        &format!("Refresh p99 beside a flood of logins{server}"),
         beside,
         "idle",
         idle,

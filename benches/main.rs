@@ -13,6 +13,7 @@ mod load;
 mod logins;
 mod outbox;
 mod passwords;
+mod postgres;
 mod refresh;
 mod stats;
 mod table;
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     if let [command, mode, url] = &arguments[..]
         && command == "serve"
     {
-        return world::serve(url, mode == "batched");
+        return world::serve(url, mode);
     }
     if !world::has_services() {
         return world::rerun_with_services();

@@ -1,5 +1,6 @@
 //! Refresh, compared with its one UPDATE statement alone.
 
+pub mod echo;
 mod forged;
 
 use std::{sync::Arc, time::Duration};
@@ -18,7 +19,8 @@ use tonic::transport::Channel;
 
 use crate::{
     Result,
-    load::{Client, Measured, closed_loop},
+    load::{self, Client, closed_loop},
+    postgres::{LESS, Measured, Postgres, medians},
     stats::median,
     table::Table,
     world::{Database, Service, data_keys, new_user},
@@ -28,35 +30,104 @@ const ROUNDS: usize = 3;
 const ROUND: Duration = Duration::from_secs(2);
 /// The default of the service.
 const CONNECTIONS: usize = 16;
+const COUNTS: [usize; 3] = [16, 64, 256];
+const BARE: &str = "bare UPDATE";
 /// Sessions in the table that no client uses.
-const OTHER_SESSIONS: i64 = 100_000;
+pub const OTHER_SESSIONS: i64 = 100_000;
 
 pub async fn measure(table: &mut Table) -> Result<()> {
     let (database, db) = Database::migrated().await?;
     fill(&database).await?;
-    let batched = Service::start(&database.url, &[]).await?;
-    let alone = Service::start_variant(&database.url, "alone").await?;
-    for count in [16, 64] {
-        let mut bare = bare_clients(&database, &db, count).await?;
-        let mut plain = clients(&alone, &db, count).await?;
-        let mut ours = clients(&batched, &db, count).await?;
-        let mut rates = [const { Vec::new() }; 3];
-        for _ in 0..ROUNDS {
-            rates[0].push(closed_loop(&mut bare, ROUND).await?.rate());
-            rates[1].push(closed_loop(&mut plain, ROUND).await?.rate());
-            rates[2].push(closed_loop(&mut ours, ROUND).await?.rate());
-        }
-        let [bare, plain, ours] = rates.map(|rates| median(&rates));
-        let what = "bare UPDATE";
-        let name = |kind: &str| format!("Refresh, {count} clients, {kind}");
-        table.rates(&name("one by one"), plain, what, bare, ">= 0.7x");
-        table.rates(&name("batched"), ours, what, bare, ">= 1.5x");
+    let bench = Bench {
+        postgres: Postgres::of(&database).await?,
+        batched: Service::start(&database.url, &[]).await?,
+        alone: Service::start_variant(&database.url, "alone").await?,
+        database: &database,
+        db: &db,
+    };
+    for count in COUNTS {
+        let rounds = bench.rounds(count).await?;
+        rates(table, &rounds, count, "", [">= 0.7x", ">= 1.5x"]);
+        costs(table, &rounds, count);
     }
-    drop(alone);
-    forged::measure(table, &database, &batched).await?;
-    drop(batched);
+    match bench.postgres.limit() {
+        Ok(_limited) => bench.with_less_cpu(table).await?,
+        Err(error) => table.row(LESS, "NOT MEASURED", &error.to_string(), "", ""),
+    }
+    forged::measure(table, &database, &bench.batched).await?;
+    echo::compare(table, &database, &db, &bench.batched).await?;
+    drop(bench);
     single(table, &database, &db).await?;
     database.drop().await
+}
+
+struct Bench<'a> {
+    database: &'a Database,
+    db: &'a Db,
+    postgres: Postgres,
+    batched: Service,
+    alone: Service,
+}
+
+/// The medians of the bare statement, the service that does not batch, and the one that does.
+type Rounds = [Measured; 3];
+
+impl Bench<'_> {
+    async fn rounds(&self, count: usize) -> Result<Rounds> {
+        let mut bare = bare_clients(self.database, self.db, count).await?;
+        let mut plain = clients(&self.alone, self.db, count).await?;
+        let mut ours = clients(&self.batched, self.db, count).await?;
+        let mut rounds = [const { Vec::new() }; 3];
+        for round in 0..=ROUNDS {
+            let measured = [
+                self.postgres.measure(&mut bare, ROUND).await?,
+                self.postgres.measure(&mut plain, ROUND).await?,
+                self.postgres.measure(&mut ours, ROUND).await?,
+            ];
+            // The first round prepares the statements and fills the cache.
+            if round > 0 {
+                (rounds.iter_mut().zip(measured)).for_each(|(all, one)| all.push(one));
+            }
+        }
+        Ok(rounds.map(|rounds| medians(&rounds)))
+    }
+
+    /// The clients and the service do not take the CPU of this server, and it has little.
+    async fn with_less_cpu(&self, table: &mut Table) -> Result<()> {
+        for (count, goal) in COUNTS.into_iter().zip([">= 1.6x", ">= 2.7x", ">= 4x"]) {
+            let rounds = self.rounds(count).await?;
+            rates(table, &rounds, count, LESS, ["", goal]);
+        }
+        Ok(())
+    }
+}
+
+fn rates(table: &mut Table, rounds: &Rounds, count: usize, server: &str, goals: [&str; 2]) {
+    let [bare, plain, ours] = rounds.map(|measured| measured.rate);
+    let name = |kind: &str| format!("Refresh, {count} clients, {kind}{server}");
+    table.rates(&name("one by one"), plain, BARE, bare, goals[0]);
+    table.rates(&name("batched"), ours, BARE, bare, goals[1]);
+}
+
+/// What the server pays, which depends little on the other load of the machine.
+fn costs(table: &mut Table, rounds: &Rounds, count: usize) {
+    let [bare, plain, ours] = rounds;
+    let goal = match count {
+        64 => "<= 0.4x",
+        256 => "<= 0.25x",
+        _ => "",
+    };
+    let name = |what: &str| format!("Postgres, {what} of a refresh, {count} clients");
+    table.costs(&name("CPU"), ours.cpu, "us", BARE, bare.cpu, goal);
+    table.costs(
+        &name("CPU, one by one,"),
+        plain.cpu,
+        "us",
+        BARE,
+        bare.cpu,
+        "",
+    );
+    table.costs(&name("WAL"), ours.wal, "B", BARE, bare.wal, "");
 }
 
 /// A single client: batches must cost it nothing.
@@ -67,7 +138,7 @@ async fn single(table: &mut Table, database: &Database, db: &Db) -> Result<()> {
     let mut ours = clients(&batched, db, 1).await?;
     let mut p50s = [const { Vec::new() }; 2];
     for _ in 0..3 * ROUNDS {
-        let p50 = |measured: Measured| measured.percentile(0.5);
+        let p50 = |measured: load::Measured| measured.percentile(0.5);
         p50s[0].push(p50(closed_loop(&mut plain, ROUND / 3).await?));
         p50s[1].push(p50(closed_loop(&mut ours, ROUND / 3).await?));
     }
@@ -83,7 +154,7 @@ async fn single(table: &mut Table, database: &Database, db: &Db) -> Result<()> {
 }
 
 /// Fills the table with other sessions, since a small table would be faster.
-async fn fill(database: &Database) -> Result<()> {
+pub async fn fill(database: &Database) -> Result<()> {
     let sql = format!(
         "INSERT INTO users SELECT gen_random_uuid(), i || '@example.org', 'x', 1, now(), now()
          FROM generate_series(1, {OTHER_SESSIONS}) AS i;

@@ -25,3 +25,10 @@ pub fn rate(count: usize, time: Duration) -> f64 {
     let count = count as f64;
     count / time.as_secs_f64()
 }
+
+/// The mean of a sum.
+pub fn per_call(sum: f64, calls: usize) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let calls = calls as f64;
+    sum / calls
+}

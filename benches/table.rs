@@ -22,6 +22,25 @@ impl Table {
         );
     }
 
+    /// What a call costs, in `unit`.
+    pub fn costs(
+        &mut self,
+        figure: &str,
+        measured: f64,
+        unit: &str,
+        what: &str,
+        baseline: f64,
+        goal: &str,
+    ) {
+        self.row(
+            figure,
+            &format!("{measured:.0} {unit}"),
+            &format!("{baseline:.0} {unit} {what}"),
+            &ratio(measured / baseline),
+            goal,
+        );
+    }
+
     pub fn times(
         &mut self,
         figure: &str,

@@ -27,7 +27,7 @@ use tokio_postgres::NoTls;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use crate::{Result, footprint};
+use crate::{Result, footprint, refresh::echo};
 
 /// The benchmarks cancel many logins, and one that is cancelled after its hash began counts as a
 /// failure.
@@ -199,8 +199,9 @@ impl Service {
         .await
     }
 
-    /// Starts the service in this program, with refreshes `batched` or `alone`. It has neither
-    /// telemetry nor an allocator that wipes, so it is a little faster than the release binary.
+    /// Starts a service in this program: with refreshes `batched` or `alone`, or an `echo`. It has
+    /// neither telemetry nor an allocator that wipes, so it is a little faster than the release
+    /// binary.
     pub async fn start_variant(url: &str, variant: &str) -> Result<Self> {
         let me = env::current_exe()?;
         Self::run(Command::new(me).args(["serve", variant, url])).await
@@ -258,10 +259,16 @@ impl Service {
     }
 }
 
-/// Runs the service in this process until it is killed.
-pub fn serve(url: &str, batch_refreshes: bool) -> ExitCode {
+/// Runs a variant of the service in this process until it is killed.
+pub fn serve(url: &str, variant: &str) -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    match runtime.block_on(serve_variant(url, batch_refreshes)) {
+    let served = runtime.block_on(async {
+        match variant {
+            "echo" => echo::serve().await,
+            _ => serve_variant(url, variant == "batched").await,
+        }
+    });
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -274,8 +281,13 @@ async fn serve_variant(url: &str, batch_refreshes: bool) -> Result<()> {
     let mut config = config(url, &[])?;
     config.database.batch_refreshes = batch_refreshes;
     let app = App::build(config, Arc::new(SystemClock)).await?;
-    eprintln!("\"grpc\":\"{}\"", app.grpc_addr()?);
+    say_address(app.grpc_addr()?);
     Ok(app.run(CancellationToken::new()).await?)
+}
+
+/// In the form of the service's log.
+pub fn say_address(addr: SocketAddr) {
+    eprintln!("\"grpc\":\"{addr}\"");
 }
 
 /// A port on which no process listens.

@@ -6,25 +6,26 @@ use tonic::{Code, transport::Channel};
 use super::{ROUNDS, request};
 use crate::{
     Result,
-    stats::median,
+    postgres::Postgres,
+    stats::{median, per_call},
     table::Table,
-    world::{Database, Service},
+    world::Service,
 };
 
 /// Accounts of a round.
-const ACCOUNTS: u8 = 50;
+const ACCOUNTS: usize = 50;
 
 /// The accounts have logged in before.
 pub async fn measure(
     table: &mut Table,
-    database: &Database,
+    postgres: &Postgres,
     service: &Service,
     emails: &[String],
 ) -> Result<()> {
     let client = AuthServiceClient::new(service.connect().await?);
     let right: Vec<_> = emails
         .iter()
-        .take(ACCOUNTS.into())
+        .take(ACCOUNTS)
         .map(|email| request(email))
         .collect();
     let wrong = right.iter().map(|right| LoginRequest {
@@ -32,8 +33,6 @@ pub async fn measure(
         ..right.clone()
     });
     let wrong: Vec<_> = wrong.collect();
-    let postgres = database.client().await?;
-    let written = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8";
     for (name, requests, code, goal) in [
         ("WAL of a login", &right, Code::Ok, "<= 1,250 B"),
         (
@@ -46,12 +45,11 @@ pub async fn measure(
         let mut bytes = Vec::new();
         // The first round copies whole pages into the log.
         for _ in 0..=ROUNDS {
-            let before: f64 = postgres.query_one(written, &[]).await?.get(0);
+            let before = postgres.wal().await?;
             for request in requests {
                 expect(&client, request, code).await?;
             }
-            let after: f64 = postgres.query_one(written, &[]).await?.get(0);
-            bytes.push((after - before) / f64::from(ACCOUNTS));
+            bytes.push(per_call(postgres.wal().await? - before, ACCOUNTS));
         }
         table.row(name, &format!("{:.0} B", median(&bytes[1..])), "", "", goal);
     }
