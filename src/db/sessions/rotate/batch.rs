@@ -4,13 +4,14 @@
 //! database is the part that does not scale out. Refreshes that arrive while others are in
 //! flight therefore share a statement:
 //!
-//! 1. There are [`SLOTS`] slots for statements in flight. A refresh that finds a free slot takes
-//!    it and runs the plain statement at once. There is no timer, so an idle service answers as
-//!    fast as without batches.
-//! 2. A refresh that finds no free slot is queued.
+//! 1. There are [`SLOTS`] slots for statements in flight. A refresh that finds all of them free
+//!    runs the plain statement at once. There is no timer, so an idle service answers as fast as
+//!    without batches.
+//! 2. Another refresh is queued. A second statement begins as soon as it has as many refreshes as
+//!    the one in flight: a smaller one would cost the database more for each.
 //! 3. When the statement in a slot ends, or is still running after [`SLOT_TIMEOUT`], or its
-//!    caller is gone, the slot goes to a batch of up to [`MAX_BATCH`] queued refreshes. If none
-//!    is queued, the slot is free.
+//!    caller is gone, up to [`MAX_BATCH`] of the queued refreshes are the next batch, by the same
+//!    rule.
 //! 4. The statement of a batch skips rows that are locked. It never waits for a lock, and cannot
 //!    deadlock with the batch of another replica.
 //! 5. A batch answers only the refreshes that it rotated. The others run the plain statement:
@@ -44,11 +45,11 @@ use crate::{
 };
 
 /// With more slots the batches are too small to pay. With one the database idles while a reply
-/// travels.
+/// travels and while the log is flushed.
 const SLOTS: usize = 2;
 
 /// Beyond this number the cost of a row hardly falls.
-const MAX_BATCH: usize = 64;
+const MAX_BATCH: usize = 128;
 
 /// A statement that waits for a row, or on a dead connection, must not hold up the queue.
 const SLOT_TIMEOUT: Duration = Duration::from_millis(100);
@@ -63,7 +64,8 @@ pub(in crate::db) struct Batches {
 
 #[derive(Default)]
 struct State {
-    slots_taken: usize,
+    /// How many refreshes each statement in flight has.
+    in_flight: Vec<usize>,
     queue: Vec<Queued>,
 }
 
@@ -79,8 +81,11 @@ pub(super) enum Entry {
     Queued(oneshot::Receiver<Refreshable>),
 }
 
-/// A slot that is taken. Dropping it hands it to the next batch.
-pub(super) struct Slot(Batches);
+/// A slot that is taken. When it is dropped, the next batch begins.
+pub(super) struct Slot {
+    batches: Batches,
+    refreshes: usize,
+}
 
 impl Batches {
     pub(in crate::db) fn new(
@@ -98,27 +103,42 @@ impl Batches {
 
     pub(super) fn enter(&self, rotation: &Rotation) -> Entry {
         let mut state = self.state();
-        if state.slots_taken < SLOTS {
-            state.slots_taken += 1;
-            return Entry::InFlight(Slot(self.clone()));
+        if state.queue.is_empty() && state.may_begin(1) {
+            return Entry::InFlight(self.begin(&mut state, 1));
         }
         let (answer, answered) = oneshot::channel();
         let rotation = rotation.clone();
         state.queue.push(Queued { rotation, answer });
+        self.begin_batch(state);
         Entry::Queued(answered)
     }
 
-    /// Takes the next batch from the queue. If it is empty, the slot is free.
-    fn next(&self) -> Vec<Queued> {
-        let mut state = self.state();
-        // Callers that are gone.
-        state.queue.retain(|queued| !queued.answer.is_closed());
-        let count = state.queue.len().min(MAX_BATCH);
-        let batch: Vec<_> = state.queue.drain(..count).collect();
-        if batch.is_empty() {
-            state.slots_taken -= 1;
+    fn begin(&self, state: &mut State, refreshes: usize) -> Slot {
+        state.in_flight.push(refreshes);
+        Slot {
+            batches: self.clone(),
+            refreshes,
         }
-        batch
+    }
+
+    /// Begins the next batch, if it may begin.
+    fn begin_batch(&self, mut state: MutexGuard<'_, State>) {
+        let batch = state.next_batch();
+        if batch.is_empty() {
+            return;
+        }
+        let slot = self.begin(&mut state, batch.len());
+        drop(state);
+        // Without a runtime the process is ending.
+        if let Ok(runtime) = Handle::try_current() {
+            let statement = self.clone().run(batch);
+            runtime.spawn(async {
+                if let Err(error) = slot.hold_during(statement).await {
+                    let error = Causes(&error);
+                    warn!(name: LIMITED, %error, "a batch of refreshes failed: each goes alone");
+                }
+            });
+        }
     }
 
     async fn run(self, mut batch: Vec<Queued>) -> Result<(), Error> {
@@ -144,6 +164,24 @@ impl Batches {
     }
 }
 
+impl State {
+    fn may_begin(&self, refreshes: usize) -> bool {
+        let most = self.in_flight.iter().max();
+        self.in_flight.len() < SLOTS && most.is_none_or(|&most| refreshes >= most)
+    }
+
+    /// Takes the next batch from the queue; none if it may not begin.
+    fn next_batch(&mut self) -> Vec<Queued> {
+        // Callers that are gone.
+        self.queue.retain(|queued| !queued.answer.is_closed());
+        let count = self.queue.len().min(MAX_BATCH);
+        if count == 0 || !self.may_begin(count) {
+            return Vec::new();
+        }
+        self.queue.drain(..count).collect()
+    }
+}
+
 impl Slot {
     /// Keeps the slot until `statement` ends, at most for [`SLOT_TIMEOUT`].
     pub(super) async fn hold_during<T>(self, statement: impl Future<Output = T>) -> T {
@@ -158,20 +196,30 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let batch = self.0.next();
-        if batch.is_empty() {
-            return;
-        }
-        let slot = Self(self.0.clone());
-        // Without a runtime the process is ending.
-        if let Ok(runtime) = Handle::try_current() {
-            let statement = self.0.clone().run(batch);
-            runtime.spawn(async {
-                if let Err(error) = slot.hold_during(statement).await {
-                    let error = Causes(&error);
-                    warn!(name: LIMITED, %error, "a batch of refreshes failed: each goes alone");
-                }
-            });
-        }
+        let mut state = self.batches.state();
+        let own = state.in_flight.iter().position(|it| *it == self.refreshes);
+        state.in_flight.swap_remove(own.expect("it is in flight"));
+        self.batches.begin_batch(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_statement_begins_with_as_many_refreshes_as_the_first() {
+        let may_begin = |in_flight: &[usize], refreshes| {
+            let state = State {
+                in_flight: in_flight.to_vec(),
+                queue: Vec::new(),
+            };
+            state.may_begin(refreshes)
+        };
+        assert!(may_begin(&[], 1));
+        assert!(may_begin(&[1], 1));
+        assert!(!may_begin(&[8], 7));
+        assert!(may_begin(&[8], 8));
+        assert!(!may_begin(&[1, 8], 8));
     }
 }

@@ -107,7 +107,9 @@ impl Query for RotateOne {
 /// [`RotateOne`] for several tokens, each against its own row.
 ///
 /// The rows are locked one by one through the index, however large the table: `LATERAL` leaves
-/// the planner no choice. The conditions are repeated in the UPDATE: for a row that changed
+/// the planner no choice. It does not see how long the arrays are either: each is a SELECT of its
+/// own. So no plan is cheaper for a small batch than the one that is kept, and none is made again,
+/// which would cost more than the rows. The conditions are repeated in the UPDATE: for a row that changed
 /// after the statement began, Postgres checks them against the newest version.
 #[derive(QueryId)]
 pub(super) struct RotateMany {
@@ -147,15 +149,16 @@ impl QueryFragment<Pg> for RotateMany {
              GREATEST(sessions.access_tokens_expire_at, given.tokens_expire_at) FROM unnest(",
         );
         for hashes in &self.hashes {
+            out.push_sql("(SELECT ");
             out.push_bind_param::<Array<Binary>, _>(hashes)?;
-            out.push_sql(", ");
+            out.push_sql("), ");
         }
         for (n, times) in self.times.iter().enumerate() {
-            out.push_sql(if n == 0 { "" } else { ", " });
+            out.push_sql(if n == 0 { "(SELECT " } else { "), (SELECT " });
             out.push_bind_param::<Array<Moment>, _>(times)?;
         }
         out.push_sql(
-            ") AS given (handle_hash, token_hash, new_token_hash, sealed_successor, now, \
+            ")) AS given (handle_hash, token_hash, new_token_hash, sealed_successor, now, \
              expires_at, tokens_expire_at), \
              LATERAL (SELECT id FROM sessions WHERE handle_hash = given.handle_hash \
              FOR NO KEY UPDATE SKIP LOCKED) AS free \

@@ -25,7 +25,7 @@ const SLOTS: u8 = 2;
 const TIMEOUT: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 /// The sessions have the numbers 0, 1, ..
-const SESSIONS: u8 = 100;
+const SESSIONS: u8 = 200;
 
 fn hash(kind: u8, number: u8) -> [u8; 32] {
     let mut hash = [kind; 32];
@@ -360,10 +360,10 @@ async fn rotations_above_the_limit_go_in_the_next_batch() {
     let Some((database, db)) = setup().await else {
         return;
     };
-    let rotations: Vec<_> = (0..90).map(rotation).collect();
+    let rotations: Vec<_> = (0..180).map(rotation).collect();
     let answers = together(&database, &db, &rotations).await;
     for (number, answer) in (0..).zip(&answers) {
         assert!(is_rotated(answer, number), "{number}");
     }
-    assert_eq!(transactions(&database, 90).await, 2);
+    assert_eq!(transactions(&database, 180).await, 2);
 }
