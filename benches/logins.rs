@@ -59,7 +59,13 @@ pub async fn measure(table: &mut Table) -> Result<()> {
     refresh_beside(table, "", &flood, &mut clients).await?;
     match postgres.limit() {
         Ok(_limited) => refresh_beside(table, LESS, &flood, &mut clients).await?,
-        Err(error) => table.row(LESS, "NOT MEASURED", &error.to_string(), "", ""),
+        Err(error) => table.row(
+            LESS.trim_start_matches(", "),
+            "NOT MEASURED",
+            &error.to_string(),
+            "",
+            "",
+        ),
     }
     let name = format!("a login after {CANCELLED} cancelled ones");
     table.times(&name, after.1, "idle", after.0, "<= 1.5x");

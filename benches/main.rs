@@ -1,7 +1,7 @@
 //! The benchmarks. Each figure stands beside a baseline that was measured in the same run.
 //!
 //! `cargo bench` starts a real Postgres and a real Kafka with `tests/run`, runs all groups in
-//! about eight minutes and prints one table. `cargo bench -- refresh` runs one group. The
+//! more than ten minutes and prints one table. `cargo bench -- refresh` runs one group. The
 //! service is the release binary in its own process. A figure and its baseline alternate in
 //! rounds, and the medians are compared, so other load on the machine affects both. The
 //! open loop alone runs once, after its closed loop. The goals are printed but not asserted.

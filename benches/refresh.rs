@@ -52,7 +52,13 @@ pub async fn measure(table: &mut Table) -> Result<()> {
     }
     match bench.postgres.limit() {
         Ok(_limited) => bench.with_less_cpu(table).await?,
-        Err(error) => table.row(LESS, "NOT MEASURED", &error.to_string(), "", ""),
+        Err(error) => table.row(
+            LESS.trim_start_matches(", "),
+            "NOT MEASURED",
+            &error.to_string(),
+            "",
+            "",
+        ),
     }
     forged::measure(table, &database, &bench.batched).await?;
     echo::compare(table, &database, &db, &bench.batched).await?;

@@ -45,7 +45,6 @@ variables! {
     EDGE_WHEN_STALE: WhenStale = value("MODE", |text| one_of(text, &MODES)).default("serve");
 }
 
-/// Heartbeats come each second.
 const STALENESS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=DAY;
 const MODES: [(&str, WhenStale); 2] = [("serve", WhenStale::Serve), ("refuse", WhenStale::Refuse)];
 
