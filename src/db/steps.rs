@@ -7,7 +7,7 @@ macro_rules! steps {
         trait $steps:ident;
         $(
             $(#[$doc:meta])*
-            async fn $name:ident(&mut $self:ident, $($arg:ident: $type:ty),+) -> $result:ty $body:block
+            async fn $name:ident(&mut $self:ident, $($arg:ident: $type:ty),+ $(,)?) -> $result:ty $body:block
         )+
     ) => {
         pub(in crate::db) trait $steps {

@@ -135,7 +135,7 @@ impl Db {
                     let keys: Vec<_> = raised.iter().map(|raised| raised.row.key).collect();
                     read_again(&mut raised, &conn.find_rows(&keys).await?);
                 }
-                let written = conn.lower_rows(&raised, now).await?;
+                let written = conn.lower_rows(&raised, has_lost, now).await?;
                 raised.retain(|raised| !written.contains(&raised.row.key));
                 raised
             })?;

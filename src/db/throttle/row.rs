@@ -97,11 +97,18 @@ steps! {
         Ok(keys.collect())
     }
 
-    /// Takes counts back, like `replace_rows`. A single row of which nothing is left is deleted.
-    async fn lower_rows(&mut self, raised: &[Raised], now: Timestamp) -> QueryResult<Vec<Key>> {
+    /// Takes counts back, like `replace_rows`. A single row of which nothing is left is deleted,
+    /// but not if others have `written` it since: one of them may still take its count back, and
+    /// would insert the row again.
+    async fn lower_rows(
+        &mut self,
+        raised: &[Raised],
+        written: bool,
+        now: Timestamp,
+    ) -> QueryResult<Vec<Key>> {
         let lowered: Vec<_> = raised.iter().map(|raised| raised.lowered(now)).collect();
         match (raised, &lowered[..]) {
-            ([Raised { row, .. }], [left]) if left.counter.is_new(now) => {
+            ([Raised { row, .. }], [left]) if !written && left.counter.is_new(now) => {
                 let deleted = diesel::delete(login_throttle::table.find(&row.key[..]))
                     .filter(login_throttle::revision.eq(row.revision))
                     .execute(self)

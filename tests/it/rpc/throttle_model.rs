@@ -165,6 +165,26 @@ impl Play<'_> {
     }
 }
 
+async fn play(
+    db: &Db,
+    database: &TestDatabase,
+    case: u64,
+    steps: impl IntoIterator<Item = Step>,
+) -> Outcome {
+    let mut play = Play {
+        db,
+        database,
+        case,
+        now: START,
+        counters: HashMap::new(),
+        begun: Vec::new(),
+    };
+    for step in steps {
+        play.take(step).await?;
+    }
+    Ok(())
+}
+
 both! {
     async fn the_rows_are_those_of_the_rules(database: TestDatabase) {
         let clock = Arc::new(ManualClock::new(START));
@@ -174,19 +194,22 @@ both! {
         let steps = prop::collection::vec(step(), 1..60);
         check_cases(soak(20, 1000), &steps, async |steps| {
             case.set(case.get() + 1);
-            let mut play = Play {
-                db: &db,
-                database: &database,
-                case: case.get(),
-                now: START,
-                counters: HashMap::new(),
-                begun: Vec::new(),
-            };
-            for step in steps {
-                play.take(step).await?;
-            }
-            Ok(())
+            play(&db, &database, case.get(), steps).await
         });
+    }
+
+    async fn a_count_that_is_taken_back_late_does_not_come_back(database: TestDatabase) {
+        let clock = Arc::new(ManualClock::new(START));
+        build(&database, clock, &[]).await.expect("migrates");
+        let db = db(&database, Duration::from_secs(10));
+        let steps = [
+            Step::Begin(0, Some(0)),
+            Step::Begin(1, Some(0)),
+            Step::Advance(NETWORK.fade * 2),
+            Step::TakeBack(0),
+            Step::TakeBack(0),
+        ];
+        play(&db, &database, 0, steps).await.expect("as the rules say");
     }
 
     async fn of_many_attempts_at_once_no_more_than_the_free_ones_are_counted(database: TestDatabase) {
