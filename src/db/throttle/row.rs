@@ -1,11 +1,19 @@
 //! The rows of the counters, and the statements that read and replace them.
+//!
+//! A crash of Postgres, or a switch to a standby, forgets what these statements wrote in the last
+//! moments before it, below a second: see `synchronous_commit` in its documentation. That is
+//! harmless. A forgotten failure is one more guess, for somebody who cannot make the database
+//! crash, and a forgotten success is one failure that fades as others do. In return a login waits
+//! for one flush of the log instead of three. Everything else that the service writes is flushed.
 
 use diesel::{
     backend::Backend,
+    pg::Pg,
     prelude::*,
     query_builder::{AstPass, Query, QueryFragment, QueryId},
     serialize::ToSql,
     sql_types::{BigInt, Binary},
+    sqlite::Sqlite,
 };
 use diesel_async::RunQueryDsl;
 
@@ -86,18 +94,18 @@ steps! {
         Ok(rows.into_iter().filter_map(row).collect())
     }
 
-    /// Inserts rows, and replaces those that have the sequence number before. Returns the keys of
-    /// the rows that were written.
-    async fn replace_rows(&mut self, rows: Vec<Row>) -> QueryResult<Vec<Key>> {
+    /// Inserts rows. Those of which the key is there are left, or replace one that has the sequence
+    /// number before. Returns the keys of the rows that were written.
+    async fn write_rows(&mut self, rows: Vec<Row>, known: Known) -> QueryResult<Vec<Key>> {
         let mut rows = rows;
         rows.sort_unstable_by_key(|row| row.key);
-        let statement = Replace(rows.iter().map(Values::of).collect());
+        let statement = Write { rows: rows.iter().map(Values::of).collect(), known };
         let written: Vec<Vec<u8>> = (&statement).load(self).await?;
         let keys = written.into_iter().filter_map(|key| key.try_into().ok());
         Ok(keys.collect())
     }
 
-    /// Takes counts back, like `replace_rows`. A single row of which nothing is left is deleted,
+    /// Takes counts back, by replacing the rows. A single row of which nothing is left is deleted,
     /// but not if others have `written` it since: one of them may still take its count back, and
     /// would insert the row again.
     async fn lower_rows(
@@ -109,19 +117,43 @@ steps! {
         let lowered: Vec<_> = raised.iter().map(|raised| raised.lowered(now)).collect();
         match (raised, &lowered[..]) {
             ([Raised { row, .. }], [left]) if !written && left.counter.is_new(now) => {
-                let deleted = diesel::delete(login_throttle::table.find(&row.key[..]))
-                    .filter(login_throttle::revision.eq(row.revision))
-                    .execute(self)
-                    .await?;
-                Ok(vec![row.key; deleted])
+                let statement = Delete { key: row.key, revision: row.revision };
+                let deleted: Vec<Vec<u8>> = (&statement).load(self).await?;
+                Ok(vec![row.key; deleted.len()])
             }
-            _ => self.replace_rows(lowered).await,
+            _ => self.write_rows(lowered, Known::Replace).await,
         }
     }
 }
 
+/// What a statement returns for each row that it wrote: the key. On Postgres this also sets, for its
+/// transaction alone, that the commit does not wait for the log.
+trait Written {
+    const KEY: &'static str;
+}
+
+impl Written for Pg {
+    const KEY: &'static str = " RETURNING CASE \
+        WHEN set_config('synchronous_commit', 'off', true) = 'off' THEN key_hash END";
+}
+
+impl Written for Sqlite {
+    const KEY: &'static str = " RETURNING key_hash";
+}
+
+/// What becomes of a row that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    Replace,
+    /// Nothing is written then, not even a lock, which would be in the log too.
+    Leave,
+}
+
 /// The statement as SQL: Diesel does not keep an upsert of its own prepared.
-struct Replace(Vec<Values>);
+struct Write {
+    rows: Vec<Values>,
+    known: Known,
+}
 
 struct Values {
     key: Key,
@@ -144,9 +176,9 @@ impl Values {
     }
 }
 
-impl<DB> QueryFragment<DB> for Replace
+impl<DB> QueryFragment<DB> for Write
 where
-    DB: Backend,
+    DB: Backend + Written,
     i64: ToSql<BigInt, DB>,
     [u8; 32]: ToSql<Binary, DB>,
 {
@@ -155,7 +187,7 @@ where
             "INSERT INTO login_throttle (key_hash, revision, free_from, failed_at, day_failures, \
              day_ends_at, blocked_until, known_until) VALUES ",
         );
-        for (n, row) in self.0.iter().enumerate() {
+        for (n, row) in self.rows.iter().enumerate() {
             out.push_sql(if n == 0 { "(" } else { ", (" });
             out.push_bind_param::<Binary, _>(&row.key)?;
             for number in &row.numbers {
@@ -164,23 +196,54 @@ where
             }
             out.push_sql(", 0, 0)");
         }
-        out.push_sql(
-            " ON CONFLICT (key_hash) DO UPDATE SET revision = excluded.revision, \
-             free_from = excluded.free_from, failed_at = excluded.failed_at, \
-             day_failures = excluded.day_failures, day_ends_at = excluded.day_ends_at \
-             WHERE (login_throttle.revision & 140737488355327) \
-             = (excluded.revision & 140737488355327) - 1 RETURNING key_hash",
-        );
+        out.push_sql(match self.known {
+            Known::Leave => " ON CONFLICT (key_hash) DO NOTHING",
+            Known::Replace => {
+                " ON CONFLICT (key_hash) DO UPDATE SET revision = excluded.revision, \
+                 free_from = excluded.free_from, failed_at = excluded.failed_at, \
+                 day_failures = excluded.day_failures, day_ends_at = excluded.day_ends_at \
+                 WHERE (login_throttle.revision & 140737488355327) \
+                 = (excluded.revision & 140737488355327) - 1"
+            }
+        });
+        out.push_sql(DB::KEY);
         Ok(())
     }
 }
 
 /// No static id: the statement is kept prepared by its text.
-impl QueryId for Replace {
+impl QueryId for Write {
     type QueryId = ();
     const HAS_STATIC_QUERY_ID: bool = false;
 }
 
-impl Query for Replace {
+impl Query for Write {
+    type SqlType = Binary;
+}
+
+/// Deletes a row that is as it was read.
+#[derive(QueryId)]
+struct Delete {
+    key: Key,
+    revision: i64,
+}
+
+impl<DB> QueryFragment<DB> for Delete
+where
+    DB: Backend + Written,
+    i64: ToSql<BigInt, DB>,
+    [u8; 32]: ToSql<Binary, DB>,
+{
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        out.push_sql("DELETE FROM login_throttle WHERE key_hash = ");
+        out.push_bind_param::<Binary, _>(&self.key)?;
+        out.push_sql(" AND revision = ");
+        out.push_bind_param::<BigInt, _>(&self.revision)?;
+        out.push_sql(DB::KEY);
+        Ok(())
+    }
+}
+
+impl Query for Delete {
     type SqlType = Binary;
 }

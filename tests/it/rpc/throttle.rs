@@ -4,6 +4,7 @@
 
 mod address;
 mod clocks;
+mod flush;
 mod housekeeping;
 mod keys;
 mod limits;

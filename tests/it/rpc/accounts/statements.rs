@@ -112,8 +112,8 @@ async fn asking_for_a_reset_costs_as_many_statements_for_any_address() {
     request_reset(&service, "nobody@example.com").await;
     table.add("unknown");
     insta::assert_snapshot!(table.lines, @r"
-    known: 7 SELECT login_throttle, INSERT login_throttle, BEGIN, UPDATE users, INSERT mail_requests, INSERT outbox_events, COMMIT
-    unknown: 7 SELECT login_throttle, INSERT login_throttle, BEGIN, UPDATE users, INSERT mail_requests, UPDATE mail_requests, COMMIT
+    known: 6 INSERT login_throttle, BEGIN, UPDATE users, INSERT mail_requests, INSERT outbox_events, COMMIT
+    unknown: 6 INSERT login_throttle, BEGIN, UPDATE users, INSERT mail_requests, UPDATE mail_requests, COMMIT
     ");
 }
 
@@ -191,9 +191,9 @@ async fn each_call_costs_the_database_no_more_than_this() {
     Register: 5 BEGIN, INSERT users, SELECT mail_requests, INSERT outbox_events, COMMIT
     Register with a session: 6 BEGIN, INSERT users, SELECT mail_requests, INSERT sessions, INSERT outbox_events, COMMIT
     Register, taken: 3 BEGIN, INSERT users, ROLLBACK
-    Login: 5 SELECT users, SELECT login_throttle, INSERT login_throttle, DELETE login_throttle, INSERT sessions
-    Login, wrong: 3 SELECT users, SELECT login_throttle, INSERT login_throttle
-    Login, without a usable password: 3 SELECT users, SELECT login_throttle, INSERT login_throttle
+    Login: 4 SELECT users, INSERT login_throttle, DELETE login_throttle, INSERT sessions
+    Login, wrong: 2 SELECT users, INSERT login_throttle
+    Login, without a usable password: 2 SELECT users, INSERT login_throttle
     Refresh: 1 UPDATE sessions
     Refresh, again: 2 UPDATE sessions, SELECT sessions
     Logout: 7 SELECT sessions, BEGIN, UPDATE users, UPDATE sessions, INSERT revocations, INSERT outbox_events, COMMIT
@@ -204,8 +204,8 @@ async fn each_call_costs_the_database_no_more_than_this() {
     EndSession, not one's own: 2 SELECT users, SELECT sessions
     EndOtherSessions: 9 SELECT users, BEGIN, UPDATE users, SELECT sessions, UPDATE sessions, INSERT revocations, UPDATE users, INSERT outbox_events, COMMIT
     EndOtherSessions, none: 6 SELECT users, BEGIN, UPDATE users, SELECT sessions, UPDATE sessions, COMMIT
-    ChangePassword, refused: 5 SELECT users, SELECT users, SELECT login_throttle, INSERT login_throttle, DELETE login_throttle
-    ChangePassword: 14 SELECT users, SELECT users, SELECT login_throttle, INSERT login_throttle, DELETE login_throttle, BEGIN, UPDATE users, UPDATE sessions, UPDATE sessions, INSERT revocations, DELETE mail_requests, UPDATE users, INSERT outbox_events, COMMIT
-    DeleteAccount: 14 SELECT users, SELECT users, SELECT login_throttle, INSERT login_throttle, DELETE login_throttle, BEGIN, UPDATE users, SELECT sessions, DELETE sessions, INSERT revocations, INSERT outbox_events, DELETE users, INSERT deleted_users, COMMIT
+    ChangePassword, refused: 4 SELECT users, SELECT users, INSERT login_throttle, DELETE login_throttle
+    ChangePassword: 13 SELECT users, SELECT users, INSERT login_throttle, DELETE login_throttle, BEGIN, UPDATE users, UPDATE sessions, UPDATE sessions, INSERT revocations, DELETE mail_requests, UPDATE users, INSERT outbox_events, COMMIT
+    DeleteAccount: 13 SELECT users, SELECT users, INSERT login_throttle, DELETE login_throttle, BEGIN, UPDATE users, SELECT sessions, DELETE sessions, INSERT revocations, INSERT outbox_events, DELETE users, INSERT deleted_users, COMMIT
     ");
 }
