@@ -29,7 +29,7 @@ impl World {
         let options = vec!["--data-key", OLD];
         let mut replicas = Vec::new();
         for _ in 0..2 {
-            let replica = Service::start_at(database.clone(), Arc::clone(&clock), &options).await;
+            let replica = replica(&database, &clock, &options).await;
             replicas.push((replica, options.clone()));
         }
         let [active, resting] = [
@@ -88,8 +88,7 @@ impl World {
                 let pair = self.replicas[index].0.refresh(&self.resting).await.unwrap();
                 self.resting = pair.refresh_token;
             }
-            let (database, clock) = (self.database.clone(), Arc::clone(&self.clock));
-            let new = Service::start_at(database, clock, options).await;
+            let new = replica(&self.database, &self.clock, options).await;
             let new = (new, options.to_vec());
             let (old, _) = std::mem::replace(&mut self.replicas[index], new);
             old.stop().await.0.unwrap();
@@ -125,6 +124,17 @@ impl World {
             .tokens
             .refresh_token;
     }
+}
+
+/// It waits long enough for a busy machine: no call fails but for a key.
+async fn replica(
+    database: &TestDatabase,
+    clock: &Arc<ManualClock>,
+    options: &[&'static str],
+) -> Service {
+    let limits = ["--request-timeout", "60s", "--password-max-wait", "50s"];
+    let options = [options, &limits].concat();
+    Service::start_at(database.clone(), Arc::clone(clock), &options).await
 }
 
 /// A retry at a replica of another configuration has the same secret and perhaps another tag.
