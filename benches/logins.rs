@@ -1,7 +1,7 @@
 //! Logins through gRPC, compared with the password engine alone, and under overload.
 
 mod known;
-mod statements;
+pub mod statements;
 mod wal;
 
 use std::time::{Duration, Instant};

@@ -5,6 +5,7 @@
 //! service is the release binary in its own process. A figure and its baseline alternate in
 //! rounds, and the medians are compared, so other load on the machine affects both. The
 //! open loop alone runs once, after its closed loop. The goals are printed but not asserted.
+//! The group `scale` takes a quarter of an hour and 15 GB of disk, and runs only if it is named.
 
 mod edge;
 mod footprint;
@@ -15,6 +16,7 @@ mod outbox;
 mod passwords;
 mod postgres;
 mod refresh;
+mod scale;
 mod stats;
 mod table;
 mod world;
@@ -73,5 +75,6 @@ async fn measure(wanted: &[String]) -> Result<Table> {
     if wants("footprint") {
         footprint::measure(&mut table).await?;
     }
+    scale::measure(&mut table, wanted).await?;
     Ok(table)
 }

@@ -1,6 +1,6 @@
 //! The outbox: the time from a commit to a Kafka consumer, and the rate of a backlog.
 
-mod backlog;
+pub mod backlog;
 mod latency;
 
 use std::{env, sync::Arc};

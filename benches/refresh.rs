@@ -182,6 +182,15 @@ pub struct Refresher {
     token: String,
 }
 
+impl Refresher {
+    pub fn new(client: AuthServiceClient<Channel>, token: &RefreshToken) -> Self {
+        Self {
+            client,
+            token: token.expose().expose_secret().to_owned(),
+        }
+    }
+}
+
 impl Client for Refresher {
     async fn call(&mut self) -> Result<()> {
         let refresh_token = std::mem::take(&mut self.token);
@@ -196,11 +205,8 @@ impl Client for Refresher {
 pub async fn clients(service: &Service, db: &Db, count: usize) -> Result<Vec<Refresher>> {
     let mut clients = Vec::new();
     for tokens in sessions(db, count).await?.chunks(16) {
-        let channel = service.connect().await?;
-        clients.extend(tokens.iter().map(|token| Refresher {
-            client: AuthServiceClient::new(channel.clone()),
-            token: token.expose().expose_secret().to_owned(),
-        }));
+        let client = AuthServiceClient::new(service.connect().await?);
+        clients.extend((tokens.iter()).map(|token| Refresher::new(client.clone(), token)));
     }
     Ok(clients)
 }
@@ -248,7 +254,7 @@ struct Pool {
 
 type Connection = (tokio_postgres::Client, Statement);
 
-const UPDATE: &str = "UPDATE sessions SET previous_token_hash = token_hash, token_hash = $3,
+pub const UPDATE: &str = "UPDATE sessions SET previous_token_hash = token_hash, token_hash = $3,
     sealed_successor = $3, generation = generation + 1, rotated_at = now(),
     expires_at = now() + interval '1 day' WHERE handle_hash = $1 AND token_hash = $2
     AND revoked_at IS NULL AND expires_at > now() AND ends_at > now() RETURNING id, user_id";

@@ -68,8 +68,7 @@ pub struct Database {
 }
 
 impl Database {
-    pub async fn create() -> Result<Self> {
-        let server = env::var("TEST_DATABASE_URL")?;
+    async fn create(server: String) -> Result<Self> {
         let name = format!("bench_{}", uuid::Uuid::now_v7().simple());
         let (base, _) = server.rsplit_once('/').ok_or("TEST_DATABASE_URL")?;
         let url = format!("{base}/{name}");
@@ -82,7 +81,12 @@ impl Database {
 
     /// Creates a database with the tables of the service.
     pub async fn migrated() -> Result<(Self, Db)> {
-        let database = Self::create().await?;
+        Self::migrated_on(env::var("TEST_DATABASE_URL")?).await
+    }
+
+    /// The same on another server. The URL is a superuser's.
+    pub async fn migrated_on(server: String) -> Result<(Self, Db)> {
+        let database = Self::create(server).await?;
         let config = config(&database.url, &[])?.database;
         let db = Db::new(&config, Duration::from_secs(30), &mut Registry::default());
         db.migrate().await?;
@@ -108,7 +112,7 @@ impl Database {
     }
 }
 
-async fn client(url: &str) -> Result<tokio_postgres::Client> {
+pub async fn client(url: &str) -> Result<tokio_postgres::Client> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     tokio::spawn(connection);
     Ok(client)

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// As many as the service has connections.
-const CLIENTS: usize = 16;
+pub const CLIENTS: usize = 16;
 const ROUND: Duration = Duration::from_secs(2);
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -32,7 +32,11 @@ pub async fn measure(
     db: &Db,
 ) -> Result<()> {
     fill(database).await?;
-    let mut ours = vec![Login(db.clone()); CLIENTS];
+    let login = Login {
+        db: db.clone(),
+        users: OTHER_SESSIONS,
+    };
+    let mut ours = vec![login; CLIENTS];
     let users = database.client().await?;
     let users = users.query("SELECT id::text FROM users", &[]).await?;
     let users: Arc<[String]> = users.iter().map(|row| row.get(0)).collect();
@@ -66,13 +70,17 @@ pub async fn measure(
 
 /// All statements of a login from a known device, in the order of `auth::login`.
 #[derive(Clone)]
-struct Login(Db);
+pub struct Login {
+    pub db: Db,
+    /// The users have the addresses `1@example.org` and so on.
+    pub users: i64,
+}
 
 impl Client for Login {
     async fn call(&mut self) -> Result<()> {
-        let db = &self.0;
+        let db = &self.db;
         // Each of them has only a few sessions.
-        let number = 1 + getrandom::u64()? % u64::try_from(OTHER_SESSIONS)?;
+        let number = 1 + i64::from(getrandom::u32()?) % self.users;
         let email = format!("{number}@example.org");
         let found = db.find_credentials(&email).await?.ok_or("the account")?;
         let now = SystemClock.now();

@@ -1,0 +1,61 @@
+//! Large tables, a large backlog and many connections, each compared with small ones.
+//!
+//! `cargo bench -- scale` runs all three parts, and `scale-tables`, `scale-backlog` or
+//! `scale-connections` one of them. Each part but the backlog starts a Postgres of its own, which
+//! has the settings of a server for large tables and needs room below /tmp.
+
+mod backlog;
+mod connections;
+mod housekeeping;
+mod logins;
+mod pgbouncer;
+mod refresh;
+mod revocations;
+mod server;
+mod tables;
+
+use self::{server::Server, tables::Tables};
+use crate::{Result, postgres::Postgres, table::Table};
+
+const FEW_USERS: i64 = 50_000;
+const MANY_USERS: i64 = 5_000_000;
+
+pub async fn measure(table: &mut Table, wanted: &[String]) -> Result<()> {
+    let wants = |part: &str| wanted.iter().any(|name| name == "scale" || name == part);
+    if wants("scale-tables") {
+        measure_tables(table).await?;
+    }
+    if wants("scale-backlog") {
+        backlog::measure(table).await?;
+    }
+    if wants("scale-connections") {
+        connections::measure(table).await?;
+    }
+    Ok(())
+}
+
+async fn measure_tables(table: &mut Table) -> Result<()> {
+    let server = Server::start(15).await?;
+    // The tables are filled faster so.
+    server.set("full_page_writes", "off").await?;
+    let few = Tables::fill(&server, FEW_USERS).await?;
+    let many = Tables::fill(&server, MANY_USERS).await?;
+    let postgres = Postgres::of(&few.database).await?;
+    let both = [many, few];
+    refresh::measure(table, &server, &postgres, &both).await?;
+    logins::measure(table, &postgres, &both).await?;
+    for tables in &both {
+        tables.fill_others().await?;
+    }
+    housekeeping::measure(table, &both).await?;
+    revocations::measure(table, &both).await?;
+    server.stop().await
+}
+
+/// The name of a figure of many sessions, and its baseline.
+fn name(figure: &str) -> (String, &'static str) {
+    (
+        format!("{figure}, 10 million sessions"),
+        "with 100,000 sessions",
+    )
+}
