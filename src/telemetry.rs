@@ -26,7 +26,7 @@ use opentelemetry_otlp::ExporterBuildError;
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::{
     Layer,
-    filter::{FilterExt as _, filter_fn},
+    filter::{FilterExt as _, LevelFilter, filter_fn},
     fmt,
     fmt::MakeWriter,
     layer::SubscriberExt,
@@ -124,15 +124,17 @@ where
         LogFormat::Text if color => layer.boxed(),
         LogFormat::Text => layer.with_ansi(false).boxed(),
     };
-    tracing_subscriber::registry()
-        .with(
-            lines.with_filter(
-                filter_fn(is_always_logged)
-                    .or(settings.filter.clone().and(filter_fn(may_be_logged)))
-                    .and(floods.clone()),
-            ),
-        )
-        .with(traces.map(Traces::layer))
+    let lines = lines.with_filter(
+        filter_fn(is_always_logged)
+            .or(settings.filter.clone().and(filter_fn(may_be_logged)))
+            .and(floods.clone()),
+    );
+    let mut layers = vec![lines.boxed()];
+    layers.extend(traces.map(|traces| traces.layer().boxed()));
+    // What no layer can want costs no look at the filters: libraries report a lot at TRACE.
+    let wanted = settings.filter.max_level_hint();
+    let level = wanted.map_or(LevelFilter::TRACE, |wanted| wanted.max(LevelFilter::INFO));
+    tracing_subscriber::registry().with(layers).with(level)
 }
 
 /// Audit lines, and the spans that give each line its call, do not depend on `LOG`.
