@@ -62,7 +62,9 @@ pub use self::{
     throttle::{Admission, Count, Counted, Key},
     users::{Advanced, NewUser, Registration},
 };
-use self::{metrics::Metrics, schema::outbox_lease, sessions::Batches, sql_types::Moment};
+use self::{
+    connect::Oldest, metrics::Metrics, schema::outbox_lease, sessions::Batches, sql_types::Moment,
+};
 use crate::{model::Timestamp, telemetry::SPANS};
 
 /// The database. Clones share one pool.
@@ -73,6 +75,8 @@ pub struct Db {
     batches: Option<Batches>,
     /// The longest a unit of work may take, waiting for a connection included.
     timeout: Duration,
+    /// Of the connections to Postgres.
+    oldest: Oldest,
     metrics: Metrics,
 }
 
@@ -168,9 +172,11 @@ impl Db {
     /// unit of work.
     pub fn new(settings: &Settings, timeout: Duration, registry: &mut Registry) -> Self {
         let metrics = Metrics::register(registry);
+        let oldest = Oldest::now();
         let (pools, batches) = match &settings.url {
             Url::Postgres(postgres) => {
-                let pool = connect::postgres(postgres, settings.max_connections, timeout);
+                let pool =
+                    connect::postgres(postgres, settings.max_connections, timeout, oldest.clone());
                 let batches = (settings.batch_refreshes)
                     .then(|| Batches::new(pool.clone(), timeout, metrics.clone()));
                 (Pools::Postgres(pool), batches)
@@ -181,8 +187,15 @@ impl Db {
             pools,
             batches,
             timeout,
+            oldest,
             metrics,
         }
+    }
+
+    /// Uses none of the present connections any more. Those that were made during an outage may be
+    /// read-only for as long as they live.
+    pub fn renew_connections(&self) {
+        self.oldest.renew();
     }
 
     /// The longest that a unit of work may take.

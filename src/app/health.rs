@@ -76,7 +76,10 @@ impl Monitor {
         };
         if before != Some(readiness) {
             match answer {
-                Ok(()) => info!("serving"),
+                Ok(()) => {
+                    self.db.renew_connections();
+                    info!("serving");
+                }
                 Err(error) => warn!(fault = %Causes(&error), "not serving"),
             }
             self.report(readiness);

@@ -3,14 +3,20 @@
 mod servers;
 
 use std::{
-    fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _, path::Path, sync::Arc, time::Duration,
+    fs::OpenOptions,
+    io,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
 };
 
 use diesel::ConnectionError;
 use diesel_async::{
     AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _,
     pooled_connection::{
-        AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, deadpool::Pool,
+        AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+        deadpool::{Hook, HookError, Pool},
     },
 };
 use futures::FutureExt as _;
@@ -21,12 +27,32 @@ use crate::telemetry::Causes;
 
 const NO_RUNTIME_NEEDED: &str = "only the pool's own time limits need a runtime";
 
+/// The time before which no connection that is used was made.
+#[derive(Clone)]
+pub(super) struct Oldest(Arc<RwLock<Instant>>);
+
+impl Oldest {
+    pub(super) fn now() -> Self {
+        Self(Arc::new(RwLock::new(Instant::now())))
+    }
+
+    /// All connections are made anew, when they are needed.
+    pub(super) fn renew(&self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn permits(&self, made: Instant) -> bool {
+        *self.0.read().unwrap_or_else(PoisonError::into_inner) <= made
+    }
+}
+
 /// A pool of Postgres connections. The server ends a statement after `timeout`, so that a call
 /// which gave up leaves no work behind.
 pub(super) fn postgres(
     postgres: &Postgres,
     max_connections: usize,
     timeout: Duration,
+    oldest: Oldest,
 ) -> Pool<AsyncPgConnection> {
     let settings = format!(
         "SET default_transaction_isolation = 'read committed'; \
@@ -45,7 +71,16 @@ pub(super) fn postgres(
         async move { servers.connect().await }.boxed()
     });
     let manager = AsyncDieselConnectionManager::new_with_config(String::new(), manager);
-    let pool = Pool::builder(manager).max_size(max_connections).build();
+    let pool = Pool::builder(manager)
+        .max_size(max_connections)
+        .pre_recycle(Hook::sync_fn(move |_, metrics| {
+            if oldest.permits(metrics.created) {
+                Ok(())
+            } else {
+                Err(HookError::message("it was made before an outage ended"))
+            }
+        }))
+        .build();
     pool.expect(NO_RUNTIME_NEEDED)
 }
 

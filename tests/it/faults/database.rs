@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use auth_service::proto;
 use futures::future::join_all;
 use tokio_postgres::NoTls;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -185,7 +186,8 @@ async fn a_read_only_database_is_an_outage_that_heals() {
         return;
     };
     let service = Service::start(database, &OPTIONS).await;
-    let token = service.sign_up(ANA).await.tokens.refresh_token;
+    let session = service.sign_up(ANA).await;
+    let token = session.tokens.refresh_token.clone();
     let set = async |value: &str| {
         let name = service
             .database
@@ -202,6 +204,14 @@ async fn a_read_only_database_is_an_outage_that_heals() {
                       WHERE datname = current_database() AND pid <> pg_backend_pid()";
     service.database.execute(disconnect).await;
     assert_is_an_outage(&service, &token).await;
+    // Connections that are made now stay read-only. A read does not fail by it.
+    let reads = (0..16).map(|_| async {
+        let request = proto::ListSessionsRequest::default();
+        service.account(&session).list_sessions(request).await
+    });
+    for read in join_all(reads).await {
+        read.expect("it only reads");
+    }
     set("off").await;
     assert_is_healed(&service, &token, "ben@example.com").await;
 }
