@@ -171,12 +171,12 @@ fn config(ports: [u16; 3], edge: u16, yes: u16) -> String {
 "
         )
     };
-    let filters = [ext_authz("edge"), jwt_authn, ext_authz("yes")];
+    let filters = [ext_authz("edge"), jwt_authn, ext_authz("bare")];
     let listeners: String = ports
         .into_iter()
         .zip(&filters)
         .map(|(port, filter)| listener(port, filter))
         .collect();
-    let clusters = cluster("edge", edge) + &cluster("yes", yes);
+    let clusters = cluster("edge", edge) + &cluster("bare", yes);
     format!("static_resources:\n  listeners:\n{listeners}  clusters:\n{clusters}")
 }
