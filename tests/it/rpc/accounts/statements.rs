@@ -56,6 +56,7 @@ impl Table {
             "SELECT outbox_events",
             "SELECT SELECT",
             "SELECT revocations",
+            "DELETE revocations",
         ];
         let gists: Vec<_> = gists
             .filter(|gist| !background.contains(&gist.as_str()))
