@@ -56,7 +56,7 @@ pub async fn measure(table: &mut Table) -> Result<()> {
     logouts(table, &replicas[0], &db, &edges).await?;
     let (_, token) = signed_in(&replicas[0], &db).await?;
     verifier(table, &token)?;
-    // What follows is about one edge.
+    // The other figures are those of one edge alone.
     edges.truncate(1);
     replicas.truncate(1);
     checks(table, &edges[0], &token).await?;

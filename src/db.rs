@@ -75,7 +75,7 @@ pub struct Db {
     batches: Option<Batches>,
     /// The longest a unit of work may take, waiting for a connection included.
     timeout: Duration,
-    /// Of the connections to Postgres.
+    /// The age limit of the connections to Postgres.
     oldest: Oldest,
     metrics: Metrics,
 }

@@ -131,7 +131,8 @@ where
     );
     let mut layers = vec![lines.boxed()];
     layers.extend(traces.map(|traces| traces.layer().boxed()));
-    // What no layer can want costs no look at the filters: libraries report a lot at TRACE.
+    // Libraries report a lot at TRACE. A level that no layer wants is dropped before any filter
+    // looks at it.
     let wanted = settings.filter.max_level_hint();
     let level = wanted.map_or(LevelFilter::TRACE, |wanted| wanted.max(LevelFilter::INFO));
     tracing_subscriber::registry().with(layers).with(level)

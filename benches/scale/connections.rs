@@ -30,7 +30,7 @@ const CLIENTS: usize = 64;
 const ROUNDS: usize = 4;
 const ROUND: Duration = Duration::from_secs(2);
 const QUIET: Duration = Duration::from_secs(5);
-/// So often an idle connection has run the statement.
+/// The statements that each idle connection has run.
 const RUNS: usize = 20;
 
 pub async fn measure(table: &mut Table) -> Result<()> {

@@ -126,8 +126,8 @@ steps! {
     }
 }
 
-/// What a statement returns for each row that it wrote: the key. On Postgres this also sets, for its
-/// transaction alone, that the commit does not wait for the log.
+/// The end of a statement: it returns the key of each row that it wrote. On Postgres it also sets,
+/// for its transaction alone, that the commit does not wait for the log.
 trait Written {
     const KEY: &'static str;
 }
@@ -141,7 +141,7 @@ impl Written for Sqlite {
     const KEY: &'static str = " RETURNING key_hash";
 }
 
-/// What becomes of a row that is there already.
+/// The fate of a row that is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {
     Replace,
