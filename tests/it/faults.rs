@@ -5,6 +5,7 @@
 
 mod chaos;
 mod clients;
+mod cluster;
 mod conflicts;
 mod crash_points;
 mod database;

@@ -25,6 +25,7 @@
 //! | has the database roll units of work back | [`Conflicts`] |
 //! | has a call wait for a lock on a row | [`Held`] |
 //! | stops, kills, freezes or replaces Postgres | [`PostgresServer`]: a server of its own; [`PgBouncer`] in front of it |
+//! | lets a cluster of Postgres fail over by itself | [`PatroniCluster`] |
 //! | sends what no gRPC client sends | [`RawConnection`]: any headers and bodies; [`Frames`]: any HTTP/2 frames; [`BareConnection`]: a gRPC client that never reconnects |
 //! | searches memory, logs or files for secrets | [`Needles`], [`memory_of`] |
 //! | needs certificates | [`Authority`] |
@@ -52,6 +53,7 @@ mod imports;
 mod kafka;
 mod kafka_server;
 mod password_hashes;
+mod patroni;
 mod pgbouncer;
 mod pki;
 mod postgres_server;
@@ -90,6 +92,7 @@ pub use self::{
     kafka::{Kafka, Record},
     kafka_server::Cluster,
     password_hashes::open_seal,
+    patroni::PatroniCluster,
     pgbouncer::PgBouncer,
     pki::{Authority, Pem},
     postgres_server::{PostgresServer, free_port},

@@ -9,7 +9,9 @@ use tonic::{Response, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
 use super::fleet::Balancer;
-use crate::harness::{Random, login, logout, reason, refresh, register};
+use crate::harness::{
+    Random, assert_invalid_token, login, logout, reason, refresh, refused, register,
+};
 
 /// The pause after a failed call.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -21,8 +23,8 @@ pub struct Account {
     pub email: String,
     /// The last refresh token. `None` after a logout.
     pub token: Option<String>,
-    /// The number of acknowledged logouts.
-    pub logouts: u32,
+    /// A refresh token of each session whose logout was acknowledged.
+    pub ended: Vec<String>,
     /// Whether the answer to the registration was lost.
     pub registered_twice: bool,
 }
@@ -83,7 +85,7 @@ impl Account {
         let mut account = Self {
             email: email.clone(),
             token: None,
-            logouts: 0,
+            ended: Vec::new(),
             registered_twice: false,
         };
         let request = proto::RegisterRequest {
@@ -139,7 +141,18 @@ impl Account {
         answer
             .await
             .unwrap_or_else(|status| panic!("{} cannot log out: {status:?}", self.email));
-        self.logouts += 1;
+        self.ended.push(token);
+    }
+
+    /// Fails if a session works again after its logout.
+    pub async fn assert_ended(&self, balancer: &Balancer) {
+        for token in &self.ended {
+            let answer = until_answered(balancer, |mut client| {
+                let request = refresh(token);
+                async move { client.refresh(request).await }
+            });
+            assert_invalid_token(&refused(answer.await));
+        }
     }
 }
 
@@ -172,7 +185,7 @@ where
 }
 
 /// Whether the call may succeed when it is repeated.
-fn is_fault(status: &Status) -> bool {
+pub fn is_fault(status: &Status) -> bool {
     match status.get_details_error_info() {
         Some(info) => ["INTERNAL", "OVERLOADED", "DEADLINE_EXCEEDED"].contains(&&*info.reason),
         None => true, // an error of the transport, not of the service

@@ -153,6 +153,12 @@ impl Balancer {
         (index, AuthServiceClient::new(routes[index].clone()))
     }
 
+    /// A client of each replica.
+    pub fn clients(&self) -> Vec<AuthServiceClient<Channel>> {
+        let routes = self.routes.lock().unwrap();
+        routes.iter().cloned().map(AuthServiceClient::new).collect()
+    }
+
     /// Counts an answered or a failed call.
     pub fn count(&self, answered: bool) {
         let counter = if answered {

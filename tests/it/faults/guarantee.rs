@@ -32,9 +32,11 @@ pub async fn assert_holds(
     accounts
 }
 
-/// Every acknowledged account can log in, and the last token of every client works.
+/// Every acknowledged account can log in, the last token of every client works, and every session
+/// whose logout was acknowledged has ended.
 pub async fn assert_kept(accounts: &mut [Account], balancer: &Balancer) {
     for account in accounts {
+        account.assert_ended(balancer).await;
         account.refresh(balancer).await;
         account.log_in(balancer).await;
     }
@@ -67,7 +69,7 @@ pub async fn assert_published(
         // A higher number would mean sessions that ended for another reason, such as reuse.
         assert_eq!(
             of_type("SESSION_ENDED"),
-            account.logouts as usize,
+            account.ended.len(),
             "{}",
             account.email
         );

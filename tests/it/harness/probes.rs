@@ -1,6 +1,6 @@
 //! Health and the admin port.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -56,12 +56,18 @@ impl Service {
 
 /// Status and body of the answer to `GET path`.
 pub async fn probe(addr: SocketAddr, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(addr).await.expect("the port is open");
+    try_probe(addr, path).await.expect("the port is open")
+}
+
+/// Like [`probe`], for a port that may be closed.
+pub async fn try_probe(addr: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(addr).await?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("sent");
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("answered");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("HTTP");
+    stream.read_to_string(&mut answer).await?;
+    let cut_off = || io::Error::from(io::ErrorKind::UnexpectedEof);
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(cut_off)?;
     let status = head.split(' ').nth(1).expect("a status line");
-    (status.parse().expect("a status"), body.to_owned())
+    Ok((status.parse().expect("a status"), body.to_owned()))
 }
