@@ -75,7 +75,7 @@ pub struct Db {
     batches: Option<Batches>,
     /// The longest a unit of work may take, waiting for a connection included.
     timeout: Duration,
-    /// The age limit of the connections to Postgres.
+    /// Connections to Postgres from before this time are not used again.
     oldest: Oldest,
     metrics: Metrics,
 }
@@ -123,6 +123,10 @@ macro_rules! with_conn {
                 } else {
                     drop(pooled);
                 }
+                if error.is_read_only() {
+                    // The others of that time stay so, also when the server no longer is.
+                    $db.oldest.renew();
+                }
                 retries.wait_after(error).await?;
             }
         };
@@ -167,6 +171,13 @@ pub enum Error {
     NewerSchema { version: String },
 }
 
+impl Error {
+    fn is_read_only(&self) -> bool {
+        use diesel::result::{DatabaseErrorKind::ReadOnlyTransaction, Error::DatabaseError};
+        matches!(self, Self::Query(DatabaseError(ReadOnlyTransaction, _)))
+    }
+}
+
 impl Db {
     /// Creates the pool; connections are made when they are needed. `timeout` bounds every
     /// unit of work.
@@ -178,7 +189,7 @@ impl Db {
                 let pool =
                     connect::postgres(postgres, settings.max_connections, timeout, oldest.clone());
                 let batches = (settings.batch_refreshes)
-                    .then(|| Batches::new(pool.clone(), timeout, metrics.clone()));
+                    .then(|| Batches::new(pool.clone(), timeout, oldest.clone(), metrics.clone()));
                 (Pools::Postgres(pool), batches)
             }
             Url::Sqlite(path) => (Pools::Sqlite(connect::sqlite(path, timeout)), None),
@@ -190,12 +201,6 @@ impl Db {
             oldest,
             metrics,
         }
-    }
-
-    /// Uses none of the present connections any more. Those that were made during an outage may be
-    /// read-only for as long as they live.
-    pub fn renew_connections(&self) {
-        self.oldest.renew();
     }
 
     /// The longest that a unit of work may take.

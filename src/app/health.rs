@@ -76,10 +76,7 @@ impl Monitor {
         };
         if before != Some(readiness) {
             match answer {
-                Ok(()) => {
-                    self.db.renew_connections();
-                    info!("serving");
-                }
+                Ok(()) => info!("serving"),
                 Err(error) => warn!(fault = %Causes(&error), "not serving"),
             }
             self.report(readiness);

@@ -27,7 +27,7 @@ use crate::telemetry::Causes;
 
 const NO_RUNTIME_NEEDED: &str = "only the pool's own time limits need a runtime";
 
-/// The time before which no connection that is used was made.
+/// Connections that were made before this time are not used again.
 #[derive(Clone)]
 pub(super) struct Oldest(Arc<RwLock<Instant>>);
 
@@ -36,7 +36,7 @@ impl Oldest {
         Self(Arc::new(RwLock::new(Instant::now())))
     }
 
-    /// All connections are made anew, when they are needed.
+    /// Uses none of the present connections again. New ones are made when they are needed.
     pub(super) fn renew(&self) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
@@ -77,7 +77,7 @@ pub(super) fn postgres(
             if oldest.permits(metrics.created) {
                 Ok(())
             } else {
-                Err(HookError::message("it was made before an outage ended"))
+                Err(HookError::message("it is of a read-only time"))
             }
         }))
         .build();

@@ -5,9 +5,9 @@
 //! flight therefore share a statement:
 //!
 //! 1. There are [`SLOTS`] slots for statements in flight. A refresh that finds all of them free
-//!    runs the plain statement at once. There is no timer, so an idle service answers as fast as
-//!    without batches.
-//! 2. Another refresh is queued. A second statement begins as soon as it has as many refreshes as
+//!    runs the plain statement at once, and so does the second of two. There is no timer, so an
+//!    idle service answers as fast as without batches.
+//! 2. Any other refresh is queued. A second statement begins as soon as it has as many refreshes as
 //!    the one in flight: a smaller one would cost the database more for each.
 //! 3. When the statement in a slot ends, or is still running after [`SLOT_TIMEOUT`], or its
 //!    caller is gone, up to [`MAX_BATCH`] of the queued refreshes are the next batch, by the same
@@ -39,7 +39,7 @@ use super::{
     statement::{RotateMany, Rotated, refreshable},
 };
 use crate::{
-    db::{Error, metrics::Metrics, with_conn},
+    db::{Error, connect::Oldest, metrics::Metrics, with_conn},
     model::Refreshable,
     telemetry::{Causes, LIMITED},
 };
@@ -58,6 +58,7 @@ const SLOT_TIMEOUT: Duration = Duration::from_millis(100);
 pub(in crate::db) struct Batches {
     pool: Pool<AsyncPgConnection>,
     timeout: Duration,
+    oldest: Oldest,
     metrics: Metrics,
     state: Arc<Mutex<State>>,
 }
@@ -91,11 +92,13 @@ impl Batches {
     pub(in crate::db) fn new(
         pool: Pool<AsyncPgConnection>,
         timeout: Duration,
+        oldest: Oldest,
         metrics: Metrics,
     ) -> Self {
         Self {
             pool,
             timeout,
+            oldest,
             metrics,
             state: Arc::default(),
         }
@@ -123,6 +126,9 @@ impl Batches {
 
     /// Begins the next batch, if it may begin.
     fn begin_batch(&self, mut state: MutexGuard<'_, State>) {
+        if state.in_flight.len() == SLOTS {
+            return;
+        }
         let batch = state.next_batch();
         if batch.is_empty() {
             return;
