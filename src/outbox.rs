@@ -20,15 +20,16 @@
 //!
 //! # A pass over the backlog
 //!
-//! The oldest events may all belong to a partition that does not work, while the others do.
-//! If a full batch had a fault, the next tick therefore reads on after its last row, the
-//! resume position. These ticks are one pass: one attempt for each event, however many
-//! batches it takes.
+//! After a full batch the next tick reads on after its last row, the resume position. These ticks
+//! are one pass: one attempt for each event, however many batches it takes. Two reasons:
+//! - The oldest events may all belong to a partition that does not work, while the others do.
+//! - An index keeps the entries of deleted rows for a while. A tick that began with the lowest id
+//!   would read over those of all batches before.
 //!
 //! A pass begins with the lowest row id. It ends with its first fault as the error of the tick,
 //! when the backlog is read to its end or the whole cluster is unreachable. It also ends when
-//! the database fails or the lease is lost. The next pass begins after a back-off. While
-//! there is no fault, each tick begins with the lowest row id, since those before are deleted.
+//! the database fails or the lease is lost. The next pass begins after a back-off. Without a fault
+//! it ends after 64 batches, and the next one begins at once.
 //!
 //! Row ids come from a sequence, and only divide the backlog into batches. A transaction may
 //! commit long after it drew its id, and a connection may have drawn a hundred of them in

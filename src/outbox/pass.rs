@@ -2,6 +2,10 @@
 
 use super::publisher::{BatchInPass, PublishError, Published};
 
+/// The batches of a pass without a fault. Rows that become visible behind it wait for the next one,
+/// also while the backlog grows as fast as it is read.
+const LONGEST: u32 = 64;
+
 #[derive(Debug, Default)]
 pub(super) enum Pass {
     #[default]
@@ -9,8 +13,10 @@ pub(super) enum Pass {
     Resumed {
         /// The row id after which the next batch begins.
         after: i64,
+        /// The batches before it.
+        batches: u32,
         /// The first fault of the pass, with which it will end.
-        fault: PublishError,
+        fault: Option<PublishError>,
     },
 }
 
@@ -39,16 +45,19 @@ impl Pass {
         published: Published,
         last_of_full: Option<i64>,
     ) -> Result<Self, PublishError> {
-        let earlier_fault = match self {
-            Self::New => None,
-            Self::Resumed { fault, .. } => Some(fault),
+        let (batches, earlier_fault) = match self {
+            Self::New => (1, None),
+            Self::Resumed { batches, fault, .. } => (batches + 1, fault),
         };
-        match (earlier_fault.or(published.fault), last_of_full) {
-            (None, _) => Ok(Self::New),
-            (Some(fault), Some(after)) if !published.unreachable => {
-                Ok(Self::Resumed { after, fault })
-            }
-            (Some(fault), _) => Err(fault),
+        let fault = earlier_fault.or(published.fault);
+        let may_go_on = batches < LONGEST || fault.is_some();
+        match last_of_full.filter(|_| may_go_on && !published.unreachable) {
+            Some(after) => Ok(Self::Resumed {
+                after,
+                batches,
+                fault,
+            }),
+            None => fault.map_or(Ok(Self::New), Err),
         }
     }
 }
@@ -82,9 +91,21 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_without_a_fault_begins_a_new_pass() {
+    fn a_pass_without_a_fault_ends_with_the_backlog_or_after_64_batches() {
         let pass = Pass::New.advance(Published::default(), Some(1_000));
-        assert_eq!(pass.expect("no fault").resume_position(), i64::MIN);
+        let pass = pass.expect("no fault");
+        assert_eq!(pass.resume_position(), 1_000);
+        let end = pass.advance(Published::default(), None).expect("no fault");
+        assert_eq!(end.resume_position(), i64::MIN);
+
+        let mut pass = Pass::New;
+        for after in 1..64 {
+            let next = pass.advance(Published::default(), Some(after));
+            pass = next.expect("no fault");
+            assert_eq!(pass.resume_position(), after);
+        }
+        let end = pass.advance(Published::default(), Some(64));
+        assert_eq!(end.expect("no fault").resume_position(), i64::MIN);
     }
 
     #[test]
