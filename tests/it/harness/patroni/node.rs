@@ -147,14 +147,14 @@ impl Node {
         unshare.wait().await.expect("it was ours");
     }
 
-    /// Kills the first process of the namespace, and with it all others.
+    /// Kills the first process of the namespace, and with it all others; before there is one, the
+    /// process that makes it.
     fn kill_all(&self) {
         let unshare = self.running.as_ref().and_then(Child::id);
         let pid = unshare.expect("it runs");
         let first = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-        if let Ok(first) = first.expect("it runs").trim().parse() {
-            send_signal(first, "KILL");
-        }
+        let first = first.ok().and_then(|first| first.trim().parse().ok());
+        send_signal(first.unwrap_or(pid), "KILL");
     }
 
     /// What its Patroni says about all nodes. `None` if it does not answer.
