@@ -85,7 +85,7 @@ impl Db {
         let mut races = LostRaces::new(self.timeout);
         let mut open = counts.to_vec();
         let mut raised = Vec::new();
-        // A known device and a session have one counter, and normally no failures: the row is
+        // A known device and a session have one counter, and normally no failures: a single row is
         // inserted without a look. Of several counters, one may hold the attempt back.
         let mut reads = counts.len() > 1;
         while !open.is_empty() {

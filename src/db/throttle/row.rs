@@ -1,8 +1,8 @@
 //! The rows of the counters, and the statements that read and replace them.
 //!
-//! A crash of Postgres, or a switch to a standby, forgets what these statements wrote in the last
-//! moments before it, below a second: see `synchronous_commit` in its documentation. That is
-//! harmless. A forgotten failure is one more guess, for somebody who cannot make the database
+//! A crash of Postgres forgets what these statements wrote in less than a second before it (see
+//! `synchronous_commit` in its documentation), and a switch to a standby what that had not received.
+//! That is harmless. Forgotten failures are free guesses, for somebody who cannot make the database
 //! crash, and a forgotten success is one failure that fades as others do. In return a login waits
 //! for one flush of the log instead of three. Everything else that the service writes is flushed.
 
@@ -94,8 +94,8 @@ steps! {
         Ok(rows.into_iter().filter_map(row).collect())
     }
 
-    /// Inserts rows. Those of which the key is there are left, or replace one that has the sequence
-    /// number before. Returns the keys of the rows that were written.
+    /// Inserts rows. A row whose key exists is left alone, or replaced if its sequence number is the
+    /// one before, as `known` says. Returns the keys of the rows that were written.
     async fn write_rows(&mut self, rows: Vec<Row>, known: Known) -> QueryResult<Vec<Key>> {
         let mut rows = rows;
         rows.sort_unstable_by_key(|row| row.key);
@@ -134,7 +134,7 @@ trait Written {
 
 impl Written for Pg {
     const KEY: &'static str = " RETURNING CASE \
-        WHEN set_config('synchronous_commit', 'off', true) = 'off' THEN key_hash END";
+        WHEN set_config('synchronous_commit', 'off', true) IS NOT NULL THEN key_hash END";
 }
 
 impl Written for Sqlite {

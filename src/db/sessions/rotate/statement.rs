@@ -108,9 +108,9 @@ impl Query for RotateOne {
 ///
 /// The rows are locked one by one through the index, however large the table: `LATERAL` leaves
 /// the planner no choice. It does not see how long the arrays are either: each is a SELECT of its
-/// own. So no plan is cheaper for a small batch than the one that is kept, and none is made again,
-/// which would cost more than the rows. The conditions are repeated in the UPDATE: for a row that changed
-/// after the statement began, Postgres checks them against the newest version.
+/// own. No plan is then cheaper for a small batch than the one that is kept, and none is made
+/// again, which would cost more than the rows. The conditions are repeated in the UPDATE: for a
+/// row that changed after the statement began, Postgres checks them against the newest version.
 #[derive(QueryId)]
 pub(super) struct RotateMany {
     /// The handles, the tokens, the new tokens, and the sealed successors.
