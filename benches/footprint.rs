@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    ops::Range,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -113,11 +114,17 @@ pub fn bytes(text: &str, which: &str) -> Result<u64> {
 
 /// The CPU time of all threads of a process. Linux counts it in hundredths of a second.
 pub fn cpu_time(process: u32) -> Result<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-    let (_, fields) = stat.rsplit_once(") ").ok_or("the name of the program")?;
-    let mut times = fields.split_whitespace().skip(11).map(str::parse::<u64>);
-    let mut next = || times.next().ok_or("user and system time");
-    Ok(Duration::from_millis(10 * (next()?? + next()??)))
+    let times = stat(process, 11..13).ok_or("it runs")?;
+    Ok(Duration::from_millis(10 * times.iter().sum::<u64>()))
+}
+
+/// Fields of `/proc/PID/stat`, from the state on.
+pub fn stat(process: u32, fields: Range<usize>) -> Option<Vec<u64>> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let values: Vec<_> = rest.split_whitespace().collect();
+    let values = values.get(fields)?.iter().map(|value| value.parse().ok());
+    values.collect()
 }
 
 async fn is_serving(addr: &str) -> bool {

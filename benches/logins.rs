@@ -42,12 +42,13 @@ pub async fn measure(table: &mut Table) -> Result<()> {
     // 200 callers wait long, above all on a slow machine.
     let long_waits = [("PASSWORD_MAX_WAIT", "59s"), ("REQUEST_TIMEOUT", "60s")];
     let service = Service::start(&database.url, &long_waits).await?;
+    // Before the others, so that few pages hold the sessions.
+    let postgres = Postgres::of(&database).await?;
+    wal::measure(table, &postgres, &service, &emails).await?;
     let closed = closed_loop(table, &service, &engine, &emails).await?;
     let after = cancelled(service.connect().await?, &emails).await?;
     drop((service, engine));
     let service = Service::start(&database.url, &[]).await?;
-    let postgres = Postgres::of(&database).await?;
-    wal::measure(table, &postgres, &service, &emails).await?;
     let flood = Flood {
         channel: service.connect().await?,
         requests: emails.iter().map(|email| request(email)).collect(),
@@ -59,13 +60,7 @@ pub async fn measure(table: &mut Table) -> Result<()> {
     refresh_beside(table, "", &flood, &mut clients).await?;
     match postgres.limit() {
         Ok(_limited) => refresh_beside(table, LESS, &flood, &mut clients).await?,
-        Err(error) => table.row(
-            LESS.trim_start_matches(", "),
-            "NOT MEASURED",
-            &error.to_string(),
-            "",
-            "",
-        ),
+        Err(error) => table.not_measured(LESS.trim_start_matches(", "), &*error),
     }
     let name = format!("a login after {CANCELLED} cancelled ones");
     table.times(&name, after.1, "idle", after.0, "<= 1.5x");

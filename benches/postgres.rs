@@ -6,6 +6,7 @@ use std::{fs, time::Duration};
 
 use crate::{
     Result,
+    footprint::stat,
     load::{Client, closed_loop},
     stats::{median, per_call},
     world::Database,
@@ -67,12 +68,12 @@ impl Postgres {
 
     /// User and system time of all processes since their start.
     pub fn cpu_time(&self) -> Result<Duration> {
-        let mut time = ended(self.postmaster)?;
+        let mut time = Duration::ZERO;
         for process in self.processes()? {
             // A process may end meanwhile: then its parent has its time.
             time += running(process).unwrap_or_default();
         }
-        Ok(time)
+        Ok(time + ended(self.postmaster)?)
     }
 
     /// The bytes that were ever written to the log.
@@ -120,13 +121,4 @@ fn ended(process: u32) -> Result<Duration> {
 
 fn parent(process: u32) -> Option<u32> {
     stat(process, 1..2)?[0].try_into().ok()
-}
-
-/// Fields of `/proc/PID/stat`, from the state on.
-fn stat(process: u32, fields: std::ops::Range<usize>) -> Option<Vec<u64>> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    let (_, rest) = stat.rsplit_once(") ")?;
-    let values: Vec<_> = rest.split_whitespace().collect();
-    let values = values.get(fields)?.iter().map(|value| value.parse().ok());
-    values.collect()
 }

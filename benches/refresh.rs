@@ -52,13 +52,7 @@ pub async fn measure(table: &mut Table) -> Result<()> {
     }
     match bench.postgres.limit() {
         Ok(_limited) => bench.with_less_cpu(table).await?,
-        Err(error) => table.row(
-            LESS.trim_start_matches(", "),
-            "NOT MEASURED",
-            &error.to_string(),
-            "",
-            "",
-        ),
+        Err(error) => table.not_measured(LESS.trim_start_matches(", "), &*error),
     }
     forged::measure(table, &database, &bench.batched).await?;
     echo::compare(table, &database, &db, &bench.batched).await?;
@@ -103,6 +97,9 @@ impl Bench<'_> {
         for (count, goal) in COUNTS.into_iter().zip([">= 1.6x", ">= 2.7x", ">= 4x"]) {
             let rounds = self.rounds(count).await?;
             rates(table, &rounds, count, LESS, ["", goal]);
+            let [bare, _, ours] = rounds.map(|it| format!("{:.2}", it.rate * it.cpu / 1e6));
+            let name = format!("Postgres, cores that it used, {count} clients{LESS}");
+            table.row(&name, &ours, &format!("{bare} {BARE}"), "", "");
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-use std::{fmt, time::Duration};
+use std::{error::Error, fmt, time::Duration};
 
 /// The results, in the order of their measurement. `Display` writes Markdown.
 #[derive(Default)]
@@ -10,6 +10,11 @@ impl Table {
         let row = [figure, measured, baseline, ratio, goal].map(str::to_owned);
         eprintln!("{}", row.join(" | "));
         self.0.push(row);
+    }
+
+    /// A group that this machine cannot measure.
+    pub fn not_measured(&mut self, group: &str, why: &dyn Error) {
+        self.row(group, "NOT MEASURED", &why.to_string(), "", "");
     }
 
     pub fn rates(&mut self, figure: &str, measured: f64, what: &str, baseline: f64, goal: &str) {

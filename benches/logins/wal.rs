@@ -15,7 +15,8 @@ use crate::{
 /// Accounts of a round.
 const ACCOUNTS: usize = 50;
 
-/// The accounts have logged in before.
+/// Sessions stand in random order in an index. After many logins each would copy another page of
+/// it into the log, once after each checkpoint.
 pub async fn measure(
     table: &mut Table,
     postgres: &Postgres,

@@ -10,10 +10,11 @@ use std::{
 use super::Postgres;
 use crate::Result;
 
-/// Of a core.
+/// A part of a core.
 const SHARE: f64 = 0.4;
-/// Short, so that the server gets a little CPU all the time, as on a slower core. In microseconds.
-const PERIOD: u32 = 10_000;
+/// In microseconds, as Linux has it by default. Processes of the server that hold a lock when a
+/// shorter one ends would keep the others from using their share of the next.
+const PERIOD: u32 = 100_000;
 /// A hundred times the usual weight: the server gets its share, however busy the others are.
 const WEIGHT: u32 = 100;
 

@@ -27,7 +27,7 @@ use crate::{
 };
 
 const CLIENTS: usize = 64;
-/// Of an access token.
+/// As long as an access token of the service.
 const TOKEN_LENGTH: usize = 360;
 
 pub async fn compare(

@@ -1,15 +1,11 @@
 //! Refreshes of random sessions: each call takes another one.
-//!
-//! The first change of a page after a checkpoint copies the whole page to the log. Random sessions
-//! of a large table hit a new page each time, and those of a small one soon do not. Between two
-//! checkpoints the share of such changes falls, in the end to none. Both ends are measured.
 
 use std::{collections::VecDeque, time::Duration};
 
 use auth_service::proto::auth_service_client::AuthServiceClient;
 use tokio::time::sleep;
 
-use super::{Server, Tables, name};
+use super::{CHECKPOINTS, Server, Tables, name};
 use crate::{
     Result,
     load::Client,
@@ -50,7 +46,7 @@ pub async fn measure(
         walkers.push(walk(&service, tables).await?);
         services.push(service);
     }
-    for (when, full_page_writes) in [("long after", "off"), ("right after", "on")] {
+    for (when, full_page_writes) in CHECKPOINTS {
         server.set("full_page_writes", full_page_writes).await?;
         let mut rounds = [const { Vec::new() }; 2];
         for _ in 0..ROUNDS {
@@ -83,7 +79,7 @@ async fn walk(service: &Service, tables: &Tables) -> Result<Vec<Walker>> {
 }
 
 fn report(table: &mut Table, when: &str, [many, few]: &[Measured; 2]) {
-    let name = |figure: &str| name(&format!("{figure} {when} a checkpoint, {CLIENTS} clients"));
+    let name = |figure: &str| name(&format!("{figure} {when}, {CLIENTS} clients"));
     let (figure, what) = name("Refresh");
     table.rates(&figure, many.rate, what, few.rate, ">= 0.8x");
     let (figure, what) = name("Refresh p99");

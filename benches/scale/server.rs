@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    fs::File,
+    fs::{self, File},
     os::unix::fs::chown,
     path::{Path, PathBuf},
     process::{Command as StdCommand, Stdio},
@@ -22,11 +22,10 @@ use crate::{
 
 /// Connections for 64 replicas with 16 each, and those of the benches. A checkpoint comes only
 /// when a bench asks for it, and pages in the log are compressed, as deploy/capacity.md advises.
-const SETTINGS: [&str; 7] = [
+const SETTINGS: [&str; 6] = [
     "listen_addresses=127.0.0.1",
     "unix_socket_directories=",
     "max_connections=1100",
-    "shared_buffers=2GB",
     "max_wal_size=4GB",
     "checkpoint_timeout=1h",
     "wal_compression=on",
@@ -65,6 +64,7 @@ impl Server {
             .arg(&data)
             .args(["-p", &port.to_string()])
             .args(SETTINGS.iter().flat_map(|setting| ["-c", setting]))
+            .args(["-c", &format!("shared_buffers={}MB", memory()? / 4)])
             .stdout(Stdio::null())
             .stderr(File::create(folder.path().join("log"))?)
             .kill_on_drop(true)
@@ -128,6 +128,14 @@ impl Server {
         self.process.wait().await?;
         Ok(())
     }
+}
+
+/// The memory of the machine in megabytes. A quarter of it is what Postgres's documentation advises
+/// for its cache.
+fn memory() -> Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    let kilobytes = text.split_whitespace().nth(1).ok_or("MemTotal: N kB")?;
+    Ok(kilobytes.parse::<u64>()? / 1024)
 }
 
 fn require_room(gigabytes: u64) -> Result<()> {
