@@ -29,7 +29,8 @@
 //! A pass begins with the lowest row id. It ends with its first fault as the error of the tick,
 //! when the backlog is read to its end or the whole cluster is unreachable. It also ends when
 //! the database fails or the lease is lost. The next pass begins after a back-off. Without a fault
-//! it ends after 64 batches, and the next one begins at once.
+//! it also ends after a second, or when there was no time for an event of the batch, and the next
+//! one begins at once.
 //!
 //! Row ids come from a sequence, and only divide the backlog into batches. A transaction may
 //! commit long after it drew its id, and a connection may have drawn a hundred of them in
@@ -83,7 +84,7 @@
 //!
 //! It lasts 15 s by the database's clock, and is renewed when less than 12 s are left. No
 //! request is sent that could outlive it; events for which there is no time wait for the next
-//! tick. A poller that loses it in the middle (a paused process) can cause duplicates, but not
+//! pass. A poller that loses it in the middle (a paused process) can cause duplicates, but not
 //! a wrong order: the rules above do not depend on the lease. A lease that ends later than one
 //! can was written when that clock was ahead, and counts as ended.
 //!

@@ -1,10 +1,12 @@
 //! The state of a pass over the backlog between two ticks, see [`crate::outbox`].
 
+use std::time::{Duration, Instant};
+
 use super::publisher::{BatchInPass, PublishError, Published};
 
-/// The batches of a pass without a fault. Rows that become visible behind it wait for the next one,
-/// also while the backlog grows as fast as it is read.
-const LONGEST: u32 = 64;
+/// The time for which a pass without a fault begins batches. Rows that become visible behind it wait
+/// for the next pass, also while the backlog grows as fast as it is read.
+const LONGEST: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(super) enum Pass {
@@ -13,8 +15,8 @@ pub(super) enum Pass {
     Resumed {
         /// The row id after which the next batch begins.
         after: i64,
-        /// The batches before it.
-        batches: u32,
+        /// A pass without a fault begins no batch after this time.
+        until: Instant,
         /// The first fault of the pass, with which it will end.
         fault: Option<PublishError>,
     },
@@ -36,25 +38,32 @@ impl Pass {
         }
     }
 
-    /// The pass after a batch was published. `last_of_full` is [`Batch::last_of_full`]. An error
-    /// is the end of a pass that had a fault.
+    /// The pass after a batch of `count` events was published. `last_of_full` is
+    /// [`Batch::last_of_full`]. An error is the end of a pass that had a fault.
     ///
     /// [`Batch::last_of_full`]: crate::model::Batch::last_of_full
     pub(super) fn advance(
         self,
+        count: usize,
         published: Published,
         last_of_full: Option<i64>,
+        now: Instant,
     ) -> Result<Self, PublishError> {
-        let (batches, earlier_fault) = match self {
-            Self::New => (1, None),
-            Self::Resumed { batches, fault, .. } => (batches + 1, fault),
+        // Events that were left out without a fault, for lack of time, are tried again at once.
+        let settled = published.settled() == count;
+        let (until, earlier_fault) = match self {
+            Self::New => (now + LONGEST, None),
+            Self::Resumed { until, fault, .. } => (until, fault),
         };
         let fault = earlier_fault.or(published.fault);
-        let may_go_on = batches < LONGEST || fault.is_some();
-        match last_of_full.filter(|_| may_go_on && !published.unreachable) {
+        let goes_on = match fault {
+            Some(_) => !published.unreachable,
+            None => settled && now <= until,
+        };
+        match last_of_full.filter(|_| goes_on) {
             Some(after) => Ok(Self::Resumed {
                 after,
-                batches,
+                until,
                 fault,
             }),
             None => fault.map_or(Ok(Self::New), Err),
@@ -64,8 +73,6 @@ impl Pass {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn fault(seconds: u64) -> PublishError {
@@ -79,38 +86,55 @@ mod tests {
         }
     }
 
+    fn acknowledged(count: i64) -> Published {
+        Published {
+            acknowledged: (0..count).collect(),
+            ..Published::default()
+        }
+    }
+
     #[test]
     fn a_pass_with_a_fault_goes_on_to_the_end_of_the_backlog_and_ends_with_its_first_fault() {
-        let pass = Pass::New.advance(with(fault(1)), Some(1_000));
+        let now = Instant::now();
+        let pass = Pass::New.advance(1_000, with(fault(1)), Some(1_000), now);
         let pass = pass.expect("more");
         assert_eq!(pass.resume_position(), 1_000);
-        let pass = pass.advance(with(fault(2)), Some(2_000)).expect("more");
+        let later = now + 2 * LONGEST;
+        let pass = pass.advance(1_000, with(fault(2)), Some(2_000), later);
+        let pass = pass.expect("more");
         assert_eq!(pass.resume_position(), 2_000);
-        let end = pass.advance(Published::default(), None).unwrap_err();
+        let end = pass.advance(3, acknowledged(3), None, later).unwrap_err();
         assert_eq!(end.to_string(), fault(1).to_string());
     }
 
     #[test]
-    fn a_pass_without_a_fault_ends_with_the_backlog_or_after_64_batches() {
-        let pass = Pass::New.advance(Published::default(), Some(1_000));
-        let pass = pass.expect("no fault");
-        assert_eq!(pass.resume_position(), 1_000);
-        let end = pass.advance(Published::default(), None).expect("no fault");
-        assert_eq!(end.resume_position(), i64::MIN);
-
-        let mut pass = Pass::New;
-        for after in 1..64 {
-            let next = pass.advance(Published::default(), Some(after));
-            pass = next.expect("no fault");
-            assert_eq!(pass.resume_position(), after);
+    fn a_pass_without_a_fault_goes_on_to_the_end_of_the_backlog_but_not_for_long() {
+        let now = Instant::now();
+        let begun = || {
+            let pass = Pass::New.advance(1_000, acknowledged(1_000), Some(1_000), now);
+            pass.expect("no fault")
+        };
+        assert_eq!(begun().resume_position(), 1_000);
+        for (last_of_full, now, position) in [
+            (Some(2_000), now + LONGEST, 2_000),
+            (Some(2_000), now + 2 * LONGEST, i64::MIN),
+            (None, now, i64::MIN),
+        ] {
+            let pass = begun().advance(1_000, acknowledged(1_000), last_of_full, now);
+            assert_eq!(pass.expect("no fault").resume_position(), position);
         }
-        let end = pass.advance(Published::default(), Some(64));
-        assert_eq!(end.expect("no fault").resume_position(), i64::MIN);
+    }
+
+    #[test]
+    fn events_that_were_left_out_without_a_fault_are_read_again_at_once() {
+        let pass = Pass::New.advance(1_000, acknowledged(999), Some(1_000), Instant::now());
+        assert_eq!(pass.expect("no fault").resume_position(), i64::MIN);
     }
 
     #[test]
     fn a_pass_ends_at_once_when_the_cluster_is_unreachable() {
         let published = Published::unreachable(fault(1));
-        Pass::New.advance(published, Some(1_000)).unwrap_err();
+        let end = Pass::New.advance(1_000, published, Some(1_000), Instant::now());
+        end.unwrap_err();
     }
 }

@@ -1,4 +1,8 @@
-use std::{mem, sync::Arc, time::Duration};
+use std::{
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -116,7 +120,7 @@ impl Poller {
         self.delete(&published.acknowledged).await?;
         self.park(&events, &published.refused).await?;
         self.postpone_or_park(&events, &published.untimely).await?;
-        self.pass = pass.advance(published, last_of_full)?;
+        self.pass = pass.advance(events.len(), published, last_of_full, Instant::now())?;
         Ok(Outcome::Progress)
     }
 

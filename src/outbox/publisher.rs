@@ -58,6 +58,11 @@ impl Published {
         }
     }
 
+    /// The number of events of which Kafka took or refused the record.
+    pub fn settled(&self) -> usize {
+        self.acknowledged.len() + self.refused.len() + self.untimely.len()
+    }
+
     pub fn merge(&mut self, other: Self) {
         self.acknowledged.extend(other.acknowledged);
         self.refused.extend(other.refused);
