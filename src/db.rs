@@ -44,7 +44,7 @@ use std::time::Duration;
 use diesel::{ExpressionMethods as _, IntoSql as _, SqliteConnection, dsl::sql, sql_types::Bool};
 use diesel_async::{
     AsyncPgConnection, RunQueryDsl as _,
-    pooled_connection::deadpool::{Pool, PoolError},
+    pooled_connection::deadpool::{Object, Pool, PoolError},
     sync_connection_wrapper::SyncConnectionWrapper,
 };
 use prometheus_client::registry::Registry;
@@ -117,15 +117,17 @@ macro_rules! with_conn {
                 .await
                 .unwrap_or(Err($crate::db::Error::Timeout));
                 let Err(error) = done else { break done };
+                let made = $crate::db::Object::metrics(&pooled).created;
                 if $crate::db::retry::Conflict::of(&error).is_none() {
                     // The connection may hang, be about to close, or lead to a former primary.
-                    drop(diesel_async::pooled_connection::deadpool::Object::take(pooled));
+                    drop($crate::db::Object::take(pooled));
                 } else {
                     drop(pooled);
                 }
                 if error.is_read_only() {
-                    // The others of that time stay so, also when the server no longer is.
-                    $db.oldest.renew();
+                    // Those that were made at the same time stay read-only, even after the server
+                    // accepts writes again.
+                    $db.oldest.renew(made);
                 }
                 retries.wait_after(error).await?;
             }

@@ -36,9 +36,12 @@ impl Oldest {
         Self(Arc::new(RwLock::new(Instant::now())))
     }
 
-    /// Uses none of the present connections again. New ones are made when they are needed.
-    pub(super) fn renew(&self) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    /// Uses none of the present connections again, because of one that was `made` then. New ones are
+    /// made when they are needed. Later failures of the old ones change nothing.
+    pub(super) fn renew(&self, made: Instant) {
+        if self.permits(made) {
+            *self.0.write().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
     }
 
     fn permits(&self, made: Instant) -> bool {
@@ -77,7 +80,9 @@ pub(super) fn postgres(
             if oldest.permits(metrics.created) {
                 Ok(())
             } else {
-                Err(HookError::message("it is of a read-only time"))
+                Err(HookError::message(
+                    "it was made while the server was read-only",
+                ))
             }
         }))
         .build();
