@@ -46,7 +46,7 @@ pub async fn measure(
         .parse()?;
     // In session mode a client keeps its connection to the server.
     let session = PgBouncer::start(server, version, "session", REPLICAS * POOL);
-    through(table, server, postgres, tables, session.await?).await?;
+    through(table, postgres, tables, session.await?).await?;
     if minor < 21 {
         eprintln!(
             "NOT MEASURED: transaction mode, for PgBouncer {version} knows no prepared statements"
@@ -54,27 +54,25 @@ pub async fn measure(
         return Ok(());
     }
     let transaction = PgBouncer::start(server, version, "transaction", POOL);
-    through(table, server, postgres, tables, transaction.await?).await
+    through(table, postgres, tables, transaction.await?).await
 }
 
 /// One replica through PgBouncer, beside the connections of the others, which were used.
 async fn through(
     table: &mut Table,
-    server: &Server,
     postgres: &Postgres,
     tables: &Tables,
     bouncer: PgBouncer,
 ) -> Result<()> {
     let name = &bouncer.name;
     let url = bouncer.url(tables)?;
-    let empty = (bouncer.memory()?, server.connections().await?);
+    let empty = bouncer.memory()?;
     let others = (REPLICAS - 1) * POOL;
     let idle = Idle::open(&url, others).await?;
     idle.use_all().await?;
     let memory = bouncer.memory()?;
     let mut through = Replica::start(&url, tables, POOL).await?;
     through.refresh(postgres).await?;
-    let servers = server.connections().await? - empty.1;
     let mut direct = Replica::start(&tables.database.url, tables, POOL).await?;
     let mut rounds = [const { Vec::new() }; 2];
     for _ in 0..ROUNDS {
@@ -84,11 +82,9 @@ async fn through(
     let [direct, through] = rounds.map(|rounds| medians(&rounds));
     let figure = format!("through {name}, beside {others} idle connections");
     report(table, &figure, &through, "without PgBouncer", &direct);
-    let [memory, empty] = [memory, empty.0].map(footprint::megabytes);
+    let [memory, empty] = [memory, empty].map(footprint::megabytes);
     let figure = format!("memory of {name} with them");
     table.row(&figure, &memory, &format!("{empty} without"), "", "");
-    let figure = format!("connections to Postgres of {name} with {}", others + POOL);
-    table.row(&figure, &servers.to_string(), "", "", "");
     Ok(())
 }
 

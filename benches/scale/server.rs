@@ -111,13 +111,6 @@ impl Server {
         Ok(bytes / u64::try_from(rows.len())?)
     }
 
-    /// The number of its connections.
-    pub async fn connections(&self) -> Result<i64> {
-        let postgres = client(&self.url).await?;
-        let sql = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'";
-        Ok(postgres.query_one(sql, &[]).await?.get(0))
-    }
-
     /// In order: a killed server leaves shared memory behind.
     pub async fn stop(mut self) -> Result<()> {
         let process = self.process.id().ok_or("it runs")?.to_string();
