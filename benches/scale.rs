@@ -15,7 +15,11 @@ mod server;
 mod tables;
 
 use self::{server::Server, tables::Tables};
-use crate::{Result, postgres::Postgres, table::Table};
+use crate::{
+    Result,
+    postgres::{Measured, Postgres, medians},
+    table::Table,
+};
 
 const FEW_USERS: i64 = 50_000;
 const MANY_USERS: i64 = 5_000_000;
@@ -59,6 +63,20 @@ async fn measure_tables(table: &mut Table) -> Result<()> {
     housekeeping::measure(table, &both).await?;
     revocations::measure(table, &both).await?;
     server.stop().await
+}
+
+/// Rows on calls to the large and to the small tables. The two names are for their rate, and for
+/// what one of them costs.
+fn report(table: &mut Table, [calls, call]: [&str; 2], when: &str, rounds: &[Vec<Measured>; 2]) {
+    let [many, few] = rounds.each_ref().map(|rounds| medians(rounds));
+    let (figure, what) = name(&format!("{calls} {when}"));
+    table.rates(&figure, many.rate, what, few.rate, ">= 0.8x");
+    let (figure, what) = name(&format!("{calls}, p99, {when}"));
+    table.times(&figure, many.p99, what, few.p99, "<= 1.5x");
+    let (figure, what) = name(&format!("Postgres, CPU of {call} {when}"));
+    table.costs(&figure, many.cpu, "us", what, few.cpu, "");
+    let (figure, what) = name(&format!("Postgres, WAL of {call} {when}"));
+    table.costs(&figure, many.wal, "B", what, few.wal, "");
 }
 
 /// The name of a figure of many sessions, and its baseline.

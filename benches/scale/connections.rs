@@ -48,7 +48,7 @@ pub async fn measure(table: &mut Table) -> Result<()> {
     server.stop().await
 }
 
-/// What the connections themselves cost.
+/// The cost of the connections themselves.
 async fn idle(table: &mut Table, server: &Server, tables: &Tables) -> Result<()> {
     let count = (REPLICAS - 1) * POOL;
     let before = available()?;
@@ -80,7 +80,7 @@ async fn idle(table: &mut Table, server: &Server, tables: &Tables) -> Result<()>
     Ok(())
 }
 
-/// What a replica without calls costs: it looks for revocations and renews its lease.
+/// The cost of a replica without calls: it looks for revocations and renews its lease.
 async fn quiet(table: &mut Table, postgres: &Postgres, tables: &Tables) -> Result<()> {
     let service = Service::start(&tables.database.url, &[]).await?;
     sleep(QUIET).await;

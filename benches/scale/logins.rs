@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::{CHECKPOINTS, Server, Tables, name};
+use super::{CHECKPOINTS, Server, Tables, report};
 use crate::{
     Result,
     logins::statements::{CLIENTS, Login},
-    postgres::{Measured, Postgres, medians},
+    postgres::Postgres,
     table::Table,
 };
 
@@ -39,19 +39,8 @@ pub async fn measure(
                 }
             }
         }
-        report(table, when, &rounds.map(|rounds| medians(&rounds)));
+        let when = format!("{when}, {CLIENTS} clients");
+        report(table, ["a login's statements", "a login"], &when, &rounds);
     }
     Ok(())
-}
-
-fn report(table: &mut Table, when: &str, [many, few]: &[Measured; 2]) {
-    let name = |figure: &str| name(&format!("{figure} {when}, {CLIENTS} clients"));
-    let (figure, what) = name("a login's statements");
-    table.rates(&figure, many.rate, what, few.rate, ">= 0.8x");
-    let (figure, what) = name("a login's statements, p99");
-    table.times(&figure, many.p99, what, few.p99, "<= 1.5x");
-    let (figure, what) = name("Postgres, CPU of a login");
-    table.costs(&figure, many.cpu, "us", what, few.cpu, "");
-    let (figure, what) = name("Postgres, WAL of a login");
-    table.costs(&figure, many.wal, "B", what, few.wal, "");
 }

@@ -5,14 +5,9 @@ use std::{collections::VecDeque, time::Duration};
 use auth_service::proto::auth_service_client::AuthServiceClient;
 use tokio::time::sleep;
 
-use super::{CHECKPOINTS, Server, Tables, name};
+use super::{CHECKPOINTS, Server, Tables, name, report};
 use crate::{
-    Result,
-    load::Client,
-    postgres::{Measured, Postgres, medians},
-    refresh::Refresher,
-    table::Table,
-    world::Service,
+    Result, load::Client, postgres::Postgres, refresh::Refresher, table::Table, world::Service,
 };
 
 const CLIENTS: usize = 64;
@@ -55,7 +50,8 @@ pub async fn measure(
                 rounds.push(postgres.measure(walkers, ROUND).await?);
             }
         }
-        report(table, when, &rounds.map(|rounds| medians(&rounds)));
+        let when = format!("{when}, {CLIENTS} clients");
+        report(table, ["Refresh", "a refresh"], &when, &rounds);
     }
     sleep(REPORTED).await;
     let mut shares = Vec::new();
@@ -76,18 +72,6 @@ async fn walk(service: &Service, tables: &Tables) -> Result<Vec<Walker>> {
         walkers.push(Walker(sessions.collect()));
     }
     Ok(walkers)
-}
-
-fn report(table: &mut Table, when: &str, [many, few]: &[Measured; 2]) {
-    let name = |figure: &str| name(&format!("{figure} {when}, {CLIENTS} clients"));
-    let (figure, what) = name("Refresh");
-    table.rates(&figure, many.rate, what, few.rate, ">= 0.8x");
-    let (figure, what) = name("Refresh p99");
-    table.times(&figure, many.p99, what, few.p99, "<= 1.5x");
-    let (figure, what) = name("Postgres, CPU of a refresh");
-    table.costs(&figure, many.cpu, "us", what, few.cpu, "");
-    let (figure, what) = name("Postgres, WAL of a refresh");
-    table.costs(&figure, many.wal, "B", what, few.wal, "");
 }
 
 async fn hot_updates(tables: &Tables) -> Result<String> {

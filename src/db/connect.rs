@@ -39,8 +39,9 @@ impl Oldest {
     /// Uses none of the present connections again, because of one that was `made` then. New ones are
     /// made when they are needed. Later failures of the old ones change nothing.
     pub(super) fn renew(&self, made: Instant) {
-        if self.permits(made) {
-            *self.0.write().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        let mut oldest = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if *oldest <= made {
+            *oldest = Instant::now();
         }
     }
 

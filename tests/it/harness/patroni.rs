@@ -154,7 +154,7 @@ impl PatroniCluster {
         client.batch_execute(sql).await
     }
 
-    /// What Patroni says about the nodes. `None` if no node answers.
+    /// The nodes, as Patroni sees them. `None` if no node answers.
     async fn members(&self) -> Option<Vec<Value>> {
         for node in &self.nodes {
             if let Some(members) = node.members().await {

@@ -157,7 +157,7 @@ impl Node {
         send_signal(first.unwrap_or(pid), "KILL");
     }
 
-    /// What its Patroni says about all nodes. `None` if it does not answer.
+    /// All nodes, as its Patroni sees them. `None` if it does not answer.
     pub async fn members(&self) -> Option<Vec<Value>> {
         self.running.as_ref()?;
         let api = SocketAddr::from(([127, 0, 0, 1], self.api));
